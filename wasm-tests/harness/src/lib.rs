@@ -1,1 +1,23 @@
-//! TBD
+//! The Envoy harness: the repository's own `envoy/` files on a real Envoy, on free ports, for one test.
+//!
+//! A test starts a [`Gateway`], talks to it with [`client`] or any real SDK, and reads what happened from
+//! [`stats`] and [`access_log`]. What was started is ended when the value is dropped, also when the test
+//! fails (Envoy's log is then shown) or is killed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support: a test that cannot go on fails by panicking, with a message that says why"
+)]
+
+pub mod access_log;
+pub mod client;
+pub mod config;
+pub mod directory;
+pub mod documents;
+pub mod envoy;
+pub mod net;
+pub mod stats;
+

@@ -1,0 +1,1 @@
+//! Envoy's JSON access log, as records.

@@ -1,0 +1,1 @@
+//! HTTP clients: one that behaves, one for hostile bytes.

@@ -1,0 +1,1 @@
+//! The repository's `envoy/` files, copied with ports and paths replaced.

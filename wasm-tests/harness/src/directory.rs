@@ -1,0 +1,1 @@
+//! A directory document for a test, with keys minted for it.

@@ -1,0 +1,1 @@
+//! A static HTTP server for the directory document, with faults.

@@ -1,0 +1,1 @@
+//! One Envoy process.
