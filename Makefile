@@ -1,0 +1,32 @@
+# Each command sets up what it needs by itself; the work is done in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint wasm bench clean
+
+help: ## this list
+	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  ENVOY_BIN=/path         use another Envoy      ENVOY_RUNTIME=docker   use the official image"
+	@echo "  WASM_TOOLCHAIN=debian   (or rustup) choose the compiler for wasm"
+
+demo: ## a scripted tour: model servers, Envoy, a fresh key, a dozen exchanges
+	@scripts/stack.sh demo $(ARGS)
+
+run: ## the same stack in the foreground, with a key and a curl line to paste
+	@scripts/stack.sh run $(ARGS)
+
+test: ## build the modules and run every test, on a real Envoy too
+	@scripts/test.sh $(ARGS)
+
+lint: ## formatting, clippy on every crate and for wasm, documentation, shell scripts
+	@scripts/lint.sh
+
+wasm: ## the modules, in dist/ with SHA256SUMS
+	@scripts/wasm.sh
+
+bench: ## compare with bare Envoy (QUICK=1: a short run); writes docs/performance.md
+	@scripts/bench.sh $(ARGS)
+
+clean: ## remove what was built, tools and Python environment too
+	rm -rf target dist

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Builds wasm modules, the same bytes wherever the tree lies, and checks what they import and export.
+#   wasm.sh                     the modules of modules.txt, into dist/ with SHA256SUMS
+#   wasm.sh --into DIR CRATE... other crates, into DIR
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$root/scripts/wasm-toolchain.sh"
+
+into=$root/dist
+modules=()
+if [ "${1:-}" = --into ]; then
+    into=$2
+    shift 2
+    modules=("$@")
+else
+    mapfile -t modules < <(wasm_modules)
+fi
+
+need_rust
+have python3 || apt_install "Python 3" python3
+need_wasm_toolchain
+
+# Paths of this machine would differ from the next one's, and say where the tree lay: none may get in.
+# The sources must be there first, as the directory they lie in is named after the registry's address.
+cd "$root"
+cargo fetch --locked --target "$wasm_target"
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+flags=("${wasm_rustflags[@]}"
+    "--remap-path-prefix=$cargo_home=/cargo"
+    "--remap-path-prefix=$wasm_sysroot=/rust"
+    "--remap-path-prefix=$root=/tollgate")
+for sources in "$cargo_home"/registry/src/*; do
+    flags+=("--remap-path-prefix=$sources=/crates")
+done
+
+mkdir -p "$into"
+for module in "${modules[@]}"; do
+    say "wasm ($wasm_toolchain): $module"
+    # A filter is also a Rust library; cargo skips link-time optimisation where both kinds are asked for at once.
+    CARGO_ENCODED_RUSTFLAGS=$(encode_flags "${flags[@]}") \
+        cargo rustc --locked --release --target "$wasm_target" --target-dir "$build_dir/wasm-$wasm_toolchain" \
+        -p "$module" --lib --crate-type cdylib
+    built=$build_dir/wasm-$wasm_toolchain/$wasm_target/release/${module//-/_}.wasm
+    python3 "$root/scripts/check-module.py" "$built" --no-path "$root" --no-path "$cargo_home" --no-path "$HOME"
+    # An unchanged module keeps its file: a proxy that runs it does not notice.
+    if ! cmp -s "$built" "$into/$module.wasm"; then
+        cp "$built" "$into/.$module.wasm.new"
+        mv "$into/.$module.wasm.new" "$into/$module.wasm"
+    fi
+done
+if [ "$into" = "$root/dist" ]; then
+    (cd "$into" && sha256sum "${modules[@]/%/.wasm}" >.SHA256SUMS.new && mv .SHA256SUMS.new SHA256SUMS)
+    say "dist/: ${modules[*]/%/.wasm}, SHA256SUMS"
+fi
