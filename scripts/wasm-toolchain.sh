@@ -63,8 +63,8 @@ build_std() {
     say "wasm target: building Rust's standard library once, with Debian's compiler (about a minute)"
     local work=$root/target/wasm-std made remap
     remap=("--remap-path-prefix=$library=/rust/library"
-        "--remap-path-prefix=$(realpath "$library")=/rust/library"
-        "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo")
+        "--remap-path-prefix=$(realpath "$library")=/rust/library")
+    mapfile -O 2 -t remap < <(crate_remaps)
     rm -rf "$work" "$wasm_sysroot"
     mkdir -p "$work/src"
     printf '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n' >"$work/Cargo.toml"
@@ -98,6 +98,16 @@ wasm_linker() {
     done
     apt_install "a linker for wasm" lld
     command -v wasm-ld || die "a linker for wasm is missing: type \`apt-get install lld\`"
+}
+
+# Flags that keep the place of downloaded crates out of what is built from them. Call it when they are there:
+# the directory they lie in is named after the registry's address.
+crate_remaps() {
+    local home=${CARGO_HOME:-$HOME/.cargo} sources
+    printf '%s\n' "--remap-path-prefix=$home=/cargo"
+    for sources in "$home"/registry/src/*; do
+        printf '%s\n' "--remap-path-prefix=$sources=/crates"
+    done
 }
 
 # cargo takes flags apart at this character, so that paths may hold spaces.

@@ -17,20 +17,13 @@ fi
 
 need_rust
 have python3 || apt_install "Python 3" python3
+cd "$root"
+cargo fetch --locked --target "$wasm_target"
 need_wasm_toolchain
 
 # Paths of this machine would differ from the next one's, and say where the tree lay: none may get in.
-# The sources must be there first, as the directory they lie in is named after the registry's address.
-cd "$root"
-cargo fetch --locked --target "$wasm_target"
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-flags=("${wasm_rustflags[@]}"
-    "--remap-path-prefix=$cargo_home=/cargo"
-    "--remap-path-prefix=$wasm_sysroot=/rust"
-    "--remap-path-prefix=$root=/tollgate")
-for sources in "$cargo_home"/registry/src/*; do
-    flags+=("--remap-path-prefix=$sources=/crates")
-done
+flags=("${wasm_rustflags[@]}" "--remap-path-prefix=$wasm_sysroot=/rust" "--remap-path-prefix=$root=/tollgate")
+mapfile -O ${#flags[@]} -t flags < <(crate_remaps)
 
 mkdir -p "$into"
 for module in "${modules[@]}"; do
@@ -40,7 +33,7 @@ for module in "${modules[@]}"; do
         cargo rustc --locked --release --target "$wasm_target" --target-dir "$build_dir/wasm-$wasm_toolchain" \
         -p "$module" --lib --crate-type cdylib
     built=$build_dir/wasm-$wasm_toolchain/$wasm_target/release/${module//-/_}.wasm
-    python3 "$root/scripts/check-module.py" "$built" --no-path "$root" --no-path "$cargo_home" --no-path "$HOME"
+    python3 "$root/scripts/check-module.py" "$built" --no-path "$root" --no-path "$HOME"
     # An unchanged module keeps its file: a proxy that runs it does not notice.
     if ! cmp -s "$built" "$into/$module.wasm"; then
         cp "$built" "$into/.$module.wasm.new"
