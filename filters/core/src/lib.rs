@@ -1,1 +1,12 @@
-//! TBD
+//! Every decision Tollgate makes, in pure Rust: no proxy, no clock and no I/O. Time and state come in as
+//! arguments, so each rule is tested here on its own; the filters around it only carry bytes.
+
+pub mod auth;
+pub mod config;
+pub mod directory;
+pub mod endpoint;
+pub mod error;
+pub mod gcra;
+pub mod identity;
+pub mod key;
+pub mod request;

@@ -1,0 +1,269 @@
+//! The judgement: may this caller make this request?
+//!
+//! The order of checks is part of the contract: a key that is not valid learns nothing more; one used from
+//! where it must not be learns nothing of its tenant.
+
+use std::net::IpAddr;
+
+use crate::directory::{Credential, KeyStatus};
+use crate::error::{ApiError, Retry};
+use crate::request::{Presented, Request, Secret};
+
+/// Why a request is refused. Each has one answer ([`Refusal::answer`]) and one reason for operators
+/// ([`Refusal::reason`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The customer presented nothing.
+    MissingKey,
+    /// Two different keys.
+    Ambiguous,
+    /// It can't be a key: a typo, or a guess. Holds the masked key.
+    Malformed(String),
+    /// Not in the directory.
+    Unknown(String),
+    /// Revoked by an operator.
+    Revoked(String),
+    /// Its time is not yet come.
+    NotYetValid(String),
+    /// Its time is over.
+    Expired(String),
+    /// Used from outside the key's networks.
+    AddressNotAllowed,
+    /// The organisation is frozen.
+    OrganizationSuspended,
+    /// The project is frozen.
+    ProjectSuspended,
+    /// The key is frozen.
+    KeySuspended,
+    /// `OpenAI-Organization` names another.
+    MismatchedOrganization,
+    /// `OpenAI-Project` names another.
+    MismatchedProject,
+    /// The key's scopes don't cover the endpoint; holds the scope's name, empty for an unknown path.
+    InsufficientScope(&'static str),
+    /// A verified token whose claims name no tenant of the directory.
+    UnknownTenant,
+    /// Too many failed authentications from one address.
+    TooManyFailures,
+    /// No directory, or one too old to be trusted.
+    DirectoryUnavailable,
+    /// The filter has no configuration, or something that always is there was not.
+    Misconfigured,
+}
+
+impl Refusal {
+    /// Whether it counts towards the limit on failed authentications of an address.
+    pub const fn is_failed_authentication(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingKey
+                | Self::Malformed(_)
+                | Self::Unknown(_)
+                | Self::Revoked(_)
+                | Self::NotYetValid(_)
+                | Self::Expired(_)
+                | Self::UnknownTenant
+        )
+    }
+
+    /// The operators' name of it: a metric's label and Envoy's response code details.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingKey => "missing_api_key",
+            Self::Ambiguous => "ambiguous_credentials",
+            Self::Malformed(_) => "malformed_key",
+            Self::Unknown(_) => "unknown_key",
+            Self::Revoked(_) => "revoked",
+            Self::NotYetValid(_) => "not_yet_valid",
+            Self::Expired(_) => "expired",
+            Self::AddressNotAllowed => "ip_not_allowed",
+            Self::OrganizationSuspended => "organization_suspended",
+            Self::ProjectSuspended => "project_suspended",
+            Self::KeySuspended => "key_suspended",
+            Self::MismatchedOrganization => "mismatched_organization",
+            Self::MismatchedProject => "mismatched_project",
+            Self::InsufficientScope(_) => "insufficient_scope",
+            Self::UnknownTenant => "unknown_tenant",
+            Self::TooManyFailures => "auth_rate_limited",
+            Self::DirectoryUnavailable => "directory_unavailable",
+            Self::Misconfigured => "misconfigured",
+        }
+    }
+
+    /// Every reason, for those who list them (metrics, documentation).
+    pub const REASONS: [&'static str; 18] = [
+        "missing_api_key",
+        "ambiguous_credentials",
+        "malformed_key",
+        "unknown_key",
+        "revoked",
+        "not_yet_valid",
+        "expired",
+        "ip_not_allowed",
+        "organization_suspended",
+        "project_suspended",
+        "key_suspended",
+        "mismatched_organization",
+        "mismatched_project",
+        "insufficient_scope",
+        "unknown_tenant",
+        "auth_rate_limited",
+        "directory_unavailable",
+        "misconfigured",
+    ];
+
+    /// What the customer is told.
+    pub fn answer(&self) -> ApiError {
+        let (status, code, message): (u16, &'static str, String) = match self {
+            Self::MissingKey => (
+                401,
+                "missing_api_key",
+                "No API key was given. Send it as `Authorization: Bearer YOUR_KEY` (or as `x-api-key` or `api-key`)."
+                    .into(),
+            ),
+            Self::Ambiguous => (
+                400,
+                "ambiguous_credentials",
+                "The request carries two different API keys. Send one, or the same in each header.".into(),
+            ),
+            // One answer for all of these: which it was is nobody's business but the operator's.
+            Self::Malformed(key)
+            | Self::Unknown(key)
+            | Self::Revoked(key)
+            | Self::NotYetValid(key)
+            | Self::Expired(key) => (
+                401,
+                "invalid_api_key",
+                format!("Incorrect API key provided: {key}. Check that it is complete, and that it is still in use."),
+            ),
+            Self::UnknownTenant => {
+                (401, "invalid_api_key", "The access token is not valid for any organization here.".into())
+            }
+            Self::AddressNotAllowed => {
+                (403, "ip_not_allowed", "This API key may not be used from your network address.".into())
+            }
+            Self::OrganizationSuspended => (
+                403,
+                "organization_suspended",
+                "Your organization has been suspended. Please contact the operator of this service.".into(),
+            ),
+            Self::ProjectSuspended => (
+                403,
+                "project_suspended",
+                "This project has been suspended. Please contact your organization's administrator.".into(),
+            ),
+            Self::KeySuspended => (
+                403,
+                "key_suspended",
+                "This API key has been suspended. Please contact your organization's administrator.".into(),
+            ),
+            Self::MismatchedOrganization => (
+                401,
+                "mismatched_organization",
+                "The OpenAI-Organization header does not match the organization of this API key.".into(),
+            ),
+            Self::MismatchedProject => (
+                401,
+                "mismatched_project",
+                "The OpenAI-Project header does not match the project of this API key.".into(),
+            ),
+            Self::InsufficientScope("") => {
+                (403, "insufficient_scope", "This API key is limited to certain endpoints, and this is none of them.".into())
+            }
+            Self::InsufficientScope(scope) => (
+                403,
+                "insufficient_scope",
+                format!("This API key has insufficient permissions for this operation. Missing scope: {scope}."),
+            ),
+            Self::TooManyFailures => (
+                429,
+                "rate_limit_exceeded",
+                "Too many requests without a valid API key came from your network address. \
+                 Requests with a valid key are not affected."
+                    .into(),
+            ),
+            Self::DirectoryUnavailable => (
+                503,
+                "directory_unavailable",
+                "API keys cannot be checked at the moment. Please try again shortly.".into(),
+            ),
+            Self::Misconfigured => (
+                500,
+                "gateway_misconfigured",
+                "The gateway is not configured to serve this request. Please contact its operator.".into(),
+            ),
+        };
+        let (kind, retry) = match self {
+            // Waiting makes no bad key good.
+            Self::TooManyFailures => ("requests", Retry::Never),
+            Self::DirectoryUnavailable => ("service_unavailable_error", Retry::AfterMillis(1_000)),
+            Self::Misconfigured => ("server_error", Retry::Unsaid),
+            _ => ("invalid_request_error", Retry::Unsaid),
+        };
+        ApiError {
+            status,
+            kind,
+            code,
+            message: message.into(),
+            retry,
+        }
+    }
+}
+
+/// The one key that a request presents.
+pub fn presented<'a>(request: &Request<'a>) -> Result<Secret<'a>, Refusal> {
+    match request.credential() {
+        Presented::Nothing => Err(Refusal::MissingKey),
+        Presented::Ambiguous => Err(Refusal::Ambiguous),
+        Presented::Key(key) => Ok(key),
+    }
+}
+
+/// Judges a request that presents `credential`. `now` gives seconds since 1970 and `address` the client's
+/// address as the proxy determined it; each is asked for only where the credential depends on it.
+pub fn authorize(
+    credential: &Credential,
+    request: &Request<'_>,
+    masked: impl FnOnce() -> String,
+    now: impl FnOnce() -> i64,
+    address: impl FnOnce() -> Option<IpAddr>,
+) -> Result<(), Refusal> {
+    if credential.status == KeyStatus::Revoked {
+        return Err(Refusal::Revoked(masked()));
+    }
+    if credential.depends_on_time() {
+        let now = now();
+        if credential.expires_at.is_some_and(|end| now >= end) {
+            return Err(Refusal::Expired(masked()));
+        }
+        if credential.not_before.is_some_and(|start| now < start) {
+            return Err(Refusal::NotYetValid(masked()));
+        }
+    }
+    if !credential.networks.is_empty() && !credential.allows_address(address()) {
+        return Err(Refusal::AddressNotAllowed);
+    }
+    if credential.org_suspended {
+        return Err(Refusal::OrganizationSuspended);
+    }
+    if credential.project_suspended {
+        return Err(Refusal::ProjectSuspended);
+    }
+    if credential.status == KeyStatus::Suspended {
+        return Err(Refusal::KeySuspended);
+    }
+    let identity = &credential.identity;
+    if !request.organization.agrees(Some(&identity.org)) {
+        return Err(Refusal::MismatchedOrganization);
+    }
+    if !request.project.agrees(identity.project.as_deref()) {
+        return Err(Refusal::MismatchedProject);
+    }
+    let scope = request.scope();
+    if !identity.scopes.allow(scope) {
+        return Err(Refusal::InsufficientScope(
+            scope.map_or("", crate::endpoint::Scope::name),
+        ));
+    }
+    Ok(())
+}

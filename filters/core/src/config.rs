@@ -1,0 +1,254 @@
+//! What all configuration shares: errors that name a place, and types that can only hold good values.
+
+use core::fmt;
+use core::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de};
+
+/// One thing that is wrong with a configuration: where, what was there, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Path in the YAML, such as `directory.inline.keys[3].expires_at`.
+    pub path: String,
+    /// What was wrong there, and what was expected, in one line.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// An error at `path`.
+    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The usual form: the value that was found and the one that was expected.
+    pub fn expected(path: impl Into<String>, found: impl fmt::Display, expected: &str) -> Self {
+        // What was found may hold line breaks, and errors end up in logs.
+        let found = found.to_string();
+        Self::new(
+            path,
+            format!("found `{}`, expected {expected}", found.escape_debug()),
+        )
+    }
+
+    /// The same error, seen from the level above.
+    pub fn under(mut self, parent: &str) -> Self {
+        self.path = if self.path.is_empty() || self.path.starts_with('[') {
+            format!("{parent}{}", self.path)
+        } else {
+            format!("{parent}.{}", self.path)
+        };
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() {
+            "(top level)"
+        } else {
+            &self.path
+        };
+        write!(f, "{path}: {}", self.problem)
+    }
+}
+
+/// Parses JSON into a raw configuration; the error names the path of the first thing that does not fit.
+pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        ConfigError::new(
+            if path == "." { String::new() } else { path },
+            problem(error.inner()),
+        )
+    })?;
+    reader
+        .end()
+        .map_err(|error| ConfigError::new("", problem(&error)))?;
+    Ok(value)
+}
+
+/// The reason without serde's position: the input is generated from YAML, whose lines differ.
+pub(crate) fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
+        None => text,
+    }
+}
+
+/// A span of time written as `500ms`, `10s`, `5m`, `2h` or `1d`; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(u64);
+
+impl Span {
+    /// Whole milliseconds, at least one.
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// Nanoseconds, at least a million.
+    pub const fn nanos(self) -> u64 {
+        // `parse` keeps spans below 1000 days, so this fits.
+        self.0.saturating_mul(1_000_000)
+    }
+
+    const EXPECTED: &str =
+        "a duration such as `500ms`, `10s`, `5m`, `2h` or `1d`, above zero and below 1000d";
+}
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(Self::EXPECTED),
+        };
+        let millis = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit));
+        match millis {
+            Some(millis @ 1..86_400_000_000) => Ok(Self(millis)),
+            _ => Err(Self::EXPECTED),
+        }
+    }
+}
+
+/// Requests in a unit of time, written as `30/minute`; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    amount: u32,
+    unit_nanos: u64,
+}
+
+impl Rate {
+    /// How many.
+    pub const fn amount(self) -> u32 {
+        self.amount
+    }
+
+    /// Nanoseconds after which one more is allowed, at least one.
+    pub const fn interval_nanos(self) -> u64 {
+        let nanos = self.unit_nanos / self.amount as u64;
+        if nanos == 0 { 1 } else { nanos }
+    }
+
+    const EXPECTED: &str = "a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, above zero";
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (amount, unit) = text.split_once('/').ok_or(Self::EXPECTED)?;
+        let seconds = match unit {
+            "second" => 1,
+            "minute" => 60,
+            "hour" => 3_600,
+            "day" => 86_400,
+            _ => return Err(Self::EXPECTED),
+        };
+        match amount.parse() {
+            Ok(amount @ 1..) => Ok(Self {
+                amount,
+                unit_nanos: seconds * 1_000_000_000,
+            }),
+            _ => Err(Self::EXPECTED),
+        }
+    }
+}
+
+macro_rules! deserialize_from_str {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|expected| {
+                    de::Error::custom(format_args!("found `{text}`, expected {expected}"))
+                })
+            }
+        }
+    )*};
+}
+deserialize_from_str!(Span, Rate);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        assert_eq!("500ms".parse::<Span>().map(Span::millis), Ok(500));
+        assert_eq!("2h".parse::<Span>().map(Span::nanos), Ok(7_200_000_000_000));
+        for bad in [
+            "",
+            "0s",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "1w",
+            "1000d",
+            "99999999999999999999s",
+            "5 s",
+        ] {
+            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        let rate: Rate = "30/minute".parse().unwrap();
+        assert_eq!((rate.amount(), rate.interval_nanos()), (30, 2_000_000_000));
+        for bad in [
+            "",
+            "0/minute",
+            "30",
+            "30/fortnight",
+            "-1/second",
+            "/second",
+            "5000000000/second",
+        ] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_place() {
+        #[derive(Deserialize, Debug)]
+        #[expect(dead_code, reason = "only its shape is of use here")]
+        #[serde(deny_unknown_fields)]
+        struct Raw {
+            rate: Rate,
+        }
+        let said = |json: &str| {
+            from_json::<Raw>(json.as_bytes())
+                .unwrap_err()
+                .under("failed_auth")
+                .to_string()
+        };
+        assert_eq!(
+            said(r#"{"rate": "30/fortnight"}"#),
+            "failed_auth.rate: found `30/fortnight`, expected a rate such as `30/second`, `30/minute`, \
+             `30/hour` or `30/day`, above zero"
+        );
+        assert_eq!(
+            said(r#"{"rat": "1"}"#),
+            "failed_auth.rat: unknown field `rat`, expected `rate`"
+        );
+        assert_eq!(said("{}"), "failed_auth: missing field `rate`");
+        assert_eq!(said(r#"{"rate": "1/day"} x"#), "failed_auth: trailing characters");
+    }
+}

@@ -1,0 +1,89 @@
+//! A directory in many small buckets, for a store that workers share and that only gives whole values.
+//!
+//! A bucket holds the keys whose hash begins with the same 16 bits: a look-up reads one value, of about 1.5 kB
+//! at a million keys. Every bucket stands for itself, so a new directory replaces the old one bucket by bucket
+//! while requests go on: each key is judged by its old record or by its new one, never by a mix.
+//!
+//! Layout: for each key its hash (32 bytes), then the length of its record (2 bytes, little-endian), then the
+//! record.
+
+use super::record::ProfileId;
+use super::table::{Compiled, PARTS};
+use crate::key::KeyHash;
+
+/// How many buckets there are.
+pub const BUCKETS: usize = 1 << 16;
+/// How many of them share the first byte of their hashes.
+pub const BUCKETS_PER_PART: usize = BUCKETS / PARTS;
+
+const HASH: usize = 32;
+const HEAD: usize = HASH + 2;
+
+/// The bucket of a key.
+pub fn of(hash: &KeyHash) -> u16 {
+    let [first, second, ..] = *hash.as_bytes();
+    u16::from_be_bytes([first, second])
+}
+
+/// The shared-store key of a bucket.
+pub fn store_key(bucket: u16) -> [u8; 7] {
+    let [a, b, c, d] = hex(bucket);
+    [b'k', b'e', b'y', a, b, c, d]
+}
+
+/// The shared-store key of a tenant's profile.
+pub fn profile_store_key(id: ProfileId) -> [u8; 20] {
+    let mut key = *b"tnt-0000000000000000";
+    let [a, b, c, d, e, f, g, h] = id.0.to_be_bytes();
+    for (digits, pair) in key.iter_mut().skip(4).zip(
+        [[a, b], [c, d], [e, f], [g, h]]
+            .iter()
+            .flat_map(|pair| hex(u16::from_be_bytes(*pair))),
+    ) {
+        *digits = pair;
+    }
+    key
+}
+
+fn hex(value: u16) -> [u8; 4] {
+    let digit = |shift: u32| match (value >> shift & 0xf) as u8 {
+        digit @ 0..10 => b'0' + digit,
+        letter => b'a' + letter - 10,
+    };
+    [digit(12), digit(8), digit(4), digit(0)]
+}
+
+/// The record of `hash` in its bucket; `None` where it isn't there, or where the bucket can't be read.
+pub fn find<'a>(bucket: &'a [u8], hash: &KeyHash) -> Option<&'a [u8]> {
+    let mut rest = bucket;
+    while let Some((head, tail)) = rest.split_first_chunk::<HEAD>() {
+        let (found, len) = head.split_first_chunk::<HASH>()?;
+        let len = usize::from(u16::from_le_bytes(*len.first_chunk()?));
+        let (record, next) = tail.split_at_checked(len)?;
+        if KeyHash::from_bytes(*found) == *hash {
+            return Some(record);
+        }
+        rest = next;
+    }
+    None
+}
+
+/// The non-empty buckets of one part of a directory (`0..256`), in order.
+pub fn of_part(directory: &Compiled, part: u8) -> Vec<(u16, Vec<u8>)> {
+    let mut buckets: Vec<(u16, Vec<u8>)> = Vec::with_capacity(BUCKETS_PER_PART);
+    for entry in directory.parts.get(usize::from(part)).into_iter().flatten() {
+        let Some(record) = directory.record_of(entry) else {
+            continue;
+        };
+        let bucket = of(&entry.hash);
+        if buckets.last().is_none_or(|(last, _)| *last != bucket) {
+            buckets.push((bucket, Vec::new()));
+        }
+        if let Some((_, bytes)) = buckets.last_mut() {
+            bytes.extend_from_slice(entry.hash.as_bytes());
+            bytes.extend_from_slice(&entry.len.to_le_bytes());
+            bytes.extend_from_slice(record);
+        }
+    }
+    buckets
+}

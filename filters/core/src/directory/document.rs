@@ -1,0 +1,298 @@
+//! The document as an operator writes it, and the check of each part.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
+use crate::config::ConfigError;
+use crate::endpoint::{Scope, Scopes};
+use crate::key::KeyHash;
+
+/// The tier of an organisation that names none.
+const DEFAULT_TIER: &str = "default";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an organisation")]
+pub(super) struct RawOrg {
+    tier: Option<String>,
+    #[serde(default)]
+    status: TenantStatus,
+    #[serde(default)]
+    models: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    projects: BTreeMap<String, RawProject>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a project")]
+struct RawProject {
+    #[serde(default)]
+    status: TenantStatus,
+    models: Option<Vec<String>>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TenantStatus {
+    #[default]
+    Active,
+    Suspended,
+}
+
+/// One row of `keys`. Borrows from the document where no escape stands in the way.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a key")]
+pub(super) struct RawKey<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    sha256: Cow<'a, str>,
+    #[serde(borrow)]
+    org: Cow<'a, str>,
+    #[serde(borrow)]
+    project: Option<Cow<'a, str>>,
+    /// For people; the gateway makes no use of it.
+    #[serde(borrow, rename = "name")]
+    _name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    status: KeyStatus,
+    scopes: Option<Vec<Scope>>,
+    models: Option<Vec<String>>,
+    #[serde(borrow)]
+    not_before: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    expires_at: Option<Cow<'a, str>>,
+    #[serde(default)]
+    networks: Vec<String>,
+}
+
+/// The organisations of a document, checked.
+#[derive(Debug, Default)]
+pub(super) struct Tenants(BTreeMap<String, RawOrg>);
+
+impl Tenants {
+    /// Checks every organisation and project; all that is wrong is reported.
+    pub(super) fn check(orgs: BTreeMap<String, RawOrg>, errors: &mut Vec<ConfigError>) -> Self {
+        for (name, org) in &orgs {
+            let path = format!("orgs.{name}");
+            check_name(name, &path, errors);
+            if let Some(tier) = &org.tier {
+                check_name(tier, &format!("{path}.tier"), errors);
+            }
+            check_globs(&org.models, &format!("{path}.models"), errors);
+            check_labels(&org.labels, &format!("{path}.labels"), errors);
+            for (name, project) in &org.projects {
+                let path = format!("{path}.projects.{name}");
+                check_name(name, &path, errors);
+                check_globs(
+                    project.models.as_deref().unwrap_or_default(),
+                    &format!("{path}.models"),
+                    errors,
+                );
+                check_labels(&project.labels, &format!("{path}.labels"), errors);
+            }
+        }
+        Self(orgs)
+    }
+
+    /// Encodes the profile of every organisation and of every project.
+    pub(super) fn profiles(&self) -> Vec<(ProfileId, Vec<u8>)> {
+        let mut profiles = Vec::new();
+        for (name, org) in &self.0 {
+            let projects = org
+                .projects
+                .iter()
+                .map(|(name, project)| Some((name.as_str(), project)));
+            for project in projects.chain([None]) {
+                let profile = org.profile(name, project);
+                let id = ProfileId::of(profile.org, profile.project);
+                profiles.push((id, postcard::to_allocvec(&profile).unwrap_or_default()));
+            }
+        }
+        profiles
+    }
+
+    fn find(&self, org: &str, project: Option<&str>) -> Result<ProfileId, ConfigError> {
+        let Some(known) = self.0.get(org) else {
+            return Err(ConfigError::expected("org", org, "an organisation under `orgs`"));
+        };
+        match project {
+            Some(project) if !known.projects.contains_key(project) => {
+                let expected = format!("a project under `orgs.{org}.projects`");
+                Err(ConfigError::expected("project", project, &expected))
+            }
+            _ => Ok(ProfileId::of(org, project)),
+        }
+    }
+}
+
+impl RawOrg {
+    fn profile<'a>(&'a self, name: &'a str, project: Option<(&'a str, &'a RawProject)>) -> Profile<'a> {
+        let mut labels: BTreeMap<&str, &str> = text(&self.labels).collect();
+        if let Some((_, project)) = project {
+            labels.extend(text(&project.labels));
+        }
+        Profile {
+            org: name,
+            org_suspended: self.status == TenantStatus::Suspended,
+            project: project.map(|(name, _)| name),
+            project_suspended: project.is_some_and(|(_, project)| project.status == TenantStatus::Suspended),
+            tier: self.tier.as_deref().unwrap_or(DEFAULT_TIER),
+            org_models: self.models.iter().map(String::as_str).collect(),
+            project_models: project
+                .and_then(|(_, project)| project.models.as_ref())
+                .map(|models| models.iter().map(String::as_str).collect()),
+            labels: labels.into_iter().collect(),
+        }
+    }
+}
+
+fn text(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+impl RawKey<'_> {
+    /// The row's public id, for what is said about it.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Checks the row against its tenants and appends its record to `out`; its hash, or all that is wrong,
+    /// with paths below the row.
+    pub(super) fn compile(&self, tenants: &Tenants, out: &mut Vec<u8>) -> Result<KeyHash, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        check_name(&self.id, "id", &mut errors);
+        check_globs(self.models.as_deref().unwrap_or_default(), "models", &mut errors);
+        let hash = kept(self.hash(), &mut errors);
+        let profile = kept(tenants.find(&self.org, self.project.as_deref()), &mut errors);
+        let not_before = kept(seconds("not_before", self.not_before.as_deref()), &mut errors).flatten();
+        let expires_at = kept(seconds("expires_at", self.expires_at.as_deref()), &mut errors).flatten();
+        if let (Some(from), Some(to)) = (not_before, expires_at)
+            && from >= to
+        {
+            errors.push(ConfigError::new(
+                "expires_at",
+                "is not after not_before, so the key is never valid",
+            ));
+        }
+        let networks = self.networks(&mut errors);
+        if let Some(scopes) = &self.scopes
+            && scopes.is_empty()
+        {
+            errors.push(ConfigError::new(
+                "scopes",
+                "is empty, so the key is good for nothing; leave it out for all, or set `status: suspended`",
+            ));
+        }
+        let (Some(hash), Some(profile), true) = (hash, profile, errors.is_empty()) else {
+            return Err(errors);
+        };
+        let record = KeyRecord {
+            id: &self.id,
+            profile,
+            status: self.status,
+            scopes: self.scopes.as_deref().map_or(Scopes::UNRESTRICTED, Scopes::of),
+            not_before,
+            expires_at,
+            models: self
+                .models
+                .as_ref()
+                .map(|models| models.iter().map(String::as_str).collect()),
+            networks,
+        };
+        match postcard::to_extend(&record, core::mem::take(out)) {
+            Ok(extended) => *out = extended,
+            Err(error) => return Err(vec![ConfigError::new("", format!("cannot be stored: {error}"))]),
+        }
+        Ok(hash)
+    }
+
+    fn hash(&self) -> Result<KeyHash, ConfigError> {
+        // What was found is not repeated: someone may have pasted the key itself.
+        KeyHash::parse(&self.sha256).ok_or_else(|| {
+            ConfigError::new(
+                "sha256",
+                "expected the SHA-256 of the key as 64 hexadecimal digits",
+            )
+        })
+    }
+
+    fn networks(&self, errors: &mut Vec<ConfigError>) -> Vec<IpNet> {
+        let parse = |(at, text): (usize, &String)| {
+            let network = text
+                .parse::<IpNet>()
+                .ok()
+                .filter(|network| network.addr() == network.network());
+            network.ok_or_else(|| {
+                let expected =
+                    "a network such as `10.0.0.0/8` or `2001:db8::/32`, with no bits set behind its length";
+                ConfigError::expected(format!("networks[{at}]"), text, expected)
+            })
+        };
+        self.networks
+            .iter()
+            .enumerate()
+            .map(parse)
+            .filter_map(|network| kept(network, errors))
+            .collect()
+    }
+}
+
+fn kept<T>(result: Result<T, ConfigError>, errors: &mut Vec<ConfigError>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
+}
+
+fn seconds(field: &str, text: Option<&str>) -> Result<Option<i64>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(Some(time.as_second())),
+        Err(_) => Err(ConfigError::expected(
+            field,
+            text,
+            "a time such as `2026-12-31T23:59:59Z` (RFC 3339)",
+        )),
+    }
+}
+
+/// Names go into headers, logs and metrics as they are, so they are plain.
+fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
+        errors.push(ConfigError::expected(
+            path,
+            name,
+            "1 to 64 characters of `A-Z a-z 0-9 . _ -`",
+        ));
+    }
+}
+
+fn check_globs(globs: &[String], path: &str, errors: &mut Vec<ConfigError>) {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+*".contains(&c);
+    for (at, glob) in globs.iter().enumerate() {
+        if !(1..=128).contains(&glob.len()) || !glob.bytes().all(plain) {
+            let expected = "a model name or pattern: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run";
+            errors.push(ConfigError::expected(format!("{path}[{at}]"), glob, expected));
+        }
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>, path: &str, errors: &mut Vec<ConfigError>) {
+    for (name, value) in labels {
+        let path = format!("{path}.{name}");
+        check_name(name, &path, errors);
+        if value.len() > 128 || value.bytes().any(|c| c.is_ascii_control()) {
+            errors.push(ConfigError::expected(
+                path,
+                value.escape_debug(),
+                "at most 128 bytes without control characters",
+            ));
+        }
+    }
+}

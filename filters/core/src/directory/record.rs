@@ -1,0 +1,165 @@
+//! What is kept of a key and of its tenant, and the credential that both make together.
+//!
+//! A key's record names its tenant by a [`ProfileId`]; the profile holds all that keys of one organisation and
+//! project share. So a change to an organisation touches one profile, not its hundred thousand keys.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::endpoint::Scopes;
+use crate::identity::{Grants, Identity};
+
+/// Names a profile: the first eight bytes of a SHA-256 over organisation and project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProfileId(pub u64);
+
+impl ProfileId {
+    /// The profile of a project, or of an organisation as a whole.
+    pub fn of(org: &str, project: Option<&str>) -> Self {
+        // Names hold no NUL, and a present project is never empty, so no two pairs give the same input.
+        let digest = Sha256::new()
+            .chain_update(org)
+            .chain_update([0])
+            .chain_update(project.unwrap_or_default());
+        let digest: [u8; 32] = digest.finalize().into();
+        Self(digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
+    }
+}
+
+/// What an operator made of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStatus {
+    /// In use.
+    #[default]
+    Active,
+    /// Frozen for a while; its owner is told so.
+    Suspended,
+    /// Gone for good; answered like a key that never was.
+    Revoked,
+}
+
+/// One key's record. Times are seconds since 1970.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyRecord<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) profile: ProfileId,
+    pub(crate) status: KeyStatus,
+    pub(crate) scopes: Scopes,
+    pub(crate) not_before: Option<i64>,
+    pub(crate) expires_at: Option<i64>,
+    #[serde(borrow)]
+    pub(crate) models: Option<Vec<&'a str>>,
+    pub(crate) networks: Vec<IpNet>,
+}
+
+/// What all keys of one organisation and project share.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Profile<'a> {
+    pub(crate) org: &'a str,
+    pub(crate) org_suspended: bool,
+    pub(crate) project: Option<&'a str>,
+    pub(crate) project_suspended: bool,
+    pub(crate) tier: &'a str,
+    #[serde(borrow)]
+    pub(crate) org_models: Vec<&'a str>,
+    pub(crate) project_models: Option<Vec<&'a str>>,
+    pub(crate) labels: Vec<(&'a str, &'a str)>,
+}
+
+/// A key with all it inherits, ready to be judged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Who it is.
+    pub identity: Identity,
+    /// [`Identity::encode`], made once.
+    pub encoded: Vec<u8>,
+    /// The key's own status.
+    pub status: KeyStatus,
+    /// Whether the organisation is frozen.
+    pub org_suspended: bool,
+    /// Whether the project is.
+    pub project_suspended: bool,
+    /// First second at which it is valid; seconds since 1970.
+    pub not_before: Option<i64>,
+    /// First second at which it is valid no longer.
+    pub expires_at: Option<i64>,
+    /// Where it may be used from; empty is anywhere.
+    pub networks: Vec<IpNet>,
+}
+
+impl Credential {
+    /// Joins a key's record with the profile that `find` gives for it. `None` where either can't be read: the
+    /// caller refuses.
+    pub fn from_records<P: AsRef<[u8]>>(
+        key: &[u8],
+        find: impl FnOnce(ProfileId) -> Option<P>,
+    ) -> Option<Self> {
+        let key: KeyRecord<'_> = postcard::from_bytes(key).ok()?;
+        let profile = find(key.profile)?;
+        let profile: Profile<'_> = postcard::from_bytes(profile.as_ref()).ok()?;
+        Some(Self::join(&key, &profile))
+    }
+
+    /// The credential of a caller whose token was verified elsewhere: `id` within the tenant of `profile`.
+    pub fn of_token(id: &str, profile: &[u8]) -> Option<Self> {
+        let profile: Profile<'_> = postcard::from_bytes(profile).ok()?;
+        let key = KeyRecord {
+            id,
+            profile: ProfileId::of(profile.org, profile.project),
+            status: KeyStatus::Active,
+            scopes: Scopes::UNRESTRICTED,
+            not_before: None,
+            expires_at: None,
+            models: None,
+            networks: Vec::new(),
+        };
+        Some(Self::join(&key, &profile))
+    }
+
+    fn join(key: &KeyRecord<'_>, profile: &Profile<'_>) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let identity = Identity {
+            key_id: key.id.to_owned(),
+            org: profile.org.to_owned(),
+            project: profile.project.map(str::to_owned),
+            tier: profile.tier.to_owned(),
+            scopes: key.scopes,
+            models: Grants {
+                org: owned(&profile.org_models),
+                project: profile.project_models.as_deref().map(owned),
+                key: key.models.as_deref().map(owned),
+            },
+            labels: profile
+                .labels
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        };
+        Self {
+            encoded: identity.encode(),
+            identity,
+            status: key.status,
+            org_suspended: profile.org_suspended,
+            project_suspended: profile.project_suspended,
+            not_before: key.not_before,
+            expires_at: key.expires_at,
+            networks: key.networks.clone(),
+        }
+    }
+
+    /// Whether judging it needs the time.
+    pub fn depends_on_time(&self) -> bool {
+        self.not_before.is_some() || self.expires_at.is_some()
+    }
+
+    /// Whether it may be used from `address`; an unknown address is in no network.
+    pub fn allows_address(&self, address: Option<IpAddr>) -> bool {
+        // A client of a dual-stack listener shows up as ::ffff:10.1.2.3; the directory says 10.0.0.0/8.
+        let address = address.map(|address| address.to_canonical());
+        address.is_some_and(|address| self.networks.iter().any(|network| network.contains(&address)))
+    }
+}

@@ -1,0 +1,69 @@
+//! A whole directory in memory, found by binary search. Sorted flat arrays: 40 bytes a key besides its record,
+//! and no allocation of its own for any of them.
+
+use super::record::{Credential, ProfileId};
+use crate::key::KeyHash;
+
+/// Hashes are spread over this many parts by their first byte, so that sorting can be done in small steps.
+pub(super) const PARTS: usize = 256;
+
+/// Where a key's record begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    pub(super) hash: KeyHash,
+    pub(super) at: u32,
+    pub(super) len: u16,
+}
+
+/// A directory that passed every check.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// By the first byte of the hash; each part is sorted by hash.
+    pub(super) parts: Vec<Vec<Entry>>,
+    pub(super) records: Vec<u8>,
+    /// Sorted by id.
+    pub(super) profiles: Vec<(ProfileId, Vec<u8>)>,
+    pub(super) orgs: usize,
+    pub(super) keys: usize,
+}
+
+impl Compiled {
+    /// How many keys it holds.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// How many organisations.
+    pub fn orgs(&self) -> usize {
+        self.orgs
+    }
+
+    /// The profiles of all tenants, sorted by id.
+    pub fn profiles(&self) -> &[(ProfileId, Vec<u8>)] {
+        &self.profiles
+    }
+
+    /// The profile of one tenant.
+    pub fn profile(&self, id: ProfileId) -> Option<&[u8]> {
+        let at = self.profiles.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.profiles.get(at).map(|(_, profile)| profile.as_slice())
+    }
+
+    /// The record of a key.
+    pub fn record(&self, hash: &KeyHash) -> Option<&[u8]> {
+        let [first, ..] = hash.as_bytes();
+        let part = self.parts.get(usize::from(*first))?;
+        let at = part.binary_search_by(|entry| entry.hash.cmp(hash)).ok()?;
+        self.record_of(part.get(at)?)
+    }
+
+    /// A key with all it inherits.
+    pub fn find(&self, hash: &KeyHash) -> Option<Credential> {
+        Credential::from_records(self.record(hash)?, |id| self.profile(id))
+    }
+
+    pub(super) fn record_of(&self, entry: &Entry) -> Option<&[u8]> {
+        let at = entry.at as usize;
+        self.records.get(at..at + usize::from(entry.len))
+    }
+}

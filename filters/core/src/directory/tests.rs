@@ -1,0 +1,347 @@
+//! Documents in, judgements out; and a plain model of the directory that the compiled one must agree with.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::auth::{Refusal, authorize};
+use crate::key::{ApiKey, KeyHash};
+use crate::request::Request;
+
+fn key(n: u64) -> ApiKey {
+    let mut random = [0; 40];
+    random[..8].copy_from_slice(&n.to_be_bytes());
+    random[8..16].copy_from_slice(&n.to_be_bytes());
+    ApiKey::mint(&random)
+}
+
+fn hash(key: &ApiKey) -> KeyHash {
+    KeyHash::of(key.reveal().as_bytes())
+}
+
+fn row(key: &ApiKey, more: Value) -> Value {
+    let mut row = json!({"id": key.id(), "sha256": key.sha256_hex(), "org": "acme"});
+    row.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    row
+}
+
+fn document(keys: &[Value]) -> Value {
+    json!({
+        "version": 1.0,
+        "orgs": {
+            "acme": {"tier": "pro", "models": ["llama-*"], "labels": {"region": "eu", "cost_center": "1"}, "projects": {
+                "search": {"models": ["llama-70b"], "labels": {"cost_center": "42"}},
+                "frozen": {"status": "suspended"},
+            }},
+            "frozen": {"status": "suspended", "projects": {"p": {}}},
+        },
+        "keys": keys,
+    })
+}
+
+fn load(document: &Value) -> Result<Compiled, Vec<String>> {
+    Loader::load(document.to_string().into_bytes())
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn errors(document: &Value) -> Vec<String> {
+    load(document).map(|_| ()).unwrap_err()
+}
+
+fn judge(credential: &Credential, headers: &[(&str, &str)], now: i64, address: &str) -> Result<(), Refusal> {
+    let request = Request::read(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+    authorize(
+        credential,
+        &request,
+        || "masked".into(),
+        || now,
+        || address.parse().ok(),
+    )
+}
+
+const CHAT: &[(&str, &str)] = &[(":path", "/v1/chat/completions")];
+
+#[test]
+fn a_key_inherits_from_project_and_organisation() {
+    let key = key(1);
+    let rows = [row(
+        &key,
+        json!({"project": "search", "scopes": ["chat"], "models": ["llama-70b"], "name": "ci"}),
+    )];
+    let found = load(&document(&rows)).unwrap().find(&hash(&key)).unwrap();
+    let identity = &found.identity;
+    assert_eq!(
+        (identity.org.as_str(), identity.project.as_deref()),
+        ("acme", Some("search"))
+    );
+    assert_eq!(identity.tier, "pro");
+    assert_eq!(identity.models.org, ["llama-*"]);
+    assert_eq!(
+        identity.models.project.as_deref(),
+        Some(["llama-70b".to_owned()].as_slice())
+    );
+    let labels = [
+        ("cost_center".into(), "42".into()),
+        ("region".into(), "eu".into()),
+    ];
+    assert_eq!(identity.labels, labels);
+    assert_eq!(
+        crate::identity::Identity::decode(&found.encoded).as_ref(),
+        Some(identity)
+    );
+}
+
+#[test]
+fn nothing_is_granted_by_default() {
+    let key = key(1);
+    let mut document = document(&[row(&key, json!({}))]);
+    document["orgs"]["acme"].as_object_mut().unwrap().remove("models");
+    let models = load(&document)
+        .unwrap()
+        .find(&hash(&key))
+        .unwrap()
+        .identity
+        .models;
+    assert!(models.org.is_empty() && models.project.is_none() && models.key.is_none());
+}
+
+#[test]
+fn a_freeze_above_a_key_freezes_it() {
+    let keys: Vec<_> = (0..4).map(key).collect();
+    let rows = [
+        row(&keys[0], json!({"org": "frozen"})),
+        row(&keys[1], json!({"org": "frozen", "project": "p"})),
+        row(&keys[2], json!({"project": "frozen"})),
+        row(&keys[3], json!({"status": "suspended"})),
+    ];
+    let directory = load(&document(&rows)).unwrap();
+    let refusals: Vec<_> = keys
+        .iter()
+        .map(|key| judge(&directory.find(&hash(key)).unwrap(), CHAT, 0, "::1").unwrap_err())
+        .collect();
+    use Refusal::{KeySuspended, OrganizationSuspended, ProjectSuspended};
+    assert_eq!(
+        refusals,
+        [
+            OrganizationSuspended,
+            OrganizationSuspended,
+            ProjectSuspended,
+            KeySuspended
+        ]
+    );
+}
+
+#[test]
+fn a_key_has_its_time_its_place_and_its_endpoints() {
+    let key = key(1);
+    let rows = [row(
+        &key,
+        json!({"not_before": "1970-01-01T00:01:40Z", "expires_at": "1970-01-01T01:03:20+01:00",
+               "networks": ["10.0.0.0/8", "2001:db8::/32"], "scopes": ["chat"]}),
+    )];
+    let credential = load(&document(&rows)).unwrap().find(&hash(&key)).unwrap();
+    let at = |now| judge(&credential, CHAT, now, "10.1.2.3");
+    assert_eq!(at(99), Err(Refusal::NotYetValid("masked".into())));
+    assert_eq!((at(100), at(199)), (Ok(()), Ok(())));
+    assert_eq!(at(200), Err(Refusal::Expired("masked".into())));
+    let from = |address| judge(&credential, CHAT, 150, address);
+    assert_eq!((from("::ffff:10.9.9.9"), from("2001:db8:1::1")), (Ok(()), Ok(())));
+    for address in ["11.0.0.1", "2001:db9::1", "pipe"] {
+        assert_eq!(from(address), Err(Refusal::AddressNotAllowed), "{address}");
+    }
+    let to = |path| judge(&credential, &[(":path", path)], 150, "10.1.2.3");
+    assert_eq!(
+        to("/v1/embeddings"),
+        Err(Refusal::InsufficientScope("embeddings"))
+    );
+    assert_eq!(to("/metrics"), Err(Refusal::InsufficientScope("")));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_path() {
+    let key = key(1);
+    let bad = [
+        row(&key, json!({"org": "nobody"})),
+        row(&key, json!({"project": "nothing"})),
+        row(
+            &key,
+            json!({"expires_at": "soon", "networks": ["10.0.0.1/8", "10.0.0.0/8", "x"]}),
+        ),
+        row(&key, json!({"scopes": ["chat", "chatting"]})),
+        row(&key, json!({"sha256": key.reveal()})),
+        row(&key, json!({"expires": "2026-01-01T00:00:00Z"})),
+        row(&key, json!({"models": ["llama 70b"], "scopes": []})),
+        row(&key, json!({"id": "a\r\nx-tollgate-org: globex"})),
+        json!(7),
+    ];
+    let said = errors(&document(&bad));
+    let network = "a network such as `10.0.0.0/8` or `2001:db8::/32`, with no bits set behind its length";
+    assert_eq!(
+        said,
+        [
+            "keys[0].org: found `nobody`, expected an organisation under `orgs`".to_owned(),
+            "keys[1].project: found `nothing`, expected a project under `orgs.acme.projects`".into(),
+            "keys[2].expires_at: found `soon`, expected a time such as `2026-12-31T23:59:59Z` (RFC 3339)".into(),
+            format!("keys[2].networks[0]: found `10.0.0.1/8`, expected {network}"),
+            format!("keys[2].networks[2]: found `x`, expected {network}"),
+            "keys[3].scopes[1]: unknown variant `chatting`, expected one of `chat`, `embeddings`, `moderations`, \
+             `images`, `audio`, `models`"
+                .into(),
+            "keys[4].sha256: expected the SHA-256 of the key as 64 hexadecimal digits".into(),
+            "keys[5].expires: unknown field `expires`, expected one of `id`, `sha256`, `org`, `project`, `name`, \
+             `status`, `scopes`, `models`, `not_before`, `expires_at`, `networks`"
+                .into(),
+            "keys[6].models[0]: found `llama 70b`, expected a model name or pattern: 1 to 128 characters of \
+             `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run"
+                .into(),
+            "keys[6].scopes: is empty, so the key is good for nothing; leave it out for all, or set \
+             `status: suspended`"
+                .into(),
+            "keys[7].id: found `a\\r\\nx-tollgate-org: globex`, expected 1 to 64 characters of `A-Z a-z 0-9 . _ -`".into(),
+            "keys[8]: invalid type: integer `7`, expected a key".into(),
+        ]
+    );
+    assert!(!said.concat().contains(key.reveal()));
+}
+
+#[test]
+fn organisations_are_checked_too() {
+    let mut document = document(&[]);
+    document["orgs"]["a b"] = json!({"models": [""], "projects": {"p/q": {"labels": {"x": "line\nbreak"}}}});
+    assert_eq!(errors(&document).len(), 4);
+    document["orgs"] = json!({"acme": {"teir": "pro"}});
+    assert_eq!(
+        errors(&document),
+        [
+            "orgs.acme.teir: unknown field `teir`, expected one of `tier`, `status`, `models`, `labels`, `projects`"
+        ]
+    );
+}
+
+#[test]
+fn a_key_given_twice_is_an_error() {
+    let (one, two) = (key(1), key(2));
+    let same_hash = [row(&one, json!({})), row(&one, json!({"id": "other"}))];
+    assert_eq!(errors(&document(&same_hash)).len(), 1);
+    let same_id = [row(&one, json!({})), row(&two, json!({"id": one.id()}))];
+    assert_eq!(
+        errors(&document(&same_id)),
+        [format!("keys: id `{}` is given twice", one.id())]
+    );
+}
+
+#[test]
+fn a_broken_document_is_refused_whole() {
+    let good = document(&[row(&key(1), json!({}))]).to_string();
+    for cut in 0..good.len() {
+        assert!(
+            Loader::load(good.as_bytes()[..cut].to_vec()).is_err(),
+            "cut at {cut}"
+        );
+    }
+    for bad in [
+        "{}",
+        "[]",
+        "null",
+        "{\"version\": 2, \"orgs\": {}, \"keys\": []}",
+        "<html>",
+        "\u{feff}{}",
+        "{\"version\":1,\"orgs\":{},\"keys\":{}}",
+        "{\"version\":1,\"orgs\":{},\"keys\":[],\"keys\":[]}",
+        "{\"version\":1,\"orgs\":{},\"keys\":[],}",
+        "{\"version\":1 \"orgs\":{},\"keys\":[]}",
+        "{,\"version\":1,\"orgs\":{},\"keys\":[]}",
+        "{\"version\":1,\"orgs\":{},\"keys\":[]}}",
+        "{\"version\":1,\"orgs\":{},\"keys\":[,]}",
+        "{\"keys\":[1 2],\"version\":1,\"orgs\":{}}",
+    ] {
+        assert!(Loader::load(bad.into()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn few_errors_are_collected_from_many() {
+    let rows: Vec<_> = (0..1_000)
+        .map(|n| row(&key(n), json!({"org": "nobody"})))
+        .collect();
+    assert_eq!(errors(&document(&rows)).len(), 20);
+}
+
+/// In which order the members stand makes no difference, nor does the size of the steps.
+#[test]
+fn order_and_steps_make_no_difference() {
+    let rows: Vec<_> = (0..50)
+        .map(|n| row(&key(n), json!({"project": "search"})))
+        .collect();
+    let document = document(&rows);
+    let (version, orgs, keys) = (&document["version"], &document["orgs"], &document["keys"]);
+    for text in [
+        format!("{{\"version\": {version}, \"orgs\": {orgs}, \"keys\": {keys}}}"),
+        format!("{{\"keys\":{keys},\"orgs\":{orgs}\n,\"version\":1}} \n"),
+        format!("{{\"orgs\":{orgs},\"keys\":{keys},\"version\":1}}"),
+    ] {
+        for step in [1, 3, usize::MAX] {
+            let mut loader = Loader::new(text.clone().into_bytes());
+            let directory = loop {
+                loader = match loader.step(step) {
+                    Progress::More(loader) => loader,
+                    Progress::Done(directory) => break directory,
+                    Progress::Refused(errors) => panic!("{errors:?}"),
+                };
+            };
+            assert_eq!((directory.keys(), directory.orgs()), (50, 2));
+            assert!((0..50).all(|n| directory.find(&hash(&key(n))).is_some()));
+        }
+    }
+}
+
+proptest! {
+    /// What buckets and profiles say is what the table says, for keys that exist and keys that don't.
+    #[test]
+    fn buckets_agree_with_the_table(numbers in proptest::collection::btree_set(0_u64..500, 0..200), asked in 0_u64..500) {
+        let rows: Vec<_> = numbers.iter().map(|n| row(&key(*n), json!({"models": ["llama-7b"]}))).collect();
+        let directory = load(&document(&rows)).unwrap();
+        let buckets: BTreeMap<u16, Vec<u8>> = (0..=255).flat_map(|part| bucket::of_part(&directory, part)).collect();
+        let profiles: BTreeMap<_, _> = directory.profiles().iter().cloned().collect();
+        let hash = hash(&key(asked));
+        let found = buckets
+            .get(&bucket::of(&hash))
+            .and_then(|bytes| bucket::find(bytes, &hash))
+            .and_then(|record| Credential::from_records(record, |id| profiles.get(&id)));
+        prop_assert_eq!(found.is_some(), numbers.contains(&asked));
+        prop_assert_eq!(found, directory.find(&hash));
+    }
+
+    #[test]
+    fn no_document_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Loader::load(bytes);
+    }
+
+    /// A good document with a few bytes changed is accepted only if serde_json can read it.
+    #[test]
+    fn no_damage_slips_through(at in any::<prop::sample::Index>(), byte in any::<u8>(), keys_first in any::<bool>()) {
+        let document = document(&[row(&key(1), json!({})), row(&key(2), json!({}))]);
+        let mut text = if keys_first {
+            format!("{{\"keys\":{},\"orgs\":{},\"version\":1}}", document["keys"], document["orgs"])
+        } else {
+            document.to_string()
+        }.into_bytes();
+        let at = at.index(text.len());
+        text[at] = byte;
+        if Loader::load(text.clone()).is_ok() {
+            prop_assert!(serde_json::from_slice::<Value>(&text).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_bucket_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in any::<u64>()) {
+        let hash = hash(&key(n));
+        let _ = bucket::find(&bytes, &hash);
+        let _ = Credential::from_records(&bytes, |_| Some(&bytes));
+        let _ = Credential::of_token("t", &bytes);
+    }
+}

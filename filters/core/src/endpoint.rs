@@ -1,0 +1,179 @@
+//! The endpoints served, and the scope that a key needs for each.
+
+use serde::{Deserialize, Serialize};
+
+/// Which API's manners an answer follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+    OpenAi,
+    /// Anthropic's: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The dialect of a path: Anthropic's for `/v1/messages` and what is below it.
+    pub fn of(path: &[u8]) -> Self {
+        match without_query(path).strip_prefix(b"/v1/messages") {
+            Some([] | [b'/', ..]) => Self::Anthropic,
+            _ => Self::OpenAi,
+        }
+    }
+}
+
+/// What a key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Chat, completions, responses and Anthropic's messages.
+    Chat,
+    /// Embeddings.
+    Embeddings,
+    /// Moderations.
+    Moderations,
+    /// Image generation and edits.
+    Images,
+    /// Speech, transcriptions and translations.
+    Audio,
+    /// Listing models.
+    Models,
+}
+
+impl Scope {
+    /// Every scope, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Chat,
+        Self::Embeddings,
+        Self::Moderations,
+        Self::Images,
+        Self::Audio,
+        Self::Models,
+    ];
+
+    /// Its name in the directory and in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+            Self::Moderations => "moderations",
+            Self::Images => "images",
+            Self::Audio => "audio",
+            Self::Models => "models",
+        }
+    }
+
+    /// The scope that `path` asks for; `None` where no endpoint is known there.
+    ///
+    /// The match is exact: a path that only a later normalisation would turn into an endpoint is unknown here,
+    /// and a key with limited scopes is refused on it.
+    pub fn of(path: &[u8]) -> Option<Self> {
+        Some(match without_query(path).strip_prefix(b"/v1/")? {
+            b"chat/completions" | b"completions" | b"responses" | b"messages" => Self::Chat,
+            b"embeddings" => Self::Embeddings,
+            b"moderations" => Self::Moderations,
+            b"images/generations" | b"images/edits" => Self::Images,
+            b"audio/speech" | b"audio/transcriptions" | b"audio/translations" => Self::Audio,
+            b"models" => Self::Models,
+            other => match other.strip_prefix(b"models/")? {
+                [] => return None,
+                id if climbs(id) => return None,
+                _ => Self::Models,
+            },
+        })
+    }
+}
+
+/// A set of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// Every scope, and every path besides the known endpoints: a key without `scopes`.
+    pub const UNRESTRICTED: Self = Self(u8::MAX);
+
+    /// Just these.
+    pub fn of(scopes: &[Scope]) -> Self {
+        Self(scopes.iter().fold(0, |bits, scope| bits | 1 << *scope as u8))
+    }
+
+    /// Whether `scope` is covered; `None` is a path that is no known endpoint.
+    pub fn allow(self, scope: Option<Scope>) -> bool {
+        match scope {
+            Some(scope) => self.0 & 1 << scope as u8 != 0,
+            None => self == Self::UNRESTRICTED,
+        }
+    }
+}
+
+/// Whether a normalising server could read another path out of this one. Model names may hold slashes.
+fn climbs(id: &[u8]) -> bool {
+    let dots = |pair: &[u8]| pair == b"..";
+    let encoded = |three: &[u8]| three.eq_ignore_ascii_case(b"%2e");
+    id.windows(2).any(dots) || id.windows(3).any(encoded) || id.contains(&b'\\')
+}
+
+pub(crate) fn without_query(path: &[u8]) -> &[u8] {
+    let end = memchr::memchr2(b'?', b'#', path).unwrap_or(path.len());
+    path.get(..end).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_endpoint_has_a_scope() {
+        for (path, scope) in [
+            ("/v1/chat/completions", Scope::Chat),
+            ("/v1/chat/completions?x=1", Scope::Chat),
+            ("/v1/messages", Scope::Chat),
+            ("/v1/embeddings", Scope::Embeddings),
+            ("/v1/images/edits", Scope::Images),
+            ("/v1/audio/translations", Scope::Audio),
+            ("/v1/models", Scope::Models),
+            ("/v1/models/llama-70b", Scope::Models),
+        ] {
+            assert_eq!(Scope::of(path.as_bytes()), Some(scope), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_exactly_an_endpoint_has_none() {
+        for path in [
+            "",
+            "/",
+            "/v1",
+            "/v1/",
+            "/v2/models",
+            "/v1/chat",
+            "/v1/models/",
+            "/v1//models",
+            "/V1/models",
+            "/v1/chat/completions/",
+            "/x/v1/models",
+            "/v1/models/../chat/completions",
+            "/v1/models/%2E%2e/embeddings",
+            "/v1/models/x\\..\\embeddings",
+        ] {
+            assert_eq!(Scope::of(path.as_bytes()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_limited_key_does_not_reach_unknown_paths() {
+        let chat = Scopes::of(&[Scope::Chat]);
+        assert!(chat.allow(Some(Scope::Chat)));
+        assert!(!chat.allow(Some(Scope::Models)));
+        assert!(!chat.allow(None));
+        assert!(!Scopes::of(&Scope::ALL).allow(None));
+        assert!(Scopes::UNRESTRICTED.allow(None));
+    }
+
+    #[test]
+    fn only_messages_speaks_anthropic() {
+        assert_eq!(Dialect::of(b"/v1/messages?beta=true"), Dialect::Anthropic);
+        assert_eq!(Dialect::of(b"/v1/messages/count_tokens"), Dialect::Anthropic);
+        assert_eq!(Dialect::of(b"/v1/messagesx"), Dialect::OpenAi);
+        assert_eq!(Dialect::of(b"/v1/chat/completions"), Dialect::OpenAi);
+    }
+}

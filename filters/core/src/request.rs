@@ -1,0 +1,284 @@
+//! One pass over a request's headers: where it goes, what it presents, and what must not go on.
+
+use crate::endpoint::{Dialect, Scope};
+use crate::key::{Form, KeyHash, form};
+
+/// Longest credential that is looked at; a longer one is malformed. Ours have 68 characters.
+pub const MAX_KEY_LEN: usize = 512;
+
+/// What authentication needs of a request's headers. Borrows from them.
+#[derive(Debug, Default)]
+pub struct Request<'a> {
+    /// `:path`, with its query.
+    pub path: &'a [u8],
+    /// `x-request-id`, as Envoy made it.
+    pub request_id: Option<&'a str>,
+    /// `OpenAI-Organization`, where given and not empty.
+    pub organization: Named<'a>,
+    /// `OpenAI-Project`, likewise.
+    pub project: Named<'a>,
+    credential: Presented<'a>,
+    remove: Vec<&'a [u8]>,
+    /// Whether a client tried to set one of the gateway's own or Envoy's control headers.
+    pub spoofed: bool,
+}
+
+/// A header that names a tenant; two different values can't both be true.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Named<'a> {
+    /// Not given, or empty.
+    #[default]
+    Absent,
+    /// Given.
+    Is(&'a [u8]),
+    /// Given with different values.
+    Contradicts,
+}
+
+impl<'a> Named<'a> {
+    fn and(self, value: &'a [u8]) -> Self {
+        match self {
+            _ if value.is_empty() => self,
+            Self::Absent => Self::Is(value),
+            Self::Is(first) if first == value => self,
+            _ => Self::Contradicts,
+        }
+    }
+
+    /// Whether a caller of tenant `own` may have said this.
+    pub fn agrees(self, own: Option<&str>) -> bool {
+        match self {
+            Self::Absent => true,
+            Self::Is(name) => own.is_some_and(|own| own.as_bytes() == name),
+            Self::Contradicts => false,
+        }
+    }
+}
+
+/// The credential of a request.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Presented<'a> {
+    /// None at all.
+    #[default]
+    Nothing,
+    /// One, perhaps in several headers.
+    Key(Secret<'a>),
+    /// Two that differ.
+    Ambiguous,
+}
+
+/// Bytes of a credential in clear. Its `Debug` shows nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret<'a>(&'a [u8]);
+
+impl core::fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret([redacted])")
+    }
+}
+
+impl<'a> Secret<'a> {
+    /// Its hash, to look it up by; `None` where its form alone says that it is no key.
+    pub fn hash(self) -> Option<KeyHash> {
+        let plausible = self.0.len() <= MAX_KEY_LEN && form(self.0) != Form::Broken;
+        plausible.then(|| KeyHash::of(self.0))
+    }
+
+    /// As an error message may show it.
+    pub fn masked(self) -> String {
+        crate::key::masked(self.0)
+    }
+
+    /// Whether it has the form of a JSON web token: three parts, the first an encoded JSON object.
+    pub fn is_token(self) -> bool {
+        self.0.starts_with(b"eyJ") && self.0.iter().filter(|byte| **byte == b'.').count() == 2
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads all headers, names in lower case as Envoy gives them.
+    pub fn read(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut request = Self::default();
+        for (name, value) in headers {
+            request.header(name, value);
+        }
+        request
+    }
+
+    fn header(&mut self, name: &'a [u8], value: &'a [u8]) {
+        // The first letter rules out nearly all headers.
+        match name.first() {
+            Some(b':') if name == b":path" => self.path = value,
+            Some(b'a') if name == b"authorization" => {
+                self.remove(name);
+                self.present(bearer(value));
+            }
+            Some(b'a') if name == b"api-key" => {
+                self.remove(name);
+                self.present(value.trim_ascii());
+            }
+            Some(b'o') if name == b"openai-organization" => {
+                self.organization = self.organization.and(value.trim_ascii());
+            }
+            Some(b'o') if name == b"openai-project" => self.project = self.project.and(value.trim_ascii()),
+            Some(b'x') => self.extension(name, value),
+            _ => {}
+        }
+    }
+
+    fn extension(&mut self, name: &'a [u8], value: &'a [u8]) {
+        if name == b"x-api-key" {
+            self.remove(name);
+            self.present(value.trim_ascii());
+        } else if name == b"x-request-id" {
+            self.request_id = core::str::from_utf8(value).ok();
+        } else if name.starts_with(b"x-tollgate-") || controls_envoy(name) {
+            self.remove(name);
+            self.spoofed = true;
+        }
+    }
+
+    fn present(&mut self, key: &'a [u8]) {
+        self.credential = match self.credential {
+            _ if key.is_empty() => return,
+            Presented::Nothing => Presented::Key(Secret(key)),
+            Presented::Key(first) if first.0 == key => return,
+            _ => Presented::Ambiguous,
+        };
+    }
+
+    fn remove(&mut self, name: &'a [u8]) {
+        if !self.remove.contains(&name) {
+            self.remove.push(name);
+        }
+    }
+
+    /// What the request presents.
+    pub fn credential(&self) -> Presented<'a> {
+        self.credential
+    }
+
+    /// Names of the headers that nothing behind this filter may see, each once.
+    pub fn removals(&self) -> &[&'a [u8]] {
+        &self.remove
+    }
+
+    /// The scope that the path asks for.
+    pub fn scope(&self) -> Option<Scope> {
+        Scope::of(self.path)
+    }
+
+    /// The manners of an answer.
+    pub fn dialect(&self) -> Dialect {
+        Dialect::of(self.path)
+    }
+}
+
+/// `x-envoy-*`, by which a client could order retries, timeouts or another path from Envoy. The one that Envoy
+/// itself sets at an edge listener, to the address it determined, stays: it orders nothing.
+fn controls_envoy(name: &[u8]) -> bool {
+    name.starts_with(b"x-envoy-") && name != b"x-envoy-external-address"
+}
+
+/// The key in `Bearer KEY`; empty for another scheme.
+fn bearer(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    match value.split_first_chunk::<7>() {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key.trim_ascii(),
+        _ => b"",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read<'a>(headers: &[(&'a str, &'a str)]) -> Request<'a> {
+        Request::read(
+            headers
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), value.as_bytes())),
+        )
+    }
+
+    fn key(text: &str) -> Presented<'_> {
+        Presented::Key(Secret(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_key_comes_in_any_of_three_headers() {
+        assert_eq!(read(&[("authorization", "Bearer k1")]).credential(), key("k1"));
+        assert_eq!(read(&[("authorization", "bearer   k1 ")]).credential(), key("k1"));
+        assert_eq!(read(&[("x-api-key", "k1")]).credential(), key("k1"));
+        assert_eq!(read(&[("api-key", " k1")]).credential(), key("k1"));
+        assert_eq!(
+            read(&[("api-key", "k1"), ("authorization", "Bearer k1")]).credential(),
+            key("k1")
+        );
+    }
+
+    #[test]
+    fn two_different_keys_are_ambiguous() {
+        for headers in [
+            [("api-key", "k1"), ("authorization", "Bearer k2")],
+            [("authorization", "Bearer k1"), ("authorization", "Bearer k2")],
+        ] {
+            assert_eq!(read(&headers).credential(), Presented::Ambiguous);
+        }
+        let three = read(&[
+            ("api-key", "k1"),
+            ("x-api-key", "k2"),
+            ("authorization", "Bearer k1"),
+        ]);
+        assert_eq!(three.credential(), Presented::Ambiguous);
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        for value in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "k1"] {
+            let request = read(&[("authorization", value)]);
+            assert_eq!(request.credential(), Presented::Nothing, "{value}");
+            assert_eq!(request.removals(), [b"authorization"]);
+        }
+    }
+
+    #[test]
+    fn what_could_deceive_is_removed() {
+        let request = read(&[
+            (":path", "/v1/models"),
+            ("x-tollgate-org", "acme"),
+            ("x-tollgate-org", "globex"),
+            ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-external-address", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+        ]);
+        assert_eq!(
+            request.removals(),
+            [b"x-tollgate-org".as_slice(), b"x-envoy-retry-on"]
+        );
+        assert!(request.spoofed);
+    }
+
+    #[test]
+    fn tenant_headers_must_agree() {
+        let request = read(&[("openai-organization", " acme "), ("openai-project", "")]);
+        assert!(request.organization.agrees(Some("acme")));
+        assert!(!request.organization.agrees(Some("globex")));
+        assert!(request.project.agrees(None));
+        let twice = read(&[("openai-organization", "acme"), ("openai-organization", "globex")]);
+        assert!(!twice.organization.agrees(Some("acme")));
+        assert!(!read(&[("openai-project", "search")]).project.agrees(None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_headers_panic(headers in proptest::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>()), 0..20)) {
+            let request = Request::read(headers.iter().map(|(n, v)| (n.as_slice(), v.as_slice())));
+            let _ = (request.scope(), request.dialect());
+            if let Presented::Key(secret) = request.credential() {
+                let _ = (secret.hash(), secret.masked(), secret.is_token());
+            }
+        }
+    }
+}
