@@ -86,6 +86,18 @@ pub(crate) fn problem(error: &serde_json::Error) -> String {
 pub struct Span(u64);
 
 impl Span {
+    /// Whole seconds; zero becomes one, and too many the most that a span can be.
+    pub const fn from_secs(seconds: u32) -> Self {
+        let millis = seconds as u64 * 1_000;
+        Self(if millis == 0 {
+            1_000
+        } else if millis >= 86_400_000_000 {
+            86_399_999_999
+        } else {
+            millis
+        })
+    }
+
     /// Whole milliseconds, at least one.
     pub const fn millis(self) -> u64 {
         self.0
@@ -134,6 +146,12 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// One a second.
+    pub const PER_SECOND: Self = Self {
+        amount: 1,
+        unit_nanos: 1_000_000_000,
+    };
+
     /// How many.
     pub const fn amount(self) -> u32 {
         self.amount

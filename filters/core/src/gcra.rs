@@ -4,6 +4,8 @@
 //! The state of a cell is one number: its theoretical arrival time (TAT), the moment at which it will be as
 //! good as unused.
 
+use core::num::NonZeroU32;
+
 use crate::config::Rate;
 
 /// A rate, and how many may come at once.
@@ -14,13 +16,13 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// `burst` at once, then `rate`. `None` for a burst of zero.
-    pub fn new(rate: Rate, burst: u32) -> Option<Self> {
+    /// `burst` at once, then `rate`.
+    pub fn new(rate: Rate, burst: NonZeroU32) -> Self {
         let interval = rate.interval_nanos();
         // A day times 2^32 is below 2^64 nanoseconds only after dividing; saturating errs on the generous
         // side of 584 years.
-        let tolerance = interval.saturating_mul(u64::from(burst.checked_sub(1)?));
-        Some(Self { interval, tolerance })
+        let tolerance = interval.saturating_mul(u64::from(burst.get() - 1));
+        Self { interval, tolerance }
     }
 
     /// Takes one at time `now` (nanoseconds) from a cell at `tat`: its new TAT, or how many nanoseconds to wait.
@@ -43,7 +45,7 @@ mod tests {
         #[test]
         fn never_over(amount in 1_u32..50, burst in 1_u32..20, steps in proptest::collection::vec(0_u64..3_000_000_000, 1..200)) {
             let rate: Rate = format!("{amount}/second").parse().unwrap();
-            let quota = Quota::new(rate, burst).unwrap();
+            let quota = Quota::new(rate, NonZeroU32::new(burst).unwrap());
             let (mut tat, mut now, mut passed) = (0, 1_u64, Vec::new());
             for step in steps {
                 now += step / u64::from(amount);

@@ -1,1 +1,15 @@
-//! TBD
+//! Who is calling: the first filter of the chain.
+//!
+//! `root_id: key-auth` makes the HTTP filter ([`filter`]); `root_id: directory` makes the singleton that fetches
+//! the directory for all workers of an Envoy ([`fetch`]).
+
+mod cache;
+pub mod config;
+mod failures;
+pub mod fetch;
+pub mod filter;
+mod lookup;
+mod metrics;
+mod module;
+mod publish;
+mod token;

@@ -58,7 +58,7 @@ fn judge(credential: &Credential, headers: &[(&str, &str)], now: i64, address: &
         credential,
         &request,
         || "masked".into(),
-        || now,
+        || Some(now),
         || address.parse().ok(),
     )
 }

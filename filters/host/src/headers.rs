@@ -1,0 +1,103 @@
+//! Header maps: read whole in one crossing, changed one by one.
+
+use crate::abi;
+use crate::memory::receive;
+use crate::status::{Result, Status, check};
+
+/// Which headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Map {
+    /// Of the request.
+    Request = 0,
+    /// Of the answer to an HTTP call; only in `http_call_response`.
+    HttpCallResponse = 6,
+}
+
+/// A copy of all headers, in one allocation.
+///
+/// Layout: the number of headers, then for each the lengths of name and value, then for each its name, a NUL,
+/// its value, a NUL. Numbers are little-endian 32 bits.
+pub struct HeaderMap(Vec<u8>);
+
+impl HeaderMap {
+    /// Reads all headers of `map`.
+    pub fn read(map: Map) -> Result<Self> {
+        // SAFETY: the pointers are to live locals of `receive`.
+        let bytes = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map as u32, data, len) })?;
+        Ok(Self(bytes))
+    }
+
+    /// Each name, in lower case, and its value, in order. Ends early at what is malformed.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let number = |at: usize| {
+            self.0
+                .get(at..)?
+                .first_chunk()
+                .map(|four| u32::from_le_bytes(*four) as usize)
+        };
+        let count = number(0).unwrap_or(0);
+        let mut at = count.saturating_mul(8).saturating_add(4);
+        (0..count).map_while(move |header| {
+            let name_end = at.checked_add(number(4 + header * 8)?)?;
+            let value_end = name_end.checked_add(1)?.checked_add(number(8 + header * 8)?)?;
+            let pair = (self.0.get(at..name_end)?, self.0.get(name_end + 1..value_end)?);
+            at = value_end + 1;
+            Some(pair)
+        })
+    }
+
+    /// The first value of a header, by its name in lower case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter()
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value)
+    }
+}
+
+/// Sets a header to one value, in place of any it has.
+pub fn set_header(map: Map, name: &str, value: &str) -> Result<()> {
+    // SAFETY: the pointers and lengths are of live slices.
+    check(unsafe {
+        abi::proxy_replace_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Adds a header beside any of its name; cheaper than [`set_header`] where it is known to be absent.
+pub fn add_header(map: Map, name: &str, value: &str) -> Result<()> {
+    // SAFETY: the pointers and lengths are of live slices.
+    check(unsafe {
+        abi::proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
+/// Removes every value of a header.
+pub fn remove_header(map: Map, name: &[u8]) -> Result<()> {
+    // SAFETY: the pointer and length are of a live slice.
+    check(unsafe { abi::proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+}
+
+/// Headers as the host takes them: the layout of [`HeaderMap`].
+pub(crate) fn encode(headers: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let number = |len: usize| {
+        u32::try_from(len)
+            .map(u32::to_le_bytes)
+            .map_err(|_| Status::BadArgument)
+    };
+    let mut bytes = number(headers.len())?.to_vec();
+    for (name, value) in headers {
+        bytes.extend(number(name.len())?);
+        bytes.extend(number(value.len())?);
+    }
+    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+        bytes.extend(text.as_bytes());
+        bytes.push(0);
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,28 @@
+//! Properties: what Envoy knows of a stream, and what filters tell each other.
+
+use crate::abi;
+use crate::memory::receive;
+use crate::status::{Result, check};
+
+/// Reads a property by its path. It costs about as much as a header; a missing one is `Err(NotFound)`.
+pub fn property(path: &[&str]) -> Result<Vec<u8>> {
+    let path = path.join("\0");
+    // SAFETY: the pointers and lengths are of a live slice and live locals of `receive`.
+    receive(|data, len| unsafe { abi::proxy_get_property(path.as_ptr(), path.len(), data, len) })
+}
+
+/// Sets filter state that later filters read by the same name, and access logs as `FILTER_STATE(wasm.NAME)`.
+pub fn set_property(name: &str, value: &[u8]) -> Result<()> {
+    // SAFETY: the pointers and lengths are of live slices.
+    check(unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Has Envoy choose the route again, by the headers as they are now.
+pub fn clear_route_cache() -> Result<()> {
+    let name = "clear_route_cache";
+    // SAFETY: the pointers and lengths are of a live slice and live locals of `receive`.
+    receive(|data, len| unsafe {
+        abi::proxy_call_foreign_function(name.as_ptr(), name.len(), core::ptr::null(), 0, data, len)
+    })
+    .map(drop)
+}

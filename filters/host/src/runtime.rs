@@ -1,0 +1,231 @@
+//! From the proxy's callbacks to a module's roots and streams, and the exports.
+//!
+//! A root is one configuration of the module; a stream belongs to the root it began with, also after a reload.
+
+use core::cell::RefCell;
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
+
+use crate::buffer::{Buffer, read_buffer};
+use crate::http::HttpCall;
+
+/// What the proxy does next with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Action {
+    /// Goes on.
+    Continue = 0,
+    /// Waits: an answer was sent, or the stream is resumed later.
+    Pause = 1,
+}
+
+/// A filter. The value is one root: a configuration that was accepted.
+pub trait Module: Sized + 'static {
+    /// Checks a configuration (JSON) and makes a root of it. `None`, after logging why, refuses it: the one
+    /// before stays in force. The answer must depend on the configuration alone, because every worker asks.
+    fn configure(configuration: &[u8]) -> Option<Self>;
+
+    /// Request headers of a stream are there.
+    fn request_headers(&mut self) -> Action;
+
+    /// A stream whose root is unknown: answers it, as nothing can be checked.
+    fn orphaned() -> Action;
+
+    /// The tick period has passed.
+    fn tick(&mut self) {}
+
+    /// An HTTP call was answered, or failed (then there are no headers).
+    fn http_call_response(&mut self, _call: HttpCall) {}
+}
+
+/// All roots and streams of one VM.
+pub struct Contexts<M> {
+    roots: Vec<(u32, Option<M>)>,
+    /// The root of each stream.
+    streams: Option<HashMap<u32, u32, BuildHasherDefault<IdHasher>>>,
+}
+
+/// Where a module keeps its [`Contexts`]. A VM has one thread.
+pub type Held<M> = RefCell<Contexts<M>>;
+
+impl<M: Module> Contexts<M> {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self {
+            roots: Vec::new(),
+            streams: None,
+        }
+    }
+
+    fn root(&mut self, id: u32) -> Option<&mut M> {
+        self.roots.iter_mut().find(|(root, _)| *root == id)?.1.as_mut()
+    }
+}
+
+impl<M: Module> Default for Contexts<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// Each of these is one export. A call from within a call can't happen: Envoy defers what a host call triggers.
+// Were one to come, `try_borrow_mut` fails and the callback does the safe thing.
+
+/// `proxy_on_context_create`.
+pub fn context_create<M: Module>(contexts: &Held<M>, id: u32, parent: u32) {
+    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+        return;
+    };
+    if parent == 0 {
+        contexts.roots.push((id, None));
+    } else {
+        contexts.streams.get_or_insert_default().insert(id, parent);
+    }
+}
+
+/// `proxy_on_configure`.
+pub fn configure<M: Module>(contexts: &Held<M>, id: u32) -> bool {
+    let configured = read_buffer(Buffer::PluginConfiguration)
+        .ok()
+        .and_then(|json| M::configure(&json));
+    let accepted = configured.is_some();
+    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+        return false;
+    };
+    if let Some((_, root)) = contexts.roots.iter_mut().find(|(root, _)| *root == id) {
+        *root = configured;
+    }
+    accepted
+}
+
+/// `proxy_on_request_headers`.
+pub fn request_headers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
+    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+        return M::orphaned();
+    };
+    let root = contexts
+        .streams
+        .as_ref()
+        .and_then(|streams| streams.get(&id).copied());
+    match root.and_then(|root| contexts.root(root)) {
+        Some(root) => root.request_headers(),
+        None => M::orphaned(),
+    }
+}
+
+/// `proxy_on_tick`.
+pub fn tick<M: Module>(contexts: &Held<M>, id: u32) {
+    if let Ok(mut contexts) = contexts.try_borrow_mut()
+        && let Some(root) = contexts.root(id)
+    {
+        root.tick();
+    }
+}
+
+/// `proxy_on_http_call_response`.
+pub fn http_call_response<M: Module>(contexts: &Held<M>, id: u32, call: u32) {
+    if let Ok(mut contexts) = contexts.try_borrow_mut()
+        && let Some(root) = contexts.root(id)
+    {
+        root.http_call_response(HttpCall(call));
+    }
+}
+
+/// `proxy_on_delete`.
+pub fn delete<M: Module>(contexts: &Held<M>, id: u32) {
+    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+        return;
+    };
+    if contexts
+        .streams
+        .as_mut()
+        .is_none_or(|streams| streams.remove(&id).is_none())
+    {
+        contexts.roots.retain(|(root, _)| *root != id);
+    }
+}
+
+/// Context ids are numbers that the proxy counts up, so they spread well enough as they are.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        // hashbrown takes its control byte from the top bits.
+        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// Exports a [`Module`] as proxy-wasm callbacks. Only the callbacks that are named beside the module exist: Envoy
+/// skips the others without entering the VM.
+///
+/// ```ignore
+/// tollgate_host::export!(KeyAuth: request_headers, tick, http_call_response);
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($module:ty : $($callback:ident),* $(,)?) => {
+        #[cfg(target_arch = "wasm32")]
+        mod exports {
+            use super::*;
+
+            std::thread_local! {
+                static CONTEXTS: $crate::runtime::Held<$module> =
+                    const { core::cell::RefCell::new($crate::runtime::Contexts::new()) };
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_abi_version_0_2_1() {}
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+                $crate::allocate(size)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
+                CONTEXTS.with(|contexts| $crate::runtime::context_create(contexts, id, parent));
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_configure(id: u32, _size: u32) -> u32 {
+                u32::from(CONTEXTS.with(|contexts| $crate::runtime::configure(contexts, id)))
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_delete(id: u32) {
+                CONTEXTS.with(|contexts| $crate::runtime::delete(contexts, id));
+            }
+
+            $($crate::export!(@ $callback);)*
+        }
+    };
+    (@ request_headers) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_request_headers(id: u32, _headers: u32, _end: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::request_headers(contexts, id)) as u32
+        }
+    };
+    (@ tick) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_tick(id: u32) {
+            CONTEXTS.with(|contexts| $crate::runtime::tick(contexts, id));
+        }
+    };
+    (@ http_call_response) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_http_call_response(id: u32, call: u32, _headers: u32, _body: u32, _trailers: u32) {
+            CONTEXTS.with(|contexts| $crate::runtime::http_call_response(contexts, id, call));
+        }
+    };
+}

@@ -1,0 +1,190 @@
+//! The HTTP filter: reads the headers once, has core judge, and writes the outcome.
+
+use std::rc::Rc;
+
+use tollgate_core::auth::{Refusal, authorize, presented};
+use tollgate_core::directory::Credential;
+use tollgate_core::identity::PROPERTY;
+use tollgate_core::request::{Presented, Request};
+use tollgate_host::{
+    Action, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, remove_header,
+    send_local_reply, set_header, set_property,
+};
+
+use crate::config::Config;
+use crate::failures::{client_address, within};
+use crate::lookup::Lookup;
+use crate::metrics::Metrics;
+use crate::token::{self, Token};
+
+/// One configuration of the filter.
+pub struct KeyAuth {
+    config: Settings,
+    lookup: Lookup,
+    metrics: Metrics,
+}
+
+/// [`Config`] without its directory, which the look-up owns.
+struct Settings {
+    failed_auth: tollgate_core::gcra::Quota,
+    token: Option<crate::config::TokenClaims>,
+    route_on_identity: bool,
+}
+
+/// A caller who may go on.
+pub struct Admitted {
+    /// The caller, with all that the directory says.
+    pub credential: Rc<Credential>,
+    by_token: bool,
+}
+
+impl KeyAuth {
+    /// Sets the filter up. `Err` where its metrics can't be defined.
+    pub fn new(config: Config) -> Result<Self, Status> {
+        let Config {
+            source,
+            failed_auth,
+            token,
+            route_on_identity,
+        } = config;
+        Ok(Self {
+            config: Settings {
+                failed_auth,
+                token,
+                route_on_identity,
+            },
+            lookup: Lookup::new(source),
+            metrics: Metrics::define()?,
+        })
+    }
+
+    /// Looks for a changed directory; called every [`crate::module::TICK_MILLIS`].
+    pub fn tick(&mut self) {
+        self.lookup.refresh();
+    }
+
+    /// Judges a request by its headers.
+    pub fn request_headers(&mut self) -> Action {
+        let Ok(headers) = HeaderMap::read(Map::Request) else {
+            return refuse(&Request::default(), &Refusal::Misconfigured);
+        };
+        let request = Request::read(headers.iter());
+        let outcome = self.judge(&request).and_then(|admitted| {
+            self.forward(&request, &admitted.credential).map_err(|status| {
+                log(
+                    Level::Error,
+                    &format!("key-auth: cannot set the identity of a request: {status:?}"),
+                );
+                Refusal::Misconfigured
+            })?;
+            Ok(admitted)
+        });
+        match outcome {
+            Ok(admitted) => {
+                self.metrics.allowed(admitted.by_token);
+                Action::Continue
+            }
+            Err(refusal) => {
+                self.metrics.refused(&refusal);
+                refuse(&request, &refusal)
+            }
+        }
+    }
+
+    /// Who this is, or why not.
+    pub fn judge(&mut self, request: &Request<'_>) -> Result<Admitted, Refusal> {
+        self.identify(request).map_err(|refusal| {
+            if refusal.is_failed_authentication() && !within(&self.config.failed_auth, client_address()) {
+                return Refusal::TooManyFailures;
+            }
+            refusal
+        })
+    }
+
+    fn identify(&mut self, request: &Request<'_>) -> Result<Admitted, Refusal> {
+        if let Some(token) = self.token(request)? {
+            let found = self
+                .lookup
+                .token(&token.id, &token.org, token.project.as_deref())?;
+            let credential = Rc::new(found.ok_or(Refusal::UnknownTenant)?);
+            authorize(&credential, request, String::new, now_seconds, client_address)?;
+            return Ok(Admitted {
+                credential,
+                by_token: true,
+            });
+        }
+        let key = presented(request)?;
+        let hash = key.hash().ok_or_else(|| Refusal::Malformed(key.masked()))?;
+        let credential = self
+            .lookup
+            .key(&hash)?
+            .ok_or_else(|| Refusal::Unknown(key.masked()))?;
+        authorize(&credential, request, || key.masked(), now_seconds, client_address)?;
+        Ok(Admitted {
+            credential,
+            by_token: false,
+        })
+    }
+
+    /// The verified token, where tokens are taken and the request has one. A key beside it is one credential
+    /// too many.
+    fn token(&self, request: &Request<'_>) -> Result<Option<Token>, Refusal> {
+        let Some(claims) = &self.config.token else {
+            return Ok(None);
+        };
+        let Some(token) = token::read(claims).map_err(|()| Refusal::UnknownTenant)? else {
+            return Ok(None);
+        };
+        match request.credential() {
+            Presented::Nothing => Ok(Some(token)),
+            // `jwt_authn` with `forward: true` leaves the token where it was.
+            Presented::Key(key) if key.is_token() => Ok(Some(token)),
+            _ => Err(Refusal::Ambiguous),
+        }
+    }
+
+    fn forward(&self, request: &Request<'_>, credential: &Credential) -> Result<(), Status> {
+        for name in request.removals() {
+            remove_header(Map::Request, name)?;
+        }
+        let identity = &credential.identity;
+        set_header(Map::Request, "x-tollgate-org", &identity.org)?;
+        if let Some(project) = &identity.project {
+            set_header(Map::Request, "x-tollgate-project", project)?;
+        }
+        set_header(Map::Request, "x-tollgate-key-id", &identity.key_id)?;
+        set_header(Map::Request, "x-tollgate-tier", &identity.tier)?;
+        set_property(PROPERTY, &credential.encoded)?;
+        // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
+        // those that say who it is.
+        if request.spoofed || self.config.route_on_identity {
+            clear_route_cache()?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since 1970.
+fn now_seconds() -> Option<i64> {
+    now_nanos().ok().map(|nanos| (nanos / 1_000_000_000) as i64)
+}
+
+/// Answers in place of the upstream.
+pub(crate) fn refuse(request: &Request<'_>, refusal: &Refusal) -> Action {
+    let answer = refusal.answer();
+    let headers = answer.headers();
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect();
+    let body = answer.body(request.dialect(), request.request_id);
+    let details = format!("tollgate_{}", refusal.reason());
+    if let Err(status) = send_local_reply(answer.status, &details, &headers, &body) {
+        // Without an answer the stream waits until it times out; it is not let through.
+        log(
+            Level::Error,
+            &format!("key-auth: cannot answer a refused request: {status:?}"),
+        );
+    }
+    Action::Pause
+}

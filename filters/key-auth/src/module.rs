@@ -1,0 +1,85 @@
+//! The module `tollgate-key-auth.wasm`: which root a configuration makes.
+
+use tollgate_core::auth::Refusal;
+use tollgate_core::config::ConfigError;
+use tollgate_core::request::Request;
+use tollgate_host::{Action, HttpCall, Level, Module, Status, log, property, set_tick_period};
+
+use crate::config::{Config, FetchConfig, Source};
+use crate::fetch::Fetcher;
+use crate::filter::{KeyAuth, refuse};
+
+/// How often a worker looks for a changed directory.
+pub(crate) const TICK_MILLIS: u32 = 250;
+
+/// What a configuration of this module is for.
+enum Root {
+    Filter(Box<KeyAuth>),
+    Fetcher(Box<Fetcher>),
+}
+
+impl Module for Root {
+    fn configure(configuration: &[u8]) -> Option<Self> {
+        let root = match property(&["plugin_root_id"]).as_deref() {
+            Ok(b"directory") => fetcher(configuration),
+            Ok(b"key-auth") => filter(configuration),
+            _ => Err(vec![ConfigError::new(
+                "root_id",
+                "expected `key-auth` (the filter) or `directory` (the fetcher)",
+            )]),
+        };
+        root.map_err(|errors| {
+            for error in errors {
+                log(Level::Error, &format!("key-auth: configuration refused: {error}"));
+            }
+        })
+        .ok()
+    }
+
+    fn request_headers(&mut self) -> Action {
+        match self {
+            Self::Filter(filter) => filter.request_headers(),
+            Self::Fetcher(_) => Self::orphaned(),
+        }
+    }
+
+    fn orphaned() -> Action {
+        refuse(&Request::default(), &Refusal::Misconfigured)
+    }
+
+    fn tick(&mut self) {
+        match self {
+            Self::Filter(filter) => filter.tick(),
+            Self::Fetcher(fetcher) => fetcher.tick(),
+        }
+    }
+
+    fn http_call_response(&mut self, call: HttpCall) {
+        if let Self::Fetcher(fetcher) = self {
+            fetcher.http_call_response(call);
+        }
+    }
+}
+
+fn filter(configuration: &[u8]) -> Result<Root, Vec<ConfigError>> {
+    let config = Config::parse(configuration)?;
+    if let Source::Http { .. } = config.source {
+        set_tick_period(TICK_MILLIS).map_err(unusable)?;
+    }
+    Ok(Root::Filter(Box::new(KeyAuth::new(config).map_err(unusable)?)))
+}
+
+fn fetcher(configuration: &[u8]) -> Result<Root, Vec<ConfigError>> {
+    let config = FetchConfig::parse(configuration)?;
+    Ok(Root::Fetcher(Box::new(Fetcher::new(config).map_err(unusable)?)))
+}
+
+fn unusable(status: Status) -> Vec<ConfigError> {
+    vec![ConfigError::new(
+        "",
+        format!("the proxy refused what every configuration needs ({status:?})"),
+    )]
+}
+
+#[cfg(feature = "module")]
+tollgate_host::export!(Root: request_headers, tick, http_call_response);
