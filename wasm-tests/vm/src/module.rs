@@ -1,0 +1,132 @@
+//! A compiled wasm module, compiled once a process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use wasmtime::Engine;
+
+/// A compiled module. Cheap to clone.
+#[derive(Clone)]
+pub struct Module {
+    name: String,
+    compiled: wasmtime::Module,
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Module({})", self.name)
+    }
+}
+
+/// The filter `dist/tollgate-{name}.wasm` of this repository, compiled at its first use in this process.
+///
+/// # Panics
+/// When the file is not there (`make wasm` makes it) or is no wasm module.
+#[must_use]
+#[track_caller]
+pub fn module(name: &str) -> Module {
+    let path = dist().join(format!("tollgate-{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "{} does not exist: run `make wasm` first",
+        path.display()
+    );
+    compiled(&path)
+}
+
+/// Every module in `dist/`.
+///
+/// # Panics
+/// When there is none: `make wasm` makes them.
+#[must_use]
+#[track_caller]
+pub fn modules() -> Vec<Module> {
+    let entries = std::fs::read_dir(dist())
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    let paths = entries.map(|entry| entry.path());
+    let mut wasm: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|ext| ext == "wasm"))
+        .collect();
+    wasm.sort();
+    assert!(
+        !wasm.is_empty(),
+        "there is no module in {}: run `make wasm` first",
+        dist().display()
+    );
+    wasm.iter().map(|path| compiled(path)).collect()
+}
+
+impl Module {
+    /// A module from wasm bytes or from WAT text.
+    ///
+    /// # Panics
+    /// When it is neither.
+    #[must_use]
+    #[track_caller]
+    pub fn new(name: &str, source: impl AsRef<[u8]>) -> Self {
+        let compiled = wasmtime::Module::new(engine(), source);
+        let compiled = compiled.unwrap_or_else(|error| panic!("{name} does not compile: {error:?}"));
+        Self {
+            name: name.to_owned(),
+            compiled,
+        }
+    }
+
+    /// The file's name without its extension, or the name it was made with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it asks of its host, as `(module, name)`.
+    #[must_use]
+    pub fn imports(&self) -> Vec<(String, String)> {
+        let imports = self.compiled.imports();
+        imports
+            .map(|import| (import.module().to_owned(), import.name().to_owned()))
+            .collect()
+    }
+
+    /// What it offers to its host.
+    #[must_use]
+    pub fn exports(&self) -> Vec<String> {
+        self.compiled
+            .exports()
+            .map(|export| export.name().to_owned())
+            .collect()
+    }
+
+    pub(crate) fn compiled(&self) -> &wasmtime::Module {
+        &self.compiled
+    }
+}
+
+pub(crate) fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(Engine::default)
+}
+
+fn dist() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist")
+}
+
+#[track_caller]
+fn compiled(path: &Path) -> Module {
+    static COMPILED: Mutex<BTreeMap<PathBuf, Module>> = Mutex::new(BTreeMap::new());
+    // Held while compiling: two tests that want one module should not both compile it.
+    let mut known = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let compile = || {
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Module::new(&name, bytes)
+    };
+    known.entry(path.to_owned()).or_insert_with(compile).clone()
+}

@@ -1,0 +1,179 @@
+//! A loaded plugin: a root context, its ticks and callouts, and the requests that go through it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::calls::{GrpcCall, HttpCall};
+use crate::request::{Chain, Request};
+use crate::vm::{Trap, Vm};
+use crate::world::LogLine;
+
+/// One filter or service with its configuration, on one worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    vm: Vm,
+    root: u32,
+    stops_headers_only: bool,
+}
+
+/// A configuration the module did not take. In Envoy the old one then keeps serving.
+pub struct Refused {
+    /// What the module logged about it.
+    pub log: Vec<LogLine>,
+    /// Set where the module did not say no but trapped, and that was allowed.
+    pub trap: Option<Trap>,
+}
+
+impl Refused {
+    /// The log's texts, a line each.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.log
+            .iter()
+            .map(|line| line.text.as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration was refused:\n{}", self.text())
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Plugin {
+    pub(crate) fn new(vm: Vm, root: u32) -> Self {
+        Self {
+            vm,
+            root,
+            stops_headers_only: false,
+        }
+    }
+
+    /// The plugin option `allow_on_headers_stop_iteration`: a pause in the headers then holds only them, and
+    /// the body is still shown to the filter.
+    #[must_use]
+    pub fn allow_on_headers_stop_iteration(mut self) -> Self {
+        self.stops_headers_only = true;
+        self
+    }
+
+    /// The worker it runs on.
+    #[must_use]
+    pub fn vm(&self) -> &Vm {
+        &self.vm
+    }
+
+    pub(crate) fn root(&self) -> u32 {
+        self.root
+    }
+
+    pub(crate) fn stops_headers_only(&self) -> bool {
+        self.stops_headers_only
+    }
+
+    /// A request through this filter alone.
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Chain::new(vec![self.clone()]).request(method, path)
+    }
+
+    /// A GET through this filter alone.
+    pub fn get(&self, path: &str) -> Request {
+        self.request("GET", path)
+    }
+
+    /// A POST through this filter alone.
+    pub fn post(&self, path: &str) -> Request {
+        self.request("POST", path)
+    }
+
+    /// Calls `on_tick` once. The clock stays where it is.
+    ///
+    /// # Panics
+    /// When the plugin has not asked for ticks: Envoy would send none.
+    #[track_caller]
+    pub fn tick(&self) {
+        let now = self.vm.world().now();
+        let ticking = self.vm.host(|host| {
+            host.ticks
+                .get_mut(&self.root)
+                .map(|tick| tick.due = now + tick.period)
+        });
+        assert!(ticking.is_some(), "this plugin has set no tick period");
+        self.vm.run(self.root, "proxy_on_tick", &[self.root]);
+        self.vm.raise();
+    }
+
+    /// The time between its ticks; `None` where it asked for none.
+    #[must_use]
+    pub fn tick_period(&self) -> Option<Duration> {
+        self.vm
+            .host(|host| host.ticks.get(&self.root).map(|tick| tick.period))
+    }
+
+    /// Its HTTP callouts that wait for an answer, oldest first.
+    #[must_use]
+    pub fn calls(&self) -> Vec<HttpCall> {
+        let pending = self.vm.host(|host| host.calls.http_of(self.root));
+        pending
+            .into_iter()
+            .map(|(token, request)| HttpCall::new(self.vm.clone(), token, request))
+            .collect()
+    }
+
+    /// Its one HTTP callout that waits for an answer.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    #[must_use]
+    #[track_caller]
+    pub fn call(&self) -> HttpCall {
+        only(self.calls(), "HTTP")
+    }
+
+    /// Its gRPC callouts that wait for an answer, oldest first.
+    #[must_use]
+    pub fn grpc_calls(&self) -> Vec<GrpcCall> {
+        let pending = self.vm.host(|host| host.calls.grpc_of(self.root));
+        pending
+            .into_iter()
+            .map(|(token, request)| GrpcCall::new(self.vm.clone(), token, request))
+            .collect()
+    }
+
+    /// Its one gRPC callout that waits for an answer.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    #[must_use]
+    #[track_caller]
+    pub fn grpc_call(&self) -> GrpcCall {
+        only(self.grpc_calls(), "gRPC")
+    }
+
+    /// Ends the plugin, as Envoy does once a reload has replaced it and its last stream is gone.
+    #[track_caller]
+    pub fn retire(self) {
+        self.vm.retire(self.root);
+        self.vm.raise();
+    }
+}
+
+#[track_caller]
+fn only<T>(mut calls: Vec<T>, kind: &str) -> T {
+    assert!(
+        calls.len() == 1,
+        "{} {kind} callouts wait for an answer, where one was expected",
+        calls.len()
+    );
+    calls.remove(0)
+}
