@@ -290,6 +290,31 @@ async fn health_is_apart_from_faults_and_ledger() {
 }
 
 #[tokio::test]
+async fn the_ledger_can_be_read_from_outside() {
+    let server = started().await;
+    for id in ["a", "b"] {
+        let request = reqwest::Client::new()
+            .post(server.url() + CHAT)
+            .header("x-request-id", id);
+        request.json(&chat(false)).send().await.unwrap();
+    }
+    server.wait_for(2, SOON).await.unwrap();
+    let url = server.url() + "/seen?request_id=b";
+    let rows: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&rows[0]["ending"], &rows[0]["output_tokens"]),
+        (&json!("completed"), &json!(5))
+    );
+    assert!(
+        rows[0]["headers"]
+            .as_array()
+            .unwrap()
+            .contains(&json!(["x-request-id", "b"]))
+    );
+}
+
+#[tokio::test]
 async fn a_cut_is_a_reset_after_the_events_told() {
     let server = started().await;
     let (text, end) = raw(&server, "cut=3", true);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::request::Ask;
 
@@ -58,6 +59,23 @@ impl Seen {
             .iter()
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
+    }
+
+    /// The row as `/seen` shows it. `headers` is a list of pairs, as a name may come twice; no body.
+    pub fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "request_id": self.request_id,
+            "method": self.method,
+            "path": self.path,
+            "headers": self.headers,
+            "model": self.model,
+            "stream": self.stream,
+            "status": self.status,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "ending": format!("{:?}", self.ending).to_lowercase(),
+        })
     }
 }
 

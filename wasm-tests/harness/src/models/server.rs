@@ -276,21 +276,30 @@ fn health(state: &State) -> Answer {
     }
 }
 
+/// `/seen`: the ledger as JSON, for programs that are not in this process. `?request_id=ID` asks for one request.
+fn ledger(state: &State, query: Option<&str>) -> Answer {
+    let wanted = query.and_then(|query| query.strip_prefix("request_id="));
+    let rows = state.ledger.with(|rows| {
+        let asked = |row: &&Seen| wanted.is_none_or(|id| row.request_id.as_deref() == Some(id));
+        rows.iter().filter(asked).map(Seen::json).collect::<Vec<_>>()
+    });
+    Answer::json(&rows.into(), 0)
+}
+
 async fn serve(
     state: Arc<State>,
     line: Line,
     request: Request<Incoming>,
 ) -> Result<Response<Paced>, Box<dyn std::error::Error + Send + Sync>> {
-    if request.uri().path() == "/health" {
+    // What is asked of the server itself, not of a model.
+    let own = match request.uri().path() {
+        "/health" => Some(health(&state)),
+        "/seen" => Some(ledger(&state, request.uri().query())),
+        _ => None,
+    };
+    if let Some(own) = own {
         let nowhere = Ledger::new(0).open(Seen::default());
-        return Ok(respond(
-            &state,
-            health(&state),
-            None,
-            &Fault::default(),
-            nowhere,
-            line,
-        ));
+        return Ok(respond(&state, own, None, &Fault::default(), nowhere, line));
     }
     let (head, body) = request.into_parts();
     let api = Api::find(head.method.as_str(), head.uri.path());
