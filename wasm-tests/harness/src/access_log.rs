@@ -1,1 +1,117 @@
 //! Envoy's JSON access log, as records.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::net;
+
+/// One request, as `listener.yaml` logs it. What a request did not come to have is `None`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// When it began, RFC 3339 with milliseconds.
+    pub time: String,
+    /// Minted by the gateway; the answer's `x-request-id`.
+    pub request_id: Option<String>,
+    /// Method.
+    pub method: Option<String>,
+    /// Path without its query, cut to 256 bytes.
+    pub path: Option<String>,
+    /// `HTTP/1.1` or `HTTP/2`.
+    pub protocol: Option<String>,
+    /// Status of the answer; 0 where there was none.
+    pub status: u16,
+    /// Envoy's response flags, `-` for none.
+    pub flags: String,
+    /// Why this status: `via_upstream`, `tollgate_expired`, ...
+    pub details: Option<String>,
+    /// Organisation, once authenticated.
+    pub org: Option<String>,
+    /// Project, once authenticated with a project's key.
+    pub project: Option<String>,
+    /// Public id of the key, once authenticated.
+    pub key_id: Option<String>,
+    /// Class of service, once authenticated.
+    pub tier: Option<String>,
+    /// Cluster the route chose.
+    pub cluster: Option<String>,
+    /// Address of the model server.
+    pub host: Option<String>,
+    /// Tries upstream, retries included.
+    pub attempts: u32,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// Milliseconds from the start to the model server's first byte.
+    pub first_byte_ms: Option<u64>,
+    /// Milliseconds in all.
+    pub duration_ms: Option<u64>,
+    /// The client's address, as Envoy determined it.
+    pub client: Option<String>,
+}
+
+/// The file Envoy writes the records to, each once its request has ended.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    path: PathBuf,
+}
+
+impl AccessLog {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// All that is written now, as text.
+    pub fn text(&self) -> String {
+        // Envoy makes the file with the listener.
+        std::fs::read_to_string(&self.path).unwrap_or_default()
+    }
+
+    /// All records written now.
+    ///
+    /// # Panics
+    /// A line is no record: the log is not what this crate's [`Record`] says.
+    pub fn records(&self) -> Vec<Record> {
+        let text = self.text();
+        // Envoy flushes by size too, so that the last line may be half of one.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let record = |line| {
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("access log: {e} in this line:\n{line}"))
+        };
+        whole
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .map(record)
+            .collect()
+    }
+
+    /// Waits for a record that `wanted` says is it.
+    ///
+    /// # Panics
+    /// None came within ten seconds.
+    pub async fn find(&self, wanted: impl Fn(&Record) -> bool) -> Record {
+        match net::within(Duration::from_secs(10), async || {
+            self.records().into_iter().find(&wanted)
+        })
+        .await
+        {
+            Some(record) => record,
+            None => panic!(
+                "no such record came within ten seconds; there are:\n{}",
+                self.text()
+            ),
+        }
+    }
+
+    /// Waits for the record of the request with this `x-request-id`.
+    ///
+    /// # Panics
+    /// It did not come within ten seconds.
+    pub async fn of(&self, request_id: &str) -> Record {
+        self.find(|record| record.request_id.as_deref() == Some(request_id))
+            .await
+    }
+}

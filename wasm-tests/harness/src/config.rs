@@ -1,1 +1,185 @@
-//! The repository's `envoy/` files, copied with ports and paths replaced.
+//! The repository's own `envoy/` files, copied for one Envoy with only ports and paths replaced.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::options::Options;
+
+/// Where the configuration of the filter lies within its file.
+const CONFIGURATION: &str = "/resources/0/typed_config/config/configuration/value";
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    // Two levels above this crate's manifest.
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the repository is where it was built")
+}
+
+/// The `configuration` of key-auth in the repository's `envoy/filters/key-auth.yaml`.
+///
+/// # Panics
+/// The file is not what Envoy would take.
+pub fn key_auth_configuration() -> Value {
+    let path = repository().join("envoy/filters/key-auth.yaml");
+    let resource = parse(&path).unwrap_or_else(|e| panic!("{e:#}"));
+    resource
+        .pointer(CONFIGURATION)
+        .unwrap_or_else(|| panic!("{}: no {CONFIGURATION}", path.display()))
+        .clone()
+}
+
+/// A directory for one Envoy to run in: a copy of `envoy/`, its log, its access log.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    dir: TempDir,
+}
+
+impl Staged {
+    /// Copies the files and replaces what `options` says.
+    pub(crate) fn new(options: &Options) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("tollgate-").tempdir()?;
+        copy(&repository().join("envoy"), &dir.path().join("envoy"))?;
+        let staged = Self { dir };
+        if options.documents.is_some() {
+            fs::copy(
+                staged.file("filters/key-auth-http.yaml"),
+                staged.file("filters/key-auth.yaml"),
+            )?;
+        }
+        staged.replace_ports(options)?;
+        staged.replace_paths(options)?;
+        for (file, from, to) in &options.edits {
+            staged.replace(file, from, to)?;
+        }
+        if let Some(configuration) = &options.key_auth {
+            staged.set_key_auth(configuration)?;
+        }
+        Ok(staged)
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path below the copy of `envoy/`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path().join("envoy").join(name)
+    }
+
+    /// The access log's file.
+    pub(crate) fn access_log(&self) -> PathBuf {
+        self.path().join("access.log")
+    }
+
+    /// Puts `configuration` into key-auth's file, by rename as an operator does.
+    pub(crate) fn set_key_auth(&self, configuration: &Value) -> Result<()> {
+        let path = self.file("filters/key-auth.yaml");
+        let mut resource = parse(&path)?;
+        let place = resource
+            .pointer_mut(CONFIGURATION)
+            .context("key-auth.yaml has no configuration")?;
+        place.clone_from(configuration);
+        self.put("filters/key-auth.yaml", &resource.to_string())
+    }
+
+    /// Replaces a file by rename, so that Envoy sees it whole or not at all.
+    pub(crate) fn put(&self, name: &str, text: &str) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(self.path())?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.persist(self.file(name))?;
+        Ok(())
+    }
+
+    /// Replaces each `from` in a file; that there is none is an error.
+    pub(crate) fn replace(&self, name: &str, from: &str, to: &str) -> Result<()> {
+        let path = self.file(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure!(
+            text.contains(from),
+            "envoy/{name} does not say `{from}`, so it can't be replaced by `{to}`"
+        );
+        self.put(name, &text.replace(from, to))
+    }
+
+    fn replace_ports(&self, options: &Options) -> Result<()> {
+        self.replace(
+            "envoy.yaml",
+            "port_value: 9901",
+            &format!("port_value: {}", options.admin_port),
+        )?;
+        self.replace(
+            "listener.yaml",
+            "port_value: 10000",
+            &format!("port_value: {}", options.port),
+        )?;
+        for (port, to) in [
+            (11001, options.llama),
+            (11002, options.gpt_oss),
+            (11080, options.documents),
+        ] {
+            if let Some(to) = to {
+                self.replace(
+                    "clusters.yaml",
+                    &socket(&([127, 0, 0, 1], port).into()),
+                    &socket(&to),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replace_paths(&self, options: &Options) -> Result<()> {
+        let module = options
+            .module
+            .clone()
+            .unwrap_or_else(|| repository().join("dist/tollgate-key-auth.wasm"));
+        ensure!(
+            module.is_file(),
+            "{} is missing: `make wasm` makes it",
+            module.display()
+        );
+        for file in ["filters/key-auth.yaml", "directory-http.yaml"] {
+            self.replace(file, "dist/tollgate-key-auth.wasm", &module.display().to_string())?;
+        }
+        let log = options.access_log.clone().unwrap_or_else(|| self.access_log());
+        self.replace(
+            "listener.yaml",
+            "path: /dev/stdout",
+            &format!("path: {}", log.display()),
+        )
+    }
+}
+
+fn socket(addr: &SocketAddr) -> String {
+    format!("address: {}, port_value: {}}}", addr.ip(), addr.port())
+}
+
+fn parse(path: &Path) -> Result<Value> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_saphyr::from_str(&text).with_context(|| path.display().to_string())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy(&source, &target)?;
+        } else if kind.is_file() {
+            fs::copy(&source, &target)?;
+        } else {
+            bail!("{} is neither a file nor a directory", source.display());
+        }
+    }
+    Ok(())
+}

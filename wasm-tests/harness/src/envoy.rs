@@ -1,1 +1,361 @@
-//! One Envoy process.
+//! A running gateway: one real Envoy on the repository's own files.
+
+use std::fs;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::access_log::AccessLog;
+use crate::admin::Admin;
+use crate::client::{Client, Request};
+use crate::config::{Staged, repository};
+use crate::net;
+use crate::options::Options;
+use crate::process::Process;
+use crate::stats::{Prometheus, Stats};
+
+/// How long Envoy may take to serve. Compiling a module takes it about a second, on a busy machine several.
+const START: Duration = Duration::from_secs(60);
+
+/// How much of Envoy's log a failed test shows.
+const SHOWN: usize = 16 * 1024;
+
+/// What became of a change of the filter's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    /// Taken: every request from now on meets it, once each worker has got to it (milliseconds).
+    Accepted,
+    /// Refused, and the old one serves on. The lines that Envoy logged since, warnings and worse.
+    Rejected(String),
+}
+
+/// A running gateway. Dropped, it ends Envoy and removes its files; where a test fails it first shows Envoy's log.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Process,
+    admin: Admin,
+    addr: SocketAddr,
+    staged: Staged,
+    /// Addresses of clusters without a model server.
+    _refusing: Vec<net::Refusing>,
+}
+
+impl Gateway {
+    /// Starts a gateway; it serves when this returns.
+    ///
+    /// # Panics
+    /// It does not come up; the message holds Envoy's log.
+    pub async fn start(options: Options) -> Self {
+        Self::try_start(options).await.unwrap_or_else(|e| panic!("{e:#}"))
+    }
+
+    /// As [`Self::start`].
+    ///
+    /// # Errors
+    /// There is no Envoy, a file can't be written, a port is taken, or Envoy refuses the configuration: with
+    /// Envoy's log.
+    pub async fn try_start(mut options: Options) -> Result<Self> {
+        let refusing = fill_in(&mut options)?;
+        let staged = Staged::new(&options)?;
+        let mut process = Process::spawn(command(&options, &staged)?).context("Envoy can't be started")?;
+        let up = net::within(START, async || {
+            if let Some(status) = process.ended() {
+                return Some(Err(status));
+            }
+            let admin = Admin::new(
+                fs::read_to_string(staged.path().join("admin"))
+                    .ok()?
+                    .parse()
+                    .ok()?,
+            );
+            let addr = if admin.ready().await {
+                admin.listener("gateway").await
+            } else {
+                None
+            };
+            addr.map(|addr| Ok((admin, addr)))
+        });
+        let why = match up.await {
+            Some(Ok((admin, addr))) => {
+                return Ok(Self {
+                    process,
+                    admin,
+                    addr,
+                    staged,
+                    _refusing: refusing,
+                });
+            }
+            Some(Err(status)) => format!("Envoy ended with {status}"),
+            None => format!("Envoy does not serve after {START:?}"),
+        };
+        bail!("{why}; it says:\n{}", tail(&log(&staged)))
+    }
+
+    /// Where customers call.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The base URL, as an SDK takes it once `/v1` is added.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Where operators ask: Envoy's admin port.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// A client that keeps its connections, for many requests within one test.
+    pub fn client(&self) -> Client {
+        Client::new(self.addr)
+    }
+
+    /// Begins a `POST` on a connection of its own.
+    pub fn post(&self, path: &str) -> Request {
+        self.request("POST", path)
+    }
+
+    /// Begins a `GET` on a connection of its own.
+    pub fn get(&self, path: &str) -> Request {
+        self.request("GET", path)
+    }
+
+    /// Begins a request of any method on a connection of its own.
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        self.client().request(method, path)
+    }
+
+    /// Envoy's counters and gauges, now.
+    ///
+    /// # Panics
+    /// Envoy's admin does not answer.
+    pub async fn stats(&self) -> Stats {
+        Stats::parse(&self.admin("/stats").await)
+    }
+
+    /// What Prometheus would scrape, now.
+    ///
+    /// # Panics
+    /// Envoy's admin does not answer.
+    pub async fn prometheus(&self) -> Prometheus {
+        Prometheus::parse(&self.admin("/stats/prometheus").await)
+    }
+
+    /// The text of any page of Envoy's admin.
+    ///
+    /// # Panics
+    /// Envoy's admin does not answer 200.
+    pub async fn admin(&self, path: &str) -> String {
+        self.admin.text(path).await.unwrap_or_else(|e| panic!("{e:#}"))
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> AccessLog {
+        AccessLog::new(self.staged.access_log())
+    }
+
+    /// What Envoy and the filters logged so far.
+    pub fn log(&self) -> String {
+        log(&self.staged)
+    }
+
+    /// Replaces the `configuration` in key-auth's file, as an operator does, and waits for what becomes of it.
+    ///
+    /// # Panics
+    /// Envoy neither takes nor refuses it within ten seconds.
+    pub async fn set_key_auth(&self, configuration: &Value) -> Reload {
+        self.reload("key-auth.yaml", || self.staged.set_key_auth(configuration))
+            .await
+    }
+
+    /// As [`Self::set_key_auth`], with the text of the whole file.
+    ///
+    /// # Panics
+    /// Envoy neither takes nor refuses it within ten seconds.
+    pub async fn set_key_auth_file(&self, text: &str) -> Reload {
+        self.reload("key-auth.yaml", || self.staged.put("filters/key-auth.yaml", text))
+            .await
+    }
+
+    /// Replaces `from` by `to` in `envoy/{file}`, by rename; Envoy sees it within a second. Nothing is awaited.
+    ///
+    /// # Panics
+    /// The file does not say `from`.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        self.staged
+            .replace(file, from, to)
+            .unwrap_or_else(|e| panic!("{e:#}"));
+    }
+
+    /// Where this gateway's copy of `envoy/` lies.
+    pub fn directory(&self) -> &Path {
+        self.staged.path()
+    }
+
+    /// Envoy's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Envoy's resident memory, in kilobytes.
+    ///
+    /// # Panics
+    /// Envoy is gone.
+    pub fn rss_kb(&self) -> u64 {
+        self.process.rss_kb().expect("Envoy runs")
+    }
+
+    /// CPU time that Envoy's threads used so far.
+    ///
+    /// # Panics
+    /// Envoy is gone.
+    pub fn cpu_time(&self) -> Duration {
+        self.process.cpu_time().expect("Envoy runs")
+    }
+
+    /// Whether Envoy still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    async fn reload(&self, what: &str, change: impl FnOnce() -> Result<()>) -> Reload {
+        const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate.key-auth";
+        let outcome = async || {
+            let stats = self.stats().await;
+            (
+                stats.counter(&format!("{COUNTERS}.update_success")),
+                stats.counter(&format!("{COUNTERS}.update_rejected")),
+            )
+        };
+        let (before, logged) = (outcome().await, self.log().len());
+        change().unwrap_or_else(|e| panic!("{what}: {e:#}"));
+        let (accepted, rejected) = net::eventually(&format!("Envoy takes or refuses {what}"), async || {
+            let now = outcome().await;
+            (now != before).then_some((now.0 > before.0, now.1 > before.1))
+        })
+        .await;
+        if accepted && !rejected {
+            return Reload::Accepted;
+        }
+        let log = self.log();
+        let loud = |line: &&str| {
+            ["[warning]", "[error]", "[critical]"]
+                .iter()
+                .any(|level| line.contains(level))
+        };
+        Reload::Rejected(log[logged..].lines().filter(loud).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "--- Envoy's log, the end of it ---\n{}--- end ---",
+                tail(&self.log())
+            );
+        }
+    }
+}
+
+/// Gives each cluster without a server an address that refuses.
+fn fill_in(options: &mut Options) -> Result<Vec<net::Refusing>> {
+    let mut refusing = Vec::new();
+    for cluster in [&mut options.llama, &mut options.gpt_oss] {
+        if cluster.is_none() {
+            let nobody = net::Refusing::new()?;
+            *cluster = Some(nobody.addr());
+            refusing.push(nobody);
+        }
+    }
+    Ok(refusing)
+}
+
+fn command(options: &Options, staged: &Staged) -> Result<Command> {
+    let mut command = program(staged)?;
+    let dir = staged.path();
+    command
+        .current_dir(dir)
+        .args(["-c", "envoy/envoy.yaml", "--disable-hot-restart"])
+        .args(["--concurrency", &options.workers.to_string()])
+        // Both are set to be seen soon: a test waits for a record, and for the ports that Envoy found free.
+        .args(["--file-flush-interval-msec", "20"])
+        .arg("--admin-address-path")
+        .arg(dir.join("admin"));
+    match options.log_level.split_once(',') {
+        Some((all, components)) => command.args(["-l", all, "--component-log-level", components]),
+        None => command.args(["-l", &options.log_level]),
+    };
+    if options.documents.is_some() {
+        command
+            .arg("--config-yaml")
+            .arg(fs::read_to_string(staged.file("directory-http.yaml"))?);
+    }
+    command.args(&options.arguments);
+    let log = File::create(dir.join("envoy.log"))?;
+    command
+        .stdin(std::process::Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command)
+}
+
+/// Envoy itself: `ENVOY_BIN`, or what `make` installs; with `ENVOY_RUNTIME=docker` the official image.
+fn program(staged: &Staged) -> Result<Command> {
+    if std::env::var("ENVOY_RUNTIME").is_ok_and(|runtime| runtime == "docker") {
+        return Ok(docker(staged));
+    }
+    let path = match std::env::var_os("ENVOY_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => repository().join("target/tools/envoy"),
+    };
+    if !path.is_file() {
+        bail!(
+            "{} is missing: `make test` and `make run` install it, or set ENVOY_BIN",
+            path.display()
+        );
+    }
+    Ok(Command::new(path))
+}
+
+/// The official image on the host's network, with this gateway's files and the modules where they are here.
+fn docker(staged: &Staged) -> Command {
+    let mount = |path: &Path, mode: &str| format!("{0}:{0}:{mode}", path.display());
+    let mut command = Command::new("docker");
+    command
+        .args(["run", "--rm", "--network", "host", "--user"])
+        .arg(format!(
+            "{}:{}",
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw()
+        ))
+        .args([
+            "--volume",
+            &mount(staged.path(), "rw"),
+            "--volume",
+            &mount(&repository(), "ro"),
+        ])
+        .arg("--workdir")
+        .arg(staged.path())
+        .args(["--entrypoint", "envoy", "envoyproxy/envoy:v1.40.0"]);
+    command
+}
+
+fn log(staged: &Staged) -> String {
+    String::from_utf8_lossy(&fs::read(staged.path().join("envoy.log")).unwrap_or_default()).into_owned()
+}
+
+/// The end of a log, from the start of a line.
+fn tail(log: &str) -> &str {
+    let from = log.floor_char_boundary(log.len().saturating_sub(SHOWN));
+    log[from..]
+        .find('\n')
+        .filter(|_| from > 0)
+        .map_or(&log[from..], |line| &log[from + line + 1..])
+}

@@ -13,11 +13,20 @@
 )]
 
 pub mod access_log;
+mod admin;
 pub mod client;
 pub mod config;
 pub mod directory;
 pub mod documents;
 pub mod envoy;
+pub mod models;
 pub mod net;
+mod options;
+pub mod process;
+pub mod raw;
 pub mod stats;
 
+pub use client::{Client, Reply};
+pub use directory::Directory;
+pub use envoy::{Gateway, Reload};
+pub use options::Options;

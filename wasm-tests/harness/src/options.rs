@@ -1,0 +1,146 @@
+//! How a gateway is to be started.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::directory::Directory;
+use crate::envoy::Gateway;
+
+/// What differs from the repository's own files. By default: free ports, two workers, no model server
+/// (nothing listens at the clusters' addresses), the directory of the files (no keys).
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(crate) workers: u32,
+    pub(crate) port: u16,
+    pub(crate) admin_port: u16,
+    pub(crate) llama: Option<SocketAddr>,
+    pub(crate) gpt_oss: Option<SocketAddr>,
+    pub(crate) documents: Option<SocketAddr>,
+    pub(crate) key_auth: Option<Value>,
+    pub(crate) module: Option<PathBuf>,
+    pub(crate) access_log: Option<PathBuf>,
+    pub(crate) edits: Vec<(String, String, String)>,
+    pub(crate) log_level: String,
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            port: 0,
+            admin_port: 0,
+            llama: None,
+            gpt_oss: None,
+            documents: None,
+            key_auth: None,
+            module: None,
+            access_log: None,
+            edits: Vec::new(),
+            log_level: "info".into(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Worker threads.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Fixed ports for the gateway and for Envoy's admin, instead of free ones.
+    #[must_use]
+    pub fn ports(mut self, gateway: u16, admin: u16) -> Self {
+        (self.port, self.admin_port) = (gateway, admin);
+        self
+    }
+
+    /// The model server of the cluster `llama`.
+    #[must_use]
+    pub fn llama(mut self, addr: SocketAddr) -> Self {
+        self.llama = Some(addr);
+        self
+    }
+
+    /// The model server of the cluster `gpt-oss`.
+    #[must_use]
+    pub fn gpt_oss(mut self, addr: SocketAddr) -> Self {
+        self.gpt_oss = Some(addr);
+        self
+    }
+
+    /// The directory inline, in key-auth's own file.
+    #[must_use]
+    pub fn directory(self, directory: &Directory) -> Self {
+        self.key_auth(directory.inline())
+    }
+
+    /// The directory from an HTTP server: `directory-http.yaml` and `filters/key-auth-http.yaml`.
+    #[must_use]
+    pub fn documents(mut self, addr: SocketAddr) -> Self {
+        self.documents = Some(addr);
+        self
+    }
+
+    /// The whole `configuration` of key-auth.
+    #[must_use]
+    pub fn key_auth(mut self, configuration: Value) -> Self {
+        self.key_auth = Some(configuration);
+        self
+    }
+
+    /// Another module than `dist/tollgate-key-auth.wasm`.
+    #[must_use]
+    pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
+        self.module = Some(path.into());
+        self
+    }
+
+    /// A file, pipe or terminal for the access log, instead of a file of the gateway's own; its records are then
+    /// not read here.
+    #[must_use]
+    pub fn access_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.access_log = Some(path.into());
+        self
+    }
+
+    /// Changes a setting: in `envoy/{file}`, each `from` becomes `to`. Starting fails where there is no `from`,
+    /// so that a test can't go on about a setting that was renamed.
+    #[must_use]
+    pub fn edit(mut self, file: &str, from: &str, to: &str) -> Self {
+        self.edits.push((file.into(), from.into(), to.into()));
+        self
+    }
+
+    /// Envoy's log level, for all components or as `info,wasm:debug`. Default: `info`.
+    #[must_use]
+    pub fn log_level(mut self, level: &str) -> Self {
+        self.log_level = level.into();
+        self
+    }
+
+    /// One more argument for Envoy.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts the gateway; it serves when this returns.
+    ///
+    /// # Panics
+    /// It does not come up; the message holds Envoy's log.
+    pub async fn start(self) -> Gateway {
+        Gateway::start(self).await
+    }
+}
