@@ -1,2 +1,40 @@
-//! TBD
-fn main() {}
+//! `tollgate`: the operators' tool, on the same core as the filters.
+
+mod directory;
+mod key;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tools for operators of a Tollgate gateway.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// API keys: make new ones, take over existing ones.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// The directory document: check it, or turn it into what an HTTP server serves.
+    #[command(subcommand)]
+    Directory(directory::Command),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Key(command) => command.run(),
+        Command::Directory(command) => command.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `tollgate directory`: what the filter will say of a document, before it is asked.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use serde_json::Value;
+use tollgate_core::directory::Loader;
+
+/// What to do with a document.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Check a document (YAML or JSON) as the filter does; says all that is wrong with it.
+    Check {
+        /// The document: `version`, `orgs` and `keys`.
+        file: PathBuf,
+    },
+    /// Check it and print it as JSON, for the server that gateways fetch it from.
+    Build {
+        /// The document: `version`, `orgs` and `keys`.
+        file: PathBuf,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<()> {
+        match self {
+            Self::Check { file } => {
+                let directory = Loader::load(read(&file)?).map_err(complaint)?;
+                println!(
+                    "{}: {} keys of {} organisations",
+                    file.display(),
+                    directory.keys(),
+                    directory.orgs()
+                );
+            }
+            Self::Build { file } => {
+                let json = read(&file)?;
+                Loader::load(json.clone()).map_err(complaint)?;
+                println!(
+                    "{}",
+                    String::from_utf8(json).context("the document is not UTF-8")?
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The document as JSON. YAML is read as YAML; JSON is left as it is, so a million keys take no detour.
+fn read(file: &PathBuf) -> Result<Vec<u8>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if text.trim_start().starts_with('{')
+        && serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok()
+    {
+        return Ok(text.into_bytes());
+    }
+    let value: Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", file.display()))?;
+    Ok(serde_json::to_vec(&value)?)
+}
+
+fn complaint(errors: Vec<tollgate_core::config::ConfigError>) -> anyhow::Error {
+    let mut lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let count = lines.len();
+    lines.insert(
+        0,
+        format!(
+            "the document would be refused, for {count} reason{}:",
+            if count == 1 { "" } else { "s" }
+        ),
+    );
+    anyhow::anyhow!(lines.join("\n  "))
+}
