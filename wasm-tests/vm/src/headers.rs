@@ -2,6 +2,22 @@
 
 use crate::pairs::{self, Pair};
 
+/// Names that Envoy 1.40 keeps at most once: a further value is joined to the first with a comma, be it from the
+/// client or from a filter. Two `authorization` headers thus reach a filter as one.
+const JOINED: [&str; 11] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "origin",
+    "referer",
+    "user-agent",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
 /// Headers or trailers. Names are lower-case; a name may occur several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Vec<u8>)>);
@@ -49,7 +65,15 @@ impl Headers {
     }
 
     pub(crate) fn add(&mut self, name: &str, value: &[u8]) {
-        self.0.push((name.to_ascii_lowercase(), value.to_vec()));
+        let name = name.to_ascii_lowercase();
+        match self
+            .0
+            .iter_mut()
+            .find(|(have, _)| *have == name && JOINED.contains(&have.as_str()))
+        {
+            Some((_, first)) => first.extend([b",", value].concat()),
+            None => self.0.push((name, value.to_vec())),
+        }
     }
 
     /// One entry for `name`, where the first one was.
@@ -123,5 +147,17 @@ mod tests {
             headers.iter().collect::<Vec<_>>(),
             [("a", &b"9"[..]), ("b", b"2")]
         );
+    }
+
+    #[test]
+    fn some_names_are_joined_as_envoy_joins_them() {
+        let names = ["Authorization", "authorization", "x-api-key", "x-api-key"];
+        let headers: Headers = names.into_iter().zip(["a", "b", "1", "2"]).collect();
+        let expected = [
+            ("authorization", &b"a,b"[..]),
+            ("x-api-key", b"1"),
+            ("x-api-key", b"2"),
+        ];
+        assert_eq!(headers.iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -4,7 +4,7 @@
 //! A test tells a story and looks at its outcome. What a module calls in the host, and in what order, is
 //! nobody's business.
 //!
-//! ```no_run
+//! ```
 //! use serde_json::json;
 //! use tollgate_vm::{Hostcall, Response, Status, World, module};
 //!
@@ -16,12 +16,14 @@
 //! let two = world.vm(&module("key-auth"), "tollgate.key-auth").configure("key-auth", directory)?;
 //!
 //! // A request and its end.
-//! one.get("/v1/models").bearer("sk-nobody").from("10.1.2.3").send()
-//!     .expect_refused(401).code("invalid_api_key").details("tollgate_malformed_key");
-//! two.post("/v1/chat/completions").json(&json!({"model": "llama-70b"})).in_chunks(7)
-//!     .upstream(Response::events(["data: {}", "data: [DONE]"]))
-//!     .send()
-//!     .expect_response(401);
+//! let outcome = one.get("/v1/models").bearer("sk-nobody").from("10.1.2.3").send();
+//! outcome.expect_refused(401).code("invalid_api_key");
+//! world.expect_never_logged("sk-nobody");
+//!
+//! // A body in chunks, and an upstream that would stream.
+//! let request = two.post("/v1/chat/completions").json(&json!({"model": "llama-70b"})).in_chunks(7);
+//! let outcome = request.upstream(Response::events(["data: {}", "data: [DONE]"])).send();
+//! outcome.expect_response(401).no_header("x-tollgate-org");
 //!
 //! // The host fails where the test says so, until told otherwise.
 //! let fault = world.fault(Hostcall::GetProperty, Status::SerializationFailure).of("source.address");
@@ -30,19 +32,25 @@
 //!
 //! // One worker's step between two host calls of another.
 //! let other = two.clone();
-//! let _ = world.before(Hostcall::SetSharedData, move || {
+//! let _ = world.before(Hostcall::SendLocalResponse, move || {
 //!     other.get("/v1/models").send().expect_refused(401);
 //! });
+//! one.get("/v1/models").send().expect_refused(401);
 //!
-//! // Ticks and callouts, as from the directory's singleton on the main thread.
+//! // Ticks and callouts, as of the singleton on the main thread.
 //! let main = world.vm(&module("key-auth"), "tollgate.key-auth");
-//! let singleton = main.configure("directory", json!({"cluster": "directory", "path": "/directory.json"}))?;
-//! singleton.tick();
-//! singleton.call().answer(200, &[("etag", "\"1\"")], r#"{"version": 1, "orgs": {}, "keys": []}"#);
-//! assert_eq!(world.gauge("tollgate_directory.keys"), Some(0));
+//! let fetching = json!({
+//!     "cluster": "directory", "authority": "directory", "path": "/directory.json",
+//!     "refresh": "5s", "timeout": "30s",
+//! });
+//! let singleton = main.configure("directory", fetching)?;
+//! world.run_for(std::time::Duration::from_secs(5));
+//! let call = singleton.calls().remove(0);
+//! assert_eq!(call.headers.text(":path").as_deref(), Some("/directory.json"));
+//! call.answer(200, &[("etag", "\"1\"")], r#"{"version": 1, "orgs": {}, "keys": []}"#);
 //!
-//! // A request that is held, answered piece by piece, and left by its client.
-//! let stream = one.get("/v1/models").start();
+//! // A request in flight, left by its client.
+//! let stream = one.get("/v1/models").open();
 //! assert!(!stream.is_held());
 //! stream.abort().expect_response(401);
 //! # Ok(())
@@ -56,8 +64,8 @@
 //! skipped. A module that traps is gone: its streams get Envoy's 503.
 //!
 //! # What it leaves out
-//! TCP filters, gRPC streams, WASI, trailers that a filter adds by itself, and Envoy's joining of repeated
-//! well-known headers with a comma. Every cluster exists. Header names and values are not validated.
+//! TCP filters, gRPC streams, WASI, limits on buffers, and trailers that a filter adds by itself. Every cluster
+//! exists. Header names and values are not validated.
 #![expect(
     clippy::expect_used,
     clippy::panic,

@@ -84,7 +84,8 @@ impl Chain {
 }
 
 impl Request {
-    /// Adds a header. A name given twice is there twice; a pseudo-header or `x-request-id` is replaced.
+    /// Adds a header. A name given twice is there twice, or its values joined with a comma where Envoy does
+    /// that (`authorization`); a pseudo-header or `x-request-id` is replaced.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         if name.starts_with(':') || name.eq_ignore_ascii_case("x-request-id") {
             self.headers.set(name, value.as_ref());
