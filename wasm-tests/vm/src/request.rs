@@ -131,9 +131,14 @@ impl Request {
 
     /// Dynamic metadata that a filter in front has set, as `jwt_authn` does with a token's claims. It is read
     /// under `["metadata", "filter_metadata", filter, …]`.
-    pub fn metadata(mut self, filter: &str, value: Value) -> Self {
-        self.properties
-            .set_tree(&["metadata", "filter_metadata", filter], value);
+    pub fn metadata(self, filter: &str, value: Value) -> Self {
+        self.property_tree(&["metadata", "filter_metadata", filter], value)
+    }
+
+    /// A property that paths go on into, as metadata of the route or the endpoint is: every longer path finds
+    /// what is inside. Text is its bytes, a number a little-endian double, `null` cannot be serialised.
+    pub fn property_tree(mut self, path: &[&str], value: Value) -> Self {
+        self.properties.set_tree(path, value);
         self
     }
 

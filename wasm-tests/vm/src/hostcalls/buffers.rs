@@ -69,27 +69,27 @@ impl Buffer {
     }
 
     /// A body that is out of reach is an empty buffer; a configuration or answer out of its callback is none.
-    fn look(self, host: &Host) -> Result<Vec<u8>, Status> {
+    fn look(self, host: &Host) -> Result<&[u8], Status> {
         match self {
             Self::Body(dir) => {
                 let body = host
                     .stream()
-                    .and_then(|stream| stream.views[dir as usize].body.clone());
+                    .and_then(|stream| stream.views[dir as usize].body.as_deref());
                 Ok(body.unwrap_or_default())
             }
-            Self::Other => Ok(Vec::new()),
-            Self::VmConfiguration => Ok(host.vm_configuration.clone()),
+            Self::Other => Ok(&[]),
+            Self::VmConfiguration => Ok(&host.vm_configuration),
             Self::GrpcMessage => Ok(host
                 .root()
-                .and_then(|root| root.grpc_answer.clone())
+                .and_then(|root| root.grpc_answer.as_deref())
                 .unwrap_or_default()),
             Self::CallBody => {
                 let answer = host.root().and_then(|root| root.http_answer.as_ref());
-                Ok(answer.ok_or(Status::NotFound)?.body.clone())
+                Ok(&answer.ok_or(Status::NotFound)?.body)
             }
             Self::PluginConfiguration => host
                 .root()
-                .and_then(|root| root.configuration.clone())
+                .and_then(|root| root.configuration.as_deref())
                 .ok_or(Status::NotFound),
         }
     }
@@ -104,11 +104,12 @@ fn get(env: &mut Env<'_>, buffer: u32, range: (u32, u32), to: (u32, u32)) -> Res
     let (start, length) = (range.0 as usize, range.1 as usize);
     // Envoy's arithmetic wraps here; no filter means to read past the end.
     let rest = bytes.get(start..).ok_or(Status::BadArgument)?;
-    let part = &rest[..length.min(rest.len())];
+    // Only the part is copied: a document of many megabytes may be read piece by piece.
+    let part = rest[..length.min(rest.len())].to_vec();
     if part.is_empty() {
         Ok(())
     } else {
-        give(env, part, to)
+        give(env, &part, to)
     }
 }
 

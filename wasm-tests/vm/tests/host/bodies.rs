@@ -104,3 +104,25 @@ fn unless_the_plugin_is_allowed_to_stop_the_headers_alone() {
     let outcome = plugin.post("/").body("abc").in_chunks(1).send();
     outcome.expect_forwarded().header("x-late", "x-late").body("abc");
 }
+
+#[test]
+fn a_response_can_be_held_whole_and_rewritten() {
+    let (_, plugin) = filter(
+        r#"
+        (data (i32.const 1000) "content-length")
+        (data (i32.const 1020) "other")
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+          (call $remove (i32.const 2) (i32.const 1000) (i32.const 14)))
+        (func (export "proxy_on_response_body") (param i32 i32) (param $end i32) (result i32)
+          (if (i32.eqz (local.get $end)) (then (return (i32.const 1))))
+          (call $set_buffer (i32.const 1) (i32.const 0) (i32.const 999) (i32.const 1020) (i32.const 5)))
+        "#,
+    );
+    let upstream = Response::new(200).body("something").in_chunks(2);
+    let outcome = plugin.get("/").upstream(upstream).send();
+    outcome
+        .expect_response(200)
+        .body("other")
+        .no_header("content-length");
+    assert_eq!(outcome.received_chunks().len(), 1);
+}

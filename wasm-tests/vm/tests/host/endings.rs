@@ -88,6 +88,38 @@ fn callbacks_that_are_not_exported_are_skipped() {
     assert_eq!(outcome.crossings(), 0);
 }
 
+#[test]
+fn a_replaced_plugin_is_done_and_deleted_while_the_new_one_serves() {
+    let (world, old) = filter(WITNESS);
+    let new = old.vm().configure_bytes("test", "").unwrap();
+    let in_flight = old.get("/").start();
+    old.retire();
+    assert_eq!(lines(&world), ["done", "deleted"]);
+    in_flight.finish().expect_response(200);
+    new.get("/").send().expect_response(200);
+}
+
+#[test]
+fn a_plugin_may_ask_for_time_before_it_ends() {
+    let (world, plugin) = filter(
+        r#"
+        (data (i32.const 1000) "deleted")
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $tick_period (i32.const 10)))
+          (i32.const 1))
+        (func (export "proxy_on_done") (param i32) (result i32) (i32.const 0))
+        (func (export "proxy_on_tick") (param i32) (drop (call $finished)))
+        (func (export "proxy_on_delete") (param i32)
+          (drop (call $log (i32.const 2) (i32.const 1000) (i32.const 7))))
+        "#,
+    );
+    plugin.tick();
+    plugin.clone().retire();
+    assert!(lines(&world).is_empty(), "it has not said it is done");
+    plugin.tick();
+    assert_eq!(lines(&world), ["deleted"]);
+}
+
 fn fragile(world: &World) -> Vm {
     let body = r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) unreachable)"#;
     world.vm(&wat(body), "fragile")

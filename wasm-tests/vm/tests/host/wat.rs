@@ -39,6 +39,7 @@ const COMMON: &str = r#"
   (import "env" "proxy_get_status" (func $status (param i32 i32 i32) (result i32)))
   (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
   (import "env" "proxy_call_foreign_function" (func $foreign (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_done" (func $finished (result i32)))
   (memory (export "memory") 4)
   (global $free (mut i32) (i32.const 65536))
   (global $noted (mut i32) (i32.const 0))
