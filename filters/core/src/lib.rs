@@ -9,4 +9,5 @@ pub mod error;
 pub mod gcra;
 pub mod identity;
 pub mod key;
+pub mod plugin_config;
 pub mod request;

@@ -111,7 +111,10 @@ impl<'a> Request<'a> {
             Some(b':') if name == b":path" => self.path = value,
             Some(b'a') if name == b"authorization" => {
                 self.remove(name);
-                self.present(bearer(value));
+                // Envoy joins several headers of this name into one. A bearer token never holds a comma.
+                for credential in value.split(|byte| *byte == b',') {
+                    self.present(bearer(credential));
+                }
             }
             Some(b'a') if name == b"api-key" => {
                 self.remove(name);
@@ -223,6 +226,8 @@ mod tests {
         for headers in [
             [("api-key", "k1"), ("authorization", "Bearer k2")],
             [("authorization", "Bearer k1"), ("authorization", "Bearer k2")],
+            [("authorization", "Bearer k1,Bearer k2"), ("x", "")],
+            [("authorization", "Basic x, Bearer k1"), ("api-key", "k2")],
         ] {
             assert_eq!(read(&headers).credential(), Presented::Ambiguous);
         }

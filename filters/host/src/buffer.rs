@@ -10,7 +10,7 @@ use crate::status::Result;
 pub enum Buffer {
     /// Body of the answer to an HTTP call; only in `http_call_response`.
     HttpCallBody = 4,
-    /// The plugin's configuration as JSON; only in `configure`.
+    /// The plugin's configuration; only in `configure`.
     PluginConfiguration = 7,
 }
 

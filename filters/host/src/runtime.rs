@@ -21,9 +21,9 @@ pub enum Action {
 
 /// A filter. The value is one root: a configuration that was accepted.
 pub trait Module: Sized + 'static {
-    /// Checks a configuration (JSON) and makes a root of it. `None`, after logging why, refuses it: the one
+    /// Checks a configuration, as Envoy hands it over, and makes a root of it. `None`, after logging why, refuses it: the one
     /// before stays in force. The answer must depend on the configuration alone, because every worker asks.
-    fn configure(configuration: &[u8]) -> Option<Self>;
+    fn configure(configuration: Vec<u8>) -> Option<Self>;
 
     /// Request headers of a stream are there.
     fn request_headers(&mut self) -> Action;
@@ -87,7 +87,7 @@ pub fn context_create<M: Module>(contexts: &Held<M>, id: u32, parent: u32) {
 pub fn configure<M: Module>(contexts: &Held<M>, id: u32) -> bool {
     let configured = read_buffer(Buffer::PluginConfiguration)
         .ok()
-        .and_then(|json| M::configure(&json));
+        .and_then(M::configure);
     let accepted = configured.is_some();
     let Ok(mut contexts) = contexts.try_borrow_mut() else {
         return false;

@@ -2,6 +2,7 @@
 
 use tollgate_core::auth::Refusal;
 use tollgate_core::config::ConfigError;
+use tollgate_core::plugin_config::to_json;
 use tollgate_core::request::Request;
 use tollgate_host::{Action, HttpCall, Level, Module, Status, log, property, set_tick_period};
 
@@ -19,15 +20,16 @@ enum Root {
 }
 
 impl Module for Root {
-    fn configure(configuration: &[u8]) -> Option<Self> {
-        let root = match property(&["plugin_root_id"]).as_deref() {
-            Ok(b"directory") => fetcher(configuration),
-            Ok(b"key-auth") => filter(configuration),
+    fn configure(configuration: Vec<u8>) -> Option<Self> {
+        let json = to_json(configuration).map_err(|error| vec![error]);
+        let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
+            Ok(b"directory") => fetcher(&json),
+            Ok(b"key-auth") => filter(&json),
             _ => Err(vec![ConfigError::new(
                 "root_id",
                 "expected `key-auth` (the filter) or `directory` (the fetcher)",
             )]),
-        };
+        });
         root.map_err(|errors| {
             for error in errors {
                 log(Level::Error, &format!("key-auth: configuration refused: {error}"));
