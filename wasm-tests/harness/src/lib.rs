@@ -24,6 +24,7 @@ pub mod net;
 mod options;
 pub mod process;
 pub mod raw;
+pub mod stack;
 pub mod stats;
 
 pub use client::{Client, Reply};

@@ -1,0 +1,62 @@
+//! `make demo`: the stack on free ports, and a scripted tour through it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{Cast, Ports, Stack};
+use crate::config::repository;
+
+/// Runs the tour; `Ok` where every exchange was as promised.
+///
+/// # Errors
+/// The stack can't start, or an exchange was not as promised; in a sentence for people.
+pub async fn demo(ports: Ports) -> Result<()> {
+    let python = python()?;
+    println!("Starting model servers and Envoy with the repository's own envoy/ ...");
+    let cast = Cast::all();
+    let stack = Stack::start(ports, &cast).await?;
+    let status = tour(&python, &stack, &cast)
+        .status()
+        .await
+        .context("the tour can't be started")?;
+    drop(stack);
+    if !status.success() {
+        bail!("the tour ended with {status}: an exchange was not as promised, see above");
+    }
+    println!(
+        "Stopped all that was started. `make run` keeps it running, with a key and a curl line to paste."
+    );
+    Ok(())
+}
+
+/// The interpreter with the SDKs: `make` puts it there.
+///
+/// # Errors
+/// It is not there.
+pub(super) fn python() -> Result<PathBuf> {
+    let python = repository().join("target/venv/bin/python");
+    if !python.is_file() {
+        bail!("target/venv/bin/python is missing: `make demo` and `make test` set it up");
+    }
+    Ok(python)
+}
+
+fn tour(python: &PathBuf, stack: &Stack, cast: &Cast) -> Command {
+    let key_auth = stack.gateway.directory().join("envoy/filters/key-auth.yaml");
+    let facts = json!({
+        "gateway": stack.gateway.url(),
+        "models": stack.llama.url(),
+        "key_auth": key_auth,
+        "keys": cast.json(),
+    });
+    let mut command = Command::new(python);
+    // In the environment, where only this user's processes can look; on a command line everybody's could.
+    command
+        .arg(repository().join("examples/quickstart/tour.py"))
+        .env("TOLLGATE_TOUR", facts.to_string());
+    command.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
+    command
+}
