@@ -79,8 +79,16 @@ impl Answer {
     /// # Panics
     /// It is not.
     pub fn expect(&self, status: u16) -> Reply {
+        self.expect_any().expect(status)
+    }
+
+    /// As [`Self::expect`], of any status.
+    ///
+    /// # Panics
+    /// There is no whole answer.
+    pub fn expect_any(&self) -> Reply {
         match self.reply() {
-            Some(reply) => reply.expect(status),
+            Some(reply) => reply,
             None => panic!(
                 "no whole answer: {:?}, closed: {}",
                 String::from_utf8_lossy(&self.bytes),
