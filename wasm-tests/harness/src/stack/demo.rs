@@ -36,7 +36,7 @@ pub async fn demo(ports: Ports) -> Result<()> {
 ///
 /// # Errors
 /// It is not there.
-pub(super) fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let python = repository().join("target/venv/bin/python");
     if !python.is_file() {
         bail!("target/venv/bin/python is missing: `make demo` and `make test` set it up");

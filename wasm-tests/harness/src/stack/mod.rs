@@ -18,7 +18,7 @@ use crate::models::ModelServer;
 use crate::options::Options;
 
 pub use cast::{Cast, Role};
-pub use demo::demo;
+pub use demo::{demo, python};
 pub use run::run;
 
 /// Where the gateway and Envoy's admin listen, on 127.0.0.1; 0 is a free port.
