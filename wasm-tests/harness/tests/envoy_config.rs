@@ -1,7 +1,10 @@
 //! What the files in `envoy/` promise besides the errors: one reading of a request, no header that only the gateway
 //! may set, retries that are safe, a log without secrets, and changes that cut nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by failing, in its helpers too"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,10 @@
 //! Every answer that Envoy makes by itself, in the shape that customers' SDKs read: OpenAI's, and Anthropic's on
 //! `/v1/messages`. What our filters and the model servers answer passes unchanged.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by failing, in its helpers too"
+)]
 
 use std::time::Duration;
 
