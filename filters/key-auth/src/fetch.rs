@@ -17,6 +17,8 @@ const IDLE_TICK_MILLIS: u32 = 250;
 const BUSY_TICK_MILLIS: u32 = 5;
 /// Longest slice.
 const SLICE_NANOS: u64 = 20_000_000;
+/// From a failed fetch to the next while there is no directory at all: every request is refused meanwhile.
+const FIRST_RETRY_NANOS: u64 = 1_000_000_000;
 /// Keys read between looks at the clock: about a millisecond.
 const KEYS_A_STEP: usize = 1_000;
 
@@ -276,6 +278,11 @@ impl Fetcher {
 
     fn fail(&mut self, why: &str) {
         self.metrics.failed.increment();
+        if Published::read().is_none()
+            && let Ok(now) = now_nanos()
+        {
+            self.next_fetch = self.next_fetch.min(now.saturating_add(FIRST_RETRY_NANOS));
+        }
         self.complain(format!("directory: {why}; the last good one stays in force"));
     }
 
