@@ -1,5 +1,12 @@
 //! The real SDKs of OpenAI and Anthropic against a real Envoy: runs the pytest files of `wasm-tests/sdk`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
 use std::process::Command;
 
 use serde_json::json;

@@ -32,14 +32,20 @@ pub async fn demo(ports: Ports) -> Result<()> {
     Ok(())
 }
 
-/// The interpreter with the SDKs: `make` puts it there.
+/// The interpreter with the SDKs of `wasm-tests/sdk/requirements.txt`.
 ///
 /// # Errors
-/// It is not there.
+/// It is not there, or has others.
 pub fn python() -> Result<PathBuf> {
-    let python = repository().join("target/venv/bin/python");
-    if !python.is_file() {
-        bail!("target/venv/bin/python is missing: `make demo` and `make test` set it up");
+    let venv = repository().join("target/venv");
+    let wanted = std::fs::read(repository().join("wasm-tests/sdk/requirements.txt"))?;
+    // scripts/setup-python.sh leaves the list there that it has installed.
+    let installed = std::fs::read(venv.join("requirements.installed")).ok();
+    let python = venv.join("bin/python");
+    if installed != Some(wanted) || !python.is_file() {
+        bail!(
+            "target/venv has not the Python packages of the SDK tests: `make demo` and `make test` put them there"
+        );
     }
     Ok(python)
 }
