@@ -135,7 +135,7 @@ impl<'a> Request<'a> {
             self.present(value.trim_ascii());
         } else if name == b"x-request-id" {
             self.request_id = core::str::from_utf8(value).ok();
-        } else if name.starts_with(b"x-tollgate-") || controls_envoy(name) {
+        } else if names_identity(name) || controls_envoy(name) {
             self.remove(name);
             self.spoofed = true;
         }
@@ -175,6 +175,15 @@ impl<'a> Request<'a> {
     pub fn dialect(&self) -> Dialect {
         Dialect::of(self.path)
     }
+}
+
+/// `x-tollgate-*`, in any spelling that a WSGI server would read as such: to it, `_` is `-`.
+fn names_identity(name: &[u8]) -> bool {
+    let prefix = name
+        .iter()
+        .take(11)
+        .map(|byte| if *byte == b'_' { b'-' } else { *byte });
+    prefix.eq(*b"x-tollgate-")
 }
 
 /// `x-envoy-*`, by which a client could order retries, timeouts or another path from Envoy. The one that Envoy
@@ -254,13 +263,18 @@ mod tests {
             (":path", "/v1/models"),
             ("x-tollgate-org", "acme"),
             ("x-tollgate-org", "globex"),
+            ("x_tollgate-org", "globex"),
             ("x-envoy-retry-on", "5xx"),
             ("x-envoy-external-address", "10.0.0.1"),
             ("x-forwarded-for", "10.0.0.1"),
         ]);
         assert_eq!(
             request.removals(),
-            [b"x-tollgate-org".as_slice(), b"x-envoy-retry-on"]
+            [
+                b"x-tollgate-org".as_slice(),
+                b"x_tollgate-org",
+                b"x-envoy-retry-on"
+            ]
         );
         assert!(request.spoofed);
     }

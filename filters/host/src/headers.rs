@@ -25,10 +25,17 @@ impl HeaderMap {
     pub fn read(map: Map) -> Result<Self> {
         // SAFETY: the pointers are to live locals of `receive`.
         let bytes = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map as u32, data, len) })?;
-        Ok(Self(bytes))
+        let headers = Self(bytes);
+        // A header that can't be read can't be removed either, so half a map is none.
+        let whole = headers.iter().count() == headers.number(0).unwrap_or(0);
+        if whole {
+            Ok(headers)
+        } else {
+            Err(Status::BadArgument)
+        }
     }
 
-    /// Each name, in lower case, and its value, in order. Ends early at what is malformed.
+    /// Each name, in lower case, and its value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let number = |at: usize| {
             self.0
@@ -39,12 +46,21 @@ impl HeaderMap {
         let count = number(0).unwrap_or(0);
         let mut at = count.saturating_mul(8).saturating_add(4);
         (0..count).map_while(move |header| {
-            let name_end = at.checked_add(number(4 + header * 8)?)?;
-            let value_end = name_end.checked_add(1)?.checked_add(number(8 + header * 8)?)?;
+            let name_end = at.checked_add(self.number(4 + header * 8)?)?;
+            let value_end = name_end
+                .checked_add(1)?
+                .checked_add(self.number(8 + header * 8)?)?;
             let pair = (self.0.get(at..name_end)?, self.0.get(name_end + 1..value_end)?);
             at = value_end + 1;
             Some(pair)
         })
+    }
+
+    fn number(&self, at: usize) -> Option<usize> {
+        self.0
+            .get(at..)?
+            .first_chunk()
+            .map(|four| u32::from_le_bytes(*four) as usize)
     }
 
     /// The first value of a header, by its name in lower case.
