@@ -17,10 +17,13 @@
 
 mod answer;
 mod api;
+mod connection;
 mod fault;
 mod ledger;
 mod request;
+mod serve;
 mod server;
+mod steps;
 mod text;
 mod wire;
 
