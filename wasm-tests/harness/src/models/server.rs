@@ -40,7 +40,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Its name, in ids and in [`SERVER_HEADER`]. Default: `model`.
+    /// Its name, in ids and in [`super::SERVER_HEADER`]. Default: `model`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -183,7 +183,7 @@ impl ModelServer {
         .await
     }
 
-    /// Answers every request this way, unless its own [`FAULT_HEADER`] says another.
+    /// Answers every request this way, unless its own [`super::FAULT_HEADER`] says another.
     pub fn set_fault(&self, fault: Fault) {
         self.state.faults().always = fault;
     }
