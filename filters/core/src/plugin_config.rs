@@ -1,8 +1,9 @@
 //! The configuration as Envoy hands it to a plugin.
 //!
 //! A `google.protobuf.Struct` in Envoy's YAML reaches the plugin in protobuf's binary form (seen on 1.40, although
-//! its documentation says JSON); a `StringValue` reaches it as the text it holds. Both become JSON here. They
-//! can't be mistaken for each other: no Struct begins with `{`, which would be a field that a Struct hasn't got.
+//! its documentation says JSON); a `StringValue` reaches it as the text it holds. Both become JSON here. No Struct
+//! begins with `{`, which would be a field that a Struct hasn't got; but one may begin with a line feed and a `{`,
+//! so blanks before a text are stepped over only where it is no Struct.
 
 use crate::config::ConfigError;
 
@@ -11,20 +12,18 @@ const MAX_DEPTH: usize = 32;
 
 /// A plugin's configuration as JSON text.
 pub fn to_json(configuration: Vec<u8>) -> Result<Vec<u8>, ConfigError> {
+    if configuration.first() == Some(&b'{') {
+        return Ok(configuration);
+    }
+    let mut json = Vec::with_capacity(configuration.len() * 2);
+    if object(&configuration, &mut json, MAX_DEPTH).is_some() {
+        return Ok(json);
+    }
     if configuration.trim_ascii_start().first() == Some(&b'{') {
         return Ok(configuration);
     }
-    if configuration.is_empty() {
-        return Ok(b"{}".to_vec());
-    }
-    let mut json = Vec::with_capacity(configuration.len() * 2);
-    object(&configuration, &mut json, MAX_DEPTH).ok_or_else(|| {
-        ConfigError::new(
-            "",
-            "the configuration is neither a google.protobuf.Struct nor a google.protobuf.StringValue with JSON",
-        )
-    })?;
-    Ok(json)
+    let expected = "expected a google.protobuf.Struct, or a google.protobuf.StringValue with JSON";
+    Err(ConfigError::new("", expected))
 }
 
 /// `Struct { map<string, Value> fields = 1 }`.
@@ -214,7 +213,23 @@ mod tests {
     #[test]
     fn text_stays_as_it_is() {
         assert_eq!(to_json(b" {\"a\": 1}".to_vec()).unwrap(), b" {\"a\": 1}");
+        assert_eq!(to_json(b"\n\n{\"a\": 1}".to_vec()).unwrap(), b"\n\n{\"a\": 1}");
+        assert!(to_json(b"a: 1".to_vec()).is_err());
         assert_eq!(to_json(Vec::new()).unwrap(), b"{}");
+    }
+
+    /// Found by the property above: a first member of 123 bytes makes a Struct begin with "\n{".
+    #[test]
+    fn a_struct_that_looks_like_text_is_one() {
+        for len in 0..200 {
+            let members: Map<String, Value> =
+                [("a".to_owned(), "x".repeat(len).into())].into_iter().collect();
+            let json = to_json(encode_struct(&members)).unwrap();
+            assert_eq!(
+                serde_json::from_slice::<Value>(&json).unwrap(),
+                Value::Object(members)
+            );
+        }
     }
 
     #[test]
