@@ -4,6 +4,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 "$root/scripts/setup-envoy.sh"
 "$root/scripts/wasm.sh"
+# The tour of `demo` calls the gateway with the real OpenAI SDK.
+[ "${1:-}" = demo ] && "$root/scripts/setup-python.sh"
 need_rust
 cd "$root"
 cargo build --locked -p tollgate-harness --bin stack

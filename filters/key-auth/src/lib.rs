@@ -10,6 +10,6 @@ pub mod fetch;
 pub mod filter;
 mod lookup;
 mod metrics;
-mod module;
+pub mod module;
 mod publish;
 mod token;

@@ -11,11 +11,13 @@ use crate::fetch::Fetcher;
 use crate::filter::{KeyAuth, refuse};
 
 /// How often a worker looks for a changed directory.
-pub(crate) const TICK_MILLIS: u32 = 250;
+pub const TICK_MILLIS: u32 = 250;
 
 /// What a configuration of this module is for.
-enum Root {
+pub enum Root {
+    /// The HTTP filter.
     Filter(Box<KeyAuth>),
+    /// The singleton that fetches the directory.
     Fetcher(Box<Fetcher>),
 }
 
