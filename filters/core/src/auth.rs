@@ -244,24 +244,23 @@ pub fn authorize(
     if !credential.networks.is_empty() && !credential.allows_address(address()) {
         return Err(Refusal::AddressNotAllowed);
     }
-    if credential.org_suspended {
+    if credential.tenant.org_suspended {
         return Err(Refusal::OrganizationSuspended);
     }
-    if credential.project_suspended {
+    if credential.tenant.project_suspended {
         return Err(Refusal::ProjectSuspended);
     }
     if credential.status == KeyStatus::Suspended {
         return Err(Refusal::KeySuspended);
     }
-    let identity = &credential.identity;
-    if !request.organization.agrees(Some(&identity.org)) {
+    if !request.organization.agrees(Some(&credential.tenant.org)) {
         return Err(Refusal::MismatchedOrganization);
     }
-    if !request.project.agrees(identity.project.as_deref()) {
+    if !request.project.agrees(credential.tenant.project.as_deref()) {
         return Err(Refusal::MismatchedProject);
     }
     let scope = request.scope();
-    if !identity.scopes.allow(scope) {
+    if !credential.scopes.allow(scope) {
         return Err(Refusal::InsufficientScope(
             scope.map_or("", crate::endpoint::Scope::name),
         ));

@@ -11,7 +11,7 @@ pub mod record;
 pub mod table;
 
 pub use loader::{Loader, Progress};
-pub use record::{Credential, KeyStatus, ProfileId};
+pub use record::{Credential, KeyStatus, ProfileId, Tenant};
 pub use table::Compiled;
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Who is calling, as the filters behind key-auth see it: the filter state `tollgate.identity`.
 
-use serde::{Deserialize, Serialize};
-
+use crate::directory::record::{KeyRecord, Profile};
 use crate::endpoint::Scopes;
 
-/// The name of the filter state that carries an encoded [`Identity`].
+/// The name of the filter state: [`crate::directory::Credential::state`].
 pub const PROPERTY: &str = "tollgate.identity";
 
-/// An authenticated caller. Encoded with postcard, once for each key; a filter that cannot decode it refuses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Public id of the key, or `jwt-…` for a caller with a token.
     pub key_id: String,
@@ -27,15 +26,29 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The bytes of the filter state.
-    pub fn encode(&self) -> Vec<u8> {
-        // Strings and numbers always encode; empty bytes decode as nothing and are refused downstream.
-        postcard::to_allocvec(self).unwrap_or_default()
-    }
-
-    /// Reads what [`Identity::encode`] wrote; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+    /// Reads the filter state: the key's record, then its tenant's. `None` for anything else: a filter that can't
+    /// read it refuses.
+    pub fn decode(state: &[u8]) -> Option<Self> {
+        let (key, rest) = postcard::take_from_bytes::<KeyRecord<'_>>(state).ok()?;
+        let (tenant, rest) = postcard::take_from_bytes::<Profile<'_>>(rest).ok()?;
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        rest.is_empty().then(|| Self {
+            key_id: key.id.to_owned(),
+            org: tenant.org.to_owned(),
+            project: tenant.project.map(str::to_owned),
+            tier: tenant.tier.to_owned(),
+            scopes: key.scopes,
+            models: Grants {
+                org: owned(&tenant.org_models),
+                project: tenant.project_models.as_deref().map(owned),
+                key: key.models.as_deref().map(owned),
+            },
+            labels: tenant
+                .labels
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+        })
     }
 }
 
@@ -43,7 +56,7 @@ impl Identity {
 ///
 /// They stay apart because the answer differs: what the organisation lacks does not exist for it (404), what
 /// only the project or key lacks is forbidden (403).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
     /// The organisation's; empty grants nothing.
     pub org: Vec<String>,
@@ -51,32 +64,4 @@ pub struct Grants {
     pub project: Option<Vec<String>>,
     /// The key's; `None` inherits.
     pub key: Option<Vec<String>>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::endpoint::Scope;
-
-    #[test]
-    fn survives_the_filter_state() {
-        let identity = Identity {
-            key_id: "7f3kq9x2mzd4".into(),
-            org: "acme".into(),
-            project: Some("search".into()),
-            tier: "pro".into(),
-            scopes: Scopes::of(&[Scope::Chat]),
-            models: Grants {
-                org: vec!["llama-*".into()],
-                project: None,
-                key: Some(vec![]),
-            },
-            labels: vec![("cost_center".into(), "42".into())],
-        };
-        let bytes = identity.encode();
-        assert_eq!(Identity::decode(&bytes), Some(identity));
-        for cut in 0..bytes.len() {
-            assert_eq!(Identity::decode(&bytes[..cut]), None);
-        }
-    }
 }

@@ -147,14 +147,14 @@ impl KeyAuth {
         for name in request.removals() {
             remove_header(Map::Request, name)?;
         }
-        let identity = &credential.identity;
-        set_header(Map::Request, "x-tollgate-org", &identity.org)?;
-        if let Some(project) = &identity.project {
+        let tenant = &credential.tenant;
+        set_header(Map::Request, "x-tollgate-org", &tenant.org)?;
+        if let Some(project) = &tenant.project {
             set_header(Map::Request, "x-tollgate-project", project)?;
         }
-        set_header(Map::Request, "x-tollgate-key-id", &identity.key_id)?;
-        set_header(Map::Request, "x-tollgate-tier", &identity.tier)?;
-        set_property(PROPERTY, &credential.encoded)?;
+        set_header(Map::Request, "x-tollgate-key-id", &credential.id)?;
+        set_header(Map::Request, "x-tollgate-tier", &tenant.tier)?;
+        set_property(PROPERTY, &credential.state)?;
         // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
         // those that say who it is.
         if request.spoofed || self.config.route_on_identity {

@@ -1,9 +1,10 @@
 //! Finds credentials: in the configuration's own directory, or in the one that all workers share.
 
+use core::convert::Infallible;
 use std::rc::Rc;
 
 use tollgate_core::auth::Refusal;
-use tollgate_core::directory::{Credential, ProfileId, bucket};
+use tollgate_core::directory::{Credential, ProfileId, Tenant, bucket};
 use tollgate_core::key::KeyHash;
 use tollgate_host::{now_nanos, shared};
 
@@ -14,7 +15,8 @@ use crate::publish::Published;
 /// A [`Source`] with what was found in it lately.
 pub(crate) struct Lookup {
     source: Source,
-    cache: Cache,
+    keys: Cache<KeyHash, Credential>,
+    tenants: Cache<ProfileId, Tenant>,
     /// What is known of the shared directory since the last [`Lookup::refresh`].
     state: State,
 }
@@ -31,7 +33,8 @@ impl Lookup {
     pub(crate) fn new(source: Source) -> Self {
         let mut lookup = Self {
             source,
-            cache: Cache::new(),
+            keys: Cache::new(),
+            tenants: Cache::new(),
             state: State::Good(0),
         };
         lookup.refresh();
@@ -56,7 +59,8 @@ impl Lookup {
             _ => State::Unavailable,
         };
         if state != self.state {
-            self.cache.clear();
+            self.keys.clear();
+            self.tenants.clear();
             self.state = state;
         }
     }
@@ -64,18 +68,23 @@ impl Lookup {
     /// The credential of a key; `None` for one that the directory does not hold.
     pub(crate) fn key(&mut self, hash: &KeyHash) -> Result<Option<Rc<Credential>>, Refusal> {
         self.available()?;
-        if let Some(credential) = self.cache.get(hash) {
-            return Ok(Some(credential));
-        }
-        let found = match &self.source {
-            Source::Inline(directory) => directory.find(hash),
-            Source::Http { .. } => find_shared(hash)?,
-        };
-        let found = found.map(Rc::new);
-        if let Some(credential) = &found {
-            self.cache.put(*hash, Rc::clone(credential));
-        }
-        Ok(found)
+        let Self {
+            source,
+            keys,
+            tenants,
+            ..
+        } = self;
+        let source = &*source;
+        let join = |record: &[u8]| Credential::from_record(record, |id| tenant(tenants, source, id));
+        keys.get(*hash, || match source {
+            Source::Inline(directory) => Ok(directory.record(hash).and_then(join)),
+            Source::Http { .. } => match shared(&bucket::store_key(bucket::of(hash))) {
+                // A record without its tenant's belongs to a tenant that is just being withdrawn.
+                Ok(Some((bucket, _))) => Ok(bucket::find(&bucket, hash).and_then(join)),
+                Ok(None) => Ok(None),
+                Err(_) => Err(Refusal::DirectoryUnavailable),
+            },
+        })
     }
 
     /// The credential of a caller with a verified token; `None` where the directory has no such tenant.
@@ -86,16 +95,8 @@ impl Lookup {
         project: Option<&str>,
     ) -> Result<Option<Credential>, Refusal> {
         self.available()?;
-        let profile = ProfileId::of(org, project);
-        let credential = match &self.source {
-            Source::Inline(directory) => directory
-                .profile(profile)
-                .and_then(|profile| Credential::of_token(id, profile)),
-            Source::Http { .. } => {
-                shared_profile(profile).and_then(|profile| Credential::of_token(id, &profile))
-            }
-        };
-        Ok(credential)
+        let tenant = tenant(&mut self.tenants, &self.source, ProfileId::of(org, project));
+        Ok(tenant.and_then(|tenant| Credential::of_token(id, tenant)))
     }
 
     fn available(&self) -> Result<(), Refusal> {
@@ -106,20 +107,16 @@ impl Lookup {
     }
 }
 
-fn find_shared(hash: &KeyHash) -> Result<Option<Credential>, Refusal> {
-    let bucket = match shared(&bucket::store_key(bucket::of(hash))) {
-        Ok(Some((bucket, _))) => bucket,
-        Ok(None) => return Ok(None),
-        Err(_) => return Err(Refusal::DirectoryUnavailable),
+fn tenant(tenants: &mut Cache<ProfileId, Tenant>, source: &Source, id: ProfileId) -> Option<Rc<Tenant>> {
+    let find = || {
+        Ok::<_, Infallible>(match source {
+            Source::Inline(directory) => directory.profile(id).and_then(Tenant::from_record),
+            // An empty record is a tenant's that is gone.
+            Source::Http { .. } => shared(&bucket::profile_store_key(id))
+                .ok()
+                .flatten()
+                .and_then(|(record, _)| Tenant::from_record(&record)),
+        })
     };
-    match bucket::find(&bucket, hash) {
-        None => Ok(None),
-        // A record without its profile is a directory in the making: the tenant is just being withdrawn.
-        Some(record) => Ok(Credential::from_records(record, shared_profile)),
-    }
-}
-
-fn shared_profile(id: ProfileId) -> Option<Vec<u8>> {
-    let (profile, _) = shared(&bucket::profile_store_key(id)).ok()??;
-    Some(profile).filter(|profile| !profile.is_empty())
+    tenants.get(id, find).unwrap_or_else(|never| match never {})
 }

@@ -60,7 +60,9 @@ pub fn find<'a>(bucket: &'a [u8], hash: &KeyHash) -> Option<&'a [u8]> {
         let (found, len) = head.split_first_chunk::<HASH>()?;
         let len = usize::from(u16::from_le_bytes(*len.first_chunk()?));
         let (record, next) = tail.split_at_checked(len)?;
-        if KeyHash::from_bytes(*found) == *hash {
+        // Most are told apart by a few bytes. That it shows in time tells nothing: a guesser chooses a key, not
+        // its hash.
+        if found.first_chunk::<8>() == hash.as_bytes().first_chunk() && KeyHash::from_bytes(*found) == *hash {
             return Some(record);
         }
         rest = next;

@@ -4,13 +4,13 @@
 //! project share. So a change to an organisation touches one profile, not its hundred thousand keys.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::endpoint::Scopes;
-use crate::identity::{Grants, Identity};
 
 /// Names a profile: the first eight bytes of a SHA-256 over organisation and project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,46 +70,82 @@ pub(crate) struct Profile<'a> {
     pub(crate) labels: Vec<(&'a str, &'a str)>,
 }
 
+/// An organisation, or a project of it, as all of its keys share it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Organisation.
+    pub org: String,
+    /// Whether it is frozen.
+    pub org_suspended: bool,
+    /// Project; `None` for the organisation as a whole.
+    pub project: Option<String>,
+    /// Whether that is frozen.
+    pub project_suspended: bool,
+    /// Class of service.
+    pub tier: String,
+    record: Vec<u8>,
+}
+
+impl Tenant {
+    /// Reads a profile's record. `None` where it can't be read: the caller refuses.
+    pub fn from_record(record: &[u8]) -> Option<Self> {
+        let profile: Profile<'_> = postcard::from_bytes(record).ok()?;
+        Some(Self {
+            org: profile.org.to_owned(),
+            org_suspended: profile.org_suspended,
+            project: profile.project.map(str::to_owned),
+            project_suspended: profile.project_suspended,
+            tier: profile.tier.to_owned(),
+            record: record.to_owned(),
+        })
+    }
+}
+
 /// A key with all it inherits, ready to be judged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// Who it is.
-    pub identity: Identity,
-    /// [`Identity::encode`], made once.
-    pub encoded: Vec<u8>,
+    /// Public id of the key.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: Rc<Tenant>,
+    /// What it may be used for.
+    pub scopes: Scopes,
     /// The key's own status.
     pub status: KeyStatus,
-    /// Whether the organisation is frozen.
-    pub org_suspended: bool,
-    /// Whether the project is.
-    pub project_suspended: bool,
     /// First second at which it is valid; seconds since 1970.
     pub not_before: Option<i64>,
     /// First second at which it is valid no longer.
     pub expires_at: Option<i64>,
     /// Where it may be used from; empty is anywhere.
     pub networks: Vec<IpNet>,
+    /// What later filters read as [`crate::identity::Identity`]: both records as they are, so that nothing is
+    /// encoded on the way of a request.
+    pub state: Vec<u8>,
 }
 
 impl Credential {
-    /// Joins a key's record with the profile that `find` gives for it. `None` where either can't be read: the
+    /// Joins a key's record with the tenant that `find` gives for it. `None` where either can't be read: the
     /// caller refuses.
-    pub fn from_records<P: AsRef<[u8]>>(
-        key: &[u8],
-        find: impl FnOnce(ProfileId) -> Option<P>,
-    ) -> Option<Self> {
-        let key: KeyRecord<'_> = postcard::from_bytes(key).ok()?;
-        let profile = find(key.profile)?;
-        let profile: Profile<'_> = postcard::from_bytes(profile.as_ref()).ok()?;
-        Some(Self::join(&key, &profile))
+    pub fn from_record(record: &[u8], find: impl FnOnce(ProfileId) -> Option<Rc<Tenant>>) -> Option<Self> {
+        let key: KeyRecord<'_> = postcard::from_bytes(record).ok()?;
+        let tenant = find(key.profile)?;
+        Some(Self {
+            id: key.id.to_owned(),
+            scopes: key.scopes,
+            status: key.status,
+            not_before: key.not_before,
+            expires_at: key.expires_at,
+            networks: key.networks,
+            state: [record, &tenant.record].concat(),
+            tenant,
+        })
     }
 
-    /// The credential of a caller whose token was verified elsewhere: `id` within the tenant of `profile`.
-    pub fn of_token(id: &str, profile: &[u8]) -> Option<Self> {
-        let profile: Profile<'_> = postcard::from_bytes(profile).ok()?;
+    /// The credential of a caller whose token was verified elsewhere.
+    pub fn of_token(id: &str, tenant: Rc<Tenant>) -> Option<Self> {
         let key = KeyRecord {
             id,
-            profile: ProfileId::of(profile.org, profile.project),
+            profile: ProfileId::of(&tenant.org, tenant.project.as_deref()),
             status: KeyStatus::Active,
             scopes: Scopes::UNRESTRICTED,
             not_before: None,
@@ -117,38 +153,7 @@ impl Credential {
             models: None,
             networks: Vec::new(),
         };
-        Some(Self::join(&key, &profile))
-    }
-
-    fn join(key: &KeyRecord<'_>, profile: &Profile<'_>) -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let identity = Identity {
-            key_id: key.id.to_owned(),
-            org: profile.org.to_owned(),
-            project: profile.project.map(str::to_owned),
-            tier: profile.tier.to_owned(),
-            scopes: key.scopes,
-            models: Grants {
-                org: owned(&profile.org_models),
-                project: profile.project_models.as_deref().map(owned),
-                key: key.models.as_deref().map(owned),
-            },
-            labels: profile
-                .labels
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect(),
-        };
-        Self {
-            encoded: identity.encode(),
-            identity,
-            status: key.status,
-            org_suspended: profile.org_suspended,
-            project_suspended: profile.project_suspended,
-            not_before: key.not_before,
-            expires_at: key.expires_at,
-            networks: key.networks.clone(),
-        }
+        Self::from_record(&postcard::to_allocvec(&key).ok()?, |_| Some(tenant))
     }
 
     /// Whether judging it needs the time.

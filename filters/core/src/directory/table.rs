@@ -1,7 +1,7 @@
 //! A whole directory in memory, found by binary search. Sorted flat arrays: 40 bytes a key besides its record,
 //! and no allocation of its own for any of them.
 
-use super::record::{Credential, ProfileId};
+use super::record::ProfileId;
 use crate::key::KeyHash;
 
 /// Hashes are spread over this many parts by their first byte, so that sorting can be done in small steps.
@@ -55,11 +55,6 @@ impl Compiled {
         let part = self.parts.get(usize::from(*first))?;
         let at = part.binary_search_by(|entry| entry.hash.cmp(hash)).ok()?;
         self.record_of(part.get(at)?)
-    }
-
-    /// A key with all it inherits.
-    pub fn find(&self, hash: &KeyHash) -> Option<Credential> {
-        Credential::from_records(self.record(hash)?, |id| self.profile(id))
     }
 
     pub(super) fn record_of(&self, entry: &Entry) -> Option<&[u8]> {

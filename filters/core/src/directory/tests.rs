@@ -1,12 +1,15 @@
 //! Documents in, judgements out; and a plain model of the directory that the compiled one must agree with.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{Refusal, authorize};
+use crate::endpoint::{Scope, Scopes};
+use crate::identity::Identity;
 use crate::key::{ApiKey, KeyHash};
 use crate::request::Request;
 
@@ -52,6 +55,15 @@ fn errors(document: &Value) -> Vec<String> {
     load(document).map(|_| ()).unwrap_err()
 }
 
+fn find(directory: &Compiled, key: &ApiKey) -> Option<Credential> {
+    let tenant = |id| directory.profile(id).and_then(Tenant::from_record).map(Rc::new);
+    Credential::from_record(directory.record(&hash(key))?, tenant)
+}
+
+fn identity(credential: &Credential) -> Identity {
+    Identity::decode(&credential.state).unwrap()
+}
+
 fn judge(credential: &Credential, headers: &[(&str, &str)], now: i64, address: &str) -> Result<(), Refusal> {
     let request = Request::read(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
     authorize(
@@ -72,8 +84,8 @@ fn a_key_inherits_from_project_and_organisation() {
         &key,
         json!({"project": "search", "scopes": ["chat"], "models": ["llama-70b"], "name": "ci"}),
     )];
-    let found = load(&document(&rows)).unwrap().find(&hash(&key)).unwrap();
-    let identity = &found.identity;
+    let found = find(&load(&document(&rows)).unwrap(), &key).unwrap();
+    let identity = identity(&found);
     assert_eq!(
         (identity.org.as_str(), identity.project.as_deref()),
         ("acme", Some("search"))
@@ -90,9 +102,12 @@ fn a_key_inherits_from_project_and_organisation() {
     ];
     assert_eq!(identity.labels, labels);
     assert_eq!(
-        crate::identity::Identity::decode(&found.encoded).as_ref(),
-        Some(identity)
+        (identity.key_id.as_str(), identity.scopes),
+        (key.id(), Scopes::of(&[Scope::Chat]))
     );
+    for cut in 0..found.state.len() {
+        assert_eq!(Identity::decode(&found.state[..cut]), None);
+    }
 }
 
 #[test]
@@ -100,12 +115,7 @@ fn nothing_is_granted_by_default() {
     let key = key(1);
     let mut document = document(&[row(&key, json!({}))]);
     document["orgs"]["acme"].as_object_mut().unwrap().remove("models");
-    let models = load(&document)
-        .unwrap()
-        .find(&hash(&key))
-        .unwrap()
-        .identity
-        .models;
+    let models = identity(&find(&load(&document).unwrap(), &key).unwrap()).models;
     assert!(models.org.is_empty() && models.project.is_none() && models.key.is_none());
 }
 
@@ -121,7 +131,7 @@ fn a_freeze_above_a_key_freezes_it() {
     let directory = load(&document(&rows)).unwrap();
     let refusals: Vec<_> = keys
         .iter()
-        .map(|key| judge(&directory.find(&hash(key)).unwrap(), CHAT, 0, "::1").unwrap_err())
+        .map(|key| judge(&find(&directory, key).unwrap(), CHAT, 0, "::1").unwrap_err())
         .collect();
     use Refusal::{KeySuspended, OrganizationSuspended, ProjectSuspended};
     assert_eq!(
@@ -143,7 +153,7 @@ fn a_key_has_its_time_its_place_and_its_endpoints() {
         json!({"not_before": "1970-01-01T00:01:40Z", "expires_at": "1970-01-01T01:03:20+01:00",
                "networks": ["10.0.0.0/8", "2001:db8::/32"], "scopes": ["chat"]}),
     )];
-    let credential = load(&document(&rows)).unwrap().find(&hash(&key)).unwrap();
+    let credential = find(&load(&document(&rows)).unwrap(), &key).unwrap();
     let at = |now| judge(&credential, CHAT, now, "10.1.2.3");
     assert_eq!(at(99), Err(Refusal::NotYetValid("masked".into())));
     assert_eq!((at(100), at(199)), (Ok(()), Ok(())));
@@ -294,7 +304,7 @@ fn order_and_steps_make_no_difference() {
                 };
             };
             assert_eq!((directory.keys(), directory.orgs()), (50, 2));
-            assert!((0..50).all(|n| directory.find(&hash(&key(n))).is_some()));
+            assert!((0..50).all(|n| find(&directory, &key(n)).is_some()));
         }
     }
 }
@@ -311,9 +321,12 @@ proptest! {
         let found = buckets
             .get(&bucket::of(&hash))
             .and_then(|bytes| bucket::find(bytes, &hash))
-            .and_then(|record| Credential::from_records(record, |id| profiles.get(&id)));
+            .and_then(|record| {
+                let tenant = |id| profiles.get(&id).and_then(|profile: &Vec<u8>| Tenant::from_record(profile)).map(Rc::new);
+                Credential::from_record(record, tenant)
+            });
         prop_assert_eq!(found.is_some(), numbers.contains(&asked));
-        prop_assert_eq!(found, directory.find(&hash));
+        prop_assert_eq!(found, find(&directory, &key(asked)));
     }
 
     #[test]
@@ -341,7 +354,7 @@ proptest! {
     fn no_bucket_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in any::<u64>()) {
         let hash = hash(&key(n));
         let _ = bucket::find(&bytes, &hash);
-        let _ = Credential::from_records(&bytes, |_| Some(&bytes));
-        let _ = Credential::of_token("t", &bytes);
+        let _ = Credential::from_record(&bytes, |_| Tenant::from_record(&bytes).map(Rc::new));
+        let _ = Identity::decode(&bytes);
     }
 }
