@@ -1,7 +1,10 @@
 //! The floor: the least that a filter written with the proxy-wasm SDK does. It reads one request header and sets one.
 //!
 //! Benchmarks compare with it, so it stays as the SDK's own documentation would have a beginner write it.
-#![expect(missing_docs, reason = "the SDK's `main!` makes a public function without documentation")]
+#![expect(
+    missing_docs,
+    reason = "the SDK's `main!` makes a public function without documentation"
+)]
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Measures what the filters cost beside bare Envoy. QUICK=1: a short run. Arguments go to the bench:
+# `make bench ARGS="--rows floor,key-auth-1k"`.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[ "${ENVOY_RUNTIME:-}" != docker ] || die "the bench measures a process: leave ENVOY_RUNTIME out, or set ENVOY_BIN=/path"
+have taskset || apt_install "taskset" util-linux
+"$root/scripts/setup-envoy.sh"
+"$root/scripts/wasm.sh"
+floors=(tollgate-bench-floor)
+[ -d "$root/wasm-tests/bench/floor-thin" ] && floors+=(tollgate-bench-floor-thin)
+"$root/scripts/wasm.sh" --into "$root/target/bench" "${floors[@]}"
+
+need_rust
+cd "$root"
+say "the bench's own program"
+cargo build --locked --profile bench-tools -p tollgate-bench
+quick=()
+[ -z "${QUICK:-}" ] || quick=(--quick)
+exec "$build_dir/bench-tools/tollgate-bench" --root "$root" --modules target/bench \
+    --envoy "${ENVOY_BIN:-$tools_dir/envoy}" "${quick[@]}" "$@"
