@@ -60,6 +60,7 @@ impl Gateway {
     /// There is no Envoy, a file can't be written, a port is taken, or Envoy refuses the configuration: with
     /// Envoy's log.
     pub async fn try_start(mut options: Options) -> Result<Self> {
+        let expected = served(&options);
         let refusing = fill_in(&mut options)?;
         let staged = Staged::new(&options)?;
         let mut process = Process::spawn(command(&options, &staged)?).context("Envoy can't be started")?;
@@ -82,13 +83,15 @@ impl Gateway {
         });
         let why = match up.await {
             Some(Ok((admin, addr))) => {
-                return Ok(Self {
+                let gateway = Self {
                     process,
                     admin,
                     addr,
                     staged,
                     _refusing: refusing,
-                });
+                };
+                gateway.await_model_servers(&expected).await;
+                return Ok(gateway);
             }
             Some(Err(status)) => format!("Envoy ended with {status}"),
             None => format!("Envoy does not serve after {START:?}"),
@@ -224,6 +227,17 @@ impl Gateway {
         self.process.ended().is_none()
     }
 
+    /// A model server may be too busy for Envoy's first health check; the next one is five seconds later. One that
+    /// is not well on purpose is not waited for longer than that.
+    async fn await_model_servers(&self, clusters: &[&str]) {
+        let healthy = async || {
+            let stats = self.stats().await;
+            let all = |cluster: &&str| stats.counter(&format!("cluster.{cluster}.membership_healthy")) > 0;
+            clusters.iter().all(all).then_some(())
+        };
+        net::within(Duration::from_secs(8), healthy).await;
+    }
+
     async fn reload(&self, what: &str, change: impl FnOnce() -> Result<()>) -> Reload {
         const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate.key-auth.update";
         let outcome = async || {
@@ -262,6 +276,13 @@ impl Drop for Gateway {
             );
         }
     }
+}
+
+/// The clusters that have a model server.
+fn served(options: &Options) -> Vec<&'static str> {
+    let clusters = [("llama", options.llama), ("gpt-oss", options.gpt_oss)];
+    let with_server = |(name, addr): (&'static str, Option<SocketAddr>)| addr.map(|_| name);
+    clusters.into_iter().filter_map(with_server).collect()
 }
 
 /// Gives each cluster without a server an address that refuses.

@@ -257,7 +257,10 @@ async fn a_changed_directory_is_taken_and_a_broken_one_is_not() {
     };
 
     assert_eq!(
-        stack.gateway.set_key_auth(&stack.directory.inline()).await,
+        stack
+            .gateway
+            .set_key_auth(&stack.directory.inline_without_limit())
+            .await,
         Reload::Accepted
     );
     net::eventually("both workers take it", async || {
@@ -269,7 +272,7 @@ async fn a_changed_directory_is_taken_and_a_broken_one_is_not() {
     })
     .await;
 
-    let mut broken = stack.directory.inline();
+    let mut broken = stack.directory.inline_without_limit();
     broken["directory"]["inline"]["keys"][0]["org"] = json!("nobody");
     let Reload::Rejected(why) = stack.gateway.set_key_auth(&broken).await else {
         panic!("it was taken")
@@ -313,13 +316,13 @@ async fn a_stream_is_ended_by_silence_and_not_by_its_length() {
         options.edit(
             "listener.yaml",
             "stream_idle_timeout: 300s",
-            "stream_idle_timeout: 1s",
+            "stream_idle_timeout: 2s",
         )
     })
     .await;
     let begun = Instant::now();
-    let long = stack.stream("tokens=10,pace=300ms").send().await.expect(200);
-    assert!(long.text().trim_end().ends_with("data: [DONE]") && begun.elapsed() > Duration::from_secs(2));
+    let long = stack.stream("tokens=12,pace=300ms").send().await.expect(200);
+    assert!(long.text().trim_end().ends_with("data: [DONE]") && begun.elapsed() > Duration::from_secs(3));
     let silent = stack.stream("stall=3").open().await;
     assert!(silent.bytes().await.is_err(), "cut, and told so");
 }
@@ -351,6 +354,7 @@ async fn a_directory_from_an_http_server_is_taken_by_all_workers() {
     let options = Options::new().llama(models.addr()).documents(documents.addr());
     let gateway = options
         .edit("directory-http.yaml", "refresh: 5s", "refresh: 1s")
+        .edit("filters/key-auth.yaml", "burst: 30}", "burst: 1000}")
         .start()
         .await;
     let status = async || gateway.post(PATH).key(&key).json(chat(false)).send().await.status;
@@ -380,19 +384,15 @@ async fn a_directory_from_an_http_server_is_taken_by_all_workers() {
     documents.fail(None);
 
     documents.set(&directory.revoke(&key).document());
-    let revoked = Instant::now();
-    net::eventually("the key is refused", async || {
-        (status().await == 401).then_some(())
+    net::eventually("the key is refused by every worker", async || {
+        for _ in 0..16 {
+            if status().await != 401 {
+                return None;
+            }
+        }
+        Some(())
     })
     .await;
-    assert!(
-        revoked.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        revoked.elapsed()
-    );
-    for _ in 0..16 {
-        assert_eq!(status().await, 401, "on every worker");
-    }
 }
 
 #[tokio::test]
