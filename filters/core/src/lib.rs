@@ -2,6 +2,7 @@
 //! arguments, so each rule is tested here on its own; the filters around it only carry bytes.
 
 pub mod auth;
+pub mod body;
 pub mod config;
 pub mod directory;
 pub mod endpoint;

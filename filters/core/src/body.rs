@@ -1,0 +1,70 @@
+//! What a request's body asks for, read in one pass.
+//!
+//! The router decides by what is read here, and the model server reads the same bytes: so nothing may be read that
+//! another reader could read differently. Anything doubtful (a member given twice, a second document behind the
+//! first, bytes that are not UTF-8) is refused, with the place.
+
+mod json;
+mod multipart;
+
+pub use json::read as read_json;
+pub use multipart::{boundary, read as read_multipart};
+
+use std::borrow::Cow;
+
+/// What the gateway needs of a body. Counts are of what was said, not of what it costs.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Body<'a> {
+    /// `model`, as the client calls it.
+    pub model: Option<Cow<'a, str>>,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// `stream_options`, as it stands in the body; `None` where absent or null.
+    pub stream_options: Option<StreamOptions<'a>>,
+    /// Highest number of tokens the answer may have: the least of `max_tokens`, `max_completion_tokens` and
+    /// `max_output_tokens`. `None` where none is given: the model's own cap holds.
+    pub max_output: Option<u64>,
+    /// How many answers (`n`, `best_of`), at least one.
+    pub answers: u32,
+    /// What there is to read for the model.
+    pub input: Input,
+}
+
+/// The size of what a model reads, for an estimate of its tokens.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Bytes of text, escapes resolved: every string in `messages`, `input`, `prompt`, `system`, `instructions`,
+    /// `tools`, `functions` and `documents`, names of members left out.
+    pub text: u64,
+    /// Numbers, which in `prompt` and `input` are tokens already.
+    pub numbers: u64,
+    /// Strings that hold data instead of text (`data:` URLs, `data` members of base64): pictures, sound.
+    pub media: u64,
+}
+
+/// `stream_options` of a chat or completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamOptions<'a> {
+    /// Its text in the body.
+    pub json: &'a str,
+    /// `include_usage`, where given.
+    pub include_usage: Option<bool>,
+}
+
+/// Why a body can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The member that is wrong; `None` where it is no single one.
+    pub param: Option<&'static str>,
+    /// What is wrong, and where.
+    pub reason: String,
+}
+
+impl Malformed {
+    fn new(reason: impl Into<String>) -> Self {
+        Self {
+            param: None,
+            reason: reason.into(),
+        }
+    }
+}
