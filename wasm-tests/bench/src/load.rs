@@ -252,12 +252,12 @@ impl Requests {
 fn chat() -> String {
     let question = "Summarise for the on-call engineer what changed in the deployment last night, which of the \
                     alerts that followed are explained by it, and what is left to look at. Be brief, name the \
-                    services, and say where you are not sure. "
+                    services, and say where you are not sure of what you read. "
         .repeat(2);
     serde_json::json!({
         "model": "llama-70b",
         "messages": [
-            {"role": "system", "content": "You are a careful assistant for a platform team."},
+            {"role": "system", "content": "You are a careful assistant for a platform team. Answer in English."},
             {"role": "user", "content": question},
         ],
         "temperature": 0.2,
