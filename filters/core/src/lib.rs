@@ -3,11 +3,13 @@
 
 pub mod auth;
 pub mod body;
+pub mod breaker;
 pub mod config;
 pub mod directory;
 pub mod endpoint;
 pub mod error;
 pub mod gcra;
+pub mod glob;
 pub mod identity;
 pub mod key;
 pub mod plugin_config;
