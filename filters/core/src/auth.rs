@@ -204,6 +204,7 @@ impl Refusal {
             status,
             kind,
             code,
+            param: None,
             message: message.into(),
             retry,
         }

@@ -67,12 +67,55 @@ impl Scope {
     /// The match is exact: a path that only a later normalisation would turn into an endpoint is unknown here,
     /// and a key with limited scopes is refused on it.
     pub fn of(path: &[u8]) -> Option<Self> {
+        Endpoint::of(path).map(Endpoint::scope)
+    }
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/messages`, Anthropic's
+    Messages,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/moderations`
+    Moderations,
+    /// `/v1/images/generations`
+    ImagesGenerations,
+    /// `/v1/images/edits`, multipart
+    ImagesEdits,
+    /// `/v1/audio/speech`
+    Speech,
+    /// `/v1/audio/transcriptions`, multipart
+    Transcriptions,
+    /// `/v1/audio/translations`, multipart
+    Translations,
+    /// `/v1/models` and `/v1/models/{id}`
+    Models,
+}
+
+impl Endpoint {
+    /// The endpoint at `path`, which may have a query.
+    pub fn of(path: &[u8]) -> Option<Self> {
         Some(match without_query(path).strip_prefix(b"/v1/")? {
-            b"chat/completions" | b"completions" | b"responses" | b"messages" => Self::Chat,
+            b"chat/completions" => Self::Chat,
+            b"completions" => Self::Completions,
+            b"responses" => Self::Responses,
+            b"messages" => Self::Messages,
             b"embeddings" => Self::Embeddings,
             b"moderations" => Self::Moderations,
-            b"images/generations" | b"images/edits" => Self::Images,
-            b"audio/speech" | b"audio/transcriptions" | b"audio/translations" => Self::Audio,
+            b"images/generations" => Self::ImagesGenerations,
+            b"images/edits" => Self::ImagesEdits,
+            b"audio/speech" => Self::Speech,
+            b"audio/transcriptions" => Self::Transcriptions,
+            b"audio/translations" => Self::Translations,
             b"models" => Self::Models,
             other => match other.strip_prefix(b"models/")? {
                 [] => return None,
@@ -80,6 +123,26 @@ impl Scope {
                 _ => Self::Models,
             },
         })
+    }
+
+    /// The scope that it needs.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::Chat | Self::Completions | Self::Responses | Self::Messages => Scope::Chat,
+            Self::Embeddings => Scope::Embeddings,
+            Self::Moderations => Scope::Moderations,
+            Self::ImagesGenerations | Self::ImagesEdits => Scope::Images,
+            Self::Speech | Self::Transcriptions | Self::Translations => Scope::Audio,
+            Self::Models => Scope::Models,
+        }
+    }
+
+    /// Whether its bodies are multipart forms instead of JSON.
+    pub const fn is_multipart(self) -> bool {
+        matches!(
+            self,
+            Self::ImagesEdits | Self::Transcriptions | Self::Translations
+        )
     }
 }
 

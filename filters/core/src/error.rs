@@ -15,6 +15,8 @@ pub struct ApiError {
     pub kind: &'static str,
     /// OpenAI's `code`.
     pub code: &'static str,
+    /// OpenAI's `param`: the member of the body that is at fault.
+    pub param: Option<&'static str>,
     /// For people; never holds a secret or another tenant's facts.
     pub message: Cow<'static, str>,
     /// Whether and when the same request can succeed.
@@ -40,7 +42,7 @@ impl ApiError {
                 error: OpenAiError {
                     message: &self.message,
                     kind: self.kind,
-                    param: None,
+                    param: self.param,
                     code: self.code,
                 },
             }),
@@ -129,6 +131,7 @@ mod tests {
             status: 401,
             kind: "invalid_request_error",
             code: "invalid_api_key",
+            param: None,
             message: "Bad \"key\"\n".into(),
             retry: Retry::AfterMillis(1_574),
         }

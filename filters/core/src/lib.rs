@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod body;
 pub mod breaker;
+pub mod catalogue;
 pub mod config;
 pub mod directory;
 pub mod endpoint;

@@ -1,0 +1,318 @@
+//! The catalogue as an operator writes it, and the check of each part.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::model::{Canary, Catalogue, Model, Rule, Target, When};
+use crate::config::{ConfigError, Span};
+use crate::endpoint::Endpoint;
+
+/// The catalogue as it stands in the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a catalogue")]
+pub struct RawCatalogue {
+    models: BTreeMap<String, RawModel>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a model")]
+struct RawModel {
+    #[serde(default)]
+    aliases: Vec<String>,
+    endpoints: Vec<Endpoint>,
+    context_window: Option<f64>,
+    max_output: Option<f64>,
+    #[serde(default)]
+    owned_by: String,
+    created: Option<String>,
+    targets: Vec<RawTarget>,
+    #[serde(default)]
+    rules: Vec<RawRule>,
+    canary: Option<RawCanary>,
+    #[serde(default)]
+    fallback: Vec<String>,
+    #[serde(default)]
+    timeouts: RawTimeouts,
+    retries: Option<f64>,
+    deprecated_at: Option<String>,
+    sunset_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a target")]
+struct RawTarget {
+    cluster: String,
+    #[serde(default = "one")]
+    weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    when: RawWhen,
+    targets: Vec<String>,
+}
+
+/// A condition as it stands in the configuration.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawWhen {
+    tier: Vec<String>,
+    org: Vec<String>,
+    project: Vec<String>,
+    label: BTreeMap<String, String>,
+    endpoint: Vec<Endpoint>,
+}
+
+impl From<RawWhen> for When {
+    fn from(raw: RawWhen) -> Self {
+        let RawWhen {
+            tier,
+            org,
+            project,
+            label,
+            endpoint,
+        } = raw;
+        Self {
+            tier,
+            org,
+            project,
+            label,
+            endpoint,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCanary {
+    target: String,
+    percent: f64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTimeouts {
+    first_byte: Option<Span>,
+    whole: Option<Span>,
+}
+
+impl TryFrom<RawCatalogue> for Catalogue {
+    type Error = Vec<ConfigError>;
+
+    /// Checks every model; all that is wrong is reported, with paths below the catalogue.
+    fn try_from(raw: RawCatalogue) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let mut catalogue = Self::default();
+        let names: Vec<String> = raw.models.keys().cloned().collect();
+        for (at, (name, raw)) in raw.models.into_iter().enumerate() {
+            let path = format!("models.{name}");
+            for (alias, path) in [(name.clone(), path.clone())].into_iter().chain(
+                raw.aliases
+                    .iter()
+                    .enumerate()
+                    .map(|(n, alias)| (alias.clone(), format!("{path}.aliases[{n}]"))),
+            ) {
+                check_name(&alias, &path, &mut errors);
+                if catalogue.names.insert(alias.clone(), at).is_some()
+                    || (alias != name && names.contains(&alias))
+                {
+                    errors.push(ConfigError::new(
+                        path,
+                        format!("`{alias}` names another model already"),
+                    ));
+                }
+            }
+            let mut check = Check {
+                path: &path,
+                errors: &mut errors,
+            };
+            catalogue.models.push(check.model(name.clone(), raw, &names));
+        }
+        if errors.is_empty() {
+            Ok(catalogue)
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+struct Check<'a> {
+    path: &'a str,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Check<'_> {
+    fn model(&mut self, name: String, raw: RawModel, names: &[String]) -> Model {
+        let targets = self.targets(raw.targets);
+        let rules = raw
+            .rules
+            .into_iter()
+            .enumerate()
+            .map(|(at, rule)| self.rule(at, rule, &targets))
+            .collect();
+        let canary = raw.canary.map(|canary| self.canary(&canary, &targets));
+        for (at, other) in raw.fallback.iter().enumerate() {
+            if *other == name || !names.contains(other) {
+                self.wrong(
+                    &format!("fallback[{at}]"),
+                    other,
+                    "another model of the catalogue, by its name",
+                );
+            }
+        }
+        if raw.endpoints.is_empty() {
+            self.errors.push(ConfigError::new(
+                format!("{}.endpoints", self.path),
+                "is empty, so nobody could ask it",
+            ));
+        }
+        Model {
+            endpoints: raw.endpoints,
+            context_window: raw
+                .context_window
+                .map(|number| self.whole("context_window", number, 1.0)),
+            max_output: raw.max_output.map(|number| self.whole("max_output", number, 1.0)),
+            owned_by: raw.owned_by,
+            created: self.time("created", raw.created.as_deref()).unwrap_or(0),
+            targets,
+            rules,
+            canary,
+            fallback: raw.fallback,
+            first_byte: raw.timeouts.first_byte,
+            whole: raw.timeouts.whole,
+            retries: raw
+                .retries
+                .map(|number| self.whole("retries", number, 0.0).min(255) as u8),
+            deprecated_at: self.time("deprecated_at", raw.deprecated_at.as_deref()),
+            sunset_at: self.time("sunset_at", raw.sunset_at.as_deref()),
+            name,
+        }
+    }
+
+    fn targets(&mut self, raw: Vec<RawTarget>) -> Vec<Target> {
+        if raw.is_empty() {
+            self.errors.push(ConfigError::new(
+                format!("{}.targets", self.path),
+                "is empty, so nobody serves it",
+            ));
+        }
+        let mut targets: Vec<Target> = Vec::new();
+        for (at, target) in raw.into_iter().enumerate() {
+            let place = format!("targets[{at}]");
+            check_name(
+                &target.cluster,
+                &format!("{}.{place}.cluster", self.path),
+                self.errors,
+            );
+            if targets.iter().any(|other| other.cluster == target.cluster) {
+                self.wrong(
+                    &format!("{place}.cluster"),
+                    &target.cluster,
+                    "a cluster that is not among the targets yet",
+                );
+            }
+            let weight = self.whole(&format!("{place}.weight"), target.weight, 0.0);
+            targets.push(Target {
+                cluster: target.cluster,
+                weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            });
+        }
+        targets
+    }
+
+    fn rule(&mut self, at: usize, raw: RawRule, targets: &[Target]) -> Rule {
+        let place = format!("rules[{at}]");
+        let when: When = raw.when.into();
+        let anyone =
+            when.tier.is_empty() && when.org.is_empty() && when.project.is_empty() && when.label.is_empty();
+        if anyone && when.endpoint.is_empty() {
+            let problem = "has no condition, so the rules and targets behind it would never count";
+            self.errors
+                .push(ConfigError::new(format!("{}.{place}.when", self.path), problem));
+        }
+        if raw.targets.is_empty() {
+            self.wrong(
+                &format!("{place}.targets"),
+                "[]",
+                "at least one of the model's targets",
+            );
+        }
+        let found = raw.targets.iter().enumerate();
+        let found = found
+            .filter_map(|(n, name)| self.target(&format!("{place}.targets[{n}]"), name, targets))
+            .collect();
+        Rule { when, targets: found }
+    }
+
+    fn canary(&mut self, raw: &RawCanary, targets: &[Target]) -> Canary {
+        let target = self.target("canary.target", &raw.target, targets).unwrap_or(0);
+        if !(0.0..=100.0).contains(&raw.percent) {
+            self.wrong("canary.percent", raw.percent, "a number from 0 to 100");
+        }
+        Canary {
+            target,
+            share: (raw.percent * 100.0).round() as u32,
+        }
+    }
+
+    fn target(&mut self, place: &str, name: &str, targets: &[Target]) -> Option<usize> {
+        let found = targets.iter().position(|target| target.cluster == name);
+        if found.is_none() {
+            self.wrong(place, name, "the cluster of one of the model's targets");
+        }
+        found
+    }
+
+    fn whole(&mut self, place: &str, number: f64, least: f64) -> u64 {
+        if number.fract() != 0.0 || !(least..=1e15).contains(&number) {
+            self.wrong(
+                place,
+                number,
+                if least > 0.0 {
+                    "a whole number above zero"
+                } else {
+                    "a whole number"
+                },
+            );
+        }
+        number as u64
+    }
+
+    fn time(&mut self, place: &str, text: Option<&str>) -> Option<i64> {
+        let time = text?.parse::<jiff::Timestamp>();
+        if time.is_err() {
+            self.wrong(
+                place,
+                text.unwrap_or_default(),
+                "a time such as `2026-12-31T23:59:59Z` (RFC 3339)",
+            );
+        }
+        time.ok().map(jiff::Timestamp::as_second)
+    }
+
+    fn wrong(&mut self, place: &str, found: impl core::fmt::Display, expected: &str) {
+        self.errors.push(ConfigError::expected(
+            format!("{}.{place}", self.path),
+            found,
+            expected,
+        ));
+    }
+}
+
+/// Names go into headers as they are, and into paths.
+fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+".contains(&c);
+    if !(1..=128).contains(&name.len()) || !name.bytes().all(plain) {
+        errors.push(ConfigError::expected(
+            path,
+            name,
+            "1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`",
+        ));
+    }
+}

@@ -1,0 +1,274 @@
+//! Models, checked, and the question whether a caller may use one.
+
+use std::collections::BTreeMap;
+
+use crate::body::Body;
+use crate::config::Span;
+use crate::endpoint::Endpoint;
+use crate::error::{ApiError, Retry};
+use crate::glob::fits_any;
+use crate::identity::Identity;
+
+/// Every model, by its name and its aliases.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    pub(super) models: Vec<Model>,
+    /// Names and aliases.
+    pub(super) names: BTreeMap<String, usize>,
+}
+
+/// One model.
+#[derive(Debug)]
+pub struct Model {
+    /// Its own name: in headers, logs and usage records.
+    pub name: String,
+    /// Where it may be asked.
+    pub endpoints: Vec<Endpoint>,
+    /// Tokens of input and output together; `None` is unknown.
+    pub context_window: Option<u64>,
+    /// Most tokens of one answer; `None` is up to the model server.
+    pub max_output: Option<u64>,
+    /// Who made it, for `GET /v1/models`.
+    pub owned_by: String,
+    /// Since when it exists; seconds since 1970, for `GET /v1/models`.
+    pub created: i64,
+    /// All targets.
+    pub targets: Vec<Target>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) canary: Option<Canary>,
+    /// Names of models that may stand in, in order.
+    pub fallback: Vec<String>,
+    /// Longest wait for the first byte of one attempt.
+    pub first_byte: Option<Span>,
+    /// Longest time from the request to the end of the answer.
+    pub whole: Option<Span>,
+    /// How often a failed attempt is repeated; `None` leaves it to the route.
+    pub retries: Option<u8>,
+    /// Since or from when it should not be used; seconds since 1970.
+    pub deprecated_at: Option<i64>,
+    /// When it ends; seconds since 1970.
+    pub sunset_at: Option<i64>,
+}
+
+/// Where a model is served: an Envoy cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Envoy's name of it.
+    pub cluster: String,
+    /// Share of the requests, against the sum of all; zero gets some only by a rule, as canary or where the others
+    /// are broken.
+    pub weight: u32,
+}
+
+/// A list of targets for some callers.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) when: When,
+    /// Indices of targets.
+    pub(super) targets: Vec<usize>,
+}
+
+/// Who, and for what; an empty list is anyone or anything.
+#[derive(Debug, Default)]
+pub struct When {
+    pub(super) tier: Vec<String>,
+    pub(super) org: Vec<String>,
+    pub(super) project: Vec<String>,
+    pub(super) label: BTreeMap<String, String>,
+    pub(super) endpoint: Vec<Endpoint>,
+}
+
+#[derive(Debug)]
+pub(super) struct Canary {
+    pub(super) target: usize,
+    /// In hundredths of a percent.
+    pub(super) share: u32,
+}
+
+/// A value that the catalogue forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cap {
+    /// The most there may be.
+    pub limit: u64,
+    /// What was asked for.
+    pub asked: u64,
+}
+
+/// Why a model can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It does not exist, or the organisation has no grant for it: one answer for both, so that names don't leak.
+    Unknown(String),
+    /// The organisation has the grant, the project has not.
+    ProjectNotGranted(String, String),
+    /// The key has not.
+    KeyNotGranted(String),
+    /// It is not served at this endpoint.
+    WrongEndpoint(String),
+    /// The answer may not be that long.
+    OutputTooLong(Cap),
+    /// The input alone is longer than the window, by any count.
+    ContextTooLong(Cap),
+}
+
+impl Catalogue {
+    /// The model that `name` stands for, if this caller may use it here.
+    pub fn find(&self, name: &str, endpoint: Endpoint, who: &Identity) -> Result<&Model, Refusal> {
+        let shown = || name.chars().take(128).collect::<String>();
+        let model = self.get(name).ok_or_else(|| Refusal::Unknown(shown()))?;
+        model.granted(who).map_err(|level| match (level, &who.project) {
+            (Level::Organisation, _) => Refusal::Unknown(shown()),
+            (Level::Project, Some(project)) => Refusal::ProjectNotGranted(project.clone(), shown()),
+            _ => Refusal::KeyNotGranted(shown()),
+        })?;
+        if !model.endpoints.contains(&endpoint) {
+            return Err(Refusal::WrongEndpoint(shown()));
+        }
+        Ok(model)
+    }
+
+    /// A model by name or alias, whoever asks.
+    pub fn get(&self, name: &str) -> Option<&Model> {
+        self.models.get(*self.names.get(name)?)
+    }
+
+    /// The models that this caller may use, by name.
+    pub fn granted<'a>(&'a self, who: &'a Identity) -> impl Iterator<Item = &'a Model> {
+        self.models.iter().filter(|model| model.granted(who).is_ok())
+    }
+
+    /// All targets of all models, each once.
+    pub fn clusters(&self) -> impl Iterator<Item = &str> {
+        let all: std::collections::BTreeSet<&str> = self
+            .models
+            .iter()
+            .flat_map(|model| &model.targets)
+            .map(|target| target.cluster.as_str())
+            .collect();
+        all.into_iter()
+    }
+}
+
+/// The level whose grant is missing.
+enum Level {
+    Organisation,
+    Project,
+    Key,
+}
+
+impl Model {
+    fn granted(&self, who: &Identity) -> Result<(), Level> {
+        let allows = |list: &Option<Vec<String>>| list.as_ref().is_none_or(|list| fits_any(list, &self.name));
+        if !fits_any(&who.models.org, &self.name) {
+            Err(Level::Organisation)
+        } else if !allows(&who.models.project) {
+            Err(Level::Project)
+        } else if !allows(&who.models.key) {
+            Err(Level::Key)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the body asks for no more than the model can give.
+    pub fn accepts(&self, body: &Body<'_>) -> Result<(), Refusal> {
+        if let (Some(limit), Some(asked)) = (self.max_output, body.max_output)
+            && asked > limit
+        {
+            return Err(Refusal::OutputTooLong(Cap { limit, asked }));
+        }
+        // A token holds some four bytes of English and hardly ever sixteen: below this it is the model server's to
+        // count, above it no count comes out shorter.
+        let asked = body.input.text / 16;
+        match self.context_window {
+            Some(limit) if asked > limit => Err(Refusal::ContextTooLong(Cap { limit, asked })),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl When {
+    /// Whether it is about this request.
+    pub fn holds(&self, who: &Identity, endpoint: Endpoint) -> bool {
+        let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
+        among(&self.tier, &who.tier)
+            && among(&self.org, &who.org)
+            && (self.project.is_empty()
+                || who
+                    .project
+                    .as_ref()
+                    .is_some_and(|project| self.project.contains(project)))
+            && (self.endpoint.is_empty() || self.endpoint.contains(&endpoint))
+            && self
+                .label
+                .iter()
+                .all(|(name, value)| who.labels.iter().any(|(n, v)| n == name && v == value))
+    }
+}
+
+impl Refusal {
+    /// The operators' name of it.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "model_not_found",
+            Self::ProjectNotGranted(..) => "project_model_not_granted",
+            Self::KeyNotGranted(_) => "key_model_not_granted",
+            Self::WrongEndpoint(_) => "model_not_at_endpoint",
+            Self::OutputTooLong(_) => "output_too_long",
+            Self::ContextTooLong(_) => "context_length_exceeded",
+        }
+    }
+
+    /// What the customer is told. `cap` is the member that asked for too long an answer.
+    pub fn answer(&self) -> ApiError {
+        let (status, code, param, message) = match self {
+            Self::Unknown(model) => (
+                404,
+                "model_not_found",
+                Some("model"),
+                format!("The model `{model}` does not exist or you do not have access to it."),
+            ),
+            Self::ProjectNotGranted(project, model) => (
+                403,
+                "model_not_found",
+                Some("model"),
+                format!("Project `{project}` does not have access to model `{model}`."),
+            ),
+            Self::KeyNotGranted(model) => (
+                403,
+                "model_not_found",
+                Some("model"),
+                format!("This API key does not have access to model `{model}`."),
+            ),
+            Self::WrongEndpoint(model) => (
+                400,
+                "unsupported_parameter",
+                Some("model"),
+                format!("The model `{model}` is not served at this endpoint."),
+            ),
+            Self::OutputTooLong(Cap { limit, asked }) => (
+                400,
+                "unsupported_parameter",
+                Some("max_tokens"),
+                format!("This model gives at most {limit} output tokens, and {asked} were asked for."),
+            ),
+            Self::ContextTooLong(Cap { limit, asked }) => (
+                400,
+                "context_length_exceeded",
+                Some("messages"),
+                format!(
+                    "This model's context window is {limit} tokens, and the input has at least {asked}. \
+                     Please shorten it."
+                ),
+            ),
+        };
+        ApiError {
+            status,
+            kind: "invalid_request_error",
+            code,
+            param,
+            message: message.into(),
+            retry: Retry::Unsaid,
+        }
+    }
+}
