@@ -15,6 +15,13 @@ unsafe extern "C" {
         data: *mut *mut u8,
         len: *mut usize,
     ) -> RawStatus;
+    pub(crate) fn proxy_set_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        size: usize,
+        data: *const u8,
+        len: usize,
+    ) -> RawStatus;
     pub(crate) fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> RawStatus;
     pub(crate) fn proxy_add_header_map_value(
         map: u32,

@@ -10,6 +10,8 @@ use crate::status::{Result, Status, check};
 pub enum Map {
     /// Of the request.
     Request = 0,
+    /// Of the response.
+    Response = 2,
     /// Of the answer to an HTTP call; only in `http_call_response`.
     HttpCallResponse = 6,
 }

@@ -21,7 +21,7 @@ pub mod runtime;
 mod shared;
 mod status;
 
-pub use buffer::{Buffer, read_buffer};
+pub use buffer::{Buffer, read_buffer, replace_in_buffer};
 pub use clock::{now_nanos, set_tick_period};
 pub use headers::{HeaderMap, Map, add_header, remove_header, set_header};
 pub use http::{HttpCall, call_http};

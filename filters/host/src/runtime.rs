@@ -21,12 +21,29 @@ pub enum Action {
 
 /// A filter. The value is one root: a configuration that was accepted.
 pub trait Module: Sized + 'static {
-    /// Checks a configuration, as Envoy hands it over, and makes a root of it. `None`, after logging why, refuses it: the one
-    /// before stays in force. The answer must depend on the configuration alone, because every worker asks.
+    /// What is remembered of a stream from one callback to the next.
+    type Stream: Default;
+
+    /// Checks a configuration, as Envoy hands it over, and makes a root of it. `None`, after logging why, refuses
+    /// it: the one before stays in force. The answer must depend on the configuration alone, because every worker
+    /// asks.
     fn configure(configuration: Vec<u8>) -> Option<Self>;
 
-    /// Request headers of a stream are there.
-    fn request_headers(&mut self) -> Action;
+    /// Request headers of a stream are there; `end` if no body follows.
+    fn request_headers(&mut self, stream: &mut Self::Stream, end: bool) -> Action;
+
+    /// `len` bytes of the request's body are there, all that was held back included; `end` if it is whole.
+    fn request_body(&mut self, _stream: &mut Self::Stream, _len: usize, _end: bool) -> Action {
+        Action::Continue
+    }
+
+    /// Response headers are there: the upstream's, or those of an answer that Envoy or a filter made.
+    fn response_headers(&mut self, _stream: &mut Self::Stream) -> Action {
+        Action::Continue
+    }
+
+    /// The stream is over, whatever its ending.
+    fn log(&mut self, _stream: &mut Self::Stream) {}
 
     /// A stream whose root is unknown: answers it, as nothing can be checked.
     fn orphaned() -> Action;
@@ -39,10 +56,15 @@ pub trait Module: Sized + 'static {
 }
 
 /// All roots and streams of one VM.
-pub struct Contexts<M> {
+pub struct Contexts<M: Module> {
     roots: Vec<(u32, Option<M>)>,
-    /// The root of each stream.
-    streams: Option<HashMap<u32, u32, BuildHasherDefault<IdHasher>>>,
+    streams: Option<HashMap<u32, Entry<M>, BuildHasherDefault<IdHasher>>>,
+}
+
+/// A stream, and the root that it belongs to.
+struct Entry<M: Module> {
+    root: u32,
+    stream: M::Stream,
 }
 
 /// Where a module keeps its [`Contexts`]. A VM has one thread.
@@ -59,6 +81,17 @@ impl<M: Module> Contexts<M> {
 
     fn root(&mut self, id: u32) -> Option<&mut M> {
         self.roots.iter_mut().find(|(root, _)| *root == id)?.1.as_mut()
+    }
+
+    fn stream(&mut self, id: u32) -> Option<(&mut M, &mut M::Stream)> {
+        let entry = self.streams.as_mut()?.get_mut(&id)?;
+        let root = self
+            .roots
+            .iter_mut()
+            .find(|(root, _)| *root == entry.root)?
+            .1
+            .as_mut()?;
+        Some((root, &mut entry.stream))
     }
 }
 
@@ -79,7 +112,13 @@ pub fn context_create<M: Module>(contexts: &Held<M>, id: u32, parent: u32) {
     if parent == 0 {
         contexts.roots.push((id, None));
     } else {
-        contexts.streams.get_or_insert_default().insert(id, parent);
+        contexts.streams.get_or_insert_default().insert(
+            id,
+            Entry {
+                root: parent,
+                stream: M::Stream::default(),
+            },
+        );
     }
 }
 
@@ -99,18 +138,33 @@ pub fn configure<M: Module>(contexts: &Held<M>, id: u32) -> bool {
 }
 
 /// `proxy_on_request_headers`.
-pub fn request_headers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
-    let Ok(mut contexts) = contexts.try_borrow_mut() else {
-        return M::orphaned();
-    };
-    let root = contexts
-        .streams
-        .as_ref()
-        .and_then(|streams| streams.get(&id).copied());
-    match root.and_then(|root| contexts.root(root)) {
-        Some(root) => root.request_headers(),
-        None => M::orphaned(),
-    }
+pub fn request_headers<M: Module>(contexts: &Held<M>, id: u32, end: bool) -> Action {
+    on_stream(contexts, id, |root, stream| root.request_headers(stream, end)).unwrap_or_else(M::orphaned)
+}
+
+/// `proxy_on_request_body`.
+pub fn request_body<M: Module>(contexts: &Held<M>, id: u32, len: usize, end: bool) -> Action {
+    on_stream(contexts, id, |root, stream| root.request_body(stream, len, end)).unwrap_or_else(M::orphaned)
+}
+
+/// `proxy_on_response_headers`.
+pub fn response_headers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
+    on_stream(contexts, id, M::response_headers).unwrap_or(Action::Continue)
+}
+
+/// `proxy_on_log`.
+pub fn log<M: Module>(contexts: &Held<M>, id: u32) {
+    on_stream(contexts, id, M::log);
+}
+
+fn on_stream<M: Module, T>(
+    contexts: &Held<M>,
+    id: u32,
+    then: impl FnOnce(&mut M, &mut M::Stream) -> T,
+) -> Option<T> {
+    let mut contexts = contexts.try_borrow_mut().ok()?;
+    let (root, stream) = contexts.stream(id)?;
+    Some(then(root, stream))
 }
 
 /// `proxy_on_tick`.
@@ -212,8 +266,26 @@ macro_rules! export {
     };
     (@ request_headers) => {
         #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_request_headers(id: u32, _headers: u32, _end: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::request_headers(contexts, id)) as u32
+        extern "C" fn proxy_on_request_headers(id: u32, _headers: u32, end: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::request_headers(contexts, id, end != 0)) as u32
+        }
+    };
+    (@ request_body) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_request_body(id: u32, len: usize, end: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::request_body(contexts, id, len, end != 0)) as u32
+        }
+    };
+    (@ response_headers) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_response_headers(id: u32, _headers: u32, _end: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::response_headers(contexts, id)) as u32
+        }
+    };
+    (@ log) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_log(id: u32) {
+            CONTEXTS.with(|contexts| $crate::runtime::log(contexts, id));
         }
     };
     (@ tick) => {

@@ -22,6 +22,8 @@ pub enum Root {
 }
 
 impl Module for Root {
+    type Stream = ();
+
     fn configure(configuration: Vec<u8>) -> Option<Self> {
         let json = to_json(configuration).map_err(|error| vec![error]);
         let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
@@ -40,7 +42,7 @@ impl Module for Root {
         .ok()
     }
 
-    fn request_headers(&mut self) -> Action {
+    fn request_headers(&mut self, _stream: &mut (), _end: bool) -> Action {
         match self {
             Self::Filter(filter) => filter.request_headers(),
             Self::Fetcher(_) => Self::orphaned(),

@@ -6,11 +6,13 @@ use tollgate_host::{Action, HeaderMap, Map, Module, set_header};
 pub struct Floor;
 
 impl Module for Floor {
+    type Stream = ();
+
     fn configure(_configuration: Vec<u8>) -> Option<Self> {
         Some(Self)
     }
 
-    fn request_headers(&mut self) -> Action {
+    fn request_headers(&mut self, _stream: &mut (), _end: bool) -> Action {
         let credential = HeaderMap::read(Map::Request).ok().and_then(|headers| {
             headers
                 .get(b"authorization")
