@@ -5,6 +5,7 @@
 
 mod choose;
 mod document;
+pub mod listing;
 mod model;
 
 pub use choose::{Choice, Route};

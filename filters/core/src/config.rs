@@ -81,6 +81,12 @@ pub(crate) fn problem(error: &serde_json::Error) -> String {
     }
 }
 
+/// A moment (seconds since 1970) as HTTP writes it, such as `Sun, 06 Nov 1994 08:49:37 GMT`; `None` beyond year 9999.
+pub fn http_date(seconds: i64) -> Option<String> {
+    let moment = jiff::Timestamp::from_second(seconds).ok()?;
+    Some(moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
 /// A span of time written as `500ms`, `10s`, `5m`, `2h` or `1d`; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(u64);
@@ -101,6 +107,11 @@ impl Span {
     /// Whole milliseconds, at least one.
     pub const fn millis(self) -> u64 {
         self.0
+    }
+
+    /// The same as the standard library's type.
+    pub const fn duration(self) -> core::time::Duration {
+        core::time::Duration::from_millis(self.0)
     }
 
     /// Nanoseconds, at least a million.
@@ -224,6 +235,15 @@ mod tests {
         ] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(
+            http_date(784_111_777).as_deref(),
+            Some("Sun, 06 Nov 1994 08:49:37 GMT")
+        );
+        assert_eq!(http_date(i64::MAX), None);
     }
 
     #[test]

@@ -15,3 +15,4 @@ pub mod identity;
 pub mod key;
 pub mod plugin_config;
 pub mod request;
+pub mod route;

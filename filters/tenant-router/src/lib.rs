@@ -1,1 +1,7 @@
-//! Being written.
+//! What is asked for, and where it goes: the second filter of the chain. It needs the identity that key-auth leaves.
+
+pub mod config;
+pub mod filter;
+mod health;
+mod metrics;
+pub mod module;

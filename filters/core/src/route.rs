@@ -1,0 +1,266 @@
+//! What the router decides of a request beside its target: is it one that is served here, and what do later filters
+//! learn of it?
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::body::Malformed;
+use crate::catalogue;
+use crate::endpoint::{Endpoint, without_query};
+use crate::error::{ApiError, Retry};
+
+/// The name of the filter state that carries an encoded [`Routed`].
+pub const PROPERTY: &str = "tollgate.request";
+
+/// A request with its target, for the filters behind the router. Encoded with postcard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routed<'a> {
+    /// What is asked for.
+    pub endpoint: Endpoint,
+    /// The model that serves, by its own name.
+    pub model: Cow<'a, str>,
+    /// Envoy's cluster.
+    pub target: Cow<'a, str>,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Bytes of text, tokens given as such, and pictures or sounds: see [`crate::body::Input`].
+    pub input: (u64, u64, u64),
+    /// Most tokens of one answer; `None` is up to the model.
+    pub max_output: Option<u64>,
+    /// How many answers.
+    pub answers: u32,
+}
+
+impl Routed<'_> {
+    /// The bytes of the filter state.
+    pub fn encode(&self) -> Vec<u8> {
+        // Numbers and strings always encode; empty bytes decode as nothing and are refused downstream.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+}
+
+/// Why a request is not routed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No identity in front of the router, or no configuration.
+    Misconfigured,
+    /// No such endpoint.
+    UnknownUrl(String),
+    /// Another method is served there; holds `allow`.
+    Method(&'static str),
+    /// A body of another kind is served there; holds which.
+    MediaType(&'static str),
+    /// The body can't be read.
+    Malformed(Malformed),
+    /// The body names no model.
+    MissingModel,
+    /// The model can't be used.
+    Model(catalogue::Refusal),
+    /// Every target is broken; the first may be tried again in so many milliseconds.
+    Unavailable(u64),
+}
+
+impl From<catalogue::Refusal> for Refusal {
+    fn from(refusal: catalogue::Refusal) -> Self {
+        Self::Model(refusal)
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl Refusal {
+    /// The operators' name of it: a metric's label and Envoy's response code details.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Misconfigured => "misconfigured",
+            Self::UnknownUrl(_) => "unknown_url",
+            Self::Method(_) => "method_not_allowed",
+            Self::MediaType(_) => "unsupported_media_type",
+            Self::Malformed(_) => "invalid_json",
+            Self::MissingModel => "missing_model",
+            Self::Model(refusal) => refusal.reason(),
+            Self::Unavailable(_) => "model_unavailable",
+        }
+    }
+
+    /// Every reason.
+    pub const REASONS: [&'static str; 13] = [
+        "misconfigured",
+        "unknown_url",
+        "method_not_allowed",
+        "unsupported_media_type",
+        "invalid_json",
+        "missing_model",
+        "model_not_found",
+        "project_model_not_granted",
+        "key_model_not_granted",
+        "model_not_at_endpoint",
+        "output_too_long",
+        "context_length_exceeded",
+        "model_unavailable",
+    ];
+
+    /// What the customer is told.
+    pub fn answer(&self) -> ApiError {
+        let error = |status, code, param, message: String| ApiError {
+            status,
+            kind: "invalid_request_error",
+            code,
+            param,
+            message: message.into(),
+            retry: Retry::Unsaid,
+        };
+        match self {
+            Self::Misconfigured => ApiError {
+                kind: "server_error",
+                ..error(
+                    500,
+                    "gateway_misconfigured",
+                    None,
+                    "The gateway is not configured to serve this request. Please contact its operator."
+                        .into(),
+                )
+            },
+            Self::UnknownUrl(url) => error(
+                404,
+                "unknown_url",
+                None,
+                format!("Unknown URL: {url}. API versions served: v1."),
+            ),
+            Self::Method(allow) => error(
+                405,
+                "method_not_allowed",
+                None,
+                format!("This URL is served for {allow} only."),
+            ),
+            Self::MediaType(kind) => error(
+                415,
+                "unsupported_media_type",
+                None,
+                format!("The body must be {kind}, and `content-type` must say so."),
+            ),
+            Self::Malformed(malformed) => {
+                error(400, "invalid_json", malformed.param, malformed.reason.clone())
+            }
+            Self::MissingModel => error(
+                400,
+                "missing_model",
+                Some("model"),
+                "The request names no model: `model` is missing.".into(),
+            ),
+            Self::Model(refusal) => refusal.answer(),
+            Self::Unavailable(millis) => ApiError {
+                kind: "service_unavailable_error",
+                retry: Retry::AfterMillis(*millis),
+                ..error(
+                    503,
+                    "model_unavailable",
+                    None,
+                    "The model is not available at the moment. Please try again later.".into(),
+                )
+            },
+        }
+    }
+}
+
+/// What a request line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// A model.
+    Model(Endpoint),
+    /// The list of models.
+    Models,
+    /// One model's entry in it, by the name in the path, its escapes resolved.
+    ModelEntry(&'a str),
+}
+
+/// Reads method and path.
+pub fn asked<'a>(method: &[u8], path: &'a [u8]) -> Result<Asked<'a>, Refusal> {
+    let unknown = || {
+        let line: Vec<u8> = [method, b" ", without_query(path)].concat();
+        Refusal::UnknownUrl(String::from_utf8_lossy(&line).chars().take(256).collect())
+    };
+    match Endpoint::of(path).ok_or_else(unknown)? {
+        Endpoint::Models if method != b"GET" && method != b"HEAD" => Err(Refusal::Method("GET, HEAD")),
+        Endpoint::Models => match without_query(path).strip_prefix(b"/v1/models/") {
+            None => Ok(Asked::Models),
+            Some(name) => core::str::from_utf8(name)
+                .map(Asked::ModelEntry)
+                .map_err(|_| unknown()),
+        },
+        _ if method != b"POST" => Err(Refusal::Method("POST")),
+        endpoint => Ok(Asked::Model(endpoint)),
+    }
+}
+
+/// The body's kind at an endpoint: `None` for JSON, or the boundary of a form.
+pub fn body_kind(endpoint: Endpoint, content_type: Option<&[u8]>) -> Result<Option<&str>, Refusal> {
+    let given = content_type.map(|given| core::str::from_utf8(given).unwrap_or_default());
+    if endpoint.is_multipart() {
+        let boundary = given.and_then(crate::body::boundary);
+        return boundary
+            .map(Some)
+            .ok_or(Refusal::MediaType("multipart/form-data with a boundary"));
+    }
+    let kind = given.map(|given| given.split(';').next().unwrap_or_default().trim());
+    match kind {
+        // Without a type the body is still read as what it has to be.
+        None => Ok(None),
+        Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(None),
+        Some(_) => Err(Refusal::MediaType("application/json")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_lines() {
+        let ask = |method: &str, path: &'static str| asked(method.as_bytes(), path.as_bytes());
+        assert_eq!(
+            ask("POST", "/v1/chat/completions?a=b"),
+            Ok(Asked::Model(Endpoint::Chat))
+        );
+        assert_eq!(ask("GET", "/v1/chat/completions"), Err(Refusal::Method("POST")));
+        assert_eq!(ask("GET", "/v1/models?limit=1"), Ok(Asked::Models));
+        assert_eq!(
+            ask("GET", "/v1/models/meta/llama"),
+            Ok(Asked::ModelEntry("meta/llama"))
+        );
+        assert_eq!(ask("DELETE", "/v1/models/x"), Err(Refusal::Method("GET, HEAD")));
+        assert_eq!(
+            ask("GET", "/v2/models?key=secret"),
+            Err(Refusal::UnknownUrl("GET /v2/models".into()))
+        );
+    }
+
+    #[test]
+    fn kinds_of_bodies() {
+        let kind = |endpoint, kind: Option<&'static str>| body_kind(endpoint, kind.map(str::as_bytes));
+        assert_eq!(
+            kind(Endpoint::Chat, Some("application/json; charset=utf-8")),
+            Ok(None)
+        );
+        assert_eq!(kind(Endpoint::Chat, None), Ok(None));
+        assert!(kind(Endpoint::Chat, Some("text/plain")).is_err());
+        assert_eq!(
+            kind(Endpoint::Transcriptions, Some("multipart/form-data; boundary=x")),
+            Ok(Some("x"))
+        );
+        assert!(kind(Endpoint::Transcriptions, Some("application/json")).is_err());
+        assert!(kind(Endpoint::Transcriptions, None).is_err());
+    }
+
+    #[test]
+    fn an_unavailable_model_says_when() {
+        let answer = Refusal::Unavailable(1_500).answer();
+        assert_eq!((answer.status, answer.code), (503, "model_unavailable"));
+        assert!(answer.headers().contains(&("retry-after", "2".into())));
+    }
+}

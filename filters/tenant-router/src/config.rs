@@ -1,0 +1,98 @@
+//! The filter's configuration.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use tollgate_core::breaker::Policy;
+use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
+use tollgate_core::config::{ConfigError, Span, from_json};
+
+/// What the filter needs on its way.
+pub struct Config {
+    /// Models and targets.
+    pub catalogue: Catalogue,
+    /// When a target is left alone, and for how long.
+    pub breaker: Policy,
+    /// Tiers whose requests go first in Envoy's queues.
+    pub high_priority: Vec<String>,
+    /// Who may be served by another model; `None` is nobody.
+    pub allow_fallback: Option<When>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    catalogue: RawCatalogue,
+    #[serde(default)]
+    breaker: RawBreaker,
+    #[serde(default)]
+    priorities: BTreeMap<String, Priority>,
+    allow_fallback: Option<RawWhen>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Priority {
+    High,
+    Default,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawBreaker {
+    failures: f64,
+    open: Span,
+    longest: Span,
+}
+
+impl Default for RawBreaker {
+    fn default() -> Self {
+        Self {
+            failures: 5.0,
+            open: Span::from_secs(5),
+            longest: Span::from_secs(60),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the filter's configuration; all that is wrong with it is reported.
+    pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let raw: RawConfig = from_json(json).map_err(|error| vec![error])?;
+        let mut errors = Vec::new();
+        let failures = raw.breaker.failures;
+        if failures.fract() != 0.0 || !(1.0..=1_000.0).contains(&failures) {
+            errors.push(ConfigError::expected(
+                "breaker.failures",
+                failures,
+                "a whole number from 1 to 1000",
+            ));
+        }
+        if raw.breaker.longest < raw.breaker.open {
+            errors.push(ConfigError::new(
+                "breaker.longest",
+                "is shorter than breaker.open",
+            ));
+        }
+        let breaker = Policy {
+            failures: failures as u16,
+            open: raw.breaker.open.duration(),
+            longest: raw.breaker.longest.duration(),
+        };
+        let catalogue = Catalogue::try_from(raw.catalogue)
+            .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("catalogue"))));
+        let high = raw
+            .priorities
+            .into_iter()
+            .filter(|(_, priority)| *priority == Priority::High);
+        match catalogue {
+            Ok(catalogue) if errors.is_empty() => Ok(Self {
+                catalogue,
+                breaker,
+                high_priority: high.map(|(tier, _)| tier).collect(),
+                allow_fallback: raw.allow_fallback.map(When::from),
+            }),
+            _ => Err(errors),
+        }
+    }
+}

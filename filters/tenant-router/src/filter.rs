@@ -1,0 +1,357 @@
+//! The HTTP filter: holds a request until its body is whole, reads it once, and sends it on its way.
+
+use std::borrow::Cow;
+
+use tollgate_core::body::{Body, read_json, read_multipart};
+use tollgate_core::breaker::Ending;
+use tollgate_core::catalogue::{Model, Route, listing};
+use tollgate_core::endpoint::{Dialect, Endpoint};
+use tollgate_core::error::ApiError;
+use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
+use tollgate_core::route::{Asked, PROPERTY, Refusal, Routed, asked, body_kind};
+use tollgate_host::{
+    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, property, read_buffer,
+    remove_header, send_local_reply, set_header, set_property,
+};
+
+use crate::config::Config;
+use crate::health::{self, Leave, Visit};
+use crate::metrics::Metrics;
+
+/// One configuration of the filter.
+pub struct Router {
+    config: Config,
+    metrics: Metrics,
+    /// State of a xorshift generator for the weights: it needs to be even, not secret.
+    draw: u64,
+}
+
+/// What is remembered of a request.
+#[derive(Default)]
+pub struct Stream {
+    held: Option<Held>,
+    routed: Option<Visited>,
+}
+
+/// A request whose body is still coming.
+struct Held {
+    who: Box<Identity>,
+    endpoint: Endpoint,
+    boundary: Option<String>,
+    dialect: Dialect,
+    request_id: Option<String>,
+}
+
+/// A request that went to a target.
+struct Visited {
+    cluster: String,
+    model: String,
+    route: Route,
+    visit: Visit,
+    /// For the answer's headers: seconds since 1970.
+    deprecated_at: Option<i64>,
+    sunset_at: Option<i64>,
+    /// Whether its ending was noted.
+    noted: bool,
+}
+
+/// A target that may be visited.
+struct Chosen<'c> {
+    model: &'c Model,
+    cluster: &'c str,
+    route: Route,
+    visit: Visit,
+}
+
+impl Router {
+    /// Sets the filter up. `Err` where its metrics can't be defined.
+    pub fn new(config: Config) -> Result<Self, Status> {
+        Ok(Self {
+            config,
+            metrics: Metrics::define()?,
+            draw: now_nanos()? | 1,
+        })
+    }
+
+    /// Reads who asks for what. What has no body is answered here; the rest waits for it.
+    pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        let Ok(headers) = HeaderMap::read(Map::Request) else {
+            return self.refuse(&Refusal::Misconfigured, Dialect::OpenAi, None);
+        };
+        let path = headers.get(b":path").unwrap_or_default();
+        let dialect = Dialect::of(path);
+        let request_id = headers
+            .get(b"x-request-id")
+            .and_then(|id| core::str::from_utf8(id).ok());
+        match self.begin(&headers, path, end) {
+            Ok(Begun::Answered(body)) => {
+                self.metrics.listed();
+                answer(
+                    200,
+                    "tollgate_models",
+                    &[("content-type", "application/json")],
+                    &body,
+                )
+            }
+            Ok(Begun::Held(who, endpoint, boundary)) => {
+                let request_id = request_id.map(str::to_owned);
+                stream.held = Some(Held {
+                    who,
+                    endpoint,
+                    boundary,
+                    dialect,
+                    request_id,
+                });
+                Action::Pause
+            }
+            Err(refusal) => self.refuse(&refusal, dialect, request_id),
+        }
+    }
+
+    fn begin(&self, headers: &HeaderMap, path: &[u8], end: bool) -> Result<Begun, Refusal> {
+        let who = property(&[IDENTITY])
+            .ok()
+            .and_then(|state| Identity::decode(&state));
+        let who = who.ok_or(Refusal::Misconfigured)?;
+        let catalogue = &self.config.catalogue;
+        match asked(headers.get(b":method").unwrap_or_default(), path)? {
+            Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(&who)))),
+            Asked::ModelEntry(name) => {
+                let model = catalogue.granted(&who).find(|model| model.name == name);
+                let unknown = || tollgate_core::catalogue::Refusal::Unknown(name.chars().take(128).collect());
+                Ok(Begun::Answered(listing::entry(model.ok_or_else(unknown)?)))
+            }
+            Asked::Model(endpoint) => {
+                let boundary = body_kind(endpoint, headers.get(b"content-type"))?.map(str::to_owned);
+                if end {
+                    // Read as what it is: an empty body, and refused with the reason that a reader gives.
+                    read_json(b"")?;
+                }
+                Ok(Begun::Held(Box::new(who), endpoint, boundary))
+            }
+        }
+    }
+
+    /// Holds the body until it is whole, then routes.
+    pub fn request_body(&mut self, stream: &mut Stream, end: bool) -> Action {
+        if stream.held.is_none() {
+            return Action::Continue;
+        }
+        if !end {
+            return Action::Pause;
+        }
+        let Some(held) = stream.held.take() else {
+            return Action::Continue;
+        };
+        let routed = read_buffer(Buffer::RequestBody)
+            .map_err(|_| Refusal::Misconfigured)
+            .and_then(|body| self.route(&held, &body));
+        match routed {
+            Ok(visited) => {
+                self.metrics.routed();
+                stream.routed = Some(visited);
+                Action::Continue
+            }
+            Err(refusal) => self.refuse(&refusal, held.dialect, held.request_id.as_deref()),
+        }
+    }
+
+    fn route(&mut self, held: &Held, body: &[u8]) -> Result<Visited, Refusal> {
+        let body = match &held.boundary {
+            Some(boundary) => read_multipart(body, boundary)?,
+            None => read_json(body)?,
+        };
+        let name = body
+            .model
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .ok_or(Refusal::MissingModel)?;
+        let draw = self.draw();
+        let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
+        model.accepts(&body)?;
+        let chosen = self.choose(model, held, draw)?;
+        forward(&self.config, &chosen, held, &body).map_err(|status| {
+            log(
+                Level::Error,
+                &format!("tenant-router: cannot route a request: {status:?}"),
+            );
+            Refusal::Misconfigured
+        })?;
+        Ok(Visited {
+            cluster: chosen.cluster.to_owned(),
+            model: chosen.model.name.clone(),
+            route: chosen.route,
+            visit: chosen.visit,
+            deprecated_at: chosen.model.deprecated_at,
+            sunset_at: chosen.model.sunset_at,
+            noted: false,
+        })
+    }
+
+    /// The first target that works: of the model, then of those that may stand in for it.
+    fn choose<'c>(&'c self, model: &'c Model, held: &Held, draw: u64) -> Result<Chosen<'c>, Refusal> {
+        let (who, endpoint) = (&held.who, held.endpoint);
+        let allowed = self
+            .config
+            .allow_fallback
+            .as_ref()
+            .is_some_and(|when| when.holds(who, endpoint));
+        let others = model.fallback.iter().filter(|_| allowed);
+        // One that the caller has no grant for, or that is not served here, can't stand in.
+        let others = others.filter_map(|name| self.config.catalogue.find(name, endpoint, who).ok());
+        let mut soonest = u64::MAX;
+        for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
+            for choice in model.candidates(who, endpoint, draw) {
+                match health::ask(&self.config.breaker, choice.cluster) {
+                    Leave::Go(visit) => {
+                        let route = if stands_in { Route::Fallback } else { choice.route };
+                        return Ok(Chosen {
+                            model,
+                            cluster: choice.cluster,
+                            route,
+                            visit,
+                        });
+                    }
+                    Leave::Wait(millis) => soonest = soonest.min(millis),
+                }
+            }
+        }
+        Err(Refusal::Unavailable(soonest.min(3_600_000)))
+    }
+
+    /// Says who served and why, and notes how the target did.
+    pub fn response_headers(&mut self, stream: &mut Stream) -> Action {
+        let Some(visited) = &mut stream.routed else {
+            return Action::Continue;
+        };
+        // An answer without these headers is still the answer.
+        let _ = set_header(Map::Response, "x-tollgate-model", &visited.model);
+        let _ = set_header(Map::Response, "x-tollgate-route", visited.route.name());
+        if let Some(since) = visited.deprecated_at {
+            // RFC 9745: a date as a structured field.
+            let _ = set_header(Map::Response, "deprecation", &format!("@{since}"));
+        }
+        if let Some(end) = visited.sunset_at.and_then(tollgate_core::config::http_date) {
+            let _ = set_header(Map::Response, "sunset", &end);
+        }
+        if let Ok(headers) = HeaderMap::read(Map::Response) {
+            let text = |name: &[u8]| {
+                headers
+                    .get(name)
+                    .and_then(|value| core::str::from_utf8(value).ok())
+            };
+            let status = text(b":status")
+                .and_then(|status| status.parse().ok())
+                .unwrap_or(0);
+            let ending = health::ending(status, text(b"retry-after"));
+            health::ended(&self.config.breaker, &visited.cluster, visited.visit, ending);
+            visited.noted = ending != Ending::Success;
+        }
+        Action::Continue
+    }
+
+    /// An answer that broke off counts too.
+    pub fn log(&mut self, stream: &mut Stream) {
+        /// Upstream connection terminated, upstream reset, upstream idle timeout: `UC`, `UR`, `SI` of Envoy's flags.
+        const BROKEN: u64 = 0x40 | 0x10 | 0x1_0000;
+        let Some(visited) = stream.routed.take().filter(|visited| !visited.noted) else {
+            return;
+        };
+        let flags = property(&["response", "flags"]).ok();
+        let flags = flags.and_then(|flags| flags.first_chunk().map(|flags| u64::from_le_bytes(*flags)));
+        if flags.is_some_and(|flags| flags & BROKEN != 0) {
+            health::ended(
+                &self.config.breaker,
+                &visited.cluster,
+                visited.visit,
+                Ending::Failure,
+            );
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) -> Action {
+        self.metrics.refused(refusal);
+        refuse(refusal, dialect, request_id)
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.draw ^= self.draw << 13;
+        self.draw ^= self.draw >> 7;
+        self.draw ^= self.draw << 17;
+        self.draw
+    }
+}
+
+enum Begun {
+    Answered(Vec<u8>),
+    Held(Box<Identity>, Endpoint, Option<String>),
+}
+
+/// Sets what Envoy's router, the adapter and later filters go by.
+fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -> Result<(), Status> {
+    let model = chosen.model;
+    set_header(Map::Request, "x-tollgate-model", &model.name)?;
+    set_header(Map::Request, "x-tollgate-target", chosen.cluster)?;
+    let high = config.high_priority.contains(&held.who.tier);
+    set_header(
+        Map::Request,
+        "x-tollgate-priority",
+        if high { "high" } else { "default" },
+    )?;
+    // Envoy's router obeys these; a client's own were removed before.
+    set_millis(
+        "x-envoy-upstream-rq-timeout-ms",
+        model.whole.map(tollgate_core::config::Span::millis),
+    )?;
+    set_millis(
+        "x-envoy-upstream-rq-per-try-timeout-ms",
+        model.first_byte.map(tollgate_core::config::Span::millis),
+    )?;
+    set_millis("x-envoy-max-retries", model.retries.map(u64::from))?;
+    let input = body.input;
+    let routed = Routed {
+        endpoint: held.endpoint,
+        model: Cow::Borrowed(&model.name),
+        target: Cow::Borrowed(chosen.cluster),
+        stream: body.stream,
+        input: (input.text, input.numbers, input.media),
+        max_output: body.max_output.or(model.max_output),
+        answers: body.answers,
+    };
+    set_property(PROPERTY, &routed.encode())?;
+    // The adapter may change the model's name in the body; nothing else may trust an old length.
+    clear_route_cache()
+}
+
+fn set_millis(name: &str, value: Option<u64>) -> Result<(), Status> {
+    match value {
+        Some(value) => set_header(Map::Request, name, &value.to_string()),
+        None => remove_header(Map::Request, name.as_bytes()),
+    }
+}
+
+/// Answers in place of the upstream.
+pub(crate) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) -> Action {
+    let error: ApiError = refusal.answer();
+    let mut headers = error.headers();
+    if let Refusal::Method(allow) = refusal {
+        headers.push(("allow", Cow::Borrowed(*allow)));
+    }
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect();
+    let details = format!("tollgate_{}", refusal.reason());
+    answer(error.status, &details, &headers, &error.body(dialect, request_id))
+}
+
+fn answer(status: u16, details: &str, headers: &[(&str, &str)], body: &[u8]) -> Action {
+    if let Err(status) = send_local_reply(status, details, headers, body) {
+        // Without an answer the stream waits until it times out; it is not let through.
+        log(
+            Level::Error,
+            &format!("tenant-router: cannot answer a request: {status:?}"),
+        );
+    }
+    Action::Pause
+}
