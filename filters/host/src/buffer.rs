@@ -8,7 +8,7 @@ use crate::status::{Result, check};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Buffer {
-    /// Body of the request, as far as it is held back; only in `request_body`.
+    /// Body of the request, as far as it is held back; only in `request_body` and `request_trailers`.
     RequestBody = 0,
     /// Body of the answer to an HTTP call; only in `http_call_response`.
     HttpCallBody = 4,

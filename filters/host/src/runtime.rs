@@ -37,6 +37,11 @@ pub trait Module: Sized + 'static {
         Action::Continue
     }
 
+    /// Request trailers are there: the body is whole, though no `request_body` said so.
+    fn request_trailers(&mut self, _stream: &mut Self::Stream) -> Action {
+        Action::Continue
+    }
+
     /// Response headers are there: the upstream's, or those of an answer that Envoy or a filter made.
     fn response_headers(&mut self, _stream: &mut Self::Stream) -> Action {
         Action::Continue
@@ -145,6 +150,11 @@ pub fn request_headers<M: Module>(contexts: &Held<M>, id: u32, end: bool) -> Act
 /// `proxy_on_request_body`.
 pub fn request_body<M: Module>(contexts: &Held<M>, id: u32, len: usize, end: bool) -> Action {
     on_stream(contexts, id, |root, stream| root.request_body(stream, len, end)).unwrap_or_else(M::orphaned)
+}
+
+/// `proxy_on_request_trailers`.
+pub fn request_trailers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
+    on_stream(contexts, id, M::request_trailers).unwrap_or_else(M::orphaned)
 }
 
 /// `proxy_on_response_headers`.
@@ -274,6 +284,12 @@ macro_rules! export {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_request_body(id: u32, len: usize, end: u32) -> u32 {
             CONTEXTS.with(|contexts| $crate::runtime::request_body(contexts, id, len, end != 0)) as u32
+        }
+    };
+    (@ request_trailers) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_request_trailers(id: u32, _trailers: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::request_trailers(contexts, id)) as u32
         }
     };
     (@ response_headers) => {

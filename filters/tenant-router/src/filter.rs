@@ -169,7 +169,7 @@ impl Router {
         let draw = self.draw();
         let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
         model.accepts(&body)?;
-        let chosen = self.choose(model, held, draw)?;
+        let chosen = self.choose(model, held, &body, draw)?;
         forward(&self.config, &chosen, held, &body).map_err(|status| {
             log(
                 Level::Error,
@@ -189,7 +189,13 @@ impl Router {
     }
 
     /// The first target that works: of the model, then of those that may stand in for it.
-    fn choose<'c>(&'c self, model: &'c Model, held: &Held, draw: u64) -> Result<Chosen<'c>, Refusal> {
+    fn choose<'c>(
+        &'c self,
+        model: &'c Model,
+        held: &Held,
+        body: &Body<'_>,
+        draw: u64,
+    ) -> Result<Chosen<'c>, Refusal> {
         let (who, endpoint) = (&held.who, held.endpoint);
         let allowed = self
             .config
@@ -197,8 +203,9 @@ impl Router {
             .as_ref()
             .is_some_and(|when| when.holds(who, endpoint));
         let others = model.fallback.iter().filter(|_| allowed);
-        // One that the caller has no grant for, or that is not served here, can't stand in.
+        // One that the caller has no grant for, that is not served here or can't give as much can't stand in.
         let others = others.filter_map(|name| self.config.catalogue.find(name, endpoint, who).ok());
+        let others = others.filter(|other| other.accepts(body).is_ok());
         let mut soonest = u64::MAX;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
             for choice in model.candidates(who, endpoint, draw) {
@@ -252,8 +259,9 @@ impl Router {
 
     /// An answer that broke off counts too.
     pub fn log(&mut self, stream: &mut Stream) {
-        /// Upstream connection terminated, upstream reset, upstream idle timeout: `UC`, `UR`, `SI` of Envoy's flags.
-        const BROKEN: u64 = 0x40 | 0x10 | 0x1_0000;
+        /// Upstream connection terminated, upstream reset: `UC` and `UR` of Envoy's flags. Not an idle timeout: a
+        /// client that does not read would break its target for everybody.
+        const BROKEN: u64 = 0x40 | 0x10;
         let Some(visited) = stream.routed.take().filter(|visited| !visited.noted) else {
             return;
         };
@@ -319,7 +327,6 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -
         answers: body.answers,
     };
     set_property(PROPERTY, &routed.encode())?;
-    // The adapter may change the model's name in the body; nothing else may trust an old length.
     clear_route_cache()
 }
 

@@ -96,7 +96,8 @@ pub(crate) fn ending(status: u16, retry_after: Option<&str>) -> Ending {
         (429 | 503, Some(seconds)) => Ending::Leave(Duration::from_secs(seconds)),
         // Too busy, and not saying for how long: that is not broken.
         (429, None) => Ending::Success,
-        (500..=599, _) => Ending::Failure,
+        // Not 500: a request that a model server chokes on would take the model from everybody.
+        (502..=504 | 529, _) => Ending::Failure,
         _ => Ending::Success,
     }
 }

@@ -44,6 +44,10 @@ impl Module for Router {
         Self::request_body(self, stream, end)
     }
 
+    fn request_trailers(&mut self, stream: &mut Stream) -> Action {
+        Self::request_body(self, stream, true)
+    }
+
     fn response_headers(&mut self, stream: &mut Stream) -> Action {
         Self::response_headers(self, stream)
     }
@@ -58,4 +62,4 @@ impl Module for Router {
 }
 
 #[cfg(feature = "module")]
-tollgate_host::export!(Router: request_headers, request_body, response_headers, log);
+tollgate_host::export!(Router: request_headers, request_body, request_trailers, response_headers, log);
