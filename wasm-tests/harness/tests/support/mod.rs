@@ -1,9 +1,18 @@
 //! What the tests on a running gateway share: connections of known workers, load on them, and its account.
 
 #![allow(dead_code, reason = "each file of tests uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support: a test that cannot go on fails by panicking"
+)]
 
+pub(crate) mod hostile;
 pub(crate) mod lane;
 pub(crate) mod load;
+pub(crate) mod random;
 
 use serde_json::{Value, json};
 use tollgate_harness::Gateway;
