@@ -10,6 +10,7 @@ mod multipart;
 pub use json::read as read_json;
 pub use multipart::{boundary, read as read_multipart};
 
+use core::ops::Range;
 use std::borrow::Cow;
 
 /// What the gateway needs of a body. Counts are of what was said, not of what it costs.
@@ -17,6 +18,8 @@ use std::borrow::Cow;
 pub struct Body<'a> {
     /// `model`, as the client calls it.
     pub model: Option<Cow<'a, str>>,
+    /// Where the value of `model` stands in the body: in JSON with its quotes, in a form just the value.
+    pub model_span: Option<Range<usize>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
     /// `stream_options`, as it stands in the body; `None` where absent or null.
@@ -49,6 +52,13 @@ pub struct StreamOptions<'a> {
     pub json: &'a str,
     /// `include_usage`, where given.
     pub include_usage: Option<bool>,
+}
+
+/// Where `part` stands in `whole`, of which it is a slice.
+fn span(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let span = start..start.checked_add(part.len())?;
+    (span.end <= whole.len()).then_some(span)
 }
 
 /// Why a body can't be read.

@@ -20,7 +20,7 @@ pub fn read(body: &[u8]) -> Result<Body<'_>, Malformed> {
         .map_err(|error| Malformed::new(format!("The body is not UTF-8: byte {}.", error.valid_up_to())))?;
     let param = Cell::new(None);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Top { param: &param }
+    let read = Top { text, param: &param }
         .deserialize(&mut reader)
         .and_then(|body| reader.end().map(|()| body));
     read.map_err(|error| Malformed {
@@ -42,6 +42,8 @@ fn said(error: &serde_json::Error) -> String {
 
 /// The document: an object.
 struct Top<'p> {
+    /// All of it.
+    text: &'p str,
     /// The member that is being read, for the error.
     param: &'p Cell<Option<&'static str>>,
 }
@@ -80,7 +82,13 @@ impl<'de> Visitor<'de> for Top<'_> {
             }
             self.param.set(known(&name));
             match name.as_ref() {
-                "model" => body.model = members.next_value_seed(Nullable(Text))?,
+                "model" => {
+                    // Taken as it stands, for its place; then read.
+                    let json: &RawValue = members.next_value()?;
+                    body.model = model(json).map_err(A::Error::custom)?;
+                    body.model_span = super::span(self.text.as_bytes(), json.get().as_bytes())
+                        .filter(|_| body.model.is_some());
+                }
                 "stream" => body.stream = members.next_value::<Option<bool>>()?.unwrap_or(false),
                 "stream_options" => {
                     // Walked over first, by the rules for all; then taken as it stands.
@@ -134,6 +142,14 @@ fn known(name: &str) -> Option<&'static str> {
     ]
     .into_iter()
     .find(|known| *known == name)
+}
+
+/// The error comes without its place, which is that in the value alone.
+fn model(json: &RawValue) -> Result<Option<Cow<'_, str>>, String> {
+    let mut reader = serde_json::Deserializer::from_str(json.get());
+    Nullable(Text)
+        .deserialize(&mut reader)
+        .map_err(|error| crate::config::problem(&error))
 }
 
 fn stream_options(json: &RawValue) -> Result<Option<StreamOptions<'_>>, serde_json::Error> {
@@ -396,6 +412,25 @@ mod tests {
     }
 
     #[test]
+    fn the_place_of_the_model_is_its_value_with_quotes() {
+        for (body, value) in [
+            (r#"{"model":"m"}"#, r#""m""#),
+            (r#"{ "model" : "a\u0062c" , "x":1}"#, r#""a\u0062c""#),
+            (
+                r#"{"metadata":{"model":"inner"},"mod\u0065l":"é\/\"b"}"#,
+                r#""é\/\"b""#,
+            ),
+        ] {
+            let span = read(body.as_bytes()).unwrap().model_span.unwrap();
+            assert_eq!(&body[span], value);
+        }
+        for body in [r#"{"model":null}"#, r#"{"metadata":{"model":"inner"}}"#] {
+            assert_eq!(read(body.as_bytes()).unwrap().model_span, None);
+        }
+        assert!(reason(br#"{"model":"\ud800"}"#).contains("hex escape at line 1 column"));
+    }
+
+    #[test]
     fn nulls_are_absent() {
         let body = read(br#"{"model":null,"stream":null,"max_tokens":null,"n":null,"stream_options":null}"#)
             .unwrap();
@@ -442,7 +477,7 @@ mod tests {
             ("[]", "expected an object at line 1 column 0"),
             (
                 r#"{"model":7}"#,
-                "invalid type: integer `7`, expected a string at line 1 column 10",
+                "invalid type: integer `7`, expected a string at line 1 column 11",
             ),
             (r#"{"stream":"yes"}"#, "expected a boolean"),
             (r#"{"max_tokens":-1}"#, "expected a whole number of zero or more"),
@@ -509,6 +544,8 @@ mod tests {
             let text = if pretty { serde_json::to_string_pretty(&tree) } else { serde_json::to_string(&tree) }.unwrap();
             let body = read(text.as_bytes()).unwrap();
             prop_assert_eq!(body.model.as_deref(), tree["model"].as_str());
+            let place = body.model_span.map(|span| serde_json::from_str::<String>(&text[span]).unwrap());
+            prop_assert_eq!(place.as_deref(), tree["model"].as_str());
             prop_assert_eq!(body.stream, tree["stream"].as_bool().unwrap_or(false));
             prop_assert_eq!(body.max_output, tree["max_tokens"].as_u64());
         }

@@ -78,6 +78,9 @@ pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
         let (value, tail) = content.split_at_checked(len).unwrap_or_default();
         rest = tail.get(delimiter.needle().len()..).unwrap_or_default();
         field(&mut form, &mut fields, name, value)?;
+        if name == b"model" {
+            form.model_span = super::span(body, value);
+        }
     }
     Err(Malformed::new(format!(
         "The multipart body has more than {MAX_PARTS} parts."
@@ -279,6 +282,7 @@ mod tests {
             let body = form(&[("file", &file), ("model", model.as_bytes()), ("n", b"3")]);
             let read = read(&body, BOUNDARY).unwrap();
             prop_assert_eq!((read.model.as_deref(), read.answers), (Some(model.as_str()), 3));
+            prop_assert_eq!(&body[read.model_span.unwrap()], model.as_bytes());
         }
 
         #[test]
