@@ -188,6 +188,18 @@ fn a_failing_host_call_admits_nobody_from_a_fetched_directory() {
     assert!(failures(&IN_A_REQUEST).count() <= known.len());
 }
 
+/// What is only told to operators does not stop a customer.
+#[test]
+fn a_log_or_a_counter_that_fails_refuses_nobody() {
+    let known = key(1);
+    let gateway = Gateway::of(inline(&directory([limited(&known)])));
+    for failure in failures(&[Hostcall::Log, Hostcall::IncrementMetric]) {
+        gateway.world.clear_faults();
+        fail(&gateway.world, failure);
+        good(&gateway.filter, &known).send().expect_forwarded();
+    }
+}
+
 /// A worker whose look at the directory fails may refuse for a while; the next look puts it right.
 #[test]
 fn a_failing_tick_of_a_worker_refuses_at_worst() {
