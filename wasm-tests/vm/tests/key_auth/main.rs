@@ -8,6 +8,7 @@
 
 mod admission;
 mod bad_config;
+mod binary;
 mod budget;
 mod clock;
 mod directory;
