@@ -32,8 +32,8 @@ struct Stack {
 }
 
 impl Stack {
-    /// A gateway whose directory is in force.
-    async fn start(directory: &Directory, http: Value) -> Self {
+    /// A gateway whose directory is in force on both workers: there `key` is good.
+    async fn start(directory: &Directory, key: &ApiKey, http: Value) -> Self {
         let models = ModelServer::builder().keep(0).start().await.unwrap();
         let documents = Documents::start(&directory.document()).await.unwrap();
         let gateway = options(http)
@@ -46,7 +46,11 @@ impl Stack {
             documents,
             _models: models,
         };
-        stack.fetched("ok", 1).await;
+        let mut lanes = lane::lanes(&stack.gateway).await;
+        net::eventually("both workers have the directory", async || {
+            (ask(&mut lanes, key).await == [200, 200]).then_some(())
+        })
+        .await;
         stack
     }
 
@@ -179,7 +183,7 @@ async fn a_gateway_that_is_up_before_its_document_server_waits_for_it() {
 async fn an_unchanged_document_is_not_sent_again() {
     let mut directory = Directory::new();
     let key = directory.key("acme");
-    let stack = Stack::start(&directory, patient()).await;
+    let stack = Stack::start(&directory, &key, patient()).await;
     stack.fetched("unchanged", 3).await;
     let fetches = stack.documents.fetches();
     let fetch = |etag: Option<&str>, status| Fetch {
@@ -222,7 +226,7 @@ async fn a_revocation_is_in_force_within_refresh_and_a_second() {
     let steady = directory.project_key("acme", "search");
     let free = directory.key("globex");
     let leavers = [(); 4].map(|()| directory.key("acme"));
-    let stack = Stack::start(&directory, patient()).await;
+    let stack = Stack::start(&directory, &steady, patient()).await;
     let names = ["leaver 0", "leaver 1", "leaver 2", "leaver 3"];
     let mut callers: Vec<(&str, &dyn tollgate_harness::client::Credential)> =
         vec![("steady", &steady), ("free", &free)];
@@ -259,7 +263,7 @@ async fn every_kind_of_change_reaches_both_workers() {
     let freezing = directory.key("acme");
     let org = directory.key("globex");
     let old = directory.project_key("acme", "search");
-    let stack = Stack::start(&directory, patient()).await;
+    let stack = Stack::start(&directory, &steady, patient()).await;
     let load = Load::start(
         &stack.gateway,
         &[
@@ -316,7 +320,7 @@ async fn a_bad_document_is_rejected_whole() {
     let mut directory = Directory::new();
     let steady = directory.project_key("acme", "search");
     let leaver = directory.key("globex");
-    let stack = Stack::start(&directory, patient()).await;
+    let stack = Stack::start(&directory, &steady, patient()).await;
     let load = Load::start(&stack.gateway, &[("steady", &steady), ("leaver", &leaver)]).await;
 
     let mut broken = directory.clone();
@@ -382,7 +386,7 @@ async fn while_its_server_fails_the_last_good_one_stays() {
     let mut directory = Directory::new();
     let steady = directory.project_key("acme", "search");
     let leaver = directory.key("globex");
-    let stack = Stack::start(&directory, patient()).await;
+    let stack = Stack::start(&directory, &steady, patient()).await;
     let load = Load::start(&stack.gateway, &[("steady", &steady), ("leaver", &leaver)]).await;
     for failure in [
         Failure::Status(500),
@@ -426,7 +430,12 @@ async fn while_its_server_fails_the_last_good_one_stays() {
 async fn one_that_is_too_old_is_given_up_where_deny_is_declared() {
     let mut directory = Directory::new();
     let steady = directory.project_key("acme", "search");
-    let stack = Stack::start(&directory, json!({"max_stale": "3s", "on_stale": "deny"})).await;
+    let stack = Stack::start(
+        &directory,
+        &steady,
+        json!({"max_stale": "3s", "on_stale": "deny"}),
+    )
+    .await;
     let load = Load::start(&stack.gateway, &[("steady", &steady)]).await;
     // Longer than `max_stale`, with a server that says each second that nothing changed.
     stack.fetched("unchanged", 4).await;
@@ -472,7 +481,12 @@ async fn one_that_is_too_old_serves_on_where_allow_is_declared() {
     let mut directory = Directory::new();
     let steady = directory.project_key("acme", "search");
     let stranger = tollgate_harness::directory::mint();
-    let stack = Stack::start(&directory, json!({"max_stale": "1s", "on_stale": "allow"})).await;
+    let stack = Stack::start(
+        &directory,
+        &steady,
+        json!({"max_stale": "1s", "on_stale": "allow"}),
+    )
+    .await;
     let load = Load::start(&stack.gateway, &[("steady", &steady), ("stranger", &stranger)]).await;
     stack.documents.fail(Failure::Status(503));
     net::eventually("it is far too old", async || {
