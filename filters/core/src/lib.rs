@@ -1,6 +1,7 @@
 //! Every decision Tollgate makes, in pure Rust: no proxy, no clock and no I/O. Time and state come in as
 //! arguments, so each rule is tested here on its own; the filters around it only carry bytes.
 
+pub mod adapt;
 pub mod auth;
 pub mod body;
 pub mod breaker;
