@@ -452,7 +452,7 @@ proptest! {
         prop_assume!(memchr::memmem::find(&file, b"--XX").is_none());
         let providers = providers(json!({"p": {"models": {"canonical": provided}}}));
         let parts = |model: &str| {
-            let mut parts = vec![("model", model.as_bytes().to_vec()), ("file", file.clone())];
+            let mut parts = [("model", model.as_bytes().to_vec()), ("file", file.clone())];
             if !first { parts.reverse() }
             let parts: Vec<(&str, &[u8])> = parts.iter().map(|(name, value)| (*name, value.as_slice())).collect();
             form(&parts)

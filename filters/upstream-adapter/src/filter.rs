@@ -1,0 +1,275 @@
+//! The HTTP filter: reads the headers once, has core plan the attempt, and carries the plan out when the body is whole.
+
+use core::cell::Cell;
+
+use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal};
+use tollgate_core::endpoint::Dialect;
+use tollgate_host::{
+    Action, Buffer, HeaderMap, Level, Map, Status, log, property, read_buffer, remove_header,
+    replace_in_buffer, send_local_reply, set_property,
+};
+
+use crate::lent::{Lent, apply};
+use crate::metrics::Metrics;
+
+/// Where the chosen endpoint's metadata has the provider's name.
+const PROVIDER: [&str; 5] = [
+    "xds",
+    "upstream_host_metadata",
+    "filter_metadata",
+    "tollgate",
+    "provider",
+];
+
+/// One configuration of the filter.
+pub struct Adapter {
+    providers: Providers,
+    metrics: Metrics,
+    /// Providers whose secret was missing when last asked, so that the log says it once.
+    complained: Vec<Cell<bool>>,
+}
+
+/// What is remembered of an attempt.
+#[derive(Default)]
+pub struct Stream {
+    waiting: Option<Waiting>,
+    lent: Option<Lent>,
+}
+
+/// An attempt whose body is still coming.
+struct Waiting {
+    attempt: Attempt,
+    caller: Caller,
+}
+
+/// How an answer has to look.
+#[derive(Default)]
+struct Caller {
+    dialect: Option<Dialect>,
+    request_id: Option<String>,
+}
+
+/// An attempt that is not made, and at which provider.
+struct Failed {
+    provider: Option<usize>,
+    refusal: Refusal,
+}
+
+impl Adapter {
+    /// Sets the filter up. `Err` where its metrics can't be defined.
+    pub fn new(providers: Providers) -> Result<Self, Status> {
+        Ok(Self {
+            metrics: Metrics::define(&providers)?,
+            complained: providers.iter().map(|_| Cell::new(false)).collect(),
+            providers,
+        })
+    }
+
+    /// Plans the attempt. Without a body it goes on at once.
+    pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        let mut caller = Caller::default();
+        let planned = self.plan(&mut caller);
+        match planned {
+            Ok(attempt) if end => self.go(stream, attempt, caller, None),
+            Ok(attempt) => {
+                stream.waiting = Some(Waiting { attempt, caller });
+                Action::Pause
+            }
+            Err(failed) => self.refuse(stream, &failed, &caller),
+        }
+    }
+
+    fn plan(&self, caller: &mut Caller) -> Result<Attempt, Failed> {
+        let nowhere = |refusal| Failed {
+            provider: None,
+            refusal,
+        };
+        give_back_for_another().map_err(|_| nowhere(Refusal::Misconfigured))?;
+        let headers = HeaderMap::read(Map::Request).map_err(|_| nowhere(Refusal::Misconfigured))?;
+        *caller = Caller::of(&headers);
+        let provider = self.provider().map_err(nowhere)?;
+        let at = |refusal| Failed {
+            provider: Some(provider),
+            refusal,
+        };
+        let headers: Vec<_> = headers.iter().collect();
+        let attempt = self.providers.attempt(provider, &headers).map_err(at)?;
+        // Now, and not with the rest: nothing that happens to this attempt may let them through.
+        for name in attempt.gone() {
+            remove_header(Map::Request, name).map_err(|_| at(Refusal::Misconfigured))?;
+        }
+        if let Some(complained) = self.complained.get(provider) {
+            complained.set(false);
+        }
+        Ok(attempt)
+    }
+
+    fn provider(&self) -> Result<usize, Refusal> {
+        let name = property(&PROVIDER).map_err(|_| Refusal::NoProvider)?;
+        let name = core::str::from_utf8(&name).map_err(|_| Refusal::UnknownProvider)?;
+        self.providers.find(name).ok_or(Refusal::UnknownProvider)
+    }
+
+    /// Waits until the body is whole.
+    pub fn request_body(&mut self, stream: &mut Stream, end: bool) -> Action {
+        // A body that nobody has to look at goes on as it comes.
+        let ready = |waiting: &mut Waiting| end || !waiting.attempt.looks_at_body();
+        match stream.waiting.take_if(ready) {
+            Some(Waiting { attempt, caller }) => {
+                let body = attempt.looks_at_body().then(|| read_buffer(Buffer::RequestBody));
+                match body.transpose() {
+                    Ok(body) => self.go(stream, attempt, caller, body),
+                    Err(_) => {
+                        let failed = Failed {
+                            provider: Some(attempt.provider()),
+                            refusal: Refusal::Misconfigured,
+                        };
+                        self.refuse(stream, &failed, &caller)
+                    }
+                }
+            }
+            None if stream.waiting.is_some() => Action::Pause,
+            None => Action::Continue,
+        }
+    }
+
+    fn go(&self, stream: &mut Stream, mut attempt: Attempt, caller: Caller, body: Option<Vec<u8>>) -> Action {
+        let provider = attempt.provider();
+        match self.carry_out(stream, &mut attempt, body) {
+            Ok(()) => {
+                self.metrics.adapted(provider);
+                Action::Continue
+            }
+            Err(refusal) => {
+                let failed = Failed {
+                    provider: Some(provider),
+                    refusal,
+                };
+                self.refuse(stream, &failed, &caller)
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        stream: &mut Stream,
+        attempt: &mut Attempt,
+        body: Option<Vec<u8>>,
+    ) -> Result<(), Refusal> {
+        if let Some(body) = body.filter(|body| !body.is_empty())
+            && let Some(rename) = self.providers.rename(attempt, &body)?
+        {
+            let (before, behind) = rename.around(&body);
+            replace_body([before, &rename.text, behind], body.len()).map_err(failed)?;
+            attempt.resized(before.len() + rename.text.len() + behind.len());
+        }
+        if !attempt.kept().is_empty() {
+            // The next attempt finds it, should this one be unable to give back.
+            set_property(PROPERTY, &attempt.kept().encode()).map_err(failed)?;
+            stream.lent = Some(Lent::new(attempt.kept().clone()));
+        }
+        for change in attempt.changes() {
+            apply(change).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The answer begins: what is made of the request's headers from here on (the answer's own headers, the access
+    /// log) is about the client's request.
+    pub fn response_headers(stream: &mut Stream) {
+        stream.lent = None;
+    }
+
+    fn refuse(&self, stream: &mut Stream, failed: &Failed, caller: &Caller) -> Action {
+        self.metrics.refused(failed.provider, &failed.refusal);
+        self.complain(failed);
+        (stream.waiting, stream.lent) = (None, None);
+        refuse(&failed.refusal, caller)
+    }
+
+    fn complain(&self, failed: &Failed) {
+        let (Some(at), Refusal::MissingSecret) = (failed.provider, &failed.refusal) else {
+            return;
+        };
+        let credential = self
+            .providers
+            .iter()
+            .nth(at)
+            .and_then(|provider| provider.credential.as_ref());
+        let before = self.complained.get(at).map(|complained| complained.replace(true));
+        if let (Some(credential), Some(false)) = (credential, before) {
+            log(
+                Level::Error,
+                &format!(
+                    "upstream-adapter: no usable secret {} (header {} in front of this filter): requests are refused",
+                    credential.secret, credential.from
+                ),
+            );
+        }
+    }
+}
+
+/// Undoes what an earlier attempt of this request changed and could not give back.
+fn give_back_for_another() -> Result<(), Status> {
+    match property(&[PROPERTY]) {
+        Ok(state) => {
+            let kept = Kept::decode(&state).ok_or(Status::BadArgument)?;
+            kept.changes().try_for_each(apply)
+        }
+        Err(Status::NotFound) => Ok(()),
+        Err(status) => Err(status),
+    }
+}
+
+/// Envoy can put bytes in the place of a body, before it, and behind it; so nothing is joined here first.
+fn replace_body([before, name, behind]: [&[u8]; 3], len: usize) -> Result<(), Status> {
+    const END: usize = u32::MAX as usize;
+    replace_in_buffer(Buffer::RequestBody, 0, len, name)?;
+    replace_in_buffer(Buffer::RequestBody, 0, 0, before)?;
+    replace_in_buffer(Buffer::RequestBody, END, 0, behind)
+}
+
+fn failed(status: Status) -> Refusal {
+    log(
+        Level::Error,
+        &format!("upstream-adapter: cannot change a request: {status:?}"),
+    );
+    Refusal::Misconfigured
+}
+
+impl Caller {
+    fn of(headers: &HeaderMap) -> Self {
+        let id = headers.get(b"x-request-id");
+        Self {
+            dialect: headers.get(b":path").map(Dialect::of),
+            request_id: id.and_then(|id| core::str::from_utf8(id).ok()).map(str::to_owned),
+        }
+    }
+}
+
+/// Answers in place of the provider.
+pub(crate) fn refuse_unknown(refusal: &Refusal) -> Action {
+    refuse(refusal, &Caller::default())
+}
+
+fn refuse(refusal: &Refusal, caller: &Caller) -> Action {
+    let error = refusal.answer();
+    let headers = error.headers();
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect();
+    let details = format!("tollgate_{}", refusal.reason());
+    let body = error.body(
+        caller.dialect.unwrap_or(Dialect::OpenAi),
+        caller.request_id.as_deref(),
+    );
+    if let Err(status) = send_local_reply(error.status, &details, &headers, &body) {
+        // Without an answer the attempt waits until it times out; it is not made.
+        log(
+            Level::Error,
+            &format!("upstream-adapter: cannot answer a request: {status:?}"),
+        );
+    }
+    Action::Pause
+}

@@ -1,0 +1,61 @@
+//! What is counted. Providers are the operator's names, so their number is bounded.
+
+use tollgate_core::adapt::{Providers, Refusal};
+use tollgate_host::{Counter, Result};
+
+/// Attempts by provider and outcome.
+pub(crate) struct Metrics {
+    /// In the order of the providers; the last is for attempts that have none.
+    providers: Vec<Outcomes>,
+}
+
+struct Outcomes {
+    adapted: Counter,
+    refused: Vec<(&'static str, Counter)>,
+}
+
+impl Metrics {
+    pub(crate) fn define(providers: &Providers) -> Result<Self> {
+        let names = providers.iter().map(|provider| provider.name.as_str());
+        let providers = names.chain(["none"]).map(Outcomes::define);
+        Ok(Self {
+            providers: providers.collect::<Result<_>>()?,
+        })
+    }
+
+    pub(crate) fn adapted(&self, provider: usize) {
+        if let Some(outcomes) = self.providers.get(provider) {
+            outcomes.adapted.increment();
+        }
+    }
+
+    pub(crate) fn refused(&self, provider: Option<usize>, refusal: &Refusal) {
+        let outcomes = match provider {
+            Some(provider) => self.providers.get(provider),
+            None => self.providers.last(),
+        };
+        let refused = outcomes
+            .map(|outcomes| outcomes.refused.as_slice())
+            .unwrap_or_default();
+        if let Some((_, counter)) = refused.iter().find(|(reason, _)| *reason == refusal.reason()) {
+            counter.increment();
+        }
+    }
+}
+
+impl Outcomes {
+    fn define(provider: &str) -> Result<Self> {
+        let counter = |outcome: &str| {
+            Counter::define(&format!(
+                "tollgate_adapter_attempts.provider.{provider}.outcome.{outcome}"
+            ))
+        };
+        let refused = Refusal::REASONS
+            .iter()
+            .map(|reason| Ok((*reason, counter(reason)?)));
+        Ok(Self {
+            adapted: counter("adapted")?,
+            refused: refused.collect::<Result<_>>()?,
+        })
+    }
+}
