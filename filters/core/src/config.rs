@@ -1,9 +1,11 @@
 //! What all configuration shares: errors that name a place, and types that can only hold good values.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::str::FromStr;
+use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 
 /// One thing that is wrong with a configuration: where, what was there, and what would be right.
@@ -16,11 +18,12 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error at `path`.
+    /// An error at `path`. An API key that somebody put in the wrong place, in a value or in a name, is masked:
+    /// errors end up in logs.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
-            path: path.into(),
-            problem: problem.into(),
+            path: without_keys(&path.into()),
+            problem: without_keys(&problem.into()),
         }
     }
 
@@ -70,6 +73,136 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
         .end()
         .map_err(|error| ConfigError::new("", problem(&error)))?;
     Ok(value)
+}
+
+/// `text` with everything in it masked that looks like an API key: `sk-` and at least 17 more characters.
+fn without_keys(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("sk-") {
+        let (before, from) = rest.split_at(at);
+        let len = from
+            .bytes()
+            .take_while(|c| c.is_ascii_alphanumeric() || b"-_".contains(c))
+            .count();
+        let (run, after) = from.split_at(len);
+        clean.push_str(before);
+        clean.push_str(&if len < 20 {
+            run.to_owned()
+        } else {
+            crate::key::masked(run.as_bytes())
+        });
+        rest = after;
+    }
+    clean + rest
+}
+
+/// A map whose names must differ: of two members with one name, readers differ on which one counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Map<V>(pub BTreeMap<String, V>);
+
+impl<V> Default for Map<V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Map<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Names<V> {
+            type Value = Map<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Map<V>, A::Error> {
+                let mut map = BTreeMap::new();
+                while let Some(name) = members.next_key::<String>()? {
+                    let value = members.next_value()?;
+                    if map.contains_key(&name) {
+                        let name = without_keys(&name);
+                        return Err(de::Error::custom(format_args!(
+                            "`{}` is given twice",
+                            name.escape_debug()
+                        )));
+                    }
+                    map.insert(name, value);
+                }
+                Ok(Map(map))
+            }
+        }
+        deserializer.deserialize_map(Names(PhantomData))
+    }
+}
+
+/// A `T` that is written as a map. (serde's own structs may be written as lists as well, by the order of their
+/// fields.)
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // In the words of the type itself: what it says when it is given nothing.
+                let nothing = de::value::UnitDeserializer::<de::value::Error>::new();
+                let said = T::deserialize(nothing).err().map(|error| error.to_string());
+                let expected = said.as_ref().and_then(|said| said.split_once("expected "));
+                f.write_str(expected.map_or("a map", |(_, expected)| expected))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// A number. Envoy turns every number of its YAML into a double, and one with a fraction into a string.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Number(pub f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(number as f64))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(number as f64))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
+                let plain = text.bytes().all(|c| c.is_ascii_digit() || b"+-.eE".contains(&c));
+                let number = text
+                    .parse()
+                    .ok()
+                    .filter(|number: &f64| plain && number.is_finite());
+                number
+                    .map(Number)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Digits)
+    }
 }
 
 /// The reason without serde's position: the input is generated from YAML, whose lines differ.
@@ -261,6 +394,50 @@ mod tests {
         ] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_masked() {
+        let error = ConfigError::expected(
+            "orgs.sk-tg-abcdefghijklmnop.x",
+            "sk-proj-AbCdEfGhIjKlMnOp and sk-short",
+            "y",
+        );
+        assert_eq!(
+            error.to_string(),
+            "orgs.sk-tg-ab***op.x: found `sk-proj-***Op and sk-short`, expected y"
+        );
+    }
+
+    #[test]
+    fn maps_are_maps_and_numbers_numbers() {
+        let map = |json: &str| from_json::<Map<u8>>(json.as_bytes()).map_err(|error| error.to_string());
+        assert_eq!(map(r#"{"a": 1, "b": 2}"#).map(|map| map.0.len()), Ok(2));
+        assert!(
+            map(r#"{"a": 1, "a": 2}"#)
+                .unwrap_err()
+                .contains("`a` is given twice")
+        );
+        #[derive(Debug, Deserialize)]
+        struct One {
+            _x: u8,
+        }
+        assert!(from_json::<Object<One>>(br#"{"_x": 1}"#).is_ok());
+        assert!(from_json::<Object<One>>(b"[1]").is_err());
+        let number = |json: &str| from_json::<Number>(json.as_bytes()).map(|number| number.0).ok();
+        assert_eq!(
+            (number("1"), number("1.5"), number("\"1.5\"")),
+            (Some(1.0), Some(1.5), Some(1.5))
+        );
+        assert_eq!(
+            (
+                number("\"inf\""),
+                number("\"\""),
+                number("\"1,5\""),
+                number("true")
+            ),
+            (None, None, None, None)
+        );
     }
 
     #[test]

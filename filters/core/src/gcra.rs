@@ -27,6 +27,14 @@ impl Quota {
 
     /// Takes one at time `now` (nanoseconds) from a cell at `tat`: its new TAT, or how many nanoseconds to wait.
     pub fn take(&self, tat: u64, now: u64) -> Result<u64, u64> {
+        // No cell in use is further ahead than this: one that is comes from before the clock was set back, and
+        // starts with the one that is asked for.
+        let furthest = now.saturating_add(self.tolerance).saturating_add(self.interval);
+        let tat = if tat > furthest {
+            now.saturating_add(self.tolerance)
+        } else {
+            tat
+        };
         let early = tat.saturating_sub(now);
         if early > self.tolerance {
             return Err(early - self.tolerance);

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tollgate_core::config::{ConfigError, Rate, Span, from_json};
+use tollgate_core::config::{ConfigError, Number, Object, Rate, Span, from_json};
 use tollgate_core::directory::{Compiled, Loader};
 use tollgate_core::gcra::Quota;
 
@@ -89,8 +89,8 @@ pub struct FetchConfig {
 struct RawConfig {
     directory: RawSource,
     #[serde(default)]
-    failed_auth: RawFailedAuth,
-    jwt: Option<TokenClaims>,
+    failed_auth: Object<RawFailedAuth>,
+    jwt: Option<Object<TokenClaims>>,
     #[serde(default = "yes")]
     route_on_identity: bool,
 }
@@ -100,10 +100,10 @@ fn yes() -> bool {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a map with `inline` or `http`")]
 struct RawSource {
     inline: Option<Box<RawValue>>,
-    http: Option<RawHttp>,
+    http: Option<Object<RawHttp>>,
 }
 
 #[derive(Deserialize)]
@@ -117,14 +117,14 @@ struct RawHttp {
 #[serde(deny_unknown_fields, default)]
 struct RawFailedAuth {
     rate: Rate,
-    burst: f64,
+    burst: Number,
 }
 
 impl Default for RawFailedAuth {
     fn default() -> Self {
         Self {
             rate: Rate::PER_SECOND,
-            burst: 30.0,
+            burst: Number(30.0),
         }
     }
 }
@@ -154,15 +154,15 @@ impl Config {
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let raw: RawConfig = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        let failed_auth = whole(raw.failed_auth.burst, "failed_auth.burst")
-            .map(|burst| Quota::new(raw.failed_auth.rate, burst))
+        let failed_auth = whole(raw.failed_auth.0.burst, "failed_auth.burst")
+            .map(|burst| Quota::new(raw.failed_auth.0.rate, burst))
             .map_err(|error| errors.push(error));
         let source = source(raw.directory).map_err(|found| errors.extend(found));
         match (source, failed_auth) {
             (Ok(source), Ok(failed_auth)) if errors.is_empty() => Ok(Self {
                 source,
                 failed_auth,
-                token: raw.jwt,
+                token: raw.jwt.map(|Object(claims)| claims),
                 route_on_identity: raw.route_on_identity,
             }),
             _ => Err(errors),
@@ -182,7 +182,7 @@ fn source(raw: RawSource) -> Result<Source, Vec<ConfigError>> {
             };
             Loader::load(document).map(Source::Inline).map_err(under)
         }
-        (None, Some(http)) => Ok(Source::Http {
+        (None, Some(Object(http))) => Ok(Source::Http {
             max_stale: http.max_stale.nanos(),
             on_stale: http.on_stale,
         }),
@@ -219,16 +219,19 @@ impl FetchConfig {
                 "at least `1s`",
             ));
         }
-        let timeout_millis = u32::try_from(raw.timeout.millis());
-        if timeout_millis.is_err() {
+        // The host takes a signed number of 32 bits.
+        let timeout_millis = u32::try_from(raw.timeout.millis())
+            .ok()
+            .filter(|millis| *millis <= 24 * 86_400_000);
+        if timeout_millis.is_none() {
             errors.push(ConfigError::expected(
                 "timeout",
                 format!("{}ms", raw.timeout.millis()),
-                "at most `49d`",
+                "at most `24d`",
             ));
         }
         match timeout_millis {
-            Ok(timeout_millis) if errors.is_empty() => Ok(Self {
+            Some(timeout_millis) if errors.is_empty() => Ok(Self {
                 authority: raw.authority.unwrap_or_else(|| raw.cluster.clone()),
                 cluster: raw.cluster,
                 path: raw.path,
@@ -241,7 +244,7 @@ impl FetchConfig {
 }
 
 /// A count, which a YAML front end may have turned into a double.
-fn whole(number: f64, path: &str) -> Result<core::num::NonZeroU32, ConfigError> {
+fn whole(Number(number): Number, path: &str) -> Result<core::num::NonZeroU32, ConfigError> {
     let fits = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
     core::num::NonZeroU32::new(if fits { number as u32 } else { 0 })
         .ok_or_else(|| ConfigError::expected(path, number, "a whole number above zero"))

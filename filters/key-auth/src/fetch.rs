@@ -105,11 +105,21 @@ impl Fetcher {
             self.metrics
                 .age
                 .set(now.saturating_sub(published.confirmed_at) / 1_000_000_000);
+            if published.confirmed_at > now {
+                // The clock was set back. Counted from the future, the directory would stay young for ever.
+                let _ = (Published {
+                    confirmed_at: now,
+                    ..published
+                })
+                .write();
+            }
         }
+        // The same for the next fetch.
+        self.next_fetch = self.next_fetch.min(now.saturating_add(self.config.refresh));
         self.state = match core::mem::replace(&mut self.state, State::Idle) {
             State::Idle if now >= self.next_fetch => self.ask(now),
             // The proxy's own timeout answers first; this only guards against an answer that never comes.
-            State::Asking { since, .. } if now.saturating_sub(since) > 2 * self.longest_wait() => {
+            State::Asking { since, .. } if now.abs_diff(since) > 2 * self.longest_wait() => {
                 self.fail("no answer came");
                 State::Idle
             }
@@ -183,7 +193,10 @@ impl Fetcher {
                 State::Idle
             }
             Some(status) => {
-                self.fail(&format!("the document's server answered with status {status}"));
+                // Envoy answers 503 in the place of a server that it can't reach.
+                self.fail(&format!(
+                    "the document's server, or Envoy in its place, answered with status {status}"
+                ));
                 State::Idle
             }
             None => {
@@ -193,12 +206,14 @@ impl Fetcher {
         };
     }
 
-    /// Works until the slice is over or the document is done.
+    /// Works until the slice is over or the document is done; at least one step, however slow the machine.
     fn work(&mut self, mut state: State, start: u64) -> State {
-        while !matches!(state, State::Idle)
-            && now_nanos().is_ok_and(|now| now.saturating_sub(start) < SLICE_NANOS)
-        {
+        loop {
             state = self.step(state);
+            let over = now_nanos().map_or(true, |now| now.abs_diff(start) >= SLICE_NANOS);
+            if over || matches!(state, State::Idle) {
+                break;
+            }
         }
         if matches!(state, State::Idle) {
             self.busy(false);
@@ -229,6 +244,7 @@ impl Fetcher {
                 },
                 Ok(true) => self.finish(&publication, document),
                 Err(status) => {
+                    self.forget();
                     self.fail(&format!(
                         "the directory could not be shared with the workers ({status:?})"
                     ));
@@ -241,6 +257,7 @@ impl Fetcher {
 
     fn finish(&mut self, publication: &Publication, document: Document) -> State {
         if let Err(status) = publication.announce(document.asked_at) {
+            self.forget();
             self.fail(&format!(
                 "the directory could not be announced to the workers ({status:?})"
             ));
@@ -258,6 +275,11 @@ impl Fetcher {
             &format!("directory: {keys} keys of {orgs} organisations are in force"),
         );
         State::Idle
+    }
+
+    /// What is shared is part of one document and part of another: no 304 may confirm it.
+    fn forget(&mut self) {
+        self.etag = None;
     }
 
     /// The directory in force is still the document.
@@ -283,7 +305,7 @@ impl Fetcher {
         {
             self.next_fetch = self.next_fetch.min(now.saturating_add(FIRST_RETRY_NANOS));
         }
-        self.complain(format!("directory: {why}; the last good one stays in force"));
+        self.complain(format!("directory: {why}; {}", in_force()));
     }
 
     fn reject(&mut self, errors: &[ConfigError]) {
@@ -291,7 +313,8 @@ impl Fetcher {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let errors = errors.join("; ");
         self.complain(format!(
-            "directory: the document is rejected, the last good one stays in force: {errors}"
+            "directory: the document is rejected; {}: {errors}",
+            in_force()
         ));
     }
 
@@ -305,5 +328,12 @@ impl Fetcher {
     fn busy(&self, busy: bool) {
         // Were it refused, work would go on at the old pace.
         let _ = set_tick_period(if busy { BUSY_TICK_MILLIS } else { IDLE_TICK_MILLIS });
+    }
+}
+
+fn in_force() -> &'static str {
+    match Published::read() {
+        Some(_) => "the last good one stays in force",
+        None => "none is in force, so every request is refused",
     }
 }

@@ -66,29 +66,34 @@ impl KeyAuth {
     /// Judges a request by its headers.
     pub fn request_headers(&mut self) -> Action {
         let Ok(headers) = HeaderMap::read(Map::Request) else {
-            return refuse(&Request::default(), &Refusal::Misconfigured);
+            return self.refuse(&Request::default(), &Refusal::Misconfigured);
         };
         let request = Request::read(headers.iter());
-        let outcome = self.judge(&request).and_then(|admitted| {
-            self.forward(&request, &admitted.credential).map_err(|status| {
-                log(
-                    Level::Error,
-                    &format!("key-auth: cannot set the identity of a request: {status:?}"),
-                );
-                Refusal::Misconfigured
-            })?;
-            Ok(admitted)
-        });
-        match outcome {
+        // First of all, so that no log or answer of a refused request shows them either.
+        let removed = request
+            .removals()
+            .iter()
+            .try_for_each(|name| remove_header(Map::Request, name));
+        let admitted = removed
+            .map_err(misconfigured)
+            .and_then(|()| self.judge(&request))
+            .and_then(|admitted| {
+                self.forward(&request, &admitted.credential)
+                    .map_err(misconfigured)?;
+                Ok(admitted)
+            });
+        match admitted {
             Ok(admitted) => {
                 self.metrics.allowed(admitted.by_token);
                 Action::Continue
             }
-            Err(refusal) => {
-                self.metrics.refused(&refusal);
-                refuse(&request, &refusal)
-            }
+            Err(refusal) => self.refuse(&request, &refusal),
         }
+    }
+
+    fn refuse(&self, request: &Request<'_>, refusal: &Refusal) -> Action {
+        self.metrics.refused(refusal);
+        refuse(request, refusal)
     }
 
     /// Who this is, or why not.
@@ -144,9 +149,6 @@ impl KeyAuth {
     }
 
     fn forward(&self, request: &Request<'_>, credential: &Credential) -> Result<(), Status> {
-        for name in request.removals() {
-            remove_header(Map::Request, name)?;
-        }
         let tenant = &credential.tenant;
         set_header(Map::Request, "x-tollgate-org", &tenant.org)?;
         if let Some(project) = &tenant.project {
@@ -162,6 +164,14 @@ impl KeyAuth {
         }
         Ok(())
     }
+}
+
+fn misconfigured(status: Status) -> Refusal {
+    log(
+        Level::Error,
+        &format!("key-auth: the headers of a request cannot be changed: {status:?}"),
+    );
+    Refusal::Misconfigured
 }
 
 /// Seconds since 1970.

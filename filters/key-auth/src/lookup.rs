@@ -1,6 +1,5 @@
 //! Finds credentials: in the configuration's own directory, or in the one that all workers share.
 
-use core::convert::Infallible;
 use std::rc::Rc;
 
 use tollgate_core::auth::Refusal;
@@ -75,12 +74,15 @@ impl Lookup {
             ..
         } = self;
         let source = &*source;
-        let join = |record: &[u8]| Credential::from_record(record, |id| tenant(tenants, source, id));
+        let mut join = |record: Option<&[u8]>| match record {
+            Some(record) => Credential::from_record(record, |id| tenant(tenants, source, id)),
+            None => Ok(None),
+        };
         keys.get(*hash, || match source {
-            Source::Inline(directory) => Ok(directory.record(hash).and_then(join)),
+            Source::Inline(directory) => join(directory.record(hash)),
             Source::Http { .. } => match shared(&bucket::store_key(bucket::of(hash))) {
                 // A record without its tenant's belongs to a tenant that is just being withdrawn.
-                Ok(Some((bucket, _))) => Ok(bucket::find(&bucket, hash).and_then(join)),
+                Ok(Some((bucket, _))) => join(bucket::find(&bucket, hash)),
                 Ok(None) => Ok(None),
                 Err(_) => Err(Refusal::DirectoryUnavailable),
             },
@@ -95,11 +97,15 @@ impl Lookup {
         project: Option<&str>,
     ) -> Result<Option<Credential>, Refusal> {
         self.available()?;
-        let tenant = tenant(&mut self.tenants, &self.source, ProfileId::of(org, project));
+        let tenant = tenant(&mut self.tenants, &self.source, ProfileId::of(org, project))?;
         Ok(tenant.and_then(|tenant| Credential::of_token(id, tenant)))
     }
 
-    fn available(&self) -> Result<(), Refusal> {
+    fn available(&mut self) -> Result<(), Refusal> {
+        if self.state == State::Unavailable {
+            // It may have come since the last tick.
+            self.refresh();
+        }
         match self.state {
             State::Good(_) => Ok(()),
             State::Unavailable => Err(Refusal::DirectoryUnavailable),
@@ -107,16 +113,17 @@ impl Lookup {
     }
 }
 
-fn tenant(tenants: &mut Cache<ProfileId, Tenant>, source: &Source, id: ProfileId) -> Option<Rc<Tenant>> {
-    let find = || {
-        Ok::<_, Infallible>(match source {
-            Source::Inline(directory) => directory.profile(id).and_then(Tenant::from_record),
-            // An empty record is a tenant's that is gone.
-            Source::Http { .. } => shared(&bucket::profile_store_key(id))
-                .ok()
-                .flatten()
-                .and_then(|(record, _)| Tenant::from_record(&record)),
-        })
-    };
-    tenants.get(id, find).unwrap_or_else(|never| match never {})
+fn tenant(
+    tenants: &mut Cache<ProfileId, Tenant>,
+    source: &Source,
+    id: ProfileId,
+) -> Result<Option<Rc<Tenant>>, Refusal> {
+    tenants.get(id, || match source {
+        Source::Inline(directory) => Ok(directory.profile(id).and_then(Tenant::from_record)),
+        // An empty record is a tenant's that is gone.
+        Source::Http { .. } => match shared(&bucket::profile_store_key(id)) {
+            Ok(record) => Ok(record.and_then(|(record, _)| Tenant::from_record(&record))),
+            Err(_) => Err(Refusal::DirectoryUnavailable),
+        },
+    })
 }

@@ -1,7 +1,8 @@
 //! Puts a directory into shared data, for the workers to find.
 //!
 //! Tenants' profiles first, then the buckets of keys, then tenants that are gone; last the note that says so.
-//! What is the same already is left alone. Each value stands for itself, so workers read on while this writes.
+//! What is the same already is left alone. Each value stands for itself, so workers read on while this writes. It
+//! may end anywhere: whoever publishes next brings everything to one state, and has workers look anew in any case.
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::directory::{Compiled, ProfileId, bucket};
@@ -35,7 +36,6 @@ impl Published {
 pub(crate) struct Publication {
     directory: Compiled,
     next: Step,
-    changed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,6 @@ impl Publication {
         Self {
             directory,
             next: Step::Profiles,
-            changed: false,
         }
     }
 
@@ -79,10 +78,10 @@ impl Publication {
         Ok(self.next == Step::Done)
     }
 
-    /// Tells the workers, as of `confirmed_at`.
+    /// Tells the workers, as of `confirmed_at`. The generation grows also where nothing was changed: an earlier
+    /// attempt may have changed it all and got no further.
     pub(crate) fn announce(&self, confirmed_at: u64) -> Result<()> {
-        let before = Published::read().map_or(0, |published| published.generation);
-        let generation = before + u64::from(self.changed || before == 0);
+        let generation = Published::read().map_or(0, |published| published.generation) + 1;
         Published {
             generation,
             confirmed_at,
@@ -90,14 +89,18 @@ impl Publication {
         .write()
     }
 
-    fn profiles(&mut self) -> Result<()> {
+    fn profiles(&self) -> Result<()> {
+        // Listed before they are written, and struck off after they are emptied: none is ever there unlisted.
+        let mut listed: Vec<ProfileId> = listed()?;
+        listed.extend(self.ids());
+        list(listed)?;
         for (id, profile) in self.directory.profiles() {
-            self.changed |= write_changed(&bucket::profile_store_key(*id), profile)?;
+            write_changed(&bucket::profile_store_key(*id), profile)?;
         }
         Ok(())
     }
 
-    fn keys(&mut self, part: u8) -> Result<()> {
+    fn keys(&self, part: u8) -> Result<()> {
         let filled = bucket::of_part(&self.directory, part);
         let mut filled = filled.iter().peekable();
         for low in 0..=u8::MAX {
@@ -105,32 +108,42 @@ impl Publication {
             let keys = filled
                 .next_if(|(bucket, _)| *bucket == number)
                 .map(|(_, keys)| keys.as_slice());
-            self.changed |= write_changed(&bucket::store_key(number), keys.unwrap_or_default())?;
+            write_changed(&bucket::store_key(number), keys.unwrap_or_default())?;
         }
         Ok(())
     }
 
     /// Empties the profiles of tenants that were there before and are no more.
-    fn withdrawals(&mut self) -> Result<()> {
-        let before = shared(TENANTS)?.map(|(list, _)| list);
-        let before: Vec<ProfileId> = before
-            .and_then(|list| postcard::from_bytes(&list).ok())
-            .unwrap_or_default();
-        for id in before {
+    fn withdrawals(&self) -> Result<()> {
+        for id in listed()? {
             if self.directory.profile(id).is_none() {
-                self.changed |= write_changed(&bucket::profile_store_key(id), &[])?;
+                write_changed(&bucket::profile_store_key(id), &[])?;
             }
         }
-        let now: Vec<ProfileId> = self.directory.profiles().iter().map(|(id, _)| *id).collect();
-        set_shared(TENANTS, &postcard::to_allocvec(&now).unwrap_or_default())
+        list(self.ids().collect())
+    }
+
+    fn ids(&self) -> impl Iterator<Item = ProfileId> {
+        self.directory.profiles().iter().map(|(id, _)| *id)
     }
 }
 
-/// Writes a value unless it is there already (an absent one is as good as an empty one); whether it wrote.
-fn write_changed(key: &[u8], value: &[u8]) -> Result<bool> {
+/// The tenants that may have a profile.
+fn listed() -> Result<Vec<ProfileId>> {
+    let list = shared(TENANTS)?.map(|(list, _)| list);
+    Ok(list
+        .and_then(|list| postcard::from_bytes(&list).ok())
+        .unwrap_or_default())
+}
+
+fn list(mut tenants: Vec<ProfileId>) -> Result<()> {
+    tenants.sort_unstable();
+    tenants.dedup();
+    set_shared(TENANTS, &postcard::to_allocvec(&tenants).unwrap_or_default())
+}
+
+/// Writes a value unless it is there already; an absent one is as good as an empty one.
+fn write_changed(key: &[u8], value: &[u8]) -> Result<()> {
     let same = shared(key)?.map_or(value.is_empty(), |(current, _)| current == value);
-    if !same {
-        set_shared(key, value)?;
-    }
-    Ok(!same)
+    if same { Ok(()) } else { set_shared(key, value) }
 }

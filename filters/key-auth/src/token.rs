@@ -24,9 +24,12 @@ pub(crate) fn read(claims: &TokenClaims) -> Result<Option<Token>, ()> {
             name,
         ];
         match property(&path) {
+            // Empty is not absent: a token without a project speaks for the whole organisation.
             Ok(text) => String::from_utf8(text)
-                .map(|text| Some(text).filter(|text| !text.is_empty()))
-                .map_err(drop),
+                .ok()
+                .filter(|text| !text.is_empty())
+                .map(Some)
+                .ok_or(()),
             Err(Status::NotFound) => Ok(None),
             Err(_) => Err(()),
         }
@@ -34,7 +37,7 @@ pub(crate) fn read(claims: &TokenClaims) -> Result<Option<Token>, ()> {
     let (org, subject) = (claim(&claims.org_claim)?, claim(&claims.subject_claim)?);
     match (org, subject) {
         (Some(org), Some(subject)) => Ok(Some(Token {
-            id: id(&subject),
+            id: id(&org, &subject),
             org,
             project: claim(&claims.project_claim)?,
         })),
@@ -43,9 +46,15 @@ pub(crate) fn read(claims: &TokenClaims) -> Result<Option<Token>, ()> {
     }
 }
 
-/// A public id that stays the same for a subject and does not show it: subjects are often mail addresses.
-fn id(subject: &str) -> String {
-    let digest: [u8; 32] = Sha256::digest(subject).into();
+/// A public id that stays the same for a subject of an organisation and does not show it: subjects are often mail
+/// addresses.
+fn id(org: &str, subject: &str) -> String {
+    let digest: [u8; 32] = Sha256::new()
+        .chain_update(org)
+        .chain_update([0])
+        .chain_update(subject)
+        .finalize()
+        .into();
     digest
         .iter()
         .take(8)

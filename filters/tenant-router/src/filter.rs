@@ -15,8 +15,9 @@ use tollgate_host::{
 };
 
 use crate::config::Config;
-use crate::health::{self, Leave, Visit};
+use crate::health::{self, Leave};
 use crate::metrics::Metrics;
+use crate::order::Order;
 
 /// One configuration of the filter.
 pub struct Router {
@@ -44,10 +45,9 @@ struct Held {
 
 /// A request that went to a target.
 struct Visited {
-    cluster: String,
+    order: Order,
     model: String,
     route: Route,
-    visit: Visit,
     /// For the answer's headers: seconds since 1970.
     deprecated_at: Option<i64>,
     sunset_at: Option<i64>,
@@ -55,12 +55,11 @@ struct Visited {
     noted: bool,
 }
 
-/// A target that may be visited.
+/// Targets that may be visited.
 struct Chosen<'c> {
     model: &'c Model,
-    cluster: &'c str,
+    order: Order,
     route: Route,
-    visit: Visit,
 }
 
 impl Router {
@@ -178,17 +177,17 @@ impl Router {
             Refusal::Misconfigured
         })?;
         Ok(Visited {
-            cluster: chosen.cluster.to_owned(),
+            order: chosen.order,
             model: chosen.model.name.clone(),
             route: chosen.route,
-            visit: chosen.visit,
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
             noted: false,
         })
     }
 
-    /// The first target that works: of the model, then of those that may stand in for it.
+    /// The first target that works, of the model or of those that may stand in for it, and the model's further ones
+    /// for its retries.
     fn choose<'c>(
         &'c self,
         model: &'c Model,
@@ -208,19 +207,25 @@ impl Router {
         let others = others.filter(|other| other.accepts(body).is_ok());
         let mut soonest = u64::MAX;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
-            for choice in model.candidates(who, endpoint, draw) {
-                match health::ask(&self.config.breaker, choice.cluster) {
-                    Leave::Go(visit) => {
-                        let route = if stands_in { Route::Fallback } else { choice.route };
-                        return Ok(Chosen {
-                            model,
-                            cluster: choice.cluster,
-                            route,
-                            visit,
-                        });
+            let mut candidates = model.candidates(who, endpoint, draw).into_iter();
+            while let Some(choice) = candidates.next() {
+                let visit = match health::ask(&self.config.breaker, choice.cluster) {
+                    Leave::Go(visit) => visit,
+                    Leave::Wait(millis) => {
+                        soonest = soonest.min(millis);
+                        continue;
                     }
-                    Leave::Wait(millis) => soonest = soonest.min(millis),
+                };
+                let mut order = Order::new(choice.cluster, visit);
+                for spare in candidates {
+                    if let Some(visit) = health::spare(&self.config.breaker, spare.cluster)
+                        && !order.is_full()
+                    {
+                        order.push(spare.cluster, visit);
+                    }
                 }
+                let route = if stands_in { Route::Fallback } else { choice.route };
+                return Ok(Chosen { model, order, route });
             }
         }
         Err(Refusal::Unavailable(soonest.min(3_600_000)))
@@ -231,9 +236,15 @@ impl Router {
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
+        let attempts = attempts();
+        let route = match visited.route {
+            Route::Fallback => Route::Fallback,
+            _ if visited.order.last(attempts) > 0 => Route::BreakerOpen,
+            route => route,
+        };
         // An answer without these headers is still the answer.
         let _ = set_header(Map::Response, "x-tollgate-model", &visited.model);
-        let _ = set_header(Map::Response, "x-tollgate-route", visited.route.name());
+        let _ = set_header(Map::Response, "x-tollgate-route", route.name());
         if let Some(since) = visited.deprecated_at {
             // RFC 9745: a date as a structured field.
             let _ = set_header(Map::Response, "deprecation", &format!("@{since}"));
@@ -250,8 +261,16 @@ impl Router {
             let status = text(b":status")
                 .and_then(|status| status.parse().ok())
                 .unwrap_or(0);
+            // Nobody was asked (the body was too large), or one of Envoy's circuit breakers is full: neither says
+            // anything of the target.
+            let flags = flags();
+            let asked = tried() > 0 || flags & NO_CLUSTER != 0;
+            if !asked || flags & OVERFLOW != 0 {
+                visited.noted = true;
+                return Action::Continue;
+            }
             let ending = health::ending(status, text(b"retry-after"));
-            health::ended(&self.config.breaker, &visited.cluster, visited.visit, ending);
+            visited.order.ended(&self.config.breaker, attempts, ending);
             visited.noted = ending != Ending::Success;
         }
         Action::Continue
@@ -259,21 +278,11 @@ impl Router {
 
     /// An answer that broke off counts too.
     pub fn log(&mut self, stream: &mut Stream) {
-        /// Upstream connection terminated, upstream reset: `UC` and `UR` of Envoy's flags. Not an idle timeout: a
-        /// client that does not read would break its target for everybody.
-        const BROKEN: u64 = 0x40 | 0x10;
         let Some(visited) = stream.routed.take().filter(|visited| !visited.noted) else {
             return;
         };
-        let flags = property(&["response", "flags"]).ok();
-        let flags = flags.and_then(|flags| flags.first_chunk().map(|flags| u64::from_le_bytes(*flags)));
-        if flags.is_some_and(|flags| flags & BROKEN != 0) {
-            health::ended(
-                &self.config.breaker,
-                &visited.cluster,
-                visited.visit,
-                Ending::Failure,
-            );
+        if flags() & BROKEN != 0 {
+            visited.order.broke(&self.config.breaker, attempts());
         }
     }
 
@@ -290,6 +299,38 @@ impl Router {
     }
 }
 
+/// Upstream connection terminated, upstream reset: `UC` and `UR` of Envoy's flags. Not an idle timeout: a client that
+/// does not read would break its target for everybody.
+const BROKEN: u64 = 0x40 | 0x10;
+/// Upstream overflow: `UO`.
+const OVERFLOW: u64 = 0x20;
+
+/// No such cluster: `NC`. It can't have been asked, and never will.
+const NO_CLUSTER: u64 = 0x4_0000;
+
+/// Envoy's response flags so far.
+fn flags() -> u64 {
+    number(&["response", "flags"])
+}
+
+/// How often Envoy's router has tried.
+fn tried() -> u64 {
+    number(&["upstream", "request_attempt_count"])
+}
+
+/// The number of the last attempt; the first where there was none.
+fn attempts() -> usize {
+    usize::try_from(tried()).unwrap_or(1).max(1)
+}
+
+/// A property that is a number; zero where there is none.
+fn number(path: &[&str]) -> u64 {
+    property(path)
+        .ok()
+        .and_then(|bytes| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
+        .unwrap_or(0)
+}
+
 enum Begun {
     Answered(Vec<u8>),
     Held(Box<Identity>, Endpoint, Option<String>),
@@ -299,7 +340,9 @@ enum Begun {
 fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -> Result<(), Status> {
     let model = chosen.model;
     set_header(Map::Request, "x-tollgate-model", &model.name)?;
-    set_header(Map::Request, "x-tollgate-target", chosen.cluster)?;
+    set_header(Map::Request, "x-tollgate-target", chosen.order.first())?;
+    let others = chosen.order.header();
+    set_or_remove("x-tollgate-targets", others.as_deref())?;
     let high = config.high_priority.contains(&held.who.tier);
     set_header(
         Map::Request,
@@ -307,20 +350,27 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -
         if high { "high" } else { "default" },
     )?;
     // Envoy's router obeys these; a client's own were removed before.
-    set_millis(
-        "x-envoy-upstream-rq-timeout-ms",
-        model.whole.map(tollgate_core::config::Span::millis),
-    )?;
-    set_millis(
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let first_byte = model.first_byte.map(tollgate_core::config::Span::millis);
+    let whole = model.whole.map(tollgate_core::config::Span::millis);
+    set_or_remove("x-envoy-upstream-rq-timeout-ms", number(whole).as_deref())?;
+    set_or_remove(
         "x-envoy-upstream-rq-per-try-timeout-ms",
-        model.first_byte.map(tollgate_core::config::Span::millis),
+        number(first_byte).as_deref(),
     )?;
-    set_millis("x-envoy-max-retries", model.retries.map(u64::from))?;
+    set_or_remove(
+        "x-envoy-max-retries",
+        number(model.retries.map(u64::from)).as_deref(),
+    )?;
+    // To Envoy an attempt that took too long was reset: it is tried again only where resets are.
+    set_or_remove("x-envoy-retry-on", first_byte.map(|_| "reset"))?;
+    // That one target has had enough is a reason to ask another, and none to ask it again.
+    set_or_remove("x-envoy-retriable-status-codes", others.map(|_| "429"))?;
     let input = body.input;
     let routed = Routed {
         endpoint: held.endpoint,
         model: Cow::Borrowed(&model.name),
-        target: Cow::Borrowed(chosen.cluster),
+        target: Cow::Borrowed(chosen.order.first()),
         stream: body.stream,
         input: (input.text, input.numbers, input.media),
         max_output: body.max_output.or(model.max_output),
@@ -330,9 +380,9 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -
     clear_route_cache()
 }
 
-fn set_millis(name: &str, value: Option<u64>) -> Result<(), Status> {
+fn set_or_remove(name: &str, value: Option<&str>) -> Result<(), Status> {
     match value {
-        Some(value) => set_header(Map::Request, name, &value.to_string()),
+        Some(value) => set_header(Map::Request, name, value),
         None => remove_header(Map::Request, name.as_bytes()),
     }
 }

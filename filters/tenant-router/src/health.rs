@@ -57,6 +57,20 @@ pub(crate) fn ask(policy: &Policy, cluster: &str) -> Leave {
     }
 }
 
+/// Leave to go there if another target fails. One that is open or waits for its probe is not asked for help.
+pub(crate) fn spare(policy: &Policy, cluster: &str) -> Option<Visit> {
+    let Ok(Some((bytes, _))) = shared(&key(cluster)) else {
+        return Some(Visit::default());
+    };
+    let breaker = Breaker::from_bytes(&bytes);
+    let troubled = breaker != Breaker::default();
+    // A closed breaker passes at any time.
+    (breaker.ask(policy, 0) == Verdict::Pass).then_some(Visit {
+        probe: false,
+        troubled,
+    })
+}
+
 /// Notes how a visit ended.
 pub(crate) fn ended(policy: &Policy, cluster: &str, visit: Visit, ending: Ending) {
     if ending == Ending::Success && !visit.troubled {

@@ -5,3 +5,4 @@ pub mod filter;
 mod health;
 mod metrics;
 pub mod module;
+mod order;

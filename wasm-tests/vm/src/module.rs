@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -126,7 +127,32 @@ fn compiled(path: &Path) -> Module {
             .to_string_lossy()
             .into_owned();
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Module::new(&name, bytes)
+        kept(&name, &bytes).unwrap_or_else(|| Module::new(&name, bytes))
     };
     known.entry(path.to_owned()).or_insert_with(compile).clone()
+}
+
+/// The module from its compiled form in the build directory, which is made where it is missing. Compiling takes
+/// seconds, and some test runners give each test a process of its own. `None` where nothing can be kept.
+fn kept(name: &str, bytes: &[u8]) -> Option<Module> {
+    let mut hasher = std::hash::DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    let folder = std::env::current_exe().ok()?.parent()?.join("tollgate-vm");
+    let file = folder.join(format!("{name}-{:016x}.cwasm", hasher.finish()));
+    let load = || {
+        // SAFETY: only this function writes into this folder, and whole files at once; what another version of
+        // wasmtime wrote is refused.
+        let compiled = unsafe { wasmtime::Module::deserialize_file(engine(), &file) };
+        let name = name.to_owned();
+        compiled.ok().map(|compiled| Module { name, compiled })
+    };
+    if let Some(module) = load() {
+        return Some(module);
+    }
+    let compiled = Module::new(name, bytes).compiled.serialize().ok()?;
+    std::fs::create_dir_all(&folder).ok()?;
+    let new = file.with_extension(std::process::id().to_string());
+    std::fs::write(&new, compiled).ok()?;
+    std::fs::rename(&new, &file).ok()?;
+    load()
 }

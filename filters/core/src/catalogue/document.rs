@@ -1,18 +1,16 @@
 //! The catalogue as an operator writes it, and the check of each part.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use super::model::{Canary, Catalogue, Model, Rule, Target, When};
-use crate::config::{ConfigError, Span};
+use crate::config::{ConfigError, Map, Number, Object, Span};
 use crate::endpoint::Endpoint;
 
 /// The catalogue as it stands in the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a catalogue")]
 pub struct RawCatalogue {
-    models: BTreeMap<String, RawModel>,
+    models: Map<Object<RawModel>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -21,20 +19,20 @@ struct RawModel {
     #[serde(default)]
     aliases: Vec<String>,
     endpoints: Vec<Endpoint>,
-    context_window: Option<f64>,
-    max_output: Option<f64>,
+    context_window: Option<Number>,
+    max_output: Option<Number>,
     #[serde(default)]
     owned_by: String,
     created: Option<String>,
-    targets: Vec<RawTarget>,
+    targets: Vec<Object<RawTarget>>,
     #[serde(default)]
-    rules: Vec<RawRule>,
-    canary: Option<RawCanary>,
+    rules: Vec<Object<RawRule>>,
+    canary: Option<Object<RawCanary>>,
     #[serde(default)]
     fallback: Vec<String>,
     #[serde(default)]
-    timeouts: RawTimeouts,
-    retries: Option<f64>,
+    timeouts: Object<RawTimeouts>,
+    retries: Option<Number>,
     deprecated_at: Option<String>,
     sunset_at: Option<String>,
 }
@@ -44,17 +42,17 @@ struct RawModel {
 struct RawTarget {
     cluster: String,
     #[serde(default = "one")]
-    weight: f64,
+    weight: Number,
 }
 
-fn one() -> f64 {
-    1.0
+fn one() -> Number {
+    Number(1.0)
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
-    when: RawWhen,
+    when: Object<RawWhen>,
     targets: Vec<String>,
 }
 
@@ -65,7 +63,7 @@ pub struct RawWhen {
     tier: Vec<String>,
     org: Vec<String>,
     project: Vec<String>,
-    label: BTreeMap<String, String>,
+    label: Map<String>,
     endpoint: Vec<Endpoint>,
 }
 
@@ -82,7 +80,7 @@ impl From<RawWhen> for When {
             tier,
             org,
             project,
-            label,
+            label: label.0,
             endpoint,
         }
     }
@@ -92,7 +90,7 @@ impl From<RawWhen> for When {
 #[serde(deny_unknown_fields)]
 struct RawCanary {
     target: String,
-    percent: f64,
+    percent: Number,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,8 +107,8 @@ impl TryFrom<RawCatalogue> for Catalogue {
     fn try_from(raw: RawCatalogue) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut catalogue = Self::default();
-        let names: Vec<String> = raw.models.keys().cloned().collect();
-        for (at, (name, raw)) in raw.models.into_iter().enumerate() {
+        let names: Vec<String> = raw.models.0.keys().cloned().collect();
+        for (at, (name, Object(raw))) in raw.models.0.into_iter().enumerate() {
             let path = format!("models.{name}");
             for (alias, path) in [(name.clone(), path.clone())].into_iter().chain(
                 raw.aliases
@@ -154,9 +152,9 @@ impl Check<'_> {
             .rules
             .into_iter()
             .enumerate()
-            .map(|(at, rule)| self.rule(at, rule, &targets))
+            .map(|(at, Object(rule))| self.rule(at, rule, &targets))
             .collect();
-        let canary = raw.canary.map(|canary| self.canary(&canary, &targets));
+        let canary = raw.canary.map(|Object(canary)| self.canary(&canary, &targets));
         for (at, other) in raw.fallback.iter().enumerate() {
             if *other == name || !names.contains(other) {
                 self.wrong(
@@ -184,8 +182,8 @@ impl Check<'_> {
             rules,
             canary,
             fallback: raw.fallback,
-            first_byte: raw.timeouts.first_byte,
-            whole: raw.timeouts.whole,
+            first_byte: raw.timeouts.0.first_byte,
+            whole: raw.timeouts.0.whole,
             retries: raw
                 .retries
                 .map(|number| self.whole("retries", number, 0.0).min(255) as u8),
@@ -195,7 +193,7 @@ impl Check<'_> {
         }
     }
 
-    fn targets(&mut self, raw: Vec<RawTarget>) -> Vec<Target> {
+    fn targets(&mut self, raw: Vec<Object<RawTarget>>) -> Vec<Target> {
         if raw.is_empty() {
             self.errors.push(ConfigError::new(
                 format!("{}.targets", self.path),
@@ -203,7 +201,7 @@ impl Check<'_> {
             ));
         }
         let mut targets: Vec<Target> = Vec::new();
-        for (at, target) in raw.into_iter().enumerate() {
+        for (at, Object(target)) in raw.into_iter().enumerate() {
             let place = format!("targets[{at}]");
             check_name(
                 &target.cluster,
@@ -228,7 +226,7 @@ impl Check<'_> {
 
     fn rule(&mut self, at: usize, raw: RawRule, targets: &[Target]) -> Rule {
         let place = format!("rules[{at}]");
-        let when: When = raw.when.into();
+        let when: When = raw.when.0.into();
         let anyone =
             when.tier.is_empty() && when.org.is_empty() && when.project.is_empty() && when.label.is_empty();
         if anyone && when.endpoint.is_empty() {
@@ -252,12 +250,12 @@ impl Check<'_> {
 
     fn canary(&mut self, raw: &RawCanary, targets: &[Target]) -> Canary {
         let target = self.target("canary.target", &raw.target, targets).unwrap_or(0);
-        if !(0.0..=100.0).contains(&raw.percent) {
-            self.wrong("canary.percent", raw.percent, "a number from 0 to 100");
+        if !(0.0..=100.0).contains(&raw.percent.0) {
+            self.wrong("canary.percent", raw.percent.0, "a number from 0 to 100");
         }
         Canary {
             target,
-            share: (raw.percent * 100.0).round() as u32,
+            share: (raw.percent.0 * 100.0).round() as u32,
         }
     }
 
@@ -269,7 +267,7 @@ impl Check<'_> {
         found
     }
 
-    fn whole(&mut self, place: &str, number: f64, least: f64) -> u64 {
+    fn whole(&mut self, place: &str, Number(number): Number, least: f64) -> u64 {
         if number.fract() != 0.0 || !(least..=1e15).contains(&number) {
             self.wrong(
                 place,

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Map, Object};
 use crate::endpoint::{Scope, Scopes};
 use crate::key::KeyHash;
 
@@ -23,9 +23,9 @@ pub(super) struct RawOrg {
     #[serde(default)]
     models: Vec<String>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: Map<String>,
     #[serde(default)]
-    projects: BTreeMap<String, RawProject>,
+    projects: Map<Object<RawProject>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,7 +35,7 @@ struct RawProject {
     status: TenantStatus,
     models: Option<Vec<String>>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: Map<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -75,12 +75,12 @@ pub(super) struct RawKey<'a> {
 
 /// The organisations of a document, checked.
 #[derive(Debug, Default)]
-pub(super) struct Tenants(BTreeMap<String, RawOrg>);
+pub(super) struct Tenants(BTreeMap<String, Object<RawOrg>>);
 
 impl Tenants {
     /// Checks every organisation and project; all that is wrong is reported.
-    pub(super) fn check(orgs: BTreeMap<String, RawOrg>, errors: &mut Vec<ConfigError>) -> Self {
-        for (name, org) in &orgs {
+    pub(super) fn check(Map(orgs): Map<Object<RawOrg>>, errors: &mut Vec<ConfigError>) -> Self {
+        for (name, Object(org)) in &orgs {
             let path = format!("orgs.{name}");
             check_name(name, &path, errors);
             if let Some(tier) = &org.tier {
@@ -88,7 +88,7 @@ impl Tenants {
             }
             check_globs(&org.models, &format!("{path}.models"), errors);
             check_labels(&org.labels, &format!("{path}.labels"), errors);
-            for (name, project) in &org.projects {
+            for (name, Object(project)) in &org.projects.0 {
                 let path = format!("{path}.projects.{name}");
                 check_name(name, &path, errors);
                 check_globs(
@@ -105,11 +105,12 @@ impl Tenants {
     /// Encodes the profile of every organisation and of every project.
     pub(super) fn profiles(&self) -> Vec<(ProfileId, Vec<u8>)> {
         let mut profiles = Vec::new();
-        for (name, org) in &self.0 {
+        for (name, Object(org)) in &self.0 {
             let projects = org
                 .projects
+                .0
                 .iter()
-                .map(|(name, project)| Some((name.as_str(), project)));
+                .map(|(name, project)| Some((name.as_str(), &project.0)));
             for project in projects.chain([None]) {
                 let profile = org.profile(name, project);
                 let id = ProfileId::of(profile.org, profile.project);
@@ -124,7 +125,7 @@ impl Tenants {
             return Err(ConfigError::expected("org", org, "an organisation under `orgs`"));
         };
         match project {
-            Some(project) if !known.projects.contains_key(project) => {
+            Some(project) if !known.0.projects.0.contains_key(project) => {
                 let expected = format!("a project under `orgs.{org}.projects`");
                 Err(ConfigError::expected("project", project, &expected))
             }
@@ -154,8 +155,11 @@ impl RawOrg {
     }
 }
 
-fn text(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+fn text(labels: &Map<String>) -> impl Iterator<Item = (&str, &str)> {
+    labels
+        .0
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
 impl RawKey<'_> {
@@ -169,6 +173,12 @@ impl RawKey<'_> {
     pub(super) fn compile(&self, tenants: &Tenants, out: &mut Vec<u8>) -> Result<KeyHash, Vec<ConfigError>> {
         let mut errors = Vec::new();
         check_name(&self.id, "id", &mut errors);
+        if self.id.starts_with("sk-") {
+            errors.push(ConfigError::new(
+                "id",
+                "looks like the key itself; it is public, so choose another name",
+            ));
+        }
         check_globs(self.models.as_deref().unwrap_or_default(), "models", &mut errors);
         let hash = kept(self.hash(), &mut errors);
         let profile = kept(tenants.find(&self.org, self.project.as_deref()), &mut errors);
@@ -230,7 +240,7 @@ impl RawKey<'_> {
                 .parse::<IpNet>()
                 .ok()
                 .filter(|network| network.addr() == network.network());
-            network.ok_or_else(|| {
+            network.map(canonical).ok_or_else(|| {
                 let expected =
                     "a network such as `10.0.0.0/8` or `2001:db8::/32`, with no bits set behind its length";
                 ConfigError::expected(format!("networks[{at}]"), text, expected)
@@ -243,6 +253,14 @@ impl RawKey<'_> {
             .filter_map(|network| kept(network, errors))
             .collect()
     }
+}
+
+/// `::ffff:10.0.0.0/104` as `10.0.0.0/8`, since addresses are compared in that form.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    v4.and_then(|(addr, len)| Ipv4Net::new(addr, len).ok())
+        .map_or(network, IpNet::V4)
 }
 
 fn kept<T>(result: Result<T, ConfigError>, errors: &mut Vec<ConfigError>) -> Option<T> {
@@ -283,14 +301,14 @@ fn check_globs(globs: &[String], path: &str, errors: &mut Vec<ConfigError>) {
     }
 }
 
-fn check_labels(labels: &BTreeMap<String, String>, path: &str, errors: &mut Vec<ConfigError>) {
-    for (name, value) in labels {
+fn check_labels(labels: &Map<String>, path: &str, errors: &mut Vec<ConfigError>) {
+    for (name, value) in &labels.0 {
         let path = format!("{path}.{name}");
         check_name(name, &path, errors);
         if value.len() > 128 || value.bytes().any(|c| c.is_ascii_control()) {
             errors.push(ConfigError::expected(
                 path,
-                value.escape_debug(),
+                value,
                 "at most 128 bytes without control characters",
             ));
         }

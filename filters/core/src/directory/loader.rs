@@ -3,15 +3,13 @@
 //! The document is JSON. `keys` may stand before `orgs` (a YAML front end that sorts its maps puts it there);
 //! it is then stepped over first and read afterwards. Nothing of a document counts until all of it passed.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::document::{RawKey, RawOrg, Tenants};
 use super::record::{KeyRecord, ProfileId};
 use super::table::{Compiled, Entry, PARTS};
-use crate::config::{ConfigError, problem};
+use crate::config::{ConfigError, Map, Object, problem};
 
 /// More errors than this are not collected: the document is broken, and the log is for people.
 const MAX_ERRORS: usize = 20;
@@ -139,16 +137,15 @@ impl State {
         self.expect(body, b':', &name)?;
         match name.as_str() {
             "version" if !self.version => {
-                // A front end may write every number as a double.
-                let version: f64 = self.value(body, "version")?;
+                let Version(version) = self.value(body, "version")?;
                 if version != 1.0 {
                     self.errors.push(ConfigError::expected("version", version, "1"));
                 }
                 self.version = true;
             }
             "orgs" if self.tenants.is_none() => {
-                let orgs: BTreeMap<String, RawOrg> = self.value(body, "orgs")?;
-                self.compiled.orgs = orgs.len();
+                let orgs: Map<Object<RawOrg>> = self.value(body, "orgs")?;
+                self.compiled.orgs = orgs.0.len();
                 self.tenants = Some(Tenants::check(orgs, &mut self.errors));
             }
             "keys" if self.keys_at.is_none() => {
@@ -188,17 +185,19 @@ impl State {
         }
         let row = body.get(self.at..).unwrap_or_default();
         let read = match &self.tenants {
-            Some(tenants) if !self.stepping_over => read::<RawKey<'_>>(row).map(|(key, used)| {
-                let compiled = self.compiled.add(&key, tenants, &mut self.ids);
-                self.errors.extend(
-                    compiled
-                        .err()
-                        .into_iter()
-                        .flatten()
-                        .map(|error| error.under(&path())),
-                );
-                used
-            }),
+            Some(tenants) if !self.stepping_over => {
+                read::<Object<RawKey<'_>>>(row).map(|(Object(key), used)| {
+                    let compiled = self.compiled.add(&key, tenants, &mut self.ids);
+                    self.errors.extend(
+                        compiled
+                            .err()
+                            .into_iter()
+                            .flatten()
+                            .map(|error| error.under(&path())),
+                    );
+                    used
+                })
+            }
             _ => read::<IgnoredAny>(row).map(|(_, used)| used),
         };
         match read {
@@ -214,7 +213,7 @@ impl State {
         let (_, used) = read::<IgnoredAny>(row).map_err(|error| ConfigError::new(path, problem(&error)))?;
         let row = row.get(..used).unwrap_or_default();
         let mut reader = serde_json::Deserializer::from_slice(row);
-        if let Err(error) = serde_path_to_error::deserialize::<_, RawKey<'_>>(&mut reader) {
+        if let Err(error) = serde_path_to_error::deserialize::<_, Object<RawKey<'_>>>(&mut reader) {
             let below = error.path().to_string();
             let below = if below == "." { String::new() } else { below };
             self.errors
@@ -330,6 +329,31 @@ impl State {
             }
             Err(_) => Err(located::<T>(rest, path)),
         }
+    }
+}
+
+/// The number 1, so far. A front end may write every number as a double.
+struct Version(f64);
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One;
+        impl serde::de::Visitor<'_> for One {
+            type Value = Version;
+
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("the number 1")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Version, E> {
+                Ok(Version(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Version, E> {
+                Ok(Version(number as f64))
+            }
+        }
+        deserializer.deserialize_any(One)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A key's record names its tenant by a [`ProfileId`]; the profile holds all that keys of one organisation and
 //! project share. So a change to an organisation touches one profile, not its hundred thousand keys.
 
+use core::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -126,10 +127,17 @@ pub struct Credential {
 impl Credential {
     /// Joins a key's record with the tenant that `find` gives for it. `None` where either can't be read: the
     /// caller refuses.
-    pub fn from_record(record: &[u8], find: impl FnOnce(ProfileId) -> Option<Rc<Tenant>>) -> Option<Self> {
-        let key: KeyRecord<'_> = postcard::from_bytes(record).ok()?;
-        let tenant = find(key.profile)?;
-        Some(Self {
+    pub fn from_record<E>(
+        record: &[u8],
+        find: impl FnOnce(ProfileId) -> Result<Option<Rc<Tenant>>, E>,
+    ) -> Result<Option<Self>, E> {
+        let Ok(key) = postcard::from_bytes::<KeyRecord<'_>>(record) else {
+            return Ok(None);
+        };
+        let Some(tenant) = find(key.profile)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             id: key.id.to_owned(),
             scopes: key.scopes,
             status: key.status,
@@ -138,7 +146,7 @@ impl Credential {
             networks: key.networks,
             state: [record, &tenant.record].concat(),
             tenant,
-        })
+        }))
     }
 
     /// The credential of a caller whose token was verified elsewhere.
@@ -153,7 +161,9 @@ impl Credential {
             models: None,
             networks: Vec::new(),
         };
-        Self::from_record(&postcard::to_allocvec(&key).ok()?, |_| Some(tenant))
+        let record = postcard::to_allocvec(&key).ok()?;
+        Self::from_record(&record, |_| Ok::<_, Infallible>(Some(tenant)))
+            .unwrap_or_else(|never| match never {})
     }
 
     /// Whether judging it needs the time.

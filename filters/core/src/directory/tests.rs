@@ -56,8 +56,8 @@ fn errors(document: &Value) -> Vec<String> {
 }
 
 fn find(directory: &Compiled, key: &ApiKey) -> Option<Credential> {
-    let tenant = |id| directory.profile(id).and_then(Tenant::from_record).map(Rc::new);
-    Credential::from_record(directory.record(&hash(key))?, tenant)
+    let tenant = |id| Ok::<_, ()>(directory.profile(id).and_then(Tenant::from_record).map(Rc::new));
+    Credential::from_record(directory.record(&hash(key))?, tenant).unwrap()
 }
 
 fn identity(credential: &Credential) -> Identity {
@@ -322,8 +322,11 @@ proptest! {
             .get(&bucket::of(&hash))
             .and_then(|bytes| bucket::find(bytes, &hash))
             .and_then(|record| {
-                let tenant = |id| profiles.get(&id).and_then(|profile: &Vec<u8>| Tenant::from_record(profile)).map(Rc::new);
-                Credential::from_record(record, tenant)
+                let tenant = |id| {
+                    let profile: Option<&Vec<u8>> = profiles.get(&id);
+                    Ok::<_, ()>(profile.and_then(|profile| Tenant::from_record(profile)).map(Rc::new))
+                };
+                Credential::from_record(record, tenant).unwrap()
             });
         prop_assert_eq!(found.is_some(), numbers.contains(&asked));
         prop_assert_eq!(found, find(&directory, &key(asked)));
@@ -354,7 +357,7 @@ proptest! {
     fn no_bucket_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in any::<u64>()) {
         let hash = hash(&key(n));
         let _ = bucket::find(&bytes, &hash);
-        let _ = Credential::from_record(&bytes, |_| Tenant::from_record(&bytes).map(Rc::new));
+        let _ = Credential::from_record(&bytes, |_| Ok::<_, ()>(Tenant::from_record(&bytes).map(Rc::new)));
         let _ = Identity::decode(&bytes);
     }
 }

@@ -55,14 +55,14 @@ fn a_fetched_directory_costs_no_more_once_a_key_is_at_hand() {
     assert_eq!(outcome.hostcalls(Hostcall::GetSharedData), 0);
 }
 
-/// A flood of bad keys: headers (1), address (1), time (1), the slot read and written (2), counted (1),
-/// answered (1).
+/// A flood of bad keys: headers (1), the key removed (1), address (1), time (1), the slot read and written (2),
+/// counted (1), answered (1).
 #[test]
-fn a_refused_request_takes_seven_calls() {
+fn a_refused_request_takes_eight_calls() {
     let gateway = gateway([]);
     let outcome = gateway.chat().bearer("sk-nobody").send();
     let _ = outcome.expect_refused(401);
-    at_most(&outcome, 7);
+    at_most(&outcome, 8);
 }
 
 /// Bodies and responses are none of its business: they do not enter the module at all.

@@ -20,6 +20,7 @@ mod fetching;
 mod model;
 mod outages;
 mod refusals;
+mod regressions;
 mod reload;
 mod stage;
 mod tokens;

@@ -1,0 +1,66 @@
+//! The targets of one request in the order of its attempts, and what each attempt says of its target.
+//!
+//! Envoy's router sees one answer, that of the last attempt; that the earlier ones failed follows from their number.
+
+use tollgate_core::breaker::{Ending, Policy};
+
+use crate::health::{self, Visit};
+
+/// Most targets that one request may try. A header carries their names.
+pub(crate) const LONGEST: usize = 8;
+
+/// Where the attempts of a request go: the first to the first target, a retry to the next, and around again.
+pub(crate) struct Order(Vec<(String, Visit)>);
+
+impl Order {
+    /// An order that begins with `first`.
+    pub(crate) fn new(first: &str, visit: Visit) -> Self {
+        Self(vec![(first.to_owned(), visit)])
+    }
+
+    /// Adds the target of one more retry.
+    pub(crate) fn push(&mut self, cluster: &str, visit: Visit) {
+        self.0.push((cluster.to_owned(), visit));
+    }
+
+    /// Whether there is no more room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= LONGEST
+    }
+
+    /// The first target.
+    pub(crate) fn first(&self) -> &str {
+        self.0.first().map_or("", |(cluster, _)| cluster)
+    }
+
+    /// All names with commas between; `None` where there is but one.
+    pub(crate) fn header(&self) -> Option<String> {
+        let names: Vec<&str> = self.0.iter().map(|(cluster, _)| cluster.as_str()).collect();
+        (names.len() > 1).then(|| names.join(","))
+    }
+
+    /// The place of the target that the last of so many attempts went to.
+    pub(crate) fn last(&self, attempts: usize) -> usize {
+        attempts.saturating_sub(1) % self.0.len().max(1)
+    }
+
+    /// Notes how the last of so many attempts ended; those before it failed, or there would be none after them.
+    pub(crate) fn ended(&self, policy: &Policy, attempts: usize, ending: Ending) {
+        let last = self.last(attempts);
+        for (place, (cluster, visit)) in self.0.iter().enumerate() {
+            if place == last {
+                health::ended(policy, cluster, *visit, ending);
+            } else if place < attempts.saturating_sub(1) {
+                // Several attempts at one target are one visit. Where one of them was answered, it works.
+                health::ended(policy, cluster, *visit, Ending::Failure);
+            }
+        }
+    }
+
+    /// Notes that the answer of the last of so many attempts broke off; what was before it has been noted.
+    pub(crate) fn broke(&self, policy: &Policy, attempts: usize) {
+        if let Some((cluster, visit)) = self.0.get(self.last(attempts)) {
+            health::ended(policy, cluster, *visit, Ending::Failure);
+        }
+    }
+}
