@@ -7,9 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 have taskset || apt_install "taskset" util-linux
 "$root/scripts/setup-envoy.sh"
 "$root/scripts/wasm.sh"
-floors=(tollgate-bench-floor)
-[ -d "$root/wasm-tests/bench/floor-thin" ] && floors+=(tollgate-bench-floor-thin)
-"$root/scripts/wasm.sh" --into "$root/target/bench" "${floors[@]}"
+"$root/scripts/wasm.sh" --into "$root/target/bench" tollgate-bench-floor tollgate-bench-floor-thin
 
 need_rust
 cd "$root"

@@ -47,7 +47,7 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
         bootstrap: bootstrap(parts, &filters),
         million: false,
     };
-    let mut rows = vec![
+    Ok(vec![
         row(BARE, "Envoy, proxy only", vec![]),
         row(
             "native-key-auth",
@@ -59,22 +59,18 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
             "the least a filter in wasm does: one header read, one set",
             vec![floor(parts, "floor")?],
         ),
-    ];
-    if parts.modules.join("tollgate-bench-floor-thin.wasm").exists() {
-        let filter = floor(parts, "floor-thin")?;
-        rows.push(row(
+        row(
             "floor-thin",
             "the same on Tollgate's own host crate",
-            vec![filter],
-        ));
-    }
-    rows.push(row(
-        "key-auth-1k",
-        "key-auth, 1,000 keys inline",
-        vec![key_auth_inline(parts)?],
-    ));
-    rows.push(key_auth_million(parts)?);
-    Ok(rows)
+            vec![floor(parts, "floor-thin")?],
+        ),
+        row(
+            "key-auth-1k",
+            "key-auth, 1,000 keys inline",
+            vec![key_auth_inline(parts)?],
+        ),
+        key_auth_million(parts)?,
+    ])
 }
 
 fn native(keys: &Keys) -> Value {
