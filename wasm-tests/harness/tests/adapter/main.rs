@@ -1,0 +1,12 @@
+//! The upstream adapter on a real Envoy: two providers behind an aggregate cluster, and a retry from one to the other.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects by failing, in its helpers too"
+)]
+
+mod bodies;
+mod leaks;
+mod retries;
+mod stage;
