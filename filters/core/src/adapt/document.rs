@@ -96,7 +96,7 @@ impl Check<'_> {
             self.wrong(
                 "path_prefix",
                 &raw.path_prefix,
-                "a path such as `/api`, with `/` at its beginning and none at its end",
+                "a path such as `/api`: `/` at its beginning, none at its end, no query",
             );
         }
         if let Some(authority) = raw
