@@ -29,12 +29,22 @@ impl HeaderMap {
         let bytes = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map as u32, data, len) })?;
         let headers = Self(bytes);
         // A header that can't be read can't be removed either, so half a map is none.
-        let whole = headers.iter().count() == headers.number(0).unwrap_or(0);
-        if whole {
+        if headers.is_whole() {
             Ok(headers)
         } else {
             Err(Status::BadArgument)
         }
+    }
+
+    /// Whether the lengths add up to what is there.
+    fn is_whole(&self) -> bool {
+        let Some(count) = self.number(0) else {
+            return self.0.is_empty();
+        };
+        let mut lengths =
+            (0..count.saturating_mul(2)).map(|at| self.number(4 + at * 4).map(|len| len.saturating_add(1)));
+        let sum = lengths.try_fold(4 + count.saturating_mul(8), |sum, len| sum.checked_add(len?));
+        sum == Some(self.0.len())
     }
 
     /// Each name, in lower case, and its value, in order.

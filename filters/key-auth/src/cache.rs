@@ -5,14 +5,19 @@ use std::rc::Rc;
 use tollgate_core::directory::ProfileId;
 use tollgate_core::key::KeyHash;
 
-/// Slots of a cache. About 0.3 kB a filled one.
-const SLOTS: usize = 1024;
+/// Places that one key may be in.
+const WAYS: usize = 4;
 
-/// A direct-mapped cache: a key has one slot, and the latest in it wins. No stranger can fill or aim at it: only
-/// what the directory holds gets in, at a place that a hash chooses.
-pub(crate) struct Cache<K, V>(Vec<Option<(K, Rc<V>)>>);
+/// A set-associative cache: a key has a few places, and the newest in them wins over the oldest. No stranger can fill
+/// or aim at it: only what the directory holds gets in, at places that a hash chooses.
+pub(crate) struct Cache<K, V> {
+    /// Sets of [`WAYS`] entries each.
+    slots: Vec<Option<(K, Rc<V>)>>,
+    /// Which place of a full set is given up next.
+    turn: usize,
+}
 
-/// Where a key's slot is.
+/// Where a key's places are.
 pub(crate) trait Slot: Copy + PartialEq {
     fn slot(&self) -> u16;
 }
@@ -32,32 +37,38 @@ impl Slot for ProfileId {
 }
 
 impl<K: Slot, V> Cache<K, V> {
-    pub(crate) fn new() -> Self {
-        Self((0..SLOTS).map(|_| None).collect())
+    /// A cache of as many slots: about 0.5 kB for each that is filled with a key, 50 bytes for each that is not.
+    pub(crate) fn new(slots: usize) -> Self {
+        let slots = slots.next_multiple_of(WAYS).max(WAYS);
+        Self {
+            slots: (0..slots).map(|_| None).collect(),
+            turn: 0,
+        }
     }
 
-    /// What is in the key's slot, or else what `find` finds.
+    /// What is known of a key, or else what `find` finds.
     pub(crate) fn get<E>(
         &mut self,
         key: K,
         find: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<Rc<V>>, E> {
-        let slot = self.0.get_mut(usize::from(key.slot()) % SLOTS);
-        if let Some(Some((found, value))) = &slot
-            && *found == key
-        {
+        let first = usize::from(key.slot()) % (self.slots.len() / WAYS) * WAYS;
+        let set = self.slots.get_mut(first..first + WAYS).unwrap_or_default();
+        if let Some((_, value)) = set.iter().flatten().find(|(found, _)| *found == key) {
             return Ok(Some(Rc::clone(value)));
         }
         let Some(value) = find()?.map(Rc::new) else {
             return Ok(None);
         };
-        if let Some(slot) = slot {
+        self.turn = self.turn.wrapping_add(1);
+        let free = set.iter().position(Option::is_none).unwrap_or(self.turn % WAYS);
+        if let Some(slot) = set.get_mut(free) {
             *slot = Some((key, Rc::clone(&value)));
         }
         Ok(Some(value))
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.fill_with(|| None);
+        self.slots.fill_with(|| None);
     }
 }

@@ -11,6 +11,11 @@ use crate::cache::Cache;
 use crate::config::{OnStale, Source};
 use crate::publish::Published;
 
+/// Keys that a worker keeps at hand: 8 MB when all are filled. What is not at hand costs a look into shared data.
+const MOST_KEYS: usize = 16_384;
+/// Organisations and projects likewise.
+const MOST_TENANTS: usize = 4_096;
+
 /// A [`Source`] with what was found in it lately.
 pub(crate) struct Lookup {
     source: Source,
@@ -30,10 +35,15 @@ enum State {
 
 impl Lookup {
     pub(crate) fn new(source: Source) -> Self {
+        let keys = match &source {
+            Source::Inline(directory) => (directory.keys() * 2).min(MOST_KEYS),
+            Source::Http { .. } => MOST_KEYS,
+        };
+        let (keys, tenants) = (Cache::new(keys), Cache::new(keys.min(MOST_TENANTS)));
         let mut lookup = Self {
             source,
-            keys: Cache::new(),
-            tenants: Cache::new(),
+            keys,
+            tenants,
             state: State::Good(0),
         };
         lookup.refresh();

@@ -144,7 +144,12 @@ fn key_auth_million(parts: &Parts<'_>) -> Result<Row> {
 
 /// As in `envoy/filters/key-auth.yaml`, failure limit included.
 fn key_auth(directory: &Value) -> Value {
-    json!({"directory": directory, "failed_auth": {"rate": "30/minute", "burst": 30}})
+    json!({
+        "directory": directory,
+        "failed_auth": {"rate": "30/minute", "burst": 30},
+        // As in envoy/filters: the router behind it has the route chosen anyway.
+        "route_on_identity": false,
+    })
 }
 
 fn key_auth_module(parts: &Parts<'_>) -> Result<PathBuf> {
