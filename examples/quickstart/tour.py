@@ -108,7 +108,7 @@ def answered():
     show("Streamed, with its usage", "2 tokens in, 4 out", usage)
 
     def embeddings():
-        rows = sdk.embeddings.create(model=MODEL, input=["one text", "another"]).data
+        rows = sdk.embeddings.create(model="llama-embed", input=["one text", "another"]).data
         return [f"200, {len(rows)} vectors"]
 
     show("Embeddings of two texts", "200, 2 vectors", embeddings)

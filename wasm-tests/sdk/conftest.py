@@ -19,21 +19,34 @@ FACTS = json.loads(os.environ["TOLLGATE_SDK"])
 GATEWAY, MODELS, KEYS = FACTS["gateway"], FACTS["models"], FACTS["keys"]
 
 MODEL = "llama-70b"
+# Of other endpoints.
+EMBED, GUARD, DRAW, SPEAK, LISTEN = "llama-embed", "llama-guard", "flux", "kokoro", "whisper-large"
+# Of the organization acme, and not of its project search.
+HELD = "gpt-oss-120b"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two three"}]}
 # The model server repeats what it was told and counts words.
 SAID = "llama-70b heard: one two three"
 
 
+CLIENTS = []
+
+
+def to_be_closed(client):
+    """A client that is closed at the end: one that is merely forgotten leaves its connections to chance."""
+    CLIENTS.append(client)
+    return client
+
+
 def openai_client(part, **more):
     """An OpenAI client with the key that plays `part`."""
     more = {"max_retries": 0, "timeout": 20, **more}
-    return openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key=KEYS[part], **more)
+    return to_be_closed(openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key=KEYS[part], **more))
 
 
 def anthropic_client(part, **more):
     """An Anthropic client with the key that plays `part`."""
     more = {"max_retries": 0, "timeout": 20, **more}
-    return anthropic.Anthropic(base_url=GATEWAY, api_key=KEYS[part], **more)
+    return to_be_closed(anthropic.Anthropic(base_url=GATEWAY, api_key=KEYS[part], **more))
 
 
 def fault(text):
@@ -62,3 +75,10 @@ def whole(answer):
 @pytest.fixture(scope="session")
 def good():
     return openai_client("good")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closed():
+    yield
+    for client in CLIENTS:
+        client.close()

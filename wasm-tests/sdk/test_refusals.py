@@ -5,7 +5,7 @@ import io
 
 import openai
 import pytest
-from conftest import CHAT, GATEWAY, KEYS, MODEL, openai_client, seen
+from conftest import CHAT, EMBED, GATEWAY, KEYS, MODEL, openai_client, seen
 
 INVALID = (openai.AuthenticationError, 401, "invalid_api_key", "Incorrect API key provided: sk-tg-")
 DENIED = openai.PermissionDeniedError
@@ -140,7 +140,7 @@ def test_a_scope_is_needed_for_each_endpoint(endpoint):
 
 
 def test_the_scope_that_it_has_is_enough():
-    assert openai_client("embeddings_only").embeddings.create(model=MODEL, input="one").data
+    assert openai_client("embeddings_only").embeddings.create(model=EMBED, input="one").data
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -158,5 +158,5 @@ def test_an_endpoint_that_is_not_served(good):
 
 def test_too_large_a_body(good):
     with pytest.raises(openai.APIStatusError) as caught:
-        good.embeddings.create(model=MODEL, input="x" * 34_000_000)
+        good.embeddings.create(model=EMBED, input="x" * 34_000_000)
     check(caught.value, openai.APIStatusError, 413, "request_too_large", "Request body too large")

@@ -51,8 +51,8 @@ struct Visited {
     /// For the answer's headers: seconds since 1970.
     deprecated_at: Option<i64>,
     sunset_at: Option<i64>,
-    /// Whether its ending was noted.
-    noted: bool,
+    /// Whether a good answer has begun, whose ending is to be noted.
+    begun: bool,
 }
 
 /// Targets that may be visited.
@@ -182,7 +182,7 @@ impl Router {
             route: chosen.route,
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
-            noted: false,
+            begun: false,
         })
     }
 
@@ -266,24 +266,27 @@ impl Router {
             let flags = flags();
             let asked = tried() > 0 || flags & NO_CLUSTER != 0;
             if !asked || flags & OVERFLOW != 0 {
-                visited.noted = true;
                 return Action::Continue;
             }
             let ending = health::ending(status, text(b"retry-after"));
-            visited.order.ended(&self.config.breaker, attempts, ending);
-            visited.noted = ending != Ending::Success;
+            visited.order.answered(&self.config.breaker, attempts, ending);
+            visited.begun = ending == Ending::Success;
         }
         Action::Continue
     }
 
-    /// An answer that broke off counts too.
+    /// An answer that broke off is a failure too, and one that is whole a success.
     pub fn log(&mut self, stream: &mut Stream) {
-        let Some(visited) = stream.routed.take().filter(|visited| !visited.noted) else {
+        let Some(visited) = stream.routed.take().filter(|visited| visited.begun) else {
             return;
         };
-        if flags() & BROKEN != 0 {
-            visited.order.broke(&self.config.breaker, attempts());
-        }
+        let ending = match flags() {
+            flags if flags & BROKEN != 0 => Ending::Failure,
+            // The client went first: nobody knows how it would have ended.
+            flags if flags & CLIENT_GONE != 0 => return,
+            _ => Ending::Success,
+        };
+        visited.order.ended(&self.config.breaker, attempts(), ending);
     }
 
     fn refuse(&self, refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) -> Action {
@@ -299,14 +302,15 @@ impl Router {
     }
 }
 
-/// Upstream connection terminated, upstream reset: `UC` and `UR` of Envoy's flags. Not an idle timeout: a client that
-/// does not read would break its target for everybody.
-const BROKEN: u64 = 0x40 | 0x10;
+/// Upstream reset, connection terminated, protocol error: `UR`, `UC` and `UPE` of Envoy's flags. Not an idle timeout:
+/// a client that does not read would break its target for everybody.
+const BROKEN: u64 = 1 << 4 | 1 << 6 | 1 << 23;
+/// Downstream connection terminated: `DC`.
+const CLIENT_GONE: u64 = 1 << 14;
 /// Upstream overflow: `UO`.
-const OVERFLOW: u64 = 0x20;
-
+const OVERFLOW: u64 = 1 << 7;
 /// No such cluster: `NC`. It can't have been asked, and never will.
-const NO_CLUSTER: u64 = 0x4_0000;
+const NO_CLUSTER: u64 = 1 << 24;
 
 /// Envoy's response flags so far.
 fn flags() -> u64 {

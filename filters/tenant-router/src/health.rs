@@ -26,6 +26,18 @@ pub(crate) struct Visit {
     troubled: bool,
 }
 
+impl Visit {
+    /// Whether it finds out if the target works again.
+    pub(crate) fn is_probe(self) -> bool {
+        self.probe
+    }
+
+    /// What is left of it once the target has answered: a probe is one no longer.
+    pub(crate) fn answered(self) -> Self {
+        Self { probe: false, ..self }
+    }
+}
+
 /// Asks for leave. Where the state can't be read the target is tried: a request that fails tells more.
 pub(crate) fn ask(policy: &Policy, cluster: &str) -> Leave {
     let key = key(cluster);

@@ -44,12 +44,17 @@ impl Order {
         attempts.saturating_sub(1) % self.0.len().max(1)
     }
 
-    /// Notes how the last of so many attempts ended; those before it failed, or there would be none after them.
-    pub(crate) fn ended(&self, policy: &Policy, attempts: usize, ending: Ending) {
+    /// Notes how the last of so many attempts was answered; those before it failed, or there would be none after them.
+    ///
+    /// A good answer is one once it is whole, see [`Self::ended`]; only a probe's counts as soon as it begins, since
+    /// others wait for it.
+    pub(crate) fn answered(&self, policy: &Policy, attempts: usize, ending: Ending) {
         let last = self.last(attempts);
         for (place, (cluster, visit)) in self.0.iter().enumerate() {
             if place == last {
-                health::ended(policy, cluster, *visit, ending);
+                if ending != Ending::Success || visit.is_probe() {
+                    health::ended(policy, cluster, *visit, ending);
+                }
             } else if place < attempts.saturating_sub(1) {
                 // Several attempts at one target are one visit. Where one of them was answered, it works.
                 health::ended(policy, cluster, *visit, Ending::Failure);
@@ -57,10 +62,10 @@ impl Order {
         }
     }
 
-    /// Notes that the answer of the last of so many attempts broke off; what was before it has been noted.
-    pub(crate) fn broke(&self, policy: &Policy, attempts: usize) {
+    /// Notes how the good answer of the last of so many attempts ended: whole, or broken off.
+    pub(crate) fn ended(&self, policy: &Policy, attempts: usize, ending: Ending) {
         if let Some((cluster, visit)) = self.0.get(self.last(attempts)) {
-            health::ended(policy, cluster, *visit, Ending::Failure);
+            health::ended(policy, cluster, visit.answered(), ending);
         }
     }
 }

@@ -35,7 +35,11 @@ pub struct Record {
     pub key_id: Option<String>,
     /// Class of service, once authenticated.
     pub tier: Option<String>,
-    /// Cluster the route chose.
+    /// The model that served, by its name in the catalogue, once routed.
+    pub model: Option<String>,
+    /// Why this target: `primary`, `canary`, `breaker-open`, `fallback`; once routed.
+    pub route: Option<String>,
+    /// Cluster of the last attempt.
     pub cluster: Option<String>,
     /// Address of the model server.
     pub host: Option<String>,
@@ -52,6 +56,33 @@ pub struct Record {
     /// The client's address, as Envoy determined it.
     pub client: Option<String>,
 }
+
+/// One attempt that failed, also where a later one of the same request was answered.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailedAttempt {
+    /// When it began, RFC 3339 with milliseconds.
+    pub time: String,
+    /// `attempt failed`.
+    pub event: String,
+    /// The request's.
+    pub request_id: Option<String>,
+    /// Cluster that was asked.
+    pub cluster: Option<String>,
+    /// Address that was asked.
+    pub host: Option<String>,
+    /// Status of the answer; 0 where there was none.
+    pub status: u16,
+    /// Envoy's response flags, `-` for none.
+    pub flags: String,
+    /// What became of the connection, where that is the reason.
+    pub reason: Option<String>,
+    /// Milliseconds until it failed.
+    pub duration_ms: Option<u64>,
+}
+
+/// What tells an attempt's line from a request's.
+const FAILED: &str = r#""event":"attempt failed""#;
 
 /// The file Envoy writes the records to, each once its request has ended.
 #[derive(Debug, Clone)]
@@ -78,13 +109,24 @@ impl AccessLog {
         let text = self.text();
         // Envoy flushes by size too, so that the last line may be half of one.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let record = |line| {
-            serde_json::from_str(line).unwrap_or_else(|e| panic!("access log: {e} in this line:\n{line}"))
-        };
         whole
             .lines()
-            .filter(|line| line.starts_with('{'))
-            .map(record)
+            .filter(|line| line.starts_with('{') && !line.contains(FAILED))
+            .map(parse)
+            .collect()
+    }
+
+    /// All failed attempts written now.
+    ///
+    /// # Panics
+    /// A line is none: the log is not what this crate's [`FailedAttempt`] says.
+    pub fn failed_attempts(&self) -> Vec<FailedAttempt> {
+        let text = self.text();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .filter(|line| line.contains(FAILED))
+            .map(parse)
             .collect()
     }
 
@@ -114,4 +156,8 @@ impl AccessLog {
         self.find(|record| record.request_id.as_deref() == Some(request_id))
             .await
     }
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(line: &str) -> T {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("access log: {e} in this line:\n{line}"))
 }

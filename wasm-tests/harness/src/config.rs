@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::options::Options;
@@ -27,7 +27,19 @@ pub fn repository() -> PathBuf {
 /// # Panics
 /// The file is not what Envoy would take.
 pub fn key_auth_configuration() -> Value {
-    let path = repository().join("envoy/filters/key-auth.yaml");
+    configuration("key-auth")
+}
+
+/// The `configuration` of tenant-router in the repository's `envoy/filters/tenant-router.yaml`.
+///
+/// # Panics
+/// The file is not what Envoy would take.
+pub fn router_configuration() -> Value {
+    configuration("tenant-router")
+}
+
+fn configuration(filter: &str) -> Value {
+    let path = repository().join(format!("envoy/filters/{filter}.yaml"));
     let resource = parse(&path).unwrap_or_else(|e| panic!("{e:#}"));
     resource
         .pointer(CONFIGURATION)
@@ -59,8 +71,16 @@ impl Staged {
             staged.replace(file, from, to)?;
         }
         if let Some(configuration) = &options.key_auth {
-            staged.set_key_auth(configuration)?;
+            staged.set_configuration("key-auth", configuration)?;
         }
+        if let Some(configuration) = &options.router {
+            staged.set_configuration("tenant-router", configuration)?;
+        }
+        if options.unbroken {
+            let never = json!({"failures": 1000, "open": "1ms", "longest": "1ms"});
+            staged.change_configuration("tenant-router", |configuration| configuration["breaker"] = never)?;
+        }
+        staged.add_clusters(&options.clusters)?;
         Ok(staged)
     }
 
@@ -79,15 +99,44 @@ impl Staged {
         self.path().join("access.log")
     }
 
-    /// Puts `configuration` into key-auth's file, by rename as an operator does.
-    pub(crate) fn set_key_auth(&self, configuration: &Value) -> Result<()> {
-        let path = self.file("filters/key-auth.yaml");
-        let mut resource = parse(&path)?;
+    /// Puts `configuration` into a filter's file, by rename as an operator does.
+    pub(crate) fn set_configuration(&self, filter: &str, configuration: &Value) -> Result<()> {
+        self.change_configuration(filter, |place| place.clone_from(configuration))
+    }
+
+    fn change_configuration(&self, filter: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let name = format!("filters/{filter}.yaml");
+        let mut resource = parse(&self.file(&name))?;
         let place = resource
             .pointer_mut(CONFIGURATION)
-            .context("key-auth.yaml has no configuration")?;
-        place.clone_from(configuration);
-        self.put("filters/key-auth.yaml", &resource.to_string())
+            .with_context(|| format!("{name} has no configuration"))?;
+        change(place);
+        self.put(&name, &resource.to_string())
+    }
+
+    /// Adds copies of the cluster `gpt-oss`, under other names and with other addresses.
+    fn add_clusters(&self, clusters: &[(String, SocketAddr)]) -> Result<()> {
+        if clusters.is_empty() {
+            return Ok(());
+        }
+        let mut file = parse(&self.file("clusters.yaml"))?;
+        let resources = file["resources"]
+            .as_array_mut()
+            .context("clusters.yaml has no resources")?;
+        let model = resources
+            .iter()
+            .find(|resource| resource["name"] == "gpt-oss")
+            .context("clusters.yaml has no gpt-oss")?
+            .clone();
+        for (name, addr) in clusters {
+            let mut cluster = model.clone();
+            cluster["name"] = json!(name);
+            cluster["load_assignment"]["cluster_name"] = json!(name);
+            cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] =
+                json!({"address": addr.ip(), "port_value": addr.port()});
+            resources.push(cluster);
+        }
+        self.put("clusters.yaml", &file.to_string())
     }
 
     /// Replaces a file by rename, so that Envoy sees it whole or not at all.
@@ -149,6 +198,13 @@ impl Staged {
         for file in ["filters/key-auth.yaml", "directory-http.yaml"] {
             self.replace(file, "dist/tollgate-key-auth.wasm", &module.display().to_string())?;
         }
+        let router = "dist/tollgate-tenant-router.wasm";
+        let module = repository().join(router);
+        self.replace(
+            "filters/tenant-router.yaml",
+            router,
+            &module.display().to_string(),
+        )?;
         let log = options.access_log.clone().unwrap_or_else(|| self.access_log());
         self.replace(
             "listener.yaml",

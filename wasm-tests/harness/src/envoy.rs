@@ -22,6 +22,9 @@ use crate::stats::{Prometheus, Stats};
 /// How long Envoy may take to serve. Compiling a module takes it about a second, on a busy machine several.
 const START: Duration = Duration::from_secs(60);
 
+/// What Envoy counts for each filter whose configuration is a file.
+pub(crate) const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate";
+
 /// How much of Envoy's log a failed test shows.
 const SHOWN: usize = 16 * 1024;
 
@@ -173,8 +176,21 @@ impl Gateway {
     /// # Panics
     /// Envoy neither takes nor refuses it within ten seconds.
     pub async fn set_key_auth(&self, configuration: &Value) -> Reload {
-        self.reload("key-auth.yaml", || self.staged.set_key_auth(configuration))
-            .await
+        self.reload("key-auth", || {
+            self.staged.set_configuration("key-auth", configuration)
+        })
+        .await
+    }
+
+    /// As [`Self::set_key_auth`], for tenant-router and its file.
+    ///
+    /// # Panics
+    /// Envoy neither takes nor refuses it within ten seconds.
+    pub async fn set_router(&self, configuration: &Value) -> Reload {
+        self.reload("tenant-router", || {
+            self.staged.set_configuration("tenant-router", configuration)
+        })
+        .await
     }
 
     /// As [`Self::set_key_auth`], with the text of the whole file.
@@ -182,7 +198,7 @@ impl Gateway {
     /// # Panics
     /// Envoy neither takes nor refuses it within ten seconds.
     pub async fn set_key_auth_file(&self, text: &str) -> Reload {
-        self.reload("key-auth.yaml", || self.staged.put("filters/key-auth.yaml", text))
+        self.reload("key-auth", || self.staged.put("filters/key-auth.yaml", text))
             .await
     }
 
@@ -229,26 +245,26 @@ impl Gateway {
 
     /// A model server may be too busy for Envoy's first health check; the next one is five seconds later. One that
     /// is not well on purpose is not waited for longer than that.
-    async fn await_model_servers(&self, clusters: &[&str]) {
+    async fn await_model_servers(&self, clusters: &[String]) {
         let healthy = async || {
             let stats = self.stats().await;
-            let all = |cluster: &&str| stats.counter(&format!("cluster.{cluster}.membership_healthy")) > 0;
+            let all = |cluster: &String| stats.counter(&format!("cluster.{cluster}.membership_healthy")) > 0;
             clusters.iter().all(all).then_some(())
         };
         net::within(Duration::from_secs(8), healthy).await;
     }
 
-    async fn reload(&self, what: &str, change: impl FnOnce() -> Result<()>) -> Reload {
-        const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate.key-auth.update";
+    async fn reload(&self, filter: &str, change: impl FnOnce() -> Result<()>) -> Reload {
         let outcome = async || {
             let stats = self.stats().await;
-            let count = |what: &str| stats.counter(&format!("{COUNTERS}_{what}"));
+            let count = |what: &str| stats.counter(&format!("{COUNTERS}.{filter}.update_{what}"));
             // A file that is no YAML is a failure to Envoy, one that the filter refuses is rejected.
             (count("success"), count("rejected") + count("failure"))
         };
         let (before, logged) = (outcome().await, self.log().len());
-        change().unwrap_or_else(|e| panic!("{what}: {e:#}"));
-        let (accepted, rejected) = net::eventually(&format!("Envoy takes or refuses {what}"), async || {
+        change().unwrap_or_else(|e| panic!("{filter}: {e:#}"));
+        let what = format!("Envoy takes or refuses {filter}.yaml");
+        let (accepted, rejected) = net::eventually(&what, async || {
             let now = outcome().await;
             (now != before).then_some((now.0 > before.0, now.1 > before.1))
         })
@@ -279,10 +295,11 @@ impl Drop for Gateway {
 }
 
 /// The clusters that have a model server.
-fn served(options: &Options) -> Vec<&'static str> {
+fn served(options: &Options) -> Vec<String> {
     let clusters = [("llama", options.llama), ("gpt-oss", options.gpt_oss)];
-    let with_server = |(name, addr): (&'static str, Option<SocketAddr>)| addr.map(|_| name);
-    clusters.into_iter().filter_map(with_server).collect()
+    let with_server = |(name, addr): (&'static str, Option<SocketAddr>)| addr.map(|_| name.to_owned());
+    let more = options.clusters.iter().map(|(name, _)| name.clone());
+    clusters.into_iter().filter_map(with_server).chain(more).collect()
 }
 
 /// Gives each cluster without a server an address that refuses.

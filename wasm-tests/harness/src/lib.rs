@@ -14,6 +14,7 @@
 
 pub mod access_log;
 mod admin;
+pub mod catalogue;
 pub mod client;
 pub mod config;
 pub mod directory;
@@ -27,6 +28,7 @@ pub mod raw;
 pub mod stack;
 pub mod stats;
 
+pub use catalogue::Catalogue;
 pub use client::{Client, Reply};
 pub use directory::Directory;
 pub use envoy::{Gateway, Reload};

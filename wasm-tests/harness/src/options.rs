@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::catalogue::Catalogue;
 use crate::directory::Directory;
 use crate::envoy::Gateway;
 
 /// What differs from the repository's own files. By default: free ports, two workers, no model server
-/// (nothing listens at the clusters' addresses), the directory of the files (no keys).
+/// (nothing listens at the clusters' addresses), the directory of the files (no keys), their catalogue.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub(crate) workers: u32,
@@ -18,7 +19,10 @@ pub struct Options {
     pub(crate) llama: Option<SocketAddr>,
     pub(crate) gpt_oss: Option<SocketAddr>,
     pub(crate) documents: Option<SocketAddr>,
+    pub(crate) clusters: Vec<(String, SocketAddr)>,
     pub(crate) key_auth: Option<Value>,
+    pub(crate) router: Option<Value>,
+    pub(crate) unbroken: bool,
     pub(crate) module: Option<PathBuf>,
     pub(crate) access_log: Option<PathBuf>,
     pub(crate) edits: Vec<(String, String, String)>,
@@ -35,7 +39,10 @@ impl Default for Options {
             llama: None,
             gpt_oss: None,
             documents: None,
+            clusters: Vec::new(),
             key_auth: None,
+            router: None,
+            unbroken: false,
             module: None,
             access_log: None,
             edits: Vec::new(),
@@ -77,6 +84,34 @@ impl Options {
     #[must_use]
     pub fn gpt_oss(mut self, addr: SocketAddr) -> Self {
         self.gpt_oss = Some(addr);
+        self
+    }
+
+    /// One more cluster, a copy of `gpt-oss` with the model server at `addr`.
+    #[must_use]
+    pub fn cluster(mut self, name: &str, addr: SocketAddr) -> Self {
+        self.clusters.push((name.into(), addr));
+        self
+    }
+
+    /// Models and targets, in tenant-router's own file.
+    #[must_use]
+    pub fn catalogue(self, catalogue: &Catalogue) -> Self {
+        self.router(catalogue.configuration())
+    }
+
+    /// The whole `configuration` of tenant-router.
+    #[must_use]
+    pub fn router(mut self, configuration: Value) -> Self {
+        self.router = Some(configuration);
+        self
+    }
+
+    /// No target is ever left alone: for tests in which model servers fail on purpose, and the next request is to
+    /// meet them all the same.
+    #[must_use]
+    pub fn unbroken(mut self) -> Self {
+        self.unbroken = true;
         self
     }
 

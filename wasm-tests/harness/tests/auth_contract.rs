@@ -410,7 +410,10 @@ async fn a_model_server_sees_who_asks_and_not_with_what() {
                     "x-forwarded-proto",
                     "x-request-id",
                     "x-tollgate-key-id",
+                    "x-tollgate-model",
                     "x-tollgate-org",
+                    "x-tollgate-priority",
+                    "x-tollgate-target",
                     "x-tollgate-tier",
                 ]);
                 if key.id() == project.id() {
@@ -496,12 +499,19 @@ async fn nobody_can_say_who_they_are_by_a_header() {
                     .has("openai-organization", tenant.0);
                 let seen = stack.only();
                 assert_identity(&seen, key, tenant);
+                // What the router says of the request, and not what the client would have.
+                let routed =
+                    ["model", "target", "priority"].map(|name| seen.header(&format!("x-tollgate-{name}")));
+                assert_eq!(routed, [Some("llama-70b"), Some("llama"), Some("default")]);
                 for (name, value) in &seen.headers {
                     let known = [
                         "x-tollgate-org",
                         "x-tollgate-project",
                         "x-tollgate-key-id",
                         "x-tollgate-tier",
+                        "x-tollgate-model",
+                        "x-tollgate-target",
+                        "x-tollgate-priority",
                     ];
                     let ours = known.contains(&name.as_str());
                     let address = name == "x-envoy-external-address";
@@ -536,7 +546,7 @@ async fn nobody_can_say_who_they_are_by_a_header() {
 async fn a_route_by_tier_goes_by_the_true_tier() {
     // Customers of the tier pro have a model server of their own.
     let by_tier = |options: Options| {
-        let first = "    - match:\n        safe_regex: {regex: &texts";
+        let first = "    # Several targets, and the first attempt's";
         let route = format!(
             "    - match: {{prefix: /v1/, headers: [{{name: x-tollgate-tier, string_match: {{exact: pro}}}}]}}\n      \
              route: {{cluster: gpt-oss, timeout: 0s}}\n{first}"

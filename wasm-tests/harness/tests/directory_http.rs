@@ -407,7 +407,7 @@ async fn while_its_server_fails_the_last_good_one_stays() {
         stack
             .gateway
             .log()
-            .contains("directory: the document's server answered with status 500")
+            .contains("the document's server, or Envoy in its place, answered with status 500")
     );
     // What changed meanwhile is taken when the server is back.
     stack.documents.set(&directory.revoke(&leaver).document());

@@ -33,9 +33,8 @@ impl Stack {
         let models = ModelServer::start().await.unwrap();
         let mut directory = Directory::new();
         let key = directory.project_key("acme", "search");
-        let gateway = change(Options::new().llama(models.addr()).directory(&directory))
-            .start()
-            .await;
+        let options = Options::new().llama(models.addr()).directory(&directory);
+        let gateway = change(options.unbroken()).start().await;
         Self {
             gateway,
             directory,
@@ -140,9 +139,8 @@ async fn a_path_is_read_in_one_way() {
     ] {
         let reply = get(path).await;
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
-        assert_eq!(stack.models.seen().last().unwrap().path, "/v1/models", "{path}");
+        assert_eq!(reply.json()["object"], "list", "{path}");
     }
-    let before = stack.models.seen().len();
     for path in [
         "/v1/models/..%2f..%2fhealth",
         "/v1/models/%2e%2e/%2e%2e/health",
@@ -150,7 +148,7 @@ async fn a_path_is_read_in_one_way() {
     ] {
         assert_eq!(get(path).await.status, 404, "{path}");
     }
-    assert_eq!(stack.models.seen().len(), before);
+    assert_eq!(stack.models.seen().len(), 0);
 }
 
 #[tokio::test]
@@ -289,9 +287,13 @@ async fn a_change_of_routes_or_directory_cuts_no_stream() {
     let stack = Stack::start().await;
     let mut response = stack.stream("tokens=60,pace=50ms").open().await;
     let first = response.chunk().await.unwrap().unwrap();
-    stack.gateway.edit("routes.yaml", "exact: POST", "exact: PATCH");
+    stack.gateway.edit(
+        "routes.yaml",
+        "cluster_header: x-tollgate-target",
+        "cluster_header: x-mine",
+    );
     net::eventually("the new routes are taken", async || {
-        (stack.ask().send().await.status == 405).then_some(())
+        (stack.ask().header("x-mine", "nowhere").send().await.status == 503).then_some(())
     })
     .await;
     assert_eq!(

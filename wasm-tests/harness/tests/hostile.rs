@@ -248,6 +248,9 @@ fn assert_honest(seen: &Seen, callers: &[(&str, &ApiKey)]) {
         "x-tollgate-project",
         "x-tollgate-key-id",
         "x-tollgate-tier",
+        "x-tollgate-model",
+        "x-tollgate-target",
+        "x-tollgate-priority",
         "x-envoy-external-address",
     ];
     let control = |name: &&str| name.starts_with("x-tollgate-") || name.starts_with("x-envoy-");

@@ -25,9 +25,8 @@ impl Stage {
     async fn set(change: impl FnOnce(Options) -> Options) -> Self {
         let llama = ModelServer::start().await.unwrap();
         let cast = Cast::all();
-        let gateway = change(cast.write(Options::new().llama(llama.addr())))
-            .start()
-            .await;
+        let options = cast.write(Options::new().llama(llama.addr()));
+        let gateway = change(options.unbroken()).start().await;
         Self { gateway, llama, cast }
     }
 

@@ -63,7 +63,7 @@ impl Stack {
         let options = cast.write(options.llama(llama.addr()).gpt_oss(gpt_oss.addr()));
         let gateway = Gateway::try_start(options).await?;
         if let Some(why) = reload::refused(&gateway).await {
-            bail!("key-auth refuses envoy/filters/key-auth.yaml, is dist/ older than it? {why}");
+            bail!("a filter refuses its file in envoy/filters, is dist/ older than it? {why}");
         }
         Ok(Self {
             gateway,

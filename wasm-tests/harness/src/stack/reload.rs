@@ -8,17 +8,18 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::envoy::Gateway;
+use crate::envoy::{COUNTERS, Gateway};
 
-/// Envoy's counters for key-auth's file.
-const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate.key-auth";
+/// The filters that have files of their own.
+const FILTERS: [&str; 2] = ["key-auth", "tenant-router"];
 
 /// The files of a run that Envoy watches.
-const WATCHED: [&str; 4] = [
+const WATCHED: [&str; 5] = [
     "listener.yaml",
     "routes.yaml",
     "clusters.yaml",
     "filters/key-auth.yaml",
+    "filters/tenant-router.yaml",
 ];
 
 /// What tells one state of a file from another.
@@ -29,7 +30,7 @@ type Stamp = (u64, i64, i64, u64);
 pub(super) struct Edits {
     dir: PathBuf,
     stamps: BTreeMap<&'static str, Option<Stamp>>,
-    outcome: (u64, u64),
+    outcomes: [Outcome; FILTERS.len()],
     logged: usize,
 }
 
@@ -43,7 +44,7 @@ impl Edits {
         Self {
             dir,
             stamps,
-            outcome: outcome(gateway).await,
+            outcomes: outcomes(gateway).await,
             logged: gateway.log().len(),
         }
     }
@@ -60,14 +61,18 @@ impl Edits {
                 now
             };
         }
-        let now = outcome(gateway).await;
-        let before = std::mem::replace(&mut self.outcome, now);
+        let now = outcomes(gateway).await;
+        let before = std::mem::replace(&mut self.outcomes, now);
         let mut lines = Vec::new();
-        if now.0 > before.0 {
-            lines.push("key-auth.yaml: taken".to_owned());
-        }
-        if now.1 > before.1 {
-            lines.push("key-auth.yaml: refused, and the old one goes on serving:".to_owned());
+        for (filter, (before, now)) in FILTERS.iter().zip(before.iter().zip(now)) {
+            if now.taken > before.taken {
+                lines.push(format!("{filter}.yaml: taken"));
+            }
+            if now.refused > before.refused {
+                lines.push(format!(
+                    "{filter}.yaml: refused, and the old one goes on serving:"
+                ));
+            }
         }
         let log = gateway.log();
         let new = log.get(self.logged..).unwrap_or_default();
@@ -83,9 +88,9 @@ impl Edits {
     }
 }
 
-/// Why key-auth has never had a configuration, if that is so: Envoy then serves all the same, and refuses all.
+/// Why a filter has never had a configuration, if that is so: Envoy then serves all the same, and refuses all.
 pub(super) async fn refused(gateway: &Gateway) -> Option<String> {
-    let (taken, refused) = outcome(gateway).await;
+    let outcomes = outcomes(gateway).await;
     let why = || {
         gateway
             .log()
@@ -94,7 +99,8 @@ pub(super) async fn refused(gateway: &Gateway) -> Option<String> {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    (taken == 0 && refused > 0).then(why)
+    let never = |outcome: &Outcome| outcome.taken == 0 && outcome.refused > 0;
+    outcomes.iter().any(never).then(why)
 }
 
 /// What a line of Envoy's log complains of, without what Envoy says around a filter's own words.
@@ -115,10 +121,22 @@ fn complaint(line: &str) -> Option<&str> {
     )
 }
 
-async fn outcome(gateway: &Gateway) -> (u64, u64) {
+/// How often a filter's file was taken, and refused.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    taken: u64,
+    refused: u64,
+}
+
+async fn outcomes(gateway: &Gateway) -> [Outcome; FILTERS.len()] {
     let stats = gateway.stats().await;
-    let count = |name| stats.counter(&format!("{COUNTERS}.{name}"));
-    (count("update_success"), count("update_rejected"))
+    FILTERS.map(|filter| {
+        let count = |what| stats.counter(&format!("{COUNTERS}.{filter}.update_{what}"));
+        Outcome {
+            taken: count("success"),
+            refused: count("rejected"),
+        }
+    })
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -40,7 +40,7 @@ impl Requests {
     }
 }
 
-/// `12:31:07  200  POST /v1/chat/completions  acme/search key 7f3kq9x2mzd4  12 ms`
+/// `12:31:07  200  POST /v1/chat/completions  acme/search key 7f3kq9x2mzd4  llama-70b at llama (primary)  12 ms`
 fn line(record: &str) -> Option<String> {
     let record: Value = serde_json::from_str(record).ok()?;
     let text = |name: &str| record[name].as_str().filter(|text| !text.is_empty());
@@ -53,9 +53,16 @@ fn line(record: &str) -> Option<String> {
         // Refused: the operator's reason, which is finer than what the customer is told.
         _ => text("details").unwrap_or("-").to_owned(),
     };
+    if let (Some(event), Some(cluster)) = (text("event"), text("cluster")) {
+        return Some(format!("{time}  {}  {event}: {cluster}", record["status"]));
+    }
     let (method, path) = (text("method").unwrap_or("-"), text("path").unwrap_or("-"));
+    let by = match (text("model"), text("cluster"), text("route")) {
+        (Some(model), Some(cluster), Some(route)) => format!("  {model} at {cluster} ({route})"),
+        _ => String::new(),
+    };
     Some(format!(
-        "{time}  {}  {method} {path}  {who}  {} ms",
+        "{time}  {}  {method} {path}  {who}{by}  {} ms",
         record["status"], record["duration_ms"]
     ))
 }

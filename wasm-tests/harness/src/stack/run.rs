@@ -108,10 +108,11 @@ With the OpenAI SDK for Python:
 
 The configuration of this run; an edit is taken up within a second, and what became of it is said here:
 
-  {files}/filters/key-auth.yaml   organizations, projects, keys
-  {files}/routes.yaml             which path goes where
-  {files}/clusters.yaml           model servers
-  {files}/listener.yaml           HTTP settings, access log, chain of filters
+  {files}/filters/key-auth.yaml        organizations, projects, keys
+  {files}/filters/tenant-router.yaml   models, and who is served where
+  {files}/routes.yaml                  timeouts, retries
+  {files}/clusters.yaml                model servers
+  {files}/listener.yaml                HTTP settings, access log, chain of filters
 
 Ctrl-C stops all of it. Requests:
 
