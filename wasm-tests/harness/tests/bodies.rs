@@ -54,13 +54,14 @@ impl Stack {
     fn arrived(&self, body: &[u8], how: &str) {
         let seen = self.models.seen();
         assert_eq!(seen.len(), 1, "{how}");
+        let seen = seen.first().unwrap();
         assert!(
-            seen[0].body == body,
+            seen.body == body,
             "{how}: {} bytes of {} arrived",
-            seen[0].body.len(),
+            seen.body.len(),
             body.len()
         );
-        let length = seen[0].header("content-length");
+        let length = seen.header("content-length");
         assert!(
             length.is_none_or(|length| length == body.len().to_string()),
             "{how}: {length:?}"

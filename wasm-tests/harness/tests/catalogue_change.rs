@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a test says what it expects by failing, in its helpers too"
 )]
 
@@ -142,7 +141,9 @@ async fn a_wrong_catalogue_is_refused_with_its_place_and_the_old_one_serves() {
         change(&mut configuration["catalogue"]["models"]["model"]);
         configuration.clone()
     };
-    let mistakes: [(&dyn Fn(&mut Value), &str); 6] = [
+    /// Something done to a good catalogue.
+    type Edit<'e> = &'e dyn Fn(&mut Value);
+    let mistakes: [(Edit<'_>, &str); 6] = [
         (
             &|model| model["targets"][0]["weight"] = json!(-1),
             "catalogue.models.model.targets[0].weight",
