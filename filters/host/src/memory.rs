@@ -6,7 +6,7 @@ use crate::abi::RawStatus;
 use crate::status::{Result, check};
 
 /// Memory of `size` bytes for the host to write into; null where there is none, which the host takes as failure.
-/// Its owner is whoever the host then tells the address: [`receive`].
+/// Its owner is whoever the host then tells the address: `receive`.
 pub fn allocate(size: usize) -> *mut u8 {
     match Layout::array::<u8>(size) {
         // SAFETY: the layout's size is not zero.
