@@ -17,3 +17,4 @@ pub mod key;
 pub mod plugin_config;
 pub mod request;
 pub mod route;
+pub mod usage;

@@ -1,0 +1,237 @@
+//! Server-sent events, looked at one by one in the chunk they come in. Only one that is not complete is held.
+//!
+//! Lines end in LF, CR LF or CR; a blank one ends an event. What is read of an event is its data and its name; an
+//! event longer than [`Reader::MAX_HELD`](super::Reader::MAX_HELD) passes unread. An escaped name (`"\u0075sage"`)
+//! is not looked for, and an event that gives a member of interest twice says nothing: no server writes either.
+
+mod event;
+
+use core::ops::Range;
+
+use memchr::memchr2;
+
+use super::report::Reported;
+use super::{Extra, Passed, Produced, Reader, Usage};
+use event::Event;
+
+/// What was seen of one stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    extra: Extra,
+    /// What came of the event under way; empty once it is too long.
+    held: Vec<u8>,
+    /// How long the event under way is so far.
+    length: usize,
+    /// Whether the line under way has no byte yet.
+    line_empty: bool,
+    /// Whether the last byte was a CR, whose LF may follow.
+    after_cr: bool,
+    /// Whether the last event was taken out.
+    dropped: bool,
+    /// Whether an event was complete already: a byte order mark can't come any more.
+    begun: bool,
+    finished: bool,
+    produced: Produced,
+    reported: Reported,
+}
+
+impl Stream {
+    pub(super) fn new(extra: Extra) -> Self {
+        Self {
+            extra,
+            held: Vec::new(),
+            length: 0,
+            line_empty: true,
+            after_cr: false,
+            dropped: false,
+            begun: false,
+            finished: false,
+            produced: Produced::default(),
+            reported: Reported::Nothing,
+        }
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
+        let mut passing = Passing::new(chunk, self.extra);
+        let mut at = 0;
+        while at < chunk.len() {
+            if self.length == 0 && core::mem::take(&mut self.after_cr) && chunk.get(at) == Some(&b'\n') {
+                // Belongs to the blank line of the event before.
+                if self.dropped {
+                    passing.drop(at..at + 1);
+                }
+                at += 1;
+                continue;
+            }
+            let complete = self.event_end(chunk, at);
+            let next = complete.unwrap_or(chunk.len());
+            self.part(at..next, complete.is_some(), &mut passing);
+            at = next;
+        }
+        if end && self.length > 0 {
+            self.cut_short(&mut passing);
+        }
+        passing.done()
+    }
+
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.reported.usage()
+    }
+
+    pub(super) fn produced(&self) -> Produced {
+        self.produced
+    }
+
+    pub(super) fn finished(&self) -> bool {
+        self.finished
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Where the event ends that is under way at `at`: behind its blank line, save the LF of a CR LF.
+    fn event_end(&mut self, chunk: &[u8], mut at: usize) -> Option<usize> {
+        loop {
+            let rest = chunk.get(at..).filter(|rest| !rest.is_empty())?;
+            if core::mem::take(&mut self.after_cr) && rest.first() == Some(&b'\n') {
+                at += 1;
+                continue;
+            }
+            let Some(offset) = memchr2(b'\n', b'\r', rest) else {
+                self.line_empty = false;
+                return None;
+            };
+            let blank = self.line_empty && offset == 0;
+            self.line_empty = true;
+            self.after_cr = rest.get(offset) == Some(&b'\r');
+            at += offset + 1;
+            if blank {
+                return Some(at);
+            }
+        }
+    }
+
+    /// The part of an event that stands at `range`, the last one if `complete`.
+    fn part(&mut self, range: Range<usize>, complete: bool, passing: &mut Passing<'_>) {
+        let part = passing.chunk.get(range.clone()).unwrap_or_default();
+        self.length += part.len();
+        if self.length > Reader::MAX_HELD {
+            self.pass_unread(part.len(), passing);
+        } else if !complete {
+            self.held.extend_from_slice(part);
+            passing.drop(range);
+        } else if self.held.is_empty() {
+            self.dropped = self.look(part);
+            if self.dropped {
+                passing.drop(range);
+            }
+        } else {
+            let mut event = core::mem::take(&mut self.held);
+            let earlier = event.len();
+            event.extend_from_slice(part);
+            self.dropped = self.look(&event);
+            if self.dropped {
+                passing.drop(range);
+            } else {
+                passing.put(event.get(..earlier).unwrap_or_default());
+            }
+            event.clear();
+            self.held = event;
+        }
+        if complete {
+            self.ended();
+        }
+    }
+
+    /// Too long: what is held goes on, and `more` bytes behind it.
+    fn pass_unread(&mut self, more: usize, passing: &mut Passing<'_>) {
+        self.produced.bytes += (self.held.len() + more) as u64;
+        self.dropped = false;
+        passing.put(&core::mem::take(&mut self.held));
+    }
+
+    /// The stream ends in an event. A client drops it; but what it says is true, if it says all of it.
+    fn cut_short(&mut self, passing: &mut Passing<'_>) {
+        let event = core::mem::take(&mut self.held);
+        if !event.is_empty() {
+            self.look(&event);
+            passing.put(&event);
+        }
+        self.ended();
+    }
+
+    fn ended(&mut self) {
+        self.produced.events += u64::from(self.length > Reader::MAX_HELD);
+        self.length = 0;
+        self.begun = true;
+    }
+
+    /// Takes note of an event; whether it is to be taken out.
+    fn look(&mut self, bytes: &[u8]) -> bool {
+        let bytes = match bytes.strip_prefix(b"\xEF\xBB\xBF") {
+            Some(rest) if !self.begun => rest,
+            _ => bytes,
+        };
+        let event = Event::of(bytes);
+        let Some(data) = event.data.as_deref().filter(|data| !data.is_empty()) else {
+            return false;
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            self.finished = true;
+            return false;
+        }
+        self.produced.events += 1;
+        self.produced.bytes += data.len() as u64;
+        let said = event::read(data);
+        self.finished |= said.ends || event.name.is_some_and(event::is_last);
+        self.reported = self.reported.then(said.reported);
+        said.only_usage && self.extra == Extra::Drop
+    }
+}
+
+/// What of a chunk goes on, put together only where it differs from the chunk.
+struct Passing<'c> {
+    chunk: &'c [u8],
+    /// Nothing is withheld or taken out.
+    all: bool,
+    /// Up to where the chunk is dealt with in `changed`.
+    from: usize,
+    changed: Option<Vec<u8>>,
+}
+
+impl<'c> Passing<'c> {
+    fn new(chunk: &'c [u8], extra: Extra) -> Self {
+        Self {
+            chunk,
+            all: extra == Extra::Pass,
+            from: 0,
+            changed: None,
+        }
+    }
+
+    /// Leaves out what stands at `range`, behind all that was dealt with.
+    fn drop(&mut self, range: Range<usize>) {
+        if self.all {
+            return;
+        }
+        let before = self.chunk.get(self.from..range.start).unwrap_or_default();
+        self.changed.get_or_insert_default().extend_from_slice(before);
+        self.from = range.end;
+    }
+
+    /// Puts what was withheld before what is not dealt with.
+    fn put(&mut self, bytes: &[u8]) {
+        if !self.all && !bytes.is_empty() {
+            self.changed.get_or_insert_default().extend_from_slice(bytes);
+        }
+    }
+
+    fn done(self) -> Passed {
+        let Some(mut changed) = self.changed else {
+            return Passed::Whole;
+        };
+        changed.extend_from_slice(self.chunk.get(self.from..).unwrap_or_default());
+        Passed::Changed(changed)
+    }
+}

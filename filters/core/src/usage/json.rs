@@ -1,0 +1,257 @@
+//! A JSON body, of which only the value of the outermost `usage` is of interest: found without reading the rest, and
+//! without holding any of it.
+//!
+//! The body is scanned, not checked: of a document that is none, nothing sensible is read, and nothing else goes
+//! wrong. A name may be written with escapes, and of several members called `usage` the last counts, as for every
+//! reader that builds a tree.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+
+use super::report::Reported;
+use super::{Produced, Usage};
+
+/// The longest `usage` that is read, in bytes; OpenAI's has about 300.
+const MAX_KEPT: usize = 4 << 10;
+
+/// The scan of one body.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    place: Place,
+    /// How many arrays and objects are open inside the member's value.
+    depth: u64,
+    /// Whether the byte before was a backslash in a string.
+    escaped: bool,
+    /// Whether the member is called `usage`.
+    wanted: bool,
+    kept: Kept,
+    bytes: u64,
+    reported: Reported,
+}
+
+/// Where in the document the next byte stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Before,
+    /// In the outermost object, between members.
+    Members,
+    Name,
+    Colon,
+    /// Before a value.
+    Value,
+    /// In a number, `true`, `false` or `null`.
+    Scalar,
+    /// In a string that is a value or in one.
+    Text,
+    /// In an array or object, outside strings.
+    Nested,
+    After,
+    /// In something that is no JSON object.
+    Lost,
+}
+
+impl Body {
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        self.bytes += chunk.len() as u64;
+        let mut at = 0;
+        while let Some(&byte) = chunk.get(at) {
+            at = match self.place {
+                Place::Name | Place::Text => self.string(chunk, at),
+                Place::Nested => self.nested(chunk, at),
+                Place::Lost => return,
+                _ => self.flat(chunk, at, byte),
+            };
+        }
+        self.kept.carry(chunk);
+    }
+
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.reported.usage().filter(|_| self.finished())
+    }
+
+    pub(super) fn produced(&self) -> Produced {
+        Produced {
+            events: 0,
+            bytes: self.bytes,
+        }
+    }
+
+    pub(super) fn finished(&self) -> bool {
+        self.place == Place::After
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.kept.earlier.len()
+    }
+
+    /// One byte outside strings, arrays and inner objects; returns where to go on.
+    fn flat(&mut self, chunk: &[u8], at: usize, byte: u8) -> usize {
+        self.place = match (self.place, byte) {
+            (Place::Scalar, b',' | b'}') => {
+                self.value_ends(chunk, at);
+                return at;
+            }
+            (Place::Scalar, _) => Place::Scalar,
+            (place, b' ' | b'\t' | b'\n' | b'\r') => place,
+            (Place::Before, b'{') | (Place::Members, b',') => Place::Members,
+            (Place::Members, b'"') => {
+                self.kept.begin(at);
+                Place::Name
+            }
+            (Place::Members, b'}') => Place::After,
+            (Place::Colon, b':') => Place::Value,
+            (Place::Value, _) => self.value_begins(at, byte),
+            _ => Place::Lost,
+        };
+        if self.place == Place::Lost {
+            self.kept = Kept::default();
+        }
+        at + 1
+    }
+
+    fn value_begins(&mut self, at: usize, byte: u8) -> Place {
+        if self.wanted {
+            self.kept.begin(at);
+        }
+        match byte {
+            b'"' => Place::Text,
+            b'{' | b'[' => {
+                self.depth = 1;
+                Place::Nested
+            }
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => Place::Scalar,
+            _ => Place::Lost,
+        }
+    }
+
+    fn string(&mut self, chunk: &[u8], at: usize) -> usize {
+        if core::mem::take(&mut self.escaped) {
+            return at + 1;
+        }
+        let rest = chunk.get(at..).unwrap_or_default();
+        let Some(offset) = memchr2(b'"', b'\\', rest) else {
+            return chunk.len();
+        };
+        let next = at + offset + 1;
+        if rest.get(offset) == Some(&b'\\') {
+            self.escaped = true;
+        } else if self.place == Place::Name {
+            self.wanted = self.kept.end(chunk, next).is_some_and(|name| is_usage(&name));
+            self.place = Place::Colon;
+        } else if self.depth == 0 {
+            self.value_ends(chunk, next);
+        } else {
+            self.place = Place::Nested;
+        }
+        next
+    }
+
+    fn nested(&mut self, chunk: &[u8], at: usize) -> usize {
+        let rest = chunk.get(at..).unwrap_or_default();
+        let Some(offset) = structural(rest) else {
+            return chunk.len();
+        };
+        let next = at + offset + 1;
+        match rest.get(offset) {
+            Some(b'"') => self.place = Place::Text,
+            Some(b'{' | b'[') => self.depth += 1,
+            _ => self.depth -= 1,
+        }
+        if self.depth == 0 {
+            self.value_ends(chunk, next);
+        }
+        next
+    }
+
+    /// `end` is where the chunk goes on behind the value.
+    fn value_ends(&mut self, chunk: &[u8], end: usize) {
+        self.place = Place::Members;
+        if core::mem::take(&mut self.wanted) {
+            self.reported = self
+                .kept
+                .end(chunk, end)
+                .map_or(Reported::Unusable, |json| Reported::read(&json));
+        }
+    }
+}
+
+/// `name` with its quotes.
+fn is_usage(name: &[u8]) -> bool {
+    name == br#""usage""#
+        || name.contains(&b'\\') && serde_json::from_slice::<String>(name).is_ok_and(|name| name == "usage")
+}
+
+/// A stretch of the body that is wanted: in place where one chunk has all of it, else copied together.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Where in this chunk it begins or goes on; `None` while nothing is kept.
+    from: Option<usize>,
+    /// What earlier chunks had of it.
+    earlier: Vec<u8>,
+    /// Whether it is longer than may be.
+    too_long: bool,
+}
+
+impl Kept {
+    fn begin(&mut self, at: usize) {
+        *self = Self {
+            from: Some(at),
+            ..Self::default()
+        };
+    }
+
+    /// The stretch, which ends before `end`; `None` if it is too long.
+    fn end<'c>(&mut self, chunk: &'c [u8], end: usize) -> Option<Cow<'c, [u8]>> {
+        let part = chunk.get(self.from.take()?..end)?;
+        if self.too_long || self.earlier.len() + part.len() > MAX_KEPT {
+            *self = Self::default();
+            return None;
+        }
+        if self.earlier.is_empty() {
+            return Some(Cow::Borrowed(part));
+        }
+        let mut all = core::mem::take(&mut self.earlier);
+        all.extend_from_slice(part);
+        Some(Cow::Owned(all))
+    }
+
+    /// The chunk ends before the stretch does.
+    fn carry(&mut self, chunk: &[u8]) {
+        let Some(part) = self.from.and_then(|from| chunk.get(from..)) else {
+            return;
+        };
+        self.from = Some(0);
+        self.too_long |= self.earlier.len() + part.len() > MAX_KEPT;
+        if self.too_long {
+            self.earlier = Vec::new();
+        } else {
+            self.earlier.extend_from_slice(part);
+        }
+    }
+}
+
+/// Where the next byte is that quotes, opens or closes. Eight at a time: a list of numbers has none for long.
+fn structural(bytes: &[u8]) -> Option<usize> {
+    let is = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        if may_be_structural(u64::from_le_bytes(*word))
+            && let Some(offset) = word.iter().position(is)
+        {
+            return Some(index * 8 + offset);
+        }
+    }
+    let offset = tail.iter().position(is)?;
+    Some(words.len() * 8 + offset)
+}
+
+/// False only if none of the eight bytes is structural.
+fn may_be_structural(word: u64) -> bool {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    let has_zero = |word: u64| word.wrapping_sub(EACH) & !word & (EACH * 0x80) != 0;
+    // `[ ] { }` differ from `{` in three bits at most (as do `Y`, `_`, `y` and DEL).
+    has_zero(word ^ (EACH * u64::from(b'"')))
+        || has_zero((word ^ (EACH * u64::from(b'{'))) & (EACH * u64::from(!0x26_u8)))
+}

@@ -1,0 +1,642 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const JSON: Option<Kind> = Some(Kind::Json);
+const EVENTS: Option<Kind> = Some(Kind::Events);
+
+const CHAT_BODY: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant",
+"content":"a \"usage\": {\"prompt_tokens\": 9}\\"},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,
+"total_tokens":29,"prompt_tokens_details":{"cached_tokens":7,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":4}},
+"service_tier":"default"}"#;
+const RESPONSES_BODY: &str = r#"{"id":"resp_1","object":"response","status":"completed","output":[{"usage":{"input_tokens":1}}],
+"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":30},"output_tokens":87,
+"output_tokens_details":{"reasoning_tokens":64},"total_tokens":123},"metadata":{"usage":"none"}}"#;
+const MESSAGES_BODY: &str = r#"{"id":"msg_1","type":"message","content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn",
+"usage":{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"output_tokens":12,
+"service_tier":"standard"}}"#;
+const EMBEDDINGS_BODY: &str = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[-0.1,2.5e-3,[],{}]}],
+"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
+const TRANSCRIPTION_BODY: &str = r#"{"text":"hello","usage":{"type":"tokens","input_tokens":14,
+"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":45,"total_tokens":59}}"#;
+
+const CHAT_STREAM: &str = "\
+data: {\"id\":\"c\",\"choices\":[],\"prompt_filter_results\":[],\"usage\":null}\n\n\
+data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n\
+: ping\n\n\
+data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\\\"usage\\\":{} é\"}}],\"usage\":null}\n\n\
+data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n\
+data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":19,\"completion_tokens\":10,\"total_tokens\":29,\
+\"prompt_tokens_details\":{\"cached_tokens\":7},\"completion_tokens_details\":{\"reasoning_tokens\":4}}}\n\n\
+data: [DONE]\n\n";
+/// Usage grows with each event, and none is extra.
+const CONTINUOUS_STREAM: &str = "\
+data: {\"choices\":[{\"text\":\"a\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\r\n\r\n\
+data: {\"choices\":[{\"text\":\"b\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\r\n\r\n\
+data: [DONE]\r\n\r\n";
+const RESPONSES_STREAM: &str = "\
+event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\",\"usage\":null}}\n\n\
+event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n\
+event: response.incomplete\ndata: {\"response\":{\"status\":\"incomplete\",\"output\":[{\"usage\":{\"input_tokens\":1}}],\
+\"usage\":{\"input_tokens\":36,\"input_tokens_details\":{\"cached_tokens\":30},\"output_tokens\":87,\
+\"output_tokens_details\":{\"reasoning_tokens\":64},\"total_tokens\":123}},\"type\":\"response.incomplete\"}\n\n";
+const MESSAGES_STREAM: &str = "\
+event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":{\"input_tokens\":5,\
+\"cache_creation_input_tokens\":100,\"cache_read_input_tokens\":1000,\"output_tokens\":1}}}\n\n\
+event: ping\ndata: {\"type\": \"ping\"}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n\
+event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\
+\"usage\":{\"cache_read_input_tokens\":null,\"output_tokens\":12}}\n\n\
+event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+const MIXED_ENDS_STREAM: &str = "\u{feff}data: {\"choices\":[{}],\r\ndata: \"usage\":null}\r\r\n\n\n: c\ndata\n\n\
+id: 7\rretry: 10\rdata:{\"choices\" : [ ] ,\rdata: \"usage\" : {\"prompt_tokens\":2.0,\rdata:\"completion_tokens\":3}}\r\n\r\n\
+datum: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":9}}\n\ndata:[DONE]\r\r";
+
+const CHAT: Usage = usage(19, 10, 7, 4);
+const RESPONSES: Usage = usage(36, 87, 30, 64);
+const MESSAGES: Usage = usage(1105, 12, 1000, 0);
+
+const fn usage(input: u64, output: u64, cached: u64, reasoning: u64) -> Usage {
+    Usage {
+        input,
+        output,
+        cached,
+        reasoning,
+    }
+}
+
+/// The event of [`CHAT_STREAM`] that only says the usage.
+fn extra_event() -> &'static str {
+    let events: Vec<&str> = CHAT_STREAM.split_inclusive("\n\n").collect();
+    events[events.len() - 2]
+}
+
+/// A whole response, each chunk of which came by itself.
+struct Read {
+    passed: Vec<u8>,
+    usage: Option<Usage>,
+    produced: Produced,
+    finished: bool,
+    most_held: usize,
+}
+
+fn read_chunks<'c>(kind: Option<Kind>, extra: Extra, chunks: impl IntoIterator<Item = &'c [u8]>) -> Read {
+    let mut reader = Reader::new(kind, extra);
+    let (mut passed, mut most_held) = (Vec::new(), 0);
+    let mut pass = |reader: &mut Reader, chunk: &[u8], end| {
+        match reader.push(chunk, end) {
+            Passed::Whole => passed.extend_from_slice(chunk),
+            Passed::Changed(bytes) => passed.extend_from_slice(&bytes),
+        }
+        most_held = most_held.max(reader.held());
+    };
+    for chunk in chunks {
+        pass(&mut reader, chunk, false);
+    }
+    pass(&mut reader, b"", true);
+    Read {
+        passed,
+        usage: reader.usage(),
+        produced: reader.produced(),
+        finished: reader.finished(),
+        most_held,
+    }
+}
+
+fn read(kind: Option<Kind>, extra: Extra, response: impl AsRef<[u8]>) -> Read {
+    read_chunks(kind, extra, [response.as_ref()])
+}
+
+fn body(json: impl AsRef<[u8]>) -> Option<Usage> {
+    read(JSON, Extra::Pass, json).usage
+}
+
+fn stream(events: impl AsRef<[u8]>) -> Option<Usage> {
+    read(EVENTS, Extra::Pass, events).usage
+}
+
+/// Asserts that `response` read in these chunks is the same as read at once.
+fn same(kind: Option<Kind>, extra: Extra, response: &[u8], chunks: &[&[u8]]) -> Result<(), TestCaseError> {
+    let whole = read(kind, extra, response);
+    let split = read_chunks(kind, extra, chunks.iter().copied());
+    prop_assert_eq!(
+        String::from_utf8_lossy(&split.passed),
+        String::from_utf8_lossy(&whole.passed)
+    );
+    prop_assert_eq!(split.usage, whole.usage);
+    prop_assert_eq!(split.produced, whole.produced);
+    prop_assert_eq!(split.finished, whole.finished);
+    prop_assert!(split.most_held <= Reader::MAX_HELD);
+    Ok(())
+}
+
+fn split_everywhere(kind: Option<Kind>, response: &[u8]) {
+    for extra in [Extra::Pass, Extra::Drop] {
+        for at in 0..=response.len() {
+            let (one, two) = response.split_at(at);
+            same(kind, extra, response, &[one, two]).unwrap();
+        }
+        let bytes: Vec<&[u8]> = response.chunks(1).collect();
+        same(kind, extra, response, &bytes).unwrap();
+    }
+}
+
+/// Splits `response` at these places, taken modulo its length.
+fn split_at<'r>(response: &'r [u8], places: &[usize]) -> Vec<&'r [u8]> {
+    let mut places: Vec<usize> = places.iter().map(|place| place % (response.len() + 1)).collect();
+    places.extend([0, response.len()]);
+    places.sort_unstable();
+    places
+        .windows(2)
+        .map(|pair| &response[pair[0]..pair[1]])
+        .collect()
+}
+
+#[test]
+fn each_endpoints_body() {
+    for (json, expected) in [
+        (CHAT_BODY, CHAT),
+        (RESPONSES_BODY, RESPONSES),
+        (MESSAGES_BODY, MESSAGES),
+        (EMBEDDINGS_BODY, usage(8, 0, 0, 0)),
+        (TRANSCRIPTION_BODY, usage(14, 45, 0, 0)),
+    ] {
+        let read = read(JSON, Extra::Drop, json);
+        assert_eq!((read.usage, read.finished), (Some(expected), true), "{json}");
+        assert_eq!(read.passed, json.as_bytes());
+        assert_eq!(read.produced.bytes, json.len() as u64);
+        split_everywhere(JSON, json.as_bytes());
+    }
+}
+
+#[test]
+fn each_endpoints_stream() {
+    for (events, expected, produced) in [
+        (CHAT_STREAM, CHAT, 5),
+        (CONTINUOUS_STREAM, usage(3, 2, 0, 0), 2),
+        (RESPONSES_STREAM, RESPONSES, 3),
+        (MESSAGES_STREAM, MESSAGES, 5),
+        (MIXED_ENDS_STREAM, usage(2, 3, 0, 0), 2),
+    ] {
+        let read = read(EVENTS, Extra::Pass, events);
+        assert_eq!((read.usage, read.finished), (Some(expected), true), "{events}");
+        assert_eq!(read.passed, events.as_bytes());
+        assert_eq!(read.produced.events, produced, "{events}");
+        split_everywhere(EVENTS, events.as_bytes());
+    }
+}
+
+#[test]
+fn only_the_extra_event_is_taken_out() {
+    let chat = read(EVENTS, Extra::Drop, CHAT_STREAM);
+    assert_eq!(
+        String::from_utf8(chat.passed).unwrap(),
+        CHAT_STREAM.replace(extra_event(), "")
+    );
+    assert_eq!(chat.usage, Some(CHAT));
+    for events in [CONTINUOUS_STREAM, RESPONSES_STREAM, MESSAGES_STREAM] {
+        assert_eq!(read(EVENTS, Extra::Drop, events).passed, events.as_bytes());
+    }
+    let mixed = read(EVENTS, Extra::Drop, MIXED_ENDS_STREAM).passed;
+    let extra = MIXED_ENDS_STREAM.find("id: 7").unwrap();
+    let behind = MIXED_ENDS_STREAM.find("datum").unwrap();
+    assert_eq!(
+        mixed,
+        [&MIXED_ENDS_STREAM[..extra], &MIXED_ENDS_STREAM[behind..]]
+            .concat()
+            .into_bytes()
+    );
+}
+
+#[test]
+fn whole_events_pass_as_they_are_and_a_part_waits_for_the_rest() {
+    let mut reader = Reader::new(EVENTS, Extra::Drop);
+    assert_eq!(reader.push(b"data: 1\n\ndata: 2\n\n", false), Passed::Whole);
+    assert_eq!(
+        reader.push(b"data: 3\n\nda", false),
+        Passed::Changed(b"data: 3\n\n".to_vec())
+    );
+    assert_eq!(reader.push(b"ta: 4\n", false), Passed::Changed(Vec::new()));
+    assert_eq!(reader.held(), "data: 4\n".len());
+    assert_eq!(
+        reader.push(b"\ndata: 5\n\n", false),
+        Passed::Changed(b"data: 4\n\ndata: 5\n\n".to_vec())
+    );
+    assert_eq!(
+        reader.push(b"data: 6", true),
+        Passed::Changed(b"data: 6".to_vec())
+    );
+
+    let mut reader = Reader::new(EVENTS, Extra::Pass);
+    assert_eq!(reader.push(b"data: 1\n\ndata", false), Passed::Whole);
+}
+
+#[test]
+fn a_stream_that_breaks_off_says_how_far_it_came() {
+    let cut = CHAT_STREAM.find(extra_event()).unwrap();
+    let broken = read(EVENTS, Extra::Drop, &CHAT_STREAM[..cut + 30]);
+    assert_eq!(
+        broken.passed,
+        &CHAT_STREAM.as_bytes()[..cut + 30],
+        "nothing is lost"
+    );
+    assert_eq!(
+        (broken.usage, broken.finished, broken.produced.events),
+        (None, false, 5)
+    );
+    let text: usize = CHAT_STREAM[..cut + 30]
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(str::len)
+        .sum();
+    assert_eq!(broken.produced.bytes, text as u64);
+}
+
+#[test]
+fn a_report_without_its_blank_line_is_read_and_passes() {
+    let end = CHAT_STREAM.find("\n\ndata: [DONE]").unwrap();
+    let read = read(EVENTS, Extra::Drop, &CHAT_STREAM[..end]);
+    assert_eq!(
+        (read.usage, read.passed),
+        (Some(CHAT), CHAT_STREAM.as_bytes()[..end].to_vec())
+    );
+}
+
+#[test]
+fn every_way_to_end_a_stream_is_known() {
+    for end in [
+        "data: [DONE]\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{}}\n\n",
+        "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{}}}\n\n",
+    ] {
+        assert!(read(EVENTS, Extra::Pass, end).finished, "{end}");
+    }
+    for going_on in [
+        "data: {\"type\":\"response.created\"}\n\n",
+        "event: message_stop\n\n",
+        "data: [done]\n\n",
+    ] {
+        assert!(!read(EVENTS, Extra::Pass, going_on).finished, "{going_on}");
+    }
+}
+
+#[test]
+fn what_can_not_be_so_is_no_report() {
+    for bad in [
+        "-1",
+        "1.5",
+        "\"5\"",
+        "true",
+        "[5]",
+        "{}",
+        "9007199254740993",
+        "1e300",
+        "1e999",
+        "18446744073709551616",
+    ] {
+        for json in [
+            format!(r#"{{"usage":{{"prompt_tokens":{bad},"completion_tokens":1}}}}"#),
+            format!(
+                r#"{{"usage":{{"prompt_tokens":1,"completion_tokens":1,"prompt_tokens_details":{{"cached_tokens":{bad}}}}}}}"#
+            ),
+        ] {
+            assert_eq!(body(&json), None, "{json}");
+            assert_eq!(stream(format!("data: {json}\n\n")), None, "{json}");
+        }
+    }
+    for usage in [
+        "null",
+        "5",
+        "[1,2]",
+        "{}",
+        r#"{"prompt_tokens":1}"#,
+        r#"{"type":"duration","seconds":3}"#,
+        r#"{"prompt_tokens":3,"total_tokens":2}"#,
+        r#"{"prompt_tokens":1,"completion_tokens":1,"prompt_tokens_details":[1]}"#,
+    ] {
+        assert_eq!(body(format!(r#"{{"usage":{usage}}}"#)), None, "{usage}");
+        assert_eq!(
+            stream(format!("data: {{\"usage\":{usage}}}\n\n")),
+            None,
+            "{usage}"
+        );
+    }
+    let large = r#"{"usage":{"prompt_tokens":9007199254740992,"completion_tokens":1e3}}"#;
+    assert_eq!(body(large), Some(usage(1 << 53, 1000, 0, 0)));
+}
+
+#[test]
+fn a_bad_report_undoes_the_one_before_and_a_good_one_mends_it() {
+    let good = r#"data: {"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    let bad = r#"data: {"usage":{"prompt_tokens":1,"completion_tokens":-2}}"#;
+    assert_eq!(stream(format!("{good}\n\n{bad}\n\n")), None);
+    assert_eq!(stream(format!("{bad}\n\n{good}\n\n")), Some(usage(1, 2, 0, 0)));
+}
+
+#[test]
+fn parts_are_told_from_the_whole() {
+    for (counts, expected) in [
+        // xAI's reasoning is not in its completion; everyone else's is.
+        (
+            r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":399,"completion_tokens_details":{"reasoning_tokens":386}}"#,
+            usage(12, 387, 0, 386),
+        ),
+        (
+            r#"{"prompt_tokens":12,"completion_tokens":400,"total_tokens":412,"completion_tokens_details":{"reasoning_tokens":386}}"#,
+            usage(12, 400, 0, 386),
+        ),
+        // A translating gateway's: the prompt has the cache in it.
+        (
+            r#"{"prompt_tokens":100,"completion_tokens":1,"cache_read_input_tokens":40}"#,
+            usage(100, 1, 40, 0),
+        ),
+        // No part is larger than its whole.
+        (
+            r#"{"prompt_tokens":5,"completion_tokens":6,"prompt_tokens_details":{"cached_tokens":50},"completion_tokens_details":{"reasoning_tokens":60}}"#,
+            usage(5, 6, 5, 6),
+        ),
+        (
+            r#"{"prompt_tokens":5,"completion_tokens":6,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":null}}"#,
+            usage(5, 6, 0, 0),
+        ),
+    ] {
+        assert_eq!(
+            body(format!(r#"{{"usage":{counts}}}"#)),
+            Some(expected),
+            "{counts}"
+        );
+    }
+}
+
+#[test]
+fn names_with_escapes_and_repeated_members() {
+    let counts = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
+    assert_eq!(
+        body(format!(r#"{{"\u0075sage":{counts}}}"#)),
+        Some(usage(1, 2, 0, 0))
+    );
+    assert_eq!(body(format!(r#"{{"usage\u0000":{counts}}}"#)), None);
+    assert_eq!(
+        body(format!(r#"{{"usage":{{}},"usage":{counts}}}"#)),
+        Some(usage(1, 2, 0, 0))
+    );
+    assert_eq!(body(format!(r#"{{"usage":{counts},"usage":null}}"#)), None);
+}
+
+#[test]
+fn a_body_cut_short_or_broken_says_nothing() {
+    for end in 0..CHAT_BODY.len() {
+        assert_eq!(body(&CHAT_BODY[..end]), None);
+    }
+    for broken in [
+        format!("[{CHAT_BODY}]"),
+        format!("{CHAT_BODY}{CHAT_BODY}"),
+        format!("x{CHAT_BODY}"),
+        CHAT_BODY.replace("\"usage\":", "\"usage\" "),
+    ] {
+        assert_eq!(body(broken), None);
+    }
+}
+
+#[test]
+fn types_and_encodings() {
+    let of = |content_type: &str, encoding: Option<&str>| {
+        Kind::of(Some(content_type.as_bytes()), encoding.map(str::as_bytes))
+    };
+    assert_eq!(of("application/json", None), JSON);
+    assert_eq!(of("Application/JSON ; charset=utf-8", Some(" Identity ")), JSON);
+    assert_eq!(of("text/event-stream;charset=utf-8", Some("")), EVENTS);
+    assert_eq!(of("audio/mpeg", None), None);
+    assert_eq!(of("application/jsonl", None), None);
+    assert_eq!(of("application/json", Some("gzip")), None);
+    assert_eq!(of("text/event-stream", Some("identity, br")), None);
+    assert_eq!(Kind::of(None, None), None);
+    let opaque = read(None, Extra::Drop, CHAT_STREAM);
+    assert_eq!(
+        (opaque.usage, opaque.passed),
+        (None, CHAT_STREAM.as_bytes().to_vec())
+    );
+    assert_eq!(opaque.produced.bytes, CHAT_STREAM.len() as u64);
+}
+
+#[test]
+fn a_line_without_end_passes_and_is_not_held() {
+    let mut reader = Reader::new(EVENTS, Extra::Drop);
+    let chunk = vec![b'x'; 10_000];
+    let mut passed = 0;
+    for _ in 0..1_000 {
+        match reader.push(&chunk, false) {
+            Passed::Whole => passed += chunk.len(),
+            Passed::Changed(bytes) => passed += bytes.len(),
+        }
+        assert!(reader.held() <= Reader::MAX_HELD);
+    }
+    assert_eq!((passed, reader.held()), (10_000_000, 0));
+    assert_eq!(
+        reader.produced(),
+        Produced {
+            events: 0,
+            bytes: 10_000_000
+        }
+    );
+}
+
+#[test]
+fn behind_an_event_too_long_the_next_is_read() {
+    let long = format!("data: {}\r\n\r\n", "y".repeat(1 << 20));
+    for events in [
+        format!("{long}{CHAT_STREAM}"),
+        format!("data: 1\n\n{long}\n{CHAT_STREAM}"),
+        format!("{CHAT_STREAM}{long}"),
+    ] {
+        for chunk in [7, 4096, 65_537, usize::MAX] {
+            let read = read_chunks(EVENTS, Extra::Drop, events.as_bytes().chunks(chunk));
+            assert_eq!(read.usage, Some(CHAT));
+            assert_eq!(read.passed.len(), events.len() - extra_event().len());
+            assert!(read.most_held <= Reader::MAX_HELD && read.produced.bytes > 1 << 20);
+        }
+    }
+}
+
+#[test]
+fn the_longest_event_that_is_read() {
+    let report = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    let padded = |length: usize| {
+        format!(
+            "data: {report}{}\r\n\r\n",
+            " ".repeat(length - report.len() - "data: \r\n\r".len())
+        )
+    };
+    for (length, usage) in [
+        (Reader::MAX_HELD, Some(usage(1, 2, 0, 0))),
+        (Reader::MAX_HELD + 1, None),
+    ] {
+        let event = padded(length);
+        let near = [1, 100, length - 1, length, length + 1].map(|at| event.as_bytes().split_at(at));
+        assert_eq!(stream(&event), usage);
+        for (one, two) in near {
+            same(EVENTS, Extra::Drop, event.as_bytes(), &[one, two]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn hostile_documents() {
+    let deep = format!(
+        r#"{{"a":{}{},"usage":{{"prompt_tokens":1,"completion_tokens":2}}}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    assert_eq!(body(&deep), Some(usage(1, 2, 0, 0)));
+    let deep_usage = format!(r#"{{"usage":{}{}}}"#, "[".repeat(2_000), "]".repeat(2_000));
+    assert_eq!(body(&deep_usage), None);
+    assert_eq!(stream(format!("data: {deep_usage}\n\n")), None);
+    let long = format!(
+        r#"{{"usage":{{"prompt_tokens":1,"completion_tokens":2,"x":"{}"}}}}"#,
+        "x".repeat(5_000)
+    );
+    assert_eq!(body(&long), None);
+    same(
+        JSON,
+        Extra::Pass,
+        long.as_bytes(),
+        &[&long.as_bytes()[..50], &long.as_bytes()[50..]],
+    )
+    .unwrap();
+    let never_ending = format!(r#"{{"usage":"{}"#, "x".repeat(100_000));
+    assert!(read_chunks(JSON, Extra::Pass, never_ending.as_bytes().chunks(1000)).most_held <= 4096);
+}
+
+#[test]
+fn bytes_that_are_no_text_pass_and_the_stream_goes_on() {
+    let junk: &[u8] =
+        b"data: \0\xff\"usage\"\xc3\n\ndata: {\"usage\":{\"prompt_tokens\":\xff}}\n\nda\0ta: \"usage\"\n\n";
+    let events = [junk, CHAT_STREAM.as_bytes()].concat();
+    let read = read(EVENTS, Extra::Drop, &events);
+    assert_eq!(read.usage, Some(CHAT));
+    assert!(read.passed.starts_with(junk));
+    split_everywhere(EVENTS, &events);
+}
+
+/// Removal done the other way about: the whole stream as text, cut at blank lines.
+fn strip(events: &str) -> String {
+    let is_extra = |event: &str| {
+        let data: Vec<&str> = event
+            .split('\n')
+            .filter_map(|line| line.strip_prefix("data: "))
+            .collect();
+        serde_json::from_str::<Value>(&data.join("\n"))
+            .is_ok_and(|data| data["choices"] == json!([]) && data["usage"].is_object())
+    };
+    let complete = events.rfind("\n\n").map_or(0, |at| at + 2);
+    let kept = events[..complete]
+        .split_inclusive("\n\n")
+        .filter(|event| !is_extra(event));
+    kept.chain([&events[complete..]]).collect()
+}
+
+fn some_event() -> impl Strategy<Value = String> {
+    let data = prop_oneof![
+        Just(r#"{"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":5}}"#.to_owned()),
+        Just("{\"choices\": [ ],\ndata: \"usage\" : {\"prompt_tokens\":-4}}".to_owned()),
+        Just(r#"{"choices":[],"usage":null}"#.to_owned()),
+        Just(r#"{"choices":[{}],"usage":{"prompt_tokens":6,"completion_tokens":7}}"#.to_owned()),
+        Just(r#"{"x":{"choices":[],"usage":{}}}"#.to_owned()),
+        Just("[DONE]".to_owned()),
+        r#"[a-z"{}:\\]{0,20}"#,
+    ];
+    let before = prop_oneof![Just(""), Just(": comment\n"), Just("event: x\n"), Just("\n\n")];
+    (before, data).prop_map(|(before, data)| format!("{before}data: {data}\n\n"))
+}
+
+fn some_json() -> impl Strategy<Value = Value> {
+    let count = prop_oneof![
+        (0_u64..100).prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        Just(Value::Null),
+        Just(json!(-1)),
+        Just(json!(1.5)),
+        Just(json!("7"))
+    ];
+    let counts = (count.clone(), count)
+        .prop_map(|(input, output)| json!({"prompt_tokens": input, "completion_tokens": output}));
+    let text = prop_oneof![
+        r#"[a-z"\\{}\[\]:, é]{0,12}"#,
+        Just(r#","usage":{"prompt_tokens":1,"completion_tokens":1}"#.to_owned())
+    ];
+    let leaf = prop_oneof![
+        text.prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        Just(json!(true)),
+        counts
+    ];
+    let name = || prop_oneof![Just("usage".to_owned()), r#"[a-z"\\]{0,6}"#];
+    leaf.prop_recursive(4, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map(name(), inner, 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// What the tree of the document says, for the members that `some_json` writes.
+fn by_tree(document: &Value) -> Option<Usage> {
+    let count = |name: &str| {
+        let count = document
+            .as_object()?
+            .get("usage")?
+            .as_object()?
+            .get(name)?
+            .as_u64()?;
+        (count <= 1 << 53).then_some(count)
+    };
+    Some(usage(count("prompt_tokens")?, count("completion_tokens")?, 0, 0))
+}
+
+/// The document with `u` written as an escape.
+fn escaped(json: &str) -> String {
+    json.replace("usage", r"\u0075sage")
+}
+
+proptest! {
+    #[test]
+    fn any_splits_are_as_none(which in 0..5_usize, drop: bool, places: Vec<usize>) {
+        let response = [CHAT_STREAM, CONTINUOUS_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, MIXED_ENDS_STREAM][which].as_bytes();
+        let extra = if drop { Extra::Drop } else { Extra::Pass };
+        same(EVENTS, extra, response, &split_at(response, &places))?;
+    }
+
+    #[test]
+    fn what_is_taken_out_is_what_the_whole_text_says(events in prop::collection::vec(some_event(), 0..8), tail in "[a-z: ]{0,9}", places: Vec<usize>) {
+        let text = events.concat() + &tail;
+        let read = read_chunks(EVENTS, Extra::Drop, split_at(text.as_bytes(), &places));
+        prop_assert_eq!(String::from_utf8(read.passed).unwrap(), strip(&text));
+        let crs = text.replace('\n', "\r\n");
+        let read = read_chunks(EVENTS, Extra::Drop, split_at(crs.as_bytes(), &places));
+        prop_assert_eq!(String::from_utf8(read.passed).unwrap(), strip(&text).replace('\n', "\r\n"));
+    }
+
+    #[test]
+    fn any_bytes_pass(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\n'), Just(b'\r'), Just(b':')], 0..200), places: Vec<usize>, drop: bool) {
+        let extra = if drop { Extra::Drop } else { Extra::Pass };
+        for kind in [JSON, EVENTS, None] {
+            same(kind, extra, &bytes, &split_at(&bytes, &places))?;
+            prop_assert_eq!(&read(kind, extra, &bytes).passed, &bytes);
+        }
+    }
+
+    #[test]
+    fn the_tree_says_the_same(document in some_json(), pretty: bool, places: Vec<usize>) {
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+        let expected = by_tree(&document);
+        prop_assert_eq!(body(&text), expected, "{}", text);
+        prop_assert_eq!(body(escaped(&text)), expected, "{}", text);
+        same(JSON, Extra::Pass, text.as_bytes(), &split_at(text.as_bytes(), &places))?;
+        if !pretty {
+            prop_assert_eq!(stream(format!("data: {text}\n\n")), expected);
+        }
+    }
+}
