@@ -7,6 +7,7 @@
 use core::fmt;
 
 use sha2::{Digest as _, Sha256};
+use siphasher::sip128::SipHasher13;
 use subtle::ConstantTimeEq as _;
 
 /// What every key of ours begins with.
@@ -144,6 +145,29 @@ impl fmt::Debug for KeyHash {
     }
 }
 
+/// What stands for a key that was found before: a 128-bit SipHash under a seed that differs from worker to worker.
+///
+/// It is no proof as a [`KeyHash`] is; it does not have to be. To be taken for another key, a guess must meet one of
+/// a few thousand 128-bit values that depend on secrets of 256 bits and are never shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyTag(u64, u64);
+
+impl KeyTag {
+    /// The tag of a presented key.
+    pub fn of(key: &[u8], seed: u64) -> Self {
+        let hash = SipHasher13::new_with_keys(seed, SIP_KEY).hash(key);
+        Self(hash.h1, hash.h2)
+    }
+
+    /// Bits that spread keys over the slots of a cache.
+    pub const fn low_bits(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// The seed's other half: any number does.
+const SIP_KEY: u64 = 0x746f_6c6c_6761_7465;
+
 /// A credential as an error message may show it: `sk-tg-ab***yz`, or `***` where so much would tell it.
 pub fn masked(key: &[u8]) -> String {
     let shown = |part: &[u8]| {
@@ -239,6 +263,20 @@ mod tests {
             let mask = masked(&bytes);
             prop_assert!(mask.len() <= 13 && mask.contains("***") && mask.is_ascii());
         }
+    }
+
+    #[test]
+    fn a_tag_depends_on_every_byte_and_on_the_seed() {
+        let key = ApiKey::mint(&[7; 40]).reveal().as_bytes().to_vec();
+        let tag = KeyTag::of(&key, 1);
+        assert_eq!(tag, KeyTag::of(&key, 1));
+        assert_ne!(tag, KeyTag::of(&key, 2));
+        for at in 0..key.len() {
+            let mut other = key.clone();
+            other[at] ^= 1;
+            assert_ne!(tag, KeyTag::of(&other, 1), "{at}");
+        }
+        assert_ne!(tag, KeyTag::of(&key[..key.len() - 1], 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One pass over a request's headers: where it goes, what it presents, and what must not go on.
 
 use crate::endpoint::{Dialect, Scope};
-use crate::key::{Form, KeyHash, form};
+use crate::key::{Form, KeyHash, KeyTag, form};
 
 /// Longest credential that is looked at; a longer one is malformed. Ours have 68 characters.
 pub const MAX_KEY_LEN: usize = 512;
@@ -82,6 +82,11 @@ impl<'a> Secret<'a> {
     pub fn hash(self) -> Option<KeyHash> {
         let plausible = self.0.len() <= MAX_KEY_LEN && form(self.0) != Form::Broken;
         plausible.then(|| KeyHash::of(self.0))
+    }
+
+    /// A name for it that costs a tenth of its hash, to find it again in a cache by.
+    pub fn tag(self, seed: u64) -> KeyTag {
+        KeyTag::of(self.0, seed)
     }
 
     /// As an error message may show it.

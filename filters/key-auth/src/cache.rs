@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tollgate_core::directory::ProfileId;
-use tollgate_core::key::KeyHash;
+use tollgate_core::key::KeyTag;
 
 /// Places that one key may be in.
 const WAYS: usize = 4;
@@ -22,11 +22,9 @@ pub(crate) trait Slot: Copy + PartialEq {
     fn slot(&self) -> u16;
 }
 
-impl Slot for KeyHash {
+impl Slot for KeyTag {
     fn slot(&self) -> u16 {
-        // The first bytes choose the bucket; the last ones are as random.
-        let [.., last, end] = *self.as_bytes();
-        u16::from_le_bytes([last, end])
+        self.low_bits()
     }
 }
 

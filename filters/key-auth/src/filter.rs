@@ -7,8 +7,8 @@ use tollgate_core::directory::Credential;
 use tollgate_core::identity::PROPERTY;
 use tollgate_core::request::{Presented, Request};
 use tollgate_host::{
-    Action, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, remove_header,
-    send_local_reply, set_header, set_property,
+    Action, HeaderMap, Level, Map, Status, add_header, clear_route_cache, log, now_nanos, remove_header,
+    send_local_reply, set_property,
 };
 
 use crate::config::Config;
@@ -119,11 +119,8 @@ impl KeyAuth {
             });
         }
         let key = presented(request)?;
-        let hash = key.hash().ok_or_else(|| Refusal::Malformed(key.masked()))?;
-        let credential = self
-            .lookup
-            .key(&hash)?
-            .ok_or_else(|| Refusal::Unknown(key.masked()))?;
+        let credential = self.lookup.key(key)?;
+        let credential = credential.ok_or_else(|| Refusal::Unknown(key.masked()))?;
         authorize(&credential, request, || key.masked(), now_seconds, client_address)?;
         Ok(Admitted {
             credential,
@@ -150,12 +147,13 @@ impl KeyAuth {
 
     fn forward(&self, request: &Request<'_>, credential: &Credential) -> Result<(), Status> {
         let tenant = &credential.tenant;
-        set_header(Map::Request, "x-tollgate-org", &tenant.org)?;
+        // None of these is there: what a client sent by these names was removed.
+        add_header(Map::Request, "x-tollgate-org", &tenant.org)?;
         if let Some(project) = &tenant.project {
-            set_header(Map::Request, "x-tollgate-project", project)?;
+            add_header(Map::Request, "x-tollgate-project", project)?;
         }
-        set_header(Map::Request, "x-tollgate-key-id", &credential.id)?;
-        set_header(Map::Request, "x-tollgate-tier", &tenant.tier)?;
+        add_header(Map::Request, "x-tollgate-key-id", &credential.id)?;
+        add_header(Map::Request, "x-tollgate-tier", &tenant.tier)?;
         set_property(PROPERTY, &credential.state)?;
         // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
         // those that say who it is.

@@ -4,22 +4,25 @@ use std::rc::Rc;
 
 use tollgate_core::auth::Refusal;
 use tollgate_core::directory::{Credential, ProfileId, Tenant, bucket};
-use tollgate_core::key::KeyHash;
+use tollgate_core::key::KeyTag;
+use tollgate_core::request::Secret;
 use tollgate_host::{now_nanos, shared};
 
 use crate::cache::Cache;
 use crate::config::{OnStale, Source};
 use crate::publish::Published;
 
-/// Keys that a worker keeps at hand: 8 MB when all are filled. What is not at hand costs a look into shared data.
-const MOST_KEYS: usize = 16_384;
+/// Keys that a worker keeps at hand: 16 MB when all are filled. What is not at hand costs a look into shared data.
+const MOST_KEYS: usize = 32_768;
 /// Organisations and projects likewise.
 const MOST_TENANTS: usize = 4_096;
 
 /// A [`Source`] with what was found in it lately.
 pub(crate) struct Lookup {
     source: Source,
-    keys: Cache<KeyHash, Credential>,
+    keys: Cache<KeyTag, Credential>,
+    /// Of the tags.
+    seed: u64,
     tenants: Cache<ProfileId, Tenant>,
     /// What is known of the shared directory since the last [`Lookup::refresh`].
     state: State,
@@ -43,6 +46,7 @@ impl Lookup {
         let mut lookup = Self {
             source,
             keys,
+            seed: now_nanos().unwrap_or_default(),
             tenants,
             state: State::Good(0),
         };
@@ -75,11 +79,12 @@ impl Lookup {
     }
 
     /// The credential of a key; `None` for one that the directory does not hold.
-    pub(crate) fn key(&mut self, hash: &KeyHash) -> Result<Option<Rc<Credential>>, Refusal> {
+    pub(crate) fn key(&mut self, key: Secret<'_>) -> Result<Option<Rc<Credential>>, Refusal> {
         self.available()?;
         let Self {
             source,
             keys,
+            seed,
             tenants,
             ..
         } = self;
@@ -88,14 +93,17 @@ impl Lookup {
             Some(record) => Credential::from_record(record, |id| tenant(tenants, source, id)),
             None => Ok(None),
         };
-        keys.get(*hash, || match source {
-            Source::Inline(directory) => join(directory.record(hash)),
-            Source::Http { .. } => match shared(&bucket::store_key(bucket::of(hash))) {
-                // A record without its tenant's belongs to a tenant that is just being withdrawn.
-                Ok(Some((bucket, _))) => join(bucket::find(&bucket, hash)),
-                Ok(None) => Ok(None),
-                Err(_) => Err(Refusal::DirectoryUnavailable),
-            },
+        keys.get(key.tag(*seed), || {
+            let hash = key.hash().ok_or_else(|| Refusal::Malformed(key.masked()))?;
+            match source {
+                Source::Inline(directory) => join(directory.record(&hash)),
+                Source::Http { .. } => match shared(&bucket::store_key(bucket::of(&hash))) {
+                    // A record without its tenant's belongs to a tenant that is just being withdrawn.
+                    Ok(Some((bucket, _))) => join(bucket::find(&bucket, &hash)),
+                    Ok(None) => Ok(None),
+                    Err(_) => Err(Refusal::DirectoryUnavailable),
+                },
+            }
         })
     }
 
