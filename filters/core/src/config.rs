@@ -301,6 +301,11 @@ impl Rate {
         self.amount
     }
 
+    /// Nanoseconds of the unit of time: a second, a minute, an hour or a day.
+    pub const fn unit_nanos(self) -> u64 {
+        self.unit_nanos
+    }
+
     /// Nanoseconds after which one more is allowed, at least one.
     pub const fn interval_nanos(self) -> u64 {
         let nanos = self.unit_nanos / self.amount as u64;

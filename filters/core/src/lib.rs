@@ -14,6 +14,7 @@ pub mod gcra;
 pub mod glob;
 pub mod identity;
 pub mod key;
+pub mod limits;
 pub mod plugin_config;
 pub mod request;
 pub mod route;

@@ -1,0 +1,32 @@
+//! Limits: how much each subject may ask for. One table of rows, whose state workers share through a [`Store`].
+//!
+//! [`Table::reserve`] admits a request by every row that covers it, or by none; [`Reservation::settle`] corrects
+//! what was reserved by what was used. Time, state and randomness come in as arguments.
+//!
+//! What holds:
+//! - Never over: what a row admits, in any span of time, is at most its burst and its rate times the span, exactly:
+//!   levels are whole numbers of a unit in which the leak of a nanosecond is whole too.
+//! - A refusal consumes nothing, and tells when the same request would be admitted.
+//! - Strangers cannot grow the store: what they choose, their address, falls into a fixed number of slots.
+
+mod amounts;
+mod cell;
+mod document;
+mod record;
+mod reserve;
+mod settle;
+mod slots;
+mod store;
+mod subject;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use amounts::{Amounts, Count};
+pub use cell::Quota;
+pub use document::RawLimit;
+pub use reserve::{Admitted, Ask, Denied, Reason, Refused, Standing, Wait};
+pub use settle::{Reservation, Unsettled};
+pub use store::{Store, StoreError};
+pub use subject::{Dimension, Per, Subject};
+pub use table::{Bound, Mode, OnError, Row, Table};

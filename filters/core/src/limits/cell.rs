@@ -1,0 +1,370 @@
+//! GCRA for one row and subject, in whole numbers, with returns and debt. Time is an argument.
+//!
+//! GCRA keeps the moment at which a cell will be empty again; a cell keeps the same as a level that leaks. Its unit is
+//! a count times the nanoseconds of the rate's unit of time: a count of `n` adds `n × period` and a nanosecond leaks
+//! `amount`. Both are whole, so nothing is ever rounded and a limit of 10⁹ a minute is as exact as one of 1 a day.
+
+use crate::config::Rate;
+
+/// A rate and a burst whose arithmetic is known to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    amount: u32,
+    period: u64,
+    burst: u64,
+}
+
+const DAY: u64 = 86_400_000_000_000;
+/// No level passes this, whatever is charged, so that sums fit. At the slowest unit it is a debt of 10¹⁴.
+const MOST: u128 = 1 << 95;
+
+impl Quota {
+    /// The largest burst.
+    pub const MOST_BURST: u64 = 1_000_000_000_000;
+
+    /// `burst` at once, then `rate`; `None` for a burst of zero or above [`Self::MOST_BURST`].
+    pub fn new(rate: Rate, burst: u64) -> Option<Self> {
+        Self::from_parts(rate.amount(), rate.unit_nanos(), burst)
+    }
+
+    /// From what [`Self::parts`] gave; `None` for anything that no quota has.
+    pub(super) fn from_parts(amount: u32, period: u64, burst: u64) -> Option<Self> {
+        let fits = amount > 0 && (1..=DAY).contains(&period) && (1..=Self::MOST_BURST).contains(&burst);
+        fits.then_some(Self {
+            amount,
+            period,
+            burst,
+        })
+    }
+
+    pub(super) const fn parts(&self) -> (u32, u64, u64) {
+        (self.amount, self.period, self.burst)
+    }
+
+    /// How many in each unit of time.
+    pub const fn amount(&self) -> u64 {
+        self.amount as u64
+    }
+
+    /// Nanoseconds of the unit of time.
+    pub const fn period(&self) -> u64 {
+        self.period
+    }
+
+    /// How many at once.
+    pub const fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// At most 2⁸⁷.
+    const fn capacity(&self) -> u128 {
+        self.units(self.burst)
+    }
+
+    const fn units(&self, count: u64) -> u128 {
+        count as u128 * self.period as u128
+    }
+
+    /// Nanoseconds in which so much leaks.
+    fn leaks_in(&self, units: u128) -> u64 {
+        u64::try_from(units.div_ceil(u128::from(self.amount))).unwrap_or(u64::MAX)
+    }
+}
+
+/// `units × to ÷ from`, rounded down, and whether there is a rest, for units up to [`MOST`]. As on paper, in digits of 32
+/// bits: each step fits 128.
+fn scaled(units: u128, from: u128, to: u128) -> (u128, bool) {
+    let (mut quotient, mut rest) = (0_u128, 0_u128);
+    for shift in [64, 32, 0] {
+        let digit = units >> shift & u128::from(u32::MAX);
+        let value = (rest << 32) + digit * to;
+        quotient = quotient.min(MOST) << 32;
+        quotient += value / from;
+        rest = value % from;
+    }
+    (quotient.min(MOST), rest > 0)
+}
+
+/// What a cell says to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Admit,
+    /// In so many nanoseconds.
+    Wait(u64),
+    /// It is more than the burst.
+    Never,
+}
+
+/// A charge, as far as it must be known to take some of it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    quota: Quota,
+    born: u64,
+    charged: u64,
+}
+
+/// The state of one row for one subject. It is as of the time of the record it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) quota: Quota,
+    pub(super) level: u128,
+    /// All that was ever charged, by which later charges are told from earlier ones. It wraps.
+    pub(super) charged: u64,
+    /// When it began: another cell that took its place has another.
+    pub(super) born: u64,
+}
+
+impl Cell {
+    pub(super) const fn new(quota: Quota, now: u64) -> Self {
+        Self {
+            quota,
+            level: 0,
+            charged: 0,
+            born: now,
+        }
+    }
+
+    /// A level that was stored; `None` for one that no cell has.
+    pub(super) fn level_within(level: u128) -> Option<u128> {
+        (level <= MOST).then_some(level)
+    }
+
+    /// Lets it leak for so many nanoseconds.
+    pub(super) fn leak(&mut self, nanos: u64) {
+        let leaked = u128::from(nanos) * u128::from(self.quota.amount);
+        self.level = self.level.saturating_sub(leaked);
+    }
+
+    /// Takes over another quota. What is used stays the same part of the burst: a change gives nobody a full burst, and
+    /// locks nobody out.
+    pub(super) fn adopt(&mut self, quota: Quota) {
+        if self.quota != quota {
+            let (level, rest) = scaled(self.level, self.quota.capacity(), quota.capacity());
+            self.level = (level + u128::from(rest)).min(MOST);
+            self.quota = quota;
+        }
+    }
+
+    /// Whether `count` may be charged. In debt not even nothing may.
+    pub(super) fn judge(&self, count: u64) -> Verdict {
+        if count > self.quota.burst {
+            return Verdict::Never;
+        }
+        let after = self.level + self.quota.units(count);
+        match after.saturating_sub(self.quota.capacity()) {
+            0 => Verdict::Admit,
+            over => Verdict::Wait(self.quota.leaks_in(over)),
+        }
+    }
+
+    /// Charges `count`, over the burst as well.
+    pub(super) fn charge(&mut self, count: u64) -> Mark {
+        self.level = (self.level + self.quota.units(count)).min(MOST);
+        self.charged = self.charged.wrapping_add(count);
+        Mark {
+            quota: self.quota,
+            born: self.born,
+            charged: self.charged,
+        }
+    }
+
+    /// Takes back `count` of the charge with this mark.
+    ///
+    /// A cell leaks in the order of the charges, and what has leaked already is not taken back: it has made room for
+    /// others, and a second time would let more pass than the rate.
+    pub(super) fn give_back(&mut self, count: u64, mark: &Mark) {
+        if mark.born != self.born {
+            return;
+        }
+        let later = self.quota.units(self.charged.wrapping_sub(mark.charged));
+        let left = self.level.saturating_sub(later);
+        // Where the quota was changed since, the same part of the burst.
+        let units = mark.quota.units(count).min(MOST);
+        let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
+        self.level -= left.min(units);
+    }
+
+    /// How many could be charged at once.
+    pub(super) fn remaining(&self) -> u64 {
+        let left = self.quota.capacity().saturating_sub(self.level) / u128::from(self.quota.period);
+        // At most the burst.
+        left as u64
+    }
+
+    /// How many are charged and have not leaked yet, rounded up; more than the burst in debt.
+    pub(super) fn used(&self) -> u64 {
+        u64::try_from(self.level.div_ceil(u128::from(self.quota.period))).unwrap_or(u64::MAX)
+    }
+
+    /// Nanoseconds until it is as good as unused.
+    pub(super) fn reset(&self) -> u64 {
+        self.quota.leaks_in(self.level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn quota(rate: &str, burst: u64) -> Quota {
+        Quota::new(rate.parse().unwrap(), burst).unwrap()
+    }
+
+    #[test]
+    fn a_burst_and_not_one_more() {
+        let mut cell = Cell::new(quota("60/minute", 60), 0);
+        assert_eq!(cell.judge(60), Verdict::Admit);
+        assert_eq!(cell.judge(61), Verdict::Never);
+        cell.charge(60);
+        assert_eq!(cell.judge(1), Verdict::Wait(1_000_000_000));
+        cell.leak(999_999_999);
+        assert_eq!(cell.judge(1), Verdict::Wait(1));
+        cell.leak(1);
+        assert_eq!(cell.judge(1), Verdict::Admit);
+    }
+
+    #[test]
+    fn fast_rates_are_not_rounded() {
+        let mut cell = Cell::new(quota("4000000000/second", 1), 0);
+        cell.charge(1);
+        assert_eq!(cell.judge(1), Verdict::Wait(1));
+        let mut cell = Cell::new(quota("1000000000/minute", 1_000_000_000), 0);
+        cell.charge(1_000_000_000);
+        cell.leak(60_000_000_000 - 1);
+        assert_eq!((cell.remaining(), cell.reset()), (999_999_999, 1));
+    }
+
+    #[test]
+    fn debt_waits() {
+        let mut cell = Cell::new(quota("10/second", 10), 0);
+        cell.charge(10);
+        cell.charge(20);
+        assert_eq!((cell.used(), cell.remaining()), (30, 0));
+        assert_eq!(cell.judge(0), Verdict::Wait(2_000_000_000));
+        cell.leak(2_000_000_000);
+        assert_eq!(cell.judge(0), Verdict::Admit);
+    }
+
+    #[test]
+    fn a_changed_rate_keeps_the_part_that_is_used() {
+        let mut cell = Cell::new(quota("60/minute", 60), 0);
+        cell.charge(30);
+        cell.adopt(quota("600/hour", 600));
+        assert_eq!((cell.used(), cell.remaining()), (300, 300));
+        cell.adopt(quota("1/second", 1));
+        assert_eq!(
+            (cell.judge(1), cell.reset()),
+            (Verdict::Wait(500_000_000), 500_000_000)
+        );
+    }
+
+    #[test]
+    fn what_has_leaked_is_not_taken_back() {
+        let mut cell = Cell::new(quota("10/second", 10), 0);
+        let first = cell.charge(10);
+        cell.leak(1_000_000_000);
+        cell.charge(10);
+        cell.give_back(10, &first);
+        assert_eq!(cell.remaining(), 0);
+        let mut cell = Cell::new(quota("10/second", 10), 0);
+        let first = cell.charge(10);
+        cell.leak(400_000_000);
+        cell.charge(4);
+        cell.give_back(10, &first);
+        assert_eq!(cell.used(), 4);
+    }
+
+    #[test]
+    fn a_changed_quota_takes_back_the_same_part() {
+        let mut cell = Cell::new(quota("60/minute", 60), 0);
+        let mark = cell.charge(50);
+        cell.adopt(quota("6/minute", 6));
+        cell.give_back(40, &mark);
+        assert_eq!((cell.used(), cell.remaining()), (1, 5));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Pass(u64),
+        /// Reserve so many, use this part of them (in percent).
+        Reserve(u64, u64),
+        Settle(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0..3_000_000_000_u64).prop_map(Step::Pass),
+            (1..12_u64, 0..=100_u64).prop_map(|(count, part)| Step::Reserve(count, part)),
+            (0..8_usize).prop_map(Step::Settle),
+        ];
+        proptest::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        /// Never over: whatever is reserved, used and returned, and in which order, what was used of the requests
+        /// admitted in any span of time, and all of those still under way, is at most burst + rate × span.
+        #[test]
+        fn never_over_in_any_span(amount in 1..9_u32, burst in 1..12_u64, steps in steps()) {
+            let quota = quota(&format!("{amount}/second"), burst);
+            let mut cell = Cell::new(quota, 0);
+            let mut now = 0_u64;
+            let mut counted: Vec<(u64, u64)> = Vec::new();
+            let mut open: Vec<(usize, u64, u64, Mark)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Pass(nanos) => {
+                        now += nanos;
+                        cell.leak(nanos);
+                    }
+                    Step::Reserve(count, part) => match cell.judge(count) {
+                        Verdict::Admit => {
+                            let mark = cell.charge(count);
+                            open.push((counted.len(), count, count * part / 100, mark));
+                            counted.push((now, count));
+                        }
+                        Verdict::Never => prop_assert!(count > burst),
+                        Verdict::Wait(wait) => {
+                            let mut later = cell;
+                            later.leak(wait - 1);
+                            prop_assert_eq!(later.judge(count), Verdict::Wait(1));
+                            later.leak(1);
+                            prop_assert_eq!(later.judge(count), Verdict::Admit);
+                        }
+                    },
+                    Step::Settle(at) if at < open.len() => {
+                        let (entry, count, used, mark) = open.remove(at);
+                        cell.give_back(count - used, &mark);
+                        counted[entry].1 = used;
+                    }
+                    Step::Settle(_) => {}
+                }
+                for (at, (from, _)) in counted.iter().enumerate() {
+                    let mut sum = 0_u128;
+                    for (to, count) in counted.iter().skip(at) {
+                        sum += u128::from(*count) * 1_000_000_000;
+                        let most = u128::from(burst) * 1_000_000_000 + u128::from(to - from) * u128::from(amount);
+                        prop_assert!(sum <= most, "{sum} {most} {counted:?}");
+                    }
+                }
+            }
+        }
+
+        /// No quota and no level overflows.
+        #[test]
+        fn fits(amount in 1..=u32::MAX, unit in 0..4_usize, burst in 1..=Quota::MOST_BURST, other in 1..=Quota::MOST_BURST, counts: [u64; 4], nanos: u64) {
+            let unit = ["second", "minute", "hour", "day"][unit];
+            let mut cell = Cell::new(quota(&format!("{amount}/{unit}"), burst), nanos);
+            for count in counts {
+                let mark = cell.charge(count);
+                cell.judge(count);
+                cell.give_back(count / 2, &mark);
+                cell.adopt(quota("1/day", other));
+                cell.give_back(count / 4, &mark);
+                cell.leak(nanos);
+                cell.adopt(quota("4000000000/second", 1));
+                let _ = (cell.remaining(), cell.used(), cell.reset());
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The table as an operator writes it, and the check of each row.
+
+use core::fmt;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, de};
+use sha2::{Digest, Sha256};
+
+use super::amounts::Count;
+use super::cell::Quota;
+use super::subject::{Dimension, Per};
+use super::table::{Bound, Mode, OnError, Row, Selector, Table};
+use crate::config::{ConfigError, Number, Object, Rate};
+use crate::endpoint::Endpoint;
+
+const MOST_ROWS: usize = 64;
+
+/// A limit as it stands in the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a limit")]
+pub struct RawLimit {
+    name: String,
+    #[serde(default)]
+    per: Vec<Dimension>,
+    #[serde(default)]
+    when: Object<RawSelector>,
+    #[serde(default)]
+    count: Count,
+    rate: Option<String>,
+    burst: Option<Number>,
+    max: Option<Number>,
+    r#where: Option<String>,
+    mode: Option<RawMode>,
+    on_error: Option<RawOnError>,
+    #[serde(default)]
+    overrides: Vec<Object<RawOverride>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a condition")]
+struct RawSelector {
+    tier: Names<String>,
+    org: Names<String>,
+    project: Names<String>,
+    model: Names<String>,
+    endpoint: Names<Endpoint>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an override")]
+struct RawOverride {
+    key: Names<String>,
+    tier: Names<String>,
+    org: Names<String>,
+    project: Names<String>,
+    model: Names<String>,
+    endpoint: Names<Endpoint>,
+    rate: Option<String>,
+    burst: Option<Number>,
+    max: Option<Number>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawMode {
+    Enforce,
+    Shadow,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawOnError {
+    Allow,
+    Deny,
+}
+
+/// One name, or a list of them.
+#[derive(Debug)]
+struct Names<T>(Vec<T>);
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Names<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore<T>(core::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMore<T> {
+            type Value = Names<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Names<T>, E> {
+                let one = T::deserialize(de::value::StrDeserializer::<E>::new(name))?;
+                Ok(Names(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Names<T>, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(names)).map(Names)
+            }
+        }
+        deserializer.deserialize_any(OneOrMore(core::marker::PhantomData))
+    }
+}
+
+impl TryFrom<Vec<Object<RawLimit>>> for Table {
+    type Error = Vec<ConfigError>;
+
+    /// Checks every row; all that is wrong is reported, with paths that begin with the row, such as `[3].rate`.
+    fn try_from(raw: Vec<Object<RawLimit>>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        if raw.len() > MOST_ROWS {
+            errors.push(ConfigError::expected("", raw.len(), "at most 64 limits"));
+        }
+        let mut rows: Vec<Row> = Vec::new();
+        for (at, Object(raw)) in raw.into_iter().enumerate() {
+            let mut check = Check {
+                path: format!("[{at}]"),
+                errors: &mut errors,
+            };
+            if rows.iter().any(|row| row.name == raw.name) {
+                check.wrong("name", &raw.name, "a name that no other limit has");
+            }
+            rows.extend(check.row(raw));
+        }
+        if errors.is_empty() {
+            Ok(Self::new(rows))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+struct Check<'e> {
+    path: String,
+    errors: &'e mut Vec<ConfigError>,
+}
+
+impl Check<'_> {
+    /// `None` where something is wrong, and reported.
+    fn row(&mut self, raw: RawLimit) -> Option<Row> {
+        self.name(&raw.name);
+        if let Some(place) = raw.r#where.as_deref() {
+            self.place(place);
+        }
+        let per = self.per(&raw.per);
+        let selector = raw.when.0;
+        let when = Selector {
+            key: Vec::new(),
+            project: selector.project.0,
+            org: selector.org.0,
+            tier: selector.tier.0,
+            model: selector.model.0,
+            endpoint: selector.endpoint.0,
+        };
+        let numbers = Numbers {
+            rate: raw.rate,
+            burst: raw.burst,
+            max: raw.max,
+        };
+        let bound = self.bound("", &numbers, raw.count);
+        let overrides = raw.overrides.into_iter().enumerate();
+        let overrides: Vec<_> = overrides
+            .map(|(at, Object(one))| self.special(at, one, &numbers, raw.count, per))
+            .collect();
+        Some(Row {
+            id: id(&raw.name, raw.count),
+            name: raw.name,
+            per,
+            count: raw.count,
+            bound: bound?,
+            mode: match raw.mode {
+                Some(RawMode::Shadow) => Mode::Shadow,
+                Some(RawMode::Enforce) | None => Mode::Enforce,
+            },
+            on_error: match raw.on_error {
+                Some(RawOnError::Allow) => OnError::Allow,
+                Some(RawOnError::Deny) | None => OnError::Deny,
+            },
+            when,
+            overrides: overrides.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn name(&mut self, name: &str) {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if !(1..=40).contains(&name.len()) || !name.bytes().all(plain) {
+            self.wrong("name", name, "1 to 40 characters of `a-z 0-9 -`");
+        }
+    }
+
+    fn place(&mut self, place: &str) {
+        match place {
+            "local" => {}
+            "global" => self.problem("where", "global limits are not served yet, expected `local`"),
+            other => self.wrong("where", other, "`local`"),
+        }
+    }
+
+    fn per(&mut self, dimensions: &[Dimension]) -> Per {
+        let mut per = Per::default();
+        for (at, dimension) in dimensions.iter().enumerate() {
+            match per.with(*dimension) {
+                Some(more) => per = more,
+                None => self.wrong(&format!("per[{at}]"), dimension.name(), "each name once"),
+            }
+        }
+        per
+    }
+
+    fn special(
+        &mut self,
+        at: usize,
+        raw: RawOverride,
+        own: &Numbers,
+        count: Count,
+        per: Per,
+    ) -> Option<(Selector, Bound)> {
+        let place = format!("overrides[{at}]");
+        let selector = Selector {
+            key: raw.key.0,
+            project: raw.project.0,
+            org: raw.org.0,
+            tier: raw.tier.0,
+            model: raw.model.0,
+            endpoint: raw.endpoint.0,
+        };
+        if selector.asks().next().is_none() {
+            self.problem(
+                &place,
+                "says for whom it is with none of key, project, org, tier, model, endpoint",
+            );
+        }
+        // Requests that share a state must agree on its size.
+        for dimension in selector.asks().filter(|dimension| !per.fixes(*dimension)) {
+            let name = dimension.name();
+            self.problem(
+                &format!("{place}.{name}"),
+                &format!(
+                    "is for some requests of a state that others share: `per` must tell each {name} apart"
+                ),
+            );
+        }
+        if raw.rate.is_none() && raw.burst.is_none() && raw.max.is_none() {
+            self.problem(&place, "changes nothing: expected rate, burst or max");
+        }
+        // The burst of another rate is its own amount again.
+        let burst = if raw.rate.is_some() { None } else { own.burst };
+        let numbers = Numbers {
+            rate: raw.rate.or_else(|| own.rate.clone()),
+            burst: raw.burst.or(burst),
+            max: raw.max.or(own.max),
+        };
+        Some((selector, self.bound(&format!("{place}."), &numbers, count)?))
+    }
+
+    fn bound(&mut self, place: &str, numbers: &Numbers, count: Count) -> Option<Bound> {
+        let before = self.errors.len();
+        let concurrent = count == Count::Concurrent;
+        for (name, given) in [
+            ("rate", numbers.rate.is_some() && concurrent),
+            ("burst", numbers.burst.is_some() && concurrent),
+            ("max", numbers.max.is_some() && !concurrent),
+        ] {
+            if given {
+                let problem = format!(
+                    "does not go with `count: {}`: requests under way have `max`, all else has `rate` and `burst`",
+                    count.name()
+                );
+                self.problem(&format!("{place}{name}"), &problem);
+            }
+        }
+        let bound = if concurrent {
+            let max = self.given(&format!("{place}max"), numbers.max)?;
+            let max = self.whole(&format!("{place}max"), max, u64::from(u32::MAX))?;
+            u32::try_from(max).ok().map(Bound::Most)
+        } else {
+            let rate = self.given(&format!("{place}rate"), numbers.rate.as_deref())?;
+            let rate = self.rate(&format!("{place}rate"), rate)?;
+            let burst = match numbers.burst {
+                Some(burst) => self.whole(&format!("{place}burst"), burst, Quota::MOST_BURST)?,
+                None => u64::from(rate.amount()),
+            };
+            Quota::new(rate, burst).map(Bound::Rate)
+        };
+        bound.filter(|_| self.errors.len() == before)
+    }
+
+    fn given<T>(&mut self, place: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.problem(place, "is missing");
+        }
+        value
+    }
+
+    fn rate(&mut self, place: &str, text: &str) -> Option<Rate> {
+        text.parse()
+            .map_err(|expected| self.wrong(place, text, expected))
+            .ok()
+    }
+
+    fn whole(&mut self, place: &str, Number(number): Number, most: u64) -> Option<u64> {
+        let fits = number.fract() == 0.0 && (1.0..=most as f64).contains(&number);
+        if !fits {
+            self.wrong(place, number, &format!("a whole number from 1 to {most}"));
+        }
+        fits.then_some(number as u64)
+    }
+
+    fn wrong(&mut self, place: &str, found: impl fmt::Display, expected: &str) {
+        self.errors.push(ConfigError::expected(
+            format!("{}.{place}", self.path),
+            found,
+            expected,
+        ));
+    }
+
+    fn problem(&mut self, place: &str, problem: &str) {
+        self.errors
+            .push(ConfigError::new(format!("{}.{place}", self.path), problem));
+    }
+}
+
+/// What a row or an override says of its size.
+struct Numbers {
+    rate: Option<String>,
+    burst: Option<Number>,
+    max: Option<Number>,
+}
+
+/// A row that is renamed, or counts something else, starts anew.
+fn id(name: &str, count: Count) -> u64 {
+    let hash = Sha256::new()
+        .chain_update(count.name())
+        .chain_update([0])
+        .chain_update(name)
+        .finalize();
+    let mut id = [0; 8];
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    u64::from_le_bytes(id)
+}

@@ -1,0 +1,253 @@
+//! The states of all rows with one `per` for one subject, as one value of the store.
+//!
+//! Layout, little-endian: the time of the levels (8 bytes), the number of cells (2), then each: the row's id (8), amount
+//! (4), period (8), burst (8), level (16), charged (8), born (8); then to the end rows of requests under way: the row's
+//! id (8), how many owners (2), and each owner's number and count (4 and 4).
+//!
+//! A cell says itself by which quota it leaks, so that a worker whose configuration does not have the row, or has it with
+//! another rate, reads it right.
+
+use super::cell::{Cell, Quota};
+use super::slots::Slots;
+
+/// Rows that this configuration does not have, but another worker's may, while it is being replaced.
+const MOST_UNKNOWN: usize = 64;
+/// A clock that stands back by less has not been set: workers read it one after another.
+const SET_BACK: u64 = 1_000_000_000;
+
+/// The states of one subject, as of one moment (nanoseconds since 1970), each with the id of its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) time: u64,
+    cells: Vec<(u64, Cell)>,
+    slots: Vec<(u64, Slots)>,
+}
+
+impl Record {
+    /// What is stored, as of `now`. Nothing, and what can't be read, is an empty record.
+    pub(super) fn read(stored: Option<&[u8]>, now: u64) -> Self {
+        let mut record = stored.and_then(decode).unwrap_or(Self {
+            time: now,
+            cells: Vec::new(),
+            slots: Vec::new(),
+        });
+        record.advance(now);
+        record
+    }
+
+    fn advance(&mut self, now: u64) {
+        match now.checked_sub(self.time) {
+            Some(passed) => {
+                for (_, cell) in &mut self.cells {
+                    cell.leak(passed);
+                }
+                self.time = now;
+            }
+            // The clock was set back: levels stay as they are, and leak from here on.
+            None if self.time - now > SET_BACK => self.time = now,
+            None => {}
+        }
+    }
+
+    /// The cell of a row.
+    pub(super) fn cell(&self, id: u64) -> Option<Cell> {
+        find(&self.cells, id).copied()
+    }
+
+    /// Stores the cell of a row.
+    pub(super) fn put_cell(&mut self, id: u64, cell: Cell) {
+        put(&mut self.cells, id, cell);
+    }
+
+    /// What a row has under way.
+    pub(super) fn slots(&self, id: u64) -> Slots {
+        find(&self.slots, id).cloned().unwrap_or_default()
+    }
+
+    /// Stores what a row has under way.
+    pub(super) fn put_slots(&mut self, id: u64, slots: Slots) {
+        put(&mut self.slots, id, slots);
+    }
+
+    /// Drops entries of unknown rows that hold nothing, or are too many.
+    pub(super) fn tidy(&mut self, knows: impl Fn(u64) -> bool, alive: &dyn Fn(u32) -> bool) {
+        let time = self.time;
+        let mut unknown = 0;
+        let mut few = |holds: bool| {
+            unknown += usize::from(holds);
+            holds && unknown <= MOST_UNKNOWN
+        };
+        // One that was made at this very moment stays, so that no two of one row are born at the same time.
+        self.cells
+            .retain(|(id, cell)| knows(*id) || few(cell.level > 0 || cell.born >= time));
+        self.slots.retain_mut(|(id, slots)| {
+            slots.keep(alive);
+            slots.in_use() > 0 && (knows(*id) || few(true))
+        });
+    }
+
+    /// The bytes to store.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(10 + 60 * self.cells.len() + 26 * self.slots.len());
+        bytes.extend_from_slice(&self.time.to_le_bytes());
+        bytes.extend_from_slice(&(self.cells.len() as u16).to_le_bytes());
+        for (id, cell) in &self.cells {
+            let (amount, period, burst) = cell.quota.parts();
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&amount.to_le_bytes());
+            bytes.extend_from_slice(&period.to_le_bytes());
+            bytes.extend_from_slice(&burst.to_le_bytes());
+            bytes.extend_from_slice(&cell.level.to_le_bytes());
+            bytes.extend_from_slice(&cell.charged.to_le_bytes());
+            bytes.extend_from_slice(&cell.born.to_le_bytes());
+        }
+        for (id, Slots(owners)) in &self.slots {
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&(owners.len() as u16).to_le_bytes());
+            for (owner, count) in owners {
+                bytes.extend_from_slice(&owner.to_le_bytes());
+                bytes.extend_from_slice(&count.to_le_bytes());
+            }
+        }
+        bytes
+    }
+}
+
+fn find<T>(list: &[(u64, T)], id: u64) -> Option<&T> {
+    list.iter()
+        .find(|(other, _)| *other == id)
+        .map(|(_, value)| value)
+}
+
+fn put<T>(list: &mut Vec<(u64, T)>, id: u64, value: T) {
+    match list.iter_mut().find(|(other, _)| *other == id) {
+        Some((_, old)) => *old = value,
+        None => list.push((id, value)),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    let mut rest = bytes;
+    let time = u64::from_le_bytes(take(&mut rest)?);
+    let cells = (0..u16::from_le_bytes(take(&mut rest)?))
+        .map(|_| cell(&mut rest))
+        .collect::<Option<_>>()?;
+    let mut slots = Vec::new();
+    while !rest.is_empty() {
+        let id = u64::from_le_bytes(take(&mut rest)?);
+        let owners = (0..u16::from_le_bytes(take(&mut rest)?)).map(|_| owner(&mut rest));
+        slots.push((id, Slots(owners.collect::<Option<_>>()?)));
+    }
+    Some(Record { time, cells, slots })
+}
+
+fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
+    let id = u64::from_le_bytes(take(rest)?);
+    let amount = u32::from_le_bytes(take(rest)?);
+    let period = u64::from_le_bytes(take(rest)?);
+    let burst = u64::from_le_bytes(take(rest)?);
+    let cell = Cell {
+        quota: Quota::from_parts(amount, period, burst)?,
+        level: Cell::level_within(u128::from_le_bytes(take(rest)?))?,
+        charged: u64::from_le_bytes(take(rest)?),
+        born: u64::from_le_bytes(take(rest)?),
+    };
+    Some((id, cell))
+}
+
+fn owner(rest: &mut &[u8]) -> Option<(u32, u32)> {
+    Some((u32::from_le_bytes(take(rest)?), u32::from_le_bytes(take(rest)?)))
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk()?;
+    *rest = tail;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn one(count: u64, now: u64) -> Record {
+        let mut record = Record::read(None, now);
+        let mut cell = Cell::new(Quota::new("1/second".parse().unwrap(), 10).unwrap(), now);
+        cell.charge(count);
+        record.put_cell(7, cell);
+        record
+    }
+
+    fn used(record: &Record) -> u64 {
+        record.cell(7).unwrap().used()
+    }
+
+    #[test]
+    fn levels_leak_while_nobody_looks() {
+        let record = Record::read(Some(&one(5, 3 * SECOND).encode()), 5 * SECOND);
+        assert_eq!((used(&record), record.time), (3, 5 * SECOND));
+    }
+
+    #[test]
+    fn a_clock_set_back_neither_frees_nor_locks() {
+        let stored = one(5, 9_000 * SECOND).encode();
+        let mut record = Record::read(Some(&stored), 3 * SECOND);
+        assert_eq!((used(&record), record.time), (5, 3 * SECOND));
+        record.advance(5 * SECOND);
+        assert_eq!(used(&record), 3);
+    }
+
+    #[test]
+    fn a_clock_a_little_behind_is_not_set_back() {
+        let record = Record::read(Some(&one(5, 3 * SECOND).encode()), 3 * SECOND - 5);
+        assert_eq!((used(&record), record.time), (5, 3 * SECOND));
+    }
+
+    #[test]
+    fn unknown_rows_stay_while_they_hold_something() {
+        let mut record = one(5, SECOND);
+        let mut slots = Slots::default();
+        slots.take(1);
+        record.put_slots(8, slots.clone());
+        slots.take(2);
+        record.put_slots(9, slots);
+        let alive = |owner| owner == 2;
+        record.tidy(|_| false, &alive);
+        assert_eq!(used(&record), 5);
+        assert_eq!((record.slots(8).in_use(), record.slots(9).in_use()), (0, 1));
+        record.advance(6 * SECOND);
+        record.tidy(|_| false, &alive);
+        assert_eq!(record.cell(7), None);
+        for id in 0..100 {
+            record.put_cell(id, one(5, SECOND).cell(7).unwrap());
+        }
+        record.tidy(|_| false, &alive);
+        assert_eq!(record.cells.len(), MOST_UNKNOWN);
+    }
+
+    proptest! {
+        #[test]
+        fn survives_storage(time: u64, rows in proptest::collection::vec((any::<u64>(), 1..u32::MAX, 1..1_000_000_u64, 0..1_u128 << 95), 0..5), slots in proptest::collection::vec((any::<u64>(), any::<Vec<(u32, u32)>>()), 0..5)) {
+            let quota = |amount: u32, burst| Quota::new(format!("{amount}/day").parse().unwrap(), burst).unwrap();
+            let record = Record {
+                time,
+                cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time })).collect(),
+                slots: slots.into_iter().map(|(id, owners)| (id, Slots(owners))).collect(),
+            };
+            prop_assert_eq!(Record::read(Some(&record.encode()), time), record);
+        }
+
+        /// Whatever stands in the store, and however it was cut short.
+        #[test]
+        fn junk_is_no_record(junk: Vec<u8>, count in 0..3_u16, now: u64) {
+            let junk = [&7_u64.to_le_bytes()[..], &count.to_le_bytes(), &junk].concat();
+            let _ = Record::read(Some(&junk), now).encode();
+            let whole = one(5, 1).encode();
+            for cut in 0..whole.len() {
+                prop_assert_eq!(Record::read(Some(&whole[..cut]), now), Record::read(None, now));
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Reserving: a request is charged to every row that covers it, or to none.
+//!
+//! All records are read and judged before the first is written. A write that another worker overtook is read and judged
+//! again; if the row refuses by then, what was written to other records is given back.
+
+use super::amounts::Amounts;
+use super::cell::{Cell, Quota, Verdict};
+use super::record::Record;
+use super::settle::{Held, Reservation, Taken, Unsettled};
+use super::store::{ATTEMPTS, Store, StoreError};
+use super::subject::Subject;
+use super::table::{Bound, Hit, Mode, OnError, Table};
+
+/// A request that asks to pass.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Whose, and for what.
+    pub subject: &'a Subject<'a>,
+    /// Nanoseconds since 1970.
+    pub now: u64,
+    /// What it is estimated to take.
+    pub amounts: Amounts,
+    /// The worker that serves it: by its number, requests under way are its own.
+    pub owner: u32,
+    /// Whether a worker still runs.
+    pub alive: &'a dyn Fn(u32) -> bool,
+}
+
+/// A request that may pass.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What it holds.
+    pub reservation: Reservation,
+    /// How each row that covers it stands, with it.
+    pub standings: Vec<Standing>,
+    /// Rows in shadow mode that would have refused it, by their places in the table; it is not charged to them.
+    pub would_refuse: Vec<usize>,
+    /// Rows that could not be asked, and allow that.
+    pub unchecked: Vec<usize>,
+}
+
+/// A request that may not pass. Nothing is charged for it.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// What could not be given back yet.
+    pub unreturned: Option<Unsettled>,
+}
+
+/// Why a request may not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// A limit is reached.
+    Limited(Box<Denied>),
+    /// The store failed, and a row denies then.
+    Store(StoreError),
+}
+
+/// The limit that is reached; of several, the one to wait for longest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// How it stands.
+    pub standing: Standing,
+    /// What the request takes of it.
+    pub requested: u64,
+    /// When the same request would pass.
+    pub wait: Wait,
+    /// How each row that covers the request stands, without it.
+    pub standings: Vec<Standing>,
+    /// Rows in shadow mode that would have refused it as well.
+    pub would_refuse: Vec<usize>,
+}
+
+/// When a request would pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// In so many nanoseconds, if nobody else comes; for requests under way a pause, since nobody knows their end.
+    Nanos(u64),
+    /// Never: it is more than the burst.
+    Never,
+}
+
+/// How a row stands for a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The row's place in the table.
+    pub row: usize,
+    /// What it allows this subject.
+    pub bound: Bound,
+    /// How much is used; in debt more than the bound.
+    pub used: u64,
+    /// How much may come at once.
+    pub remaining: u64,
+    /// Nanoseconds until all of it may; zero for requests under way.
+    pub reset: u64,
+}
+
+/// After so many nanoseconds a client may ask again for a place among the requests under way.
+const PLACE_PAUSE: u64 = 1_000_000_000;
+
+/// A record, read and judged.
+struct Open<'t> {
+    key: Vec<u8>,
+    hits: Vec<Hit<'t>>,
+    version: Option<u32>,
+    record: Record,
+}
+
+enum Failure {
+    Limited,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Table {
+    /// Charges a request to every row that covers it, or refuses it and charges nothing.
+    pub fn reserve(&self, store: &mut impl Store, ask: &Ask<'_>) -> Result<Admitted, Refused> {
+        let mut unchecked = Vec::new();
+        let mut open = self.open(store, ask, &mut unchecked)?;
+        if open.iter().any(|one| one.refuses(ask)) {
+            return Err(denied(&open, ask, None));
+        }
+        let mut would_refuse = Vec::new();
+        let mut reservation = Reservation::default();
+        let taken = open.iter_mut().try_for_each(|one| {
+            match one.take(self, store, ask) {
+                Ok((taken, over)) => {
+                    reservation.groups.push(taken);
+                    would_refuse.extend(over);
+                }
+                Err(Failure::Store(error)) => {
+                    excuse(&one.hits, error, &mut unchecked)?;
+                    one.hits.clear();
+                }
+                Err(limited @ Failure::Limited) => return Err(limited),
+            }
+            Ok(())
+        });
+        match taken {
+            Ok(()) => Ok(Admitted {
+                reservation,
+                standings: standings(&open, ask),
+                would_refuse,
+                unchecked,
+            }),
+            Err(failure) => {
+                let unreturned = reservation.cancel(store, ask.now).err();
+                Err(match failure {
+                    Failure::Limited => denied(&open, ask, unreturned),
+                    Failure::Store(error) => Refused {
+                        reason: Reason::Store(error),
+                        unreturned,
+                    },
+                })
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        store: &mut impl Store,
+        ask: &Ask<'_>,
+        unchecked: &mut Vec<usize>,
+    ) -> Result<Vec<Open<'_>>, Refused> {
+        let mut all = Vec::with_capacity(self.groups.len());
+        for group in &self.groups {
+            let hits = self.hits(group, ask.subject);
+            if hits.is_empty() {
+                continue;
+            }
+            let mut open = Open {
+                key: group.per.store_key(ask.subject),
+                hits,
+                version: None,
+                record: Record::read(None, ask.now),
+            };
+            match open.read(store, ask) {
+                Ok(()) => all.push(open),
+                Err(error) => excuse(&open.hits, error, unchecked).map_err(|error| Refused {
+                    reason: Reason::Store(error),
+                    unreturned: None,
+                })?,
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Lets a request pass unchecked where every row allows that; shadow rows always do.
+fn excuse(hits: &[Hit<'_>], error: StoreError, unchecked: &mut Vec<usize>) -> Result<(), StoreError> {
+    let denies = |hit: &Hit<'_>| hit.row.mode == Mode::Enforce && hit.row.on_error == OnError::Deny;
+    if hits.iter().any(denies) {
+        return Err(error);
+    }
+    unchecked.extend(hits.iter().map(|hit| hit.at));
+    Ok(())
+}
+
+/// The refusal by the row that is to be waited for longest.
+fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Refused {
+    let judged = || open.iter().flat_map(|one| one.judged(ask));
+    let enforced = judged().filter(|(hit, _)| hit.row.mode == Mode::Enforce);
+    let longest = enforced.max_by_key(|(_, wait)| *wait);
+    let standings = standings(open, ask);
+    let standing_of = |at: usize| standings.iter().find(|standing| standing.row == at).copied();
+    let found = longest.and_then(|(hit, wait)| Some((hit, wait?, standing_of(hit.at)?)));
+    let reason = match found {
+        Some((hit, wait, standing)) => Reason::Limited(Box::new(Denied {
+            standing,
+            requested: ask.amounts.of(hit.row.count),
+            wait,
+            would_refuse: judged()
+                .filter(|(hit, wait)| hit.row.mode == Mode::Shadow && wait.is_some())
+                .map(|(hit, _)| hit.at)
+                .collect(),
+            standings,
+        })),
+        // Only asked for when a row refuses.
+        None => Reason::Store(StoreError::Contended),
+    };
+    Refused { reason, unreturned }
+}
+
+fn standings(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<Standing> {
+    open.iter()
+        .flat_map(|one| one.hits.iter().map(|hit| one.standing(hit, ask)))
+        .collect()
+}
+
+impl<'t> Open<'t> {
+    fn read(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<(), StoreError> {
+        let (stored, version) = store.get(&self.key)?.unzip();
+        self.version = version;
+        self.record = Record::read(stored.as_deref(), ask.now);
+        Ok(())
+    }
+
+    /// The rows, each with the wait if it is over.
+    fn judged(&self, ask: &Ask<'_>) -> impl Iterator<Item = (&Hit<'t>, Option<Wait>)> {
+        self.hits.iter().map(|hit| (hit, self.judge(hit, ask)))
+    }
+
+    fn refuses(&self, ask: &Ask<'_>) -> bool {
+        self.judged(ask)
+            .any(|(hit, wait)| hit.row.mode == Mode::Enforce && wait.is_some())
+    }
+
+    fn judge(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
+        match hit.bound {
+            Bound::Rate(quota) => match self.cell(hit, quota).judge(ask.amounts.of(hit.row.count)) {
+                Verdict::Admit => None,
+                // The record may be a little ahead of this worker's clock.
+                Verdict::Wait(wait) => {
+                    let ahead = self.record.time.saturating_sub(ask.now);
+                    Some(Wait::Nanos(wait.saturating_add(ahead)))
+                }
+                Verdict::Never => Some(Wait::Never),
+            },
+            Bound::Most(most) => {
+                (self.under_way(hit, ask) >= u64::from(most)).then_some(Wait::Nanos(PLACE_PAUSE))
+            }
+        }
+    }
+
+    fn cell(&self, hit: &Hit<'_>, quota: Quota) -> Cell {
+        let fresh = Cell::new(quota, self.record.time);
+        let mut cell = self.record.cell(hit.row.id).unwrap_or(fresh);
+        cell.adopt(quota);
+        cell
+    }
+
+    fn under_way(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
+        let mut slots = self.record.slots(hit.row.id);
+        slots.keep(ask.alive);
+        slots.in_use()
+    }
+
+    /// Charges every row that is not over, and stores that. Gives what is held, and shadow rows that are over.
+    fn take(
+        &mut self,
+        table: &Table,
+        store: &mut impl Store,
+        ask: &Ask<'_>,
+    ) -> Result<(Taken, Vec<usize>), Failure> {
+        for _ in 0..ATTEMPTS {
+            if self.refuses(ask) {
+                return Err(Failure::Limited);
+            }
+            let (within, over): (Vec<Hit<'_>>, Vec<Hit<'_>>) =
+                self.hits.iter().partition(|hit| self.judge(hit, ask).is_none());
+            let held = within.iter().map(|hit| self.charge(hit, ask)).collect();
+            self.record.tidy(|id| table.knows(id), ask.alive);
+            if store.swap(&self.key, &self.record.encode(), self.version)? {
+                let key = core::mem::take(&mut self.key);
+                return Ok((Taken { key, held }, over.iter().map(|hit| hit.at).collect()));
+            }
+            self.read(store, ask)?;
+        }
+        Err(Failure::Store(StoreError::Contended))
+    }
+
+    fn charge(&mut self, hit: &Hit<'_>, ask: &Ask<'_>) -> Held {
+        let id = hit.row.id;
+        match hit.bound {
+            Bound::Rate(quota) => {
+                let amount = ask.amounts.of(hit.row.count);
+                let mut cell = self.cell(hit, quota);
+                let mark = cell.charge(amount);
+                self.record.put_cell(id, cell);
+                Held::Amount {
+                    id,
+                    count: hit.row.count,
+                    amount,
+                    quota,
+                    mark,
+                }
+            }
+            Bound::Most(_) => {
+                let mut slots = self.record.slots(id);
+                slots.keep(ask.alive);
+                slots.take(ask.owner);
+                self.record.put_slots(id, slots);
+                Held::Slot { id, owner: ask.owner }
+            }
+        }
+    }
+
+    fn standing(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> Standing {
+        match hit.bound {
+            Bound::Rate(quota) => {
+                let cell = self.cell(hit, quota);
+                Standing {
+                    row: hit.at,
+                    bound: hit.bound,
+                    used: cell.used(),
+                    remaining: cell.remaining(),
+                    reset: cell.reset(),
+                }
+            }
+            Bound::Most(most) => {
+                let used = self.under_way(hit, ask);
+                Standing {
+                    row: hit.at,
+                    bound: hit.bound,
+                    used,
+                    remaining: u64::from(most).saturating_sub(used),
+                    reset: 0,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What was reserved, and its correction by what was used.
+//!
+//! A reservation is settled once: settling consumes it. One whose worker died is never settled: its tokens stay charged
+//! as estimated and leak away at the row's rate, which is their expiry; its place among the requests under way ends
+//! with its owner.
+
+use super::amounts::{Amounts, Count};
+use super::cell::{Cell, Mark, Quota};
+use super::record::Record;
+use super::store::{ATTEMPTS, Store, StoreError};
+
+/// What one request holds of all rows that cover it.
+#[must_use = "what is reserved must be settled or cancelled"]
+#[derive(Debug, Default)]
+pub struct Reservation {
+    pub(super) groups: Vec<Taken>,
+}
+
+/// What it holds in one record.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) key: Vec<u8>,
+    pub(super) held: Vec<Held>,
+}
+
+#[derive(Debug)]
+pub(super) enum Held {
+    /// So much of a rate.
+    Amount {
+        id: u64,
+        count: Count,
+        amount: u64,
+        quota: Quota,
+        mark: Mark,
+    },
+    /// A place among the requests under way.
+    Slot { id: u64, owner: u32 },
+}
+
+/// What could not be settled, because the store failed. It may be tried again.
+#[must_use = "what is not settled stays charged, and its places stay taken"]
+#[derive(Debug)]
+pub struct Unsettled {
+    /// What the store said at last.
+    pub error: StoreError,
+    left: Vec<Correction>,
+}
+
+/// What is to be changed in one record.
+#[derive(Debug)]
+struct Correction {
+    key: Vec<u8>,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Change {
+    GiveBack { id: u64, amount: u64, mark: Mark },
+    Charge { id: u64, amount: u64, quota: Quota },
+    Free { id: u64, owner: u32 },
+}
+
+impl Reservation {
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Corrects what was estimated by what was `used`: less is returned, as far as it has not leaked away; more is
+    /// charged, over the limit if need be, so that later requests wait. A request stays one request, and its place
+    /// among those under way is free again. A request that the upstream refused has used [`Amounts::default`].
+    pub fn settle(self, store: &mut impl Store, now: u64, used: &Amounts) -> Result<(), Unsettled> {
+        self.correct(store, now, |count, amount| match count {
+            Count::Requests => amount,
+            _ => used.of(count),
+        })
+    }
+
+    /// Returns everything, the request as well: it was never sent.
+    pub fn cancel(self, store: &mut impl Store, now: u64) -> Result<(), Unsettled> {
+        self.correct(store, now, |_, _| 0)
+    }
+
+    fn correct(
+        self,
+        store: &mut impl Store,
+        now: u64,
+        used: impl Fn(Count, u64) -> u64,
+    ) -> Result<(), Unsettled> {
+        let corrections = self.groups.into_iter().map(|taken| Correction {
+            key: taken.key,
+            changes: taken.held.iter().filter_map(|held| held.change(&used)).collect(),
+        });
+        let corrections = corrections.filter(|correction| !correction.changes.is_empty());
+        store_all(corrections.collect(), store, now)
+    }
+}
+
+impl Unsettled {
+    /// Tries again.
+    pub fn retry(self, store: &mut impl Store, now: u64) -> Result<(), Self> {
+        store_all(self.left, store, now)
+    }
+}
+
+/// Every correction is tried, whatever becomes of the others.
+fn store_all(corrections: Vec<Correction>, store: &mut impl Store, now: u64) -> Result<(), Unsettled> {
+    let mut failed = None;
+    for correction in corrections {
+        if let Err(error) = correction.apply(store, now) {
+            let unsettled = failed.get_or_insert(Unsettled {
+                error,
+                left: Vec::new(),
+            });
+            unsettled.error = error;
+            unsettled.left.push(correction);
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+impl Held {
+    fn change(&self, used: impl Fn(Count, u64) -> u64) -> Option<Change> {
+        match *self {
+            Self::Slot { id, owner } => Some(Change::Free { id, owner }),
+            Self::Amount {
+                id,
+                count,
+                amount,
+                quota,
+                mark,
+            } => {
+                let used = used(count, amount);
+                match used.checked_sub(amount) {
+                    Some(0) => None,
+                    Some(more) => Some(Change::Charge {
+                        id,
+                        amount: more,
+                        quota,
+                    }),
+                    None => Some(Change::GiveBack {
+                        id,
+                        amount: amount - used,
+                        mark,
+                    }),
+                }
+            }
+        }
+    }
+}
+
+impl Correction {
+    fn apply(&self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            let (stored, version) = store.get(&self.key)?.unzip();
+            let mut record = Record::read(stored.as_deref(), now);
+            for change in &self.changes {
+                change.apply(&mut record);
+            }
+            if store.swap(&self.key, &record.encode(), version)? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended)
+    }
+}
+
+impl Change {
+    fn apply(&self, record: &mut Record) {
+        match self {
+            Self::GiveBack { id, amount, mark } => {
+                if let Some(mut cell) = record.cell(*id) {
+                    cell.give_back(*amount, mark);
+                    record.put_cell(*id, cell);
+                }
+            }
+            // By the quota that the cell has now, which may have changed since.
+            Self::Charge { id, amount, quota } => {
+                let fresh = Cell::new(*quota, record.time);
+                let mut cell = record.cell(*id).unwrap_or(fresh);
+                cell.charge(*amount);
+                record.put_cell(*id, cell);
+            }
+            Self::Free { id, owner } => {
+                let mut slots = record.slots(*id);
+                slots.free(*owner);
+                record.put_slots(*id, slots);
+            }
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! One customer after another.
+
+use super::*;
+
+const KEY_RPM: &str = r#"[{"name": "key-rpm", "per": ["key"], "rate": "60/minute"}]"#;
+const TPM: &str = r#"[{"name": "org-tpm", "per": ["org"], "count": "tokens", "rate": "60000/minute"}]"#;
+
+#[test]
+fn a_burst_then_the_rate_and_who_waits_as_told_passes() {
+    let (table, mut store) = (table(KEY_RPM), Memory::default());
+    assert_eq!(table.how_many(&mut store, &acme(), START, tokens(0, 0)), 60);
+    assert_eq!(
+        table.how_many(&mut store, &globex(), START, tokens(0, 0)),
+        60,
+        "its own"
+    );
+    let mut now = START;
+    for _ in 0..100 {
+        let denied = table
+            .go(&mut store, &acme(), now, tokens(0, 0))
+            .unwrap_err()
+            .denied();
+        let wait = denied.nanos();
+        assert!(
+            table
+                .go(&mut store, &acme(), now + wait - 1, tokens(0, 0))
+                .is_err()
+        );
+        now += wait;
+        assert!(table.go(&mut store, &acme(), now, tokens(0, 0)).is_ok());
+    }
+    assert_eq!(now, START + 100 * SECOND, "all that the rate allows");
+}
+
+#[test]
+fn each_count_counts_its_own() {
+    for (count, fits) in [
+        ("requests", 600),
+        ("tokens", 20),
+        ("input_tokens", 60),
+        ("output_tokens", 30),
+        ("cost", 100),
+    ] {
+        let json = format!(r#"[{{"name": "x", "per": ["key"], "count": "{count}", "rate": "600/minute"}}]"#);
+        let amounts = Amounts {
+            cost: 6,
+            ..tokens(10, 20)
+        };
+        assert_eq!(
+            table(&json).how_many(&mut Memory::default(), &acme(), START, amounts),
+            fits,
+            "{count}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_consumes_nothing_anywhere() {
+    let table = table(
+        r#"[{"name": "a", "per": ["key"], "rate": "60/minute"},
+            {"name": "b", "per": ["org"], "count": "tokens", "rate": "1000/minute"},
+            {"name": "c", "per": ["org"], "count": "concurrent", "max": 100},
+            {"name": "d", "count": "requests", "rate": "100/minute", "mode": "shadow"}]"#,
+    );
+    let mut store = Memory::default();
+    assert!(table.go(&mut store, &acme(), START, tokens(900, 0)).is_ok());
+    let before: Vec<_> = store
+        .contents()
+        .into_iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let denied = table
+        .go(&mut store, &acme(), START, tokens(200, 0))
+        .unwrap_err()
+        .denied();
+    assert_eq!(
+        (denied.standing.row, denied.standing.used, denied.requested),
+        (1, 900, 200)
+    );
+    assert_eq!(denied.nanos(), 6 * SECOND);
+    let after: Vec<_> = store
+        .contents()
+        .into_iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn of_several_limits_the_longest_wait_is_told() {
+    let table = table(
+        r#"[{"name": "fast", "per": ["key"], "rate": "1/second"},
+            {"name": "slow", "per": ["org"], "rate": "1/hour"},
+            {"name": "middle", "per": ["key"], "rate": "1/minute"}]"#,
+    );
+    let mut store = Memory::default();
+    assert!(table.go(&mut store, &acme(), START, tokens(0, 0)).is_ok());
+    let denied = table
+        .go(&mut store, &acme(), START, tokens(0, 0))
+        .unwrap_err()
+        .denied();
+    assert_eq!((denied.standing.row, denied.nanos()), (1, 3_600 * SECOND));
+    assert!(
+        table
+            .go(&mut store, &acme(), START + denied.nanos(), tokens(0, 0))
+            .is_ok()
+    );
+}
+
+#[test]
+fn more_than_the_burst_never_fits() {
+    let denied = table(TPM)
+        .go(&mut Memory::default(), &acme(), START, tokens(60_000, 1))
+        .unwrap_err()
+        .denied();
+    assert_eq!(denied.wait, Wait::Never);
+}
+
+#[test]
+fn what_was_not_used_is_returned() {
+    let (table, mut store) = (table(TPM), Memory::default());
+    let admitted = table
+        .go(&mut store, &acme(), START, tokens(20_000, 40_000))
+        .unwrap();
+    assert!(table.go(&mut store, &acme(), START, tokens(1, 0)).is_err());
+    admitted
+        .reservation
+        .settle(&mut store, START, &tokens(20_000, 500))
+        .unwrap();
+    let next = table.go(&mut store, &acme(), START, tokens(39_500, 0)).unwrap();
+    assert_eq!(next.standings[0].remaining, 0);
+}
+
+#[test]
+fn an_overspend_is_a_debt_that_later_requests_wait_for() {
+    let (table, mut store) = (table(TPM), Memory::default());
+    let admitted = table.go(&mut store, &acme(), START, tokens(60_000, 0)).unwrap();
+    admitted
+        .reservation
+        .settle(&mut store, START, &tokens(60_000, 60_000))
+        .unwrap();
+    let denied = table
+        .go(&mut store, &acme(), START, tokens(1_000, 0))
+        .unwrap_err()
+        .denied();
+    assert_eq!((denied.standing.used, denied.nanos()), (120_000, 61 * SECOND));
+}
+
+#[test]
+fn a_request_that_the_upstream_refused_costs_no_tokens_but_was_a_request() {
+    let table = table(
+        r#"[{"name": "r", "per": ["key"], "rate": "60/minute"},
+            {"name": "t", "per": ["key"], "count": "tokens", "rate": "1000/minute"}]"#,
+    );
+    let mut store = Memory::default();
+    let first = table.go(&mut store, &acme(), START, tokens(1_000, 0)).unwrap();
+    first
+        .reservation
+        .settle(&mut store, START, &Amounts::default())
+        .unwrap();
+    let second = table.go(&mut store, &acme(), START, tokens(1_000, 0)).unwrap();
+    assert_eq!(
+        (second.standings[0].remaining, second.standings[1].remaining),
+        (58, 0)
+    );
+    second.reservation.cancel(&mut store, START).unwrap();
+    let third = table.go(&mut store, &acme(), START, tokens(1, 0)).unwrap();
+    assert_eq!(
+        (third.standings[0].remaining, third.standings[1].remaining),
+        (58, 999)
+    );
+}
+
+#[test]
+fn requests_under_way_end_with_their_settling_or_with_their_worker() {
+    let table = table(r#"[{"name": "inflight", "per": ["key"], "count": "concurrent", "max": 2}]"#);
+    let mut store = Memory::default();
+    let subject = acme();
+    let by = |owner, alive| Ask {
+        owner,
+        alive,
+        ..ask(&subject, START, tokens(0, 0))
+    };
+    let first = table.reserve(&mut store, &by(1, &|_| true)).unwrap();
+    let lost = table.reserve(&mut store, &by(2, &|_| true)).unwrap();
+    let denied = table.reserve(&mut store, &by(1, &|_| true)).unwrap_err().denied();
+    assert_eq!(
+        (denied.standing.used, denied.standing.remaining, denied.nanos()),
+        (2, 0, SECOND)
+    );
+    // Worker 2 died with its request, and a new one took its place.
+    let again = table.reserve(&mut store, &by(3, &|owner| owner != 2)).unwrap();
+    assert!(table.reserve(&mut store, &by(1, &|owner| owner != 2)).is_err());
+    for reservation in [first.reservation, again.reservation, lost.reservation] {
+        reservation.settle(&mut store, START, &tokens(5, 5)).unwrap();
+    }
+    let both: Vec<_> = (0..3)
+        .map(|_| table.reserve(&mut store, &by(1, &|_| true)).is_ok())
+        .collect();
+    assert_eq!(both, [true, true, false]);
+}
+
+#[test]
+fn a_shadow_row_tells_and_never_refuses() {
+    let table = table(
+        r#"[{"name": "trial", "per": ["key"], "rate": "1/minute", "mode": "shadow"},
+            {"name": "real", "per": ["key"], "rate": "3/minute"}]"#,
+    );
+    let mut store = Memory::default();
+    let told: Vec<_> = (0..4)
+        .map(|_| match table.go(&mut store, &acme(), START, tokens(0, 0)) {
+            Ok(admitted) => (true, admitted.would_refuse),
+            Err(refused) => (false, refused.denied().would_refuse),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [(true, vec![]), (true, vec![0]), (true, vec![0]), (false, vec![0])]
+    );
+    // It counts as if it had refused: a minute later it has one again.
+    let later = table
+        .go(&mut store, &acme(), START + 60 * SECOND, tokens(0, 0))
+        .unwrap();
+    assert!(later.would_refuse.is_empty());
+}
+
+#[test]
+fn conditions_and_overrides() {
+    let table = table(
+        r#"[{"name": "free", "per": ["key"], "when": {"tier": ["free"]}, "rate": "2/minute"},
+            {"name": "llamas", "per": ["key", "model"], "when": {"model": "llama-*", "endpoint": ["chat"]}, "rate": "5/minute",
+             "overrides": [{"org": "acme", "model": ["llama-7*"], "rate": "9/minute"}, {"key": ["another"], "burst": 1}]}]"#,
+    );
+    let many = |subject: Subject<'_>| table.how_many(&mut Memory::default(), &subject, START, tokens(0, 0));
+    assert_eq!(many(acme()), 9);
+    assert_eq!(
+        many(Subject {
+            model: "llama-8b",
+            ..acme()
+        }),
+        5
+    );
+    assert_eq!(many(globex()), 1, "the override of its key");
+    assert_eq!(many(Subject { key: "k", ..globex() }), 2, "its tier");
+    assert_eq!(
+        many(Subject {
+            endpoint: Endpoint::Embeddings,
+            ..acme()
+        }),
+        10_000,
+        "covered by no row"
+    );
+}
+
+#[test]
+fn a_store_that_fails_refuses_unless_the_row_says_otherwise() {
+    let strict = table(KEY_RPM);
+    let mut store = Memory {
+        fails_after: Some(0),
+        ..Memory::default()
+    };
+    let refused = strict.go(&mut store, &acme(), START, tokens(0, 0)).unwrap_err();
+    assert_eq!(refused.reason, Reason::Store(StoreError::Failed));
+    let lax = table(r#"[{"name": "x", "per": ["key"], "rate": "1/minute", "on_error": "allow"}]"#);
+    for calls in [0, 1] {
+        store.fails_after = Some(calls);
+        let admitted = lax.go(&mut store, &acme(), START, tokens(0, 0)).unwrap();
+        assert_eq!(
+            (admitted.unchecked, admitted.reservation.is_empty()),
+            (vec![0], true)
+        );
+    }
+}
+
+#[test]
+fn what_could_not_be_settled_can_be_later() {
+    let table = table(
+        r#"[{"name": "t", "per": ["key"], "count": "tokens", "rate": "1000/minute"},
+            {"name": "c", "per": ["org"], "count": "concurrent", "max": 1}]"#,
+    );
+    let mut store = Memory::default();
+    let admitted = table.go(&mut store, &acme(), START, tokens(1_000, 0)).unwrap();
+    store.fails_after = Some(2);
+    let unsettled = admitted
+        .reservation
+        .settle(&mut store, START, &tokens(0, 0))
+        .unwrap_err();
+    assert_eq!(unsettled.error, StoreError::Failed);
+    store.fails_after = None;
+    assert!(table.go(&mut store, &acme(), START, tokens(1_000, 0)).is_err());
+    unsettled.retry(&mut store, START).unwrap();
+    let next = table.go(&mut store, &acme(), START, tokens(1_000, 0)).unwrap();
+    assert_eq!((next.standings[0].remaining, next.standings[1].remaining), (0, 0));
+}
+
+#[test]
+fn state_survives_a_reload_and_a_changed_rate_gives_neither_a_burst_nor_a_lock() {
+    let mut store = Memory::default();
+    let old = table(KEY_RPM);
+    assert_eq!(old.how_many(&mut store, &acme(), START, tokens(0, 0)), 60);
+    let same = table(KEY_RPM);
+    assert_eq!(
+        same.how_many(&mut store, &acme(), START, tokens(0, 0)),
+        0,
+        "no free burst"
+    );
+    let faster = table(&KEY_RPM.replace("60/minute", "600/minute"));
+    assert_eq!(
+        faster.how_many(&mut store, &acme(), START, tokens(0, 0)),
+        0,
+        "no free burst"
+    );
+    assert_eq!(
+        faster.how_many(&mut store, &acme(), START + SECOND, tokens(0, 0)),
+        10,
+        "its own rate at once"
+    );
+    let slower = table(&KEY_RPM.replace("60/minute", "6/minute"));
+    let denied = slower
+        .go(&mut store, &acme(), START + SECOND, tokens(0, 0))
+        .unwrap_err()
+        .denied();
+    assert_eq!(denied.nanos(), 10 * SECOND, "no lock-out");
+}
+
+#[test]
+fn two_configurations_side_by_side_keep_each_others_rows() {
+    let mut store = Memory::default();
+    let old = table(KEY_RPM);
+    let new = table(r#"[{"name": "other", "per": ["key"], "rate": "5/minute"}]"#);
+    assert_eq!(old.how_many(&mut store, &acme(), START, tokens(0, 0)), 60);
+    assert_eq!(new.how_many(&mut store, &acme(), START, tokens(0, 0)), 5);
+    assert_eq!(old.how_many(&mut store, &acme(), START + SECOND, tokens(0, 0)), 1);
+}
+
+#[test]
+fn a_reservation_of_the_old_configuration_returns_its_part_under_the_new_one() {
+    let mut store = Memory::default();
+    let held = table(TPM)
+        .go(&mut store, &acme(), START, tokens(60_000, 0))
+        .unwrap();
+    let new = table(&TPM.replace("60000", "6000"));
+    assert!(
+        new.go(&mut store, &acme(), START + SECOND, tokens(1_000, 0))
+            .is_err()
+    );
+    assert!(
+        new.go(&mut store, &acme(), START + SECOND, tokens(100, 0))
+            .is_ok()
+    );
+    held.reservation
+        .settle(&mut store, START + SECOND, &tokens(30_000, 0))
+        .unwrap();
+    let next = new.go(&mut store, &acme(), START + SECOND, tokens(1, 0)).unwrap();
+    assert_eq!(next.standings[0].remaining, 2_999);
+}
+
+#[test]
+fn a_clock_set_back_neither_frees_nor_locks() {
+    let (table, mut store) = (table(KEY_RPM), Memory::default());
+    table.how_many(&mut store, &acme(), START, tokens(0, 0));
+    let back = START - 3_600 * SECOND;
+    let denied = table
+        .go(&mut store, &acme(), back, tokens(0, 0))
+        .unwrap_err()
+        .denied();
+    assert!(denied.nanos() <= 3_601 * SECOND);
+    assert_eq!(
+        table.how_many(&mut store, &acme(), back + 5 * SECOND, tokens(0, 0)),
+        0
+    );
+}
+
+#[test]
+fn strangers_fill_slots_and_no_more() {
+    let table = table(r#"[{"name": "x", "per": ["ip"], "rate": "60/minute"}]"#);
+    let mut store = Memory::default();
+    for n in 0..20_000_u32 {
+        let address = Some(IpAddr::V4((n * 11).into()));
+        let _ = table.go(&mut store, &Subject { address, ..acme() }, START, tokens(0, 0));
+    }
+    assert_eq!(store.values.len(), 4096);
+    assert!(store.values.values().all(|(value, _)| value.len() == 70));
+}
+
+#[test]
+fn one_read_and_one_write_for_all_rows_of_one_per() {
+    let table = table(
+        r#"[{"name": "a", "per": ["key"], "rate": "60/minute"}, {"name": "b", "per": ["key"], "count": "tokens", "rate": "1000/minute"},
+            {"name": "c", "per": ["key"], "count": "concurrent", "max": 5}]"#,
+    );
+    let mut store = Memory::default();
+    let admitted = table.go(&mut store, &acme(), START, tokens(10, 0)).unwrap();
+    assert_eq!((store.gets, store.swaps), (1, 1));
+    admitted
+        .reservation
+        .settle(&mut store, START, &tokens(5, 0))
+        .unwrap();
+    assert_eq!((store.gets, store.swaps), (2, 2));
+}
