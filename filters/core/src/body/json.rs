@@ -5,7 +5,9 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde_json::value::RawValue;
 
 use super::{Body, Input, Malformed, StreamOptions};
@@ -152,46 +154,52 @@ fn model(json: &RawValue) -> Result<Option<Cow<'_, str>>, String> {
         .map_err(|error| crate::config::problem(&error))
 }
 
-fn stream_options(json: &RawValue) -> Result<Option<StreamOptions<'_>>, serde_json::Error> {
-    let mut include_usage = None;
-    let mut reader = serde_json::Deserializer::from_str(json.get());
-    let given = Nullable(Options(&mut include_usage)).deserialize(&mut reader)?;
-    Ok(given.map(|()| StreamOptions {
+/// The error comes without its place, too.
+fn stream_options(json: &RawValue) -> Result<Option<StreamOptions<'_>>, String> {
+    // serde_json bounds the depth of a document, and this one stands in another: it has a level less.
+    let enclosed = format!("[{}]", json.get());
+    let (options,): (Option<Options>,) =
+        serde_json::from_str(&enclosed).map_err(|error| crate::config::problem(&error))?;
+    Ok(options.map(|options| StreamOptions {
         json: json.get(),
-        include_usage,
+        include_usage: options.include_usage,
     }))
 }
 
-struct Options<'o>(&'o mut Option<bool>);
+#[derive(Default)]
+struct Options {
+    include_usage: Option<bool>,
+}
 
-impl<'de> DeserializeSeed<'de> for Options<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+impl<'de> Deserialize<'de> for Options {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OptionsVisitor)
     }
 }
 
-impl<'de> Visitor<'de> for Options<'_> {
-    type Value = ();
+struct OptionsVisitor;
+
+impl<'de> Visitor<'de> for OptionsVisitor {
+    type Value = Options;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Options, A::Error> {
+        let mut options = Options::default();
         let mut seen = Vec::new();
         while let Some(name) = members.next_key_seed(Text)? {
             if seen.len() >= MAX_MEMBERS || seen.contains(&name) {
                 return Err(A::Error::custom("a member is given twice"));
             }
             match name.as_ref() {
-                "include_usage" => *self.0 = members.next_value::<Option<bool>>()?,
+                "include_usage" => options.include_usage = members.next_value()?,
                 _ => members.next_value_seed(Walk(None))?,
             }
             seen.push(name);
         }
-        Ok(())
+        Ok(options)
     }
 }
 
@@ -498,6 +506,24 @@ mod tests {
         }
         assert_eq!(reason(b"{\"x\":\"\xff\"}"), "The body is not UTF-8: byte 6.");
         assert_eq!(read(br#"{"n":{}}"#).unwrap_err().param, Some("n"));
+    }
+
+    #[test]
+    fn options_are_no_deeper_than_any_other_member() {
+        let body = |name: &str, levels: usize| {
+            format!(
+                "{{\"{name}\":{{\"x\":{}{}}}}}",
+                "[".repeat(levels),
+                "]".repeat(levels)
+            )
+        };
+        for name in ["stream_options", "metadata"] {
+            assert!(read(body(name, 125).as_bytes()).is_ok(), "{name}");
+            assert!(
+                reason(body(name, 126).as_bytes()).contains("recursion limit"),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -19,31 +19,12 @@ const MAX_FIELD: usize = 1024;
 /// The boundary in a `content-type` of `multipart/form-data`; `None` for another type, or without one that RFC 2046
 /// allows.
 pub fn boundary(content_type: &str) -> Option<&str> {
-    let (kind, parameters) = content_type.split_once(';')?;
-    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let mut found = None;
-    for parameter in parameters.split(';') {
-        let (name, value) = parameter.split_once('=')?;
-        if name.trim().eq_ignore_ascii_case("boundary") {
-            // Given twice, readers differ on which one counts.
-            if found.is_some() {
-                return None;
-            }
-            let value = value.trim();
-            found = Some(
-                value
-                    .strip_prefix('"')
-                    .and_then(|value| value.strip_suffix('"'))
-                    .unwrap_or(value),
-            );
-        }
-    }
-    found.filter(|boundary| {
-        let allowed = |c: u8| c.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&c);
-        (1..=70).contains(&boundary.len()) && boundary.bytes().all(allowed) && !boundary.ends_with(' ')
-    })
+    let boundary = parameter(content_type.as_bytes(), b"multipart/form-data", b"boundary")?;
+    let boundary = core::str::from_utf8(boundary).ok()?;
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&c);
+    let lawful =
+        (1..=70).contains(&boundary.len()) && boundary.bytes().all(allowed) && !boundary.ends_with(' ');
+    lawful.then_some(boundary)
 }
 
 /// Reads the form fields that the gateway needs.
@@ -62,21 +43,22 @@ pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
     for part in 0..MAX_PARTS {
         rest = match rest {
             [b'-', b'-', tail @ ..] => return end(form, tail),
-            [b'\r', b'\n', tail @ ..] => tail,
+            [b'\r', b'\n', ..] => rest,
             _ => {
                 return Err(Malformed::new(format!(
                     "The boundary before part {part} of the multipart body is malformed."
                 )));
             }
         };
-        let (name, content) = head(rest, part)?;
-        let Some(len) = delimiter.find(content) else {
+        // Wherever a delimiter stands a part ends, be it among its headers: other readers look for delimiters first.
+        let Some(len) = delimiter.find(rest) else {
             return Err(Malformed::new(format!(
                 "Part {part} of the multipart body has no end: the body is cut short."
             )));
         };
-        let (value, tail) = content.split_at_checked(len).unwrap_or_default();
+        let (whole, tail) = rest.split_at_checked(len).unwrap_or_default();
         rest = tail.get(delimiter.needle().len()..).unwrap_or_default();
+        let (name, value) = head(whole.get(2..).unwrap_or_default(), part)?;
         field(&mut form, &mut fields, name, value)?;
         if name == b"model" {
             form.model_span = super::span(body, value);
@@ -96,58 +78,95 @@ fn end<'a>(form: Body<'a>, tail: &[u8]) -> Result<Body<'a>, Malformed> {
     }
 }
 
-/// The name in a part's header block, and what follows the block.
+/// The name in a part's header block, and what follows the block. Readers differ on what to make of a line that is no
+/// header, continues one, or has a lone line feed in it: a part with such a line is refused.
 fn head(part: &[u8], number: usize) -> Result<(&[u8], &[u8]), Malformed> {
     let wrong = |what: &str| Malformed::new(format!("Part {number} of the multipart body {what}."));
     let near = part.get(..MAX_HEAD).unwrap_or(part);
-    let len = memchr::memmem::find(near, b"\r\n\r\n").ok_or_else(|| wrong("has no end of its headers"))?;
-    let (head, content) = part.split_at_checked(len + 4).unwrap_or_default();
+    let (head, _) = cut(near, b"\r\n\r\n").ok_or_else(|| wrong("has no end of its headers"))?;
+    let content = part.get(head.len() + 4..).unwrap_or_default();
     let mut name = None;
-    for line in head.split(|byte| *byte == b'\n') {
-        let line = line.trim_ascii();
-        let Some(colon) = memchr::memchr(b':', line) else {
-            continue;
-        };
-        let (header, value) = line.split_at_checked(colon).unwrap_or_default();
-        if header.trim_ascii().eq_ignore_ascii_case(b"content-disposition") {
+    let mut lines = Some(head);
+    while let Some(rest) = lines {
+        let (line, more) = cut(rest, b"\r\n").map_or((rest, None), |(line, more)| (line, Some(more)));
+        lines = more;
+        let (header, value) = header(line).ok_or_else(|| wrong("has a malformed header"))?;
+        if header.eq_ignore_ascii_case(b"content-disposition") {
             if name.is_some() {
                 return Err(wrong("has two Content-Disposition headers"));
             }
-            name = Some(parameter(value, b"name").ok_or_else(|| wrong("has no plain name"))?);
+            let given = parameter(value, b"form-data", b"name").filter(|name| !name.contains(&b'\\'));
+            name = Some(given.ok_or_else(|| wrong("has no plain name"))?);
         }
     }
     name.map(|name| (name, content))
         .ok_or_else(|| wrong("has no Content-Disposition header"))
 }
 
-/// `name="…"` of a header. A name with an escape is refused: readers differ on those. One that is given twice too.
-fn parameter<'a>(header: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+/// Name and value of a header.
+fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, value) = cut(line, b":")?;
+    let printed = value
+        .iter()
+        .all(|byte| !byte.is_ascii_control() || *byte == b'\t');
+    (is_token(name) && printed).then_some((name, value))
+}
+
+/// The value of the one parameter `wanted` in a header of this kind: `kind; wanted="…"`.
+///
+/// `None` too where readers differ on which parameters there are: one that is given twice or has no value, another
+/// spelling of the wanted one (`name*`, `name*0`), a quote inside a value, or one that a backslash may have escaped.
+fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let (given, parameters) = cut(header, b";")?;
+    if !given.trim_ascii().eq_ignore_ascii_case(kind) {
+        return None;
+    }
     let mut found = None;
-    let mut rest = header;
-    while let Some(semicolon) = memchr::memchr(b';', rest) {
-        rest = rest.get(semicolon + 1..)?.trim_ascii_start();
-        let equals = memchr::memchr(b'=', rest)?;
-        let (name, value) = rest.split_at_checked(equals)?;
-        let value = value.get(1..)?;
-        let (value, tail) = match value.strip_prefix(b"\"") {
+    let mut rest = Some(parameters);
+    while let Some(parameters) = rest {
+        let (name, value) = cut(parameters, b"=")?;
+        let name = name.trim_ascii();
+        let value = match value.strip_prefix(b"\"") {
             Some(quoted) => {
-                let end = memchr::memchr(b'"', quoted)?;
-                (quoted.get(..end)?, quoted.get(end + 1..)?)
+                let (value, tail) = cut(quoted, b"\"")?;
+                rest = match tail.trim_ascii_start() {
+                    [] => None,
+                    [b';', more @ ..] => Some(more),
+                    _ => return None,
+                };
+                value
             }
             None => {
-                let end = memchr::memchr(b';', value).unwrap_or(value.len());
-                (value.get(..end)?.trim_ascii(), value.get(end..)?)
+                let (value, more) =
+                    cut(value, b";").map_or((value, None), |(value, more)| (value, Some(more)));
+                rest = more;
+                value.trim_ascii()
             }
         };
-        if name.trim_ascii().eq_ignore_ascii_case(wanted) {
-            if found.is_some() || value.contains(&b'\\') {
+        if !is_token(name) || value.contains(&b'"') || value.ends_with(b"\\") {
+            return None;
+        }
+        let stem = cut(name, b"*").map_or(name, |(stem, _)| stem);
+        if stem.eq_ignore_ascii_case(wanted) {
+            if found.is_some() || stem.len() < name.len() {
                 return None;
             }
             found = Some(value);
         }
-        rest = tail;
     }
     found
+}
+
+/// A name by RFC 9110.
+fn is_token(name: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(allowed)
+}
+
+/// What stands before the first `mark`, and what follows it.
+fn cut<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (before, rest) = text.split_at_checked(memchr::memmem::find(text, mark)?)?;
+    Some((before, rest.get(mark.len()..)?))
 }
 
 fn field<'a>(
@@ -185,7 +204,10 @@ fn field<'a>(
                 _ => return Err(wrong("is neither `true` nor `false`")),
             }
         }
-        _ => form.answers = text.parse().map_err(|_| wrong("is not a whole number"))?,
+        _ => {
+            let count: u32 = text.parse().map_err(|_| wrong("is not a whole number"))?;
+            form.answers = count.max(1);
+        }
     }
     Ok(())
 }
@@ -266,6 +288,49 @@ mod tests {
             "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"x\"; name=\"model\"\r\n\r\na\r\n--{BOUNDARY}--"
         );
         assert!(reason(two_names.as_bytes()).contains("no plain name"));
+    }
+
+    /// Each of these holds a field `model` for one reader and not for another.
+    #[test]
+    fn what_readers_take_apart_differently_is_refused() {
+        let named = "Content-Disposition: form-data; name=\"model\"";
+        for (head, said) in [
+            (format!("\r\n{named}"), "malformed header"),
+            (
+                format!("{named}\r\n--{BOUNDARY}\r\nX: y"),
+                "no end of its headers",
+            ),
+            (format!("{named}\r\n--{BOUNDARY}: y"), "no end of its headers"),
+            (format!("--{BOUNDARY}: y\r\n{named}"), "no end of its headers"),
+            (format!("X: y\r\n {named}"), "malformed header"),
+            (format!("X: y\n{named}"), "malformed header"),
+            (format!("X: y\r{named}"), "malformed header"),
+            (format!("{named}\r\nX"), "malformed header"),
+            (named.replace(':', " :"), "malformed header"),
+            (named.replace("form-data", "attachment"), "no plain name"),
+            (
+                named.replace("name=\"model\"", r#"filename="\"; name=model; x="\"""#),
+                "no plain name",
+            ),
+            (
+                named.replace("name", r#"x=a"; name=model; y=b"; name"#),
+                "no plain name",
+            ),
+            (named.replace("name", "x; name=file; name"), "no plain name"),
+            (format!("{named}x"), "no plain name"),
+            (format!("{named}; name*=utf-8''file"), "no plain name"),
+            (format!("{named}; Name*0=file"), "no plain name"),
+        ] {
+            let body = format!("--{BOUNDARY}\r\n{head}\r\n\r\nm\r\n--{BOUNDARY}--\r\n");
+            let reason = reason(body.as_bytes());
+            assert!(reason.contains(said), "{head}: {reason}");
+        }
+        assert_eq!(boundary("multipart/form-data; boundary=a; boundary*=b"), None);
+    }
+
+    #[test]
+    fn there_is_always_one_answer() {
+        assert_eq!(read(&form(&[("n", b"0")]), BOUNDARY).unwrap().answers, 1);
     }
 
     #[test]
