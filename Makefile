@@ -1,6 +1,6 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint wasm bench clean
+.PHONY: help demo run test fuzz lint wasm bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
@@ -18,6 +18,9 @@ run: ## the same stack in the foreground, with a key and a curl line to paste
 
 test: ## build the modules and run every test, on a real Envoy too
 	@scripts/test.sh $(ARGS)
+
+fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer); needs a C++ compiler
+	@scripts/fuzz.sh $(ARGS)
 
 lint: ## formatting, clippy on every crate and for wasm, documentation, shell scripts
 	@scripts/lint.sh

@@ -1,0 +1,195 @@
+//! JSON bodies: what core reads in one pass is what a tree of the document says, and what serde_json refuses, core
+//! refuses.
+
+use tollgate_core::body::{Body, Input, read_json};
+
+use crate::tree::Tree;
+
+/// Most members that a body, or its `stream_options`, may have.
+const MAX_MEMBERS: usize = 256;
+/// The largest number up to which a double tells every whole number from the next.
+const LAST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// Whether the bytes are read as a body.
+///
+/// # Panics
+/// When core reads them otherwise than they stand there.
+pub fn check(data: &[u8]) -> bool {
+    let tree: Option<Tree> = serde_json::from_slice(data).ok();
+    let asked = tree.as_ref().and_then(Asked::of);
+    match (tree, asked, read_json(data)) {
+        (Some(tree), Some(asked), Ok(read)) => {
+            assert_eq!(Asked::from(&read), asked);
+            model_stands_there(data, &read, tree);
+            options_stand_there(data, &read);
+            true
+        }
+        (_, None, Err(malformed)) => {
+            assert!(!malformed.reason.is_empty());
+            false
+        }
+        (tree, asked, read) => {
+            assert_eq!(asked.is_some(), read.is_ok(), "{read:?} of {tree:?}");
+            false
+        }
+    }
+}
+
+/// What is read of a body, without its places.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    model: Option<String>,
+    stream: bool,
+    /// `stream_options` where there are any, and in them `include_usage` where given.
+    include_usage: Option<Option<bool>>,
+    max_output: Option<u64>,
+    answers: u32,
+    input: Input,
+}
+
+impl From<&Body<'_>> for Asked {
+    fn from(body: &Body<'_>) -> Self {
+        Self {
+            model: body.model.as_deref().map(str::to_owned),
+            stream: body.stream,
+            include_usage: body.stream_options.map(|options| options.include_usage),
+            max_output: body.max_output,
+            answers: body.answers,
+            input: body.input,
+        }
+    }
+}
+
+impl Asked {
+    /// `None` where the body is to be refused.
+    fn of(tree: &Tree) -> Option<Self> {
+        plain_object(tree)?;
+        let caps = [
+            whole(tree.member("max_tokens"))?,
+            whole(tree.member("max_completion_tokens"))?,
+            whole(tree.member("max_output_tokens"))?,
+        ];
+        let answers = [whole(tree.member("n"))?, whole(tree.member("best_of"))?];
+        let answers = answers.into_iter().flatten().max().unwrap_or(1).max(1);
+        let mut input = Input::default();
+        for name in [
+            "messages",
+            "input",
+            "prompt",
+            "system",
+            "instructions",
+            "tools",
+            "functions",
+            "documents",
+        ] {
+            count(tree.member(name), &mut input);
+        }
+        Some(Self {
+            model: match tree.member("model") {
+                Tree::Null => None,
+                Tree::Text(name) => Some(name.clone()),
+                _ => return None,
+            },
+            stream: flag(tree.member("stream"))?.unwrap_or(false),
+            include_usage: match tree.member("stream_options") {
+                Tree::Null => None,
+                options => {
+                    plain_object(options)?;
+                    Some(flag(options.member("include_usage"))?)
+                }
+            },
+            max_output: caps.into_iter().flatten().min(),
+            answers: u32::try_from(answers).ok()?,
+            input,
+        })
+    }
+}
+
+/// An object of bounded size that gives no member twice.
+fn plain_object(tree: &Tree) -> Option<()> {
+    let object = matches!(tree, Tree::Object(members) if members.len() <= MAX_MEMBERS);
+    (object && !tree.repeats_itself()).then_some(())
+}
+
+/// True, false or null; `None` for anything else.
+fn flag(value: &Tree) -> Option<Option<bool>> {
+    match value {
+        Tree::Null => Some(None),
+        Tree::Bool(flag) => Some(Some(*flag)),
+        _ => None,
+    }
+}
+
+/// A whole number of zero or more, or null; `None` for anything else.
+fn whole(value: &Tree) -> Option<Option<u64>> {
+    match value {
+        Tree::Null => Some(None),
+        Tree::Whole(number) => Some(Some(*number)),
+        Tree::Real(number) if (0.0..=LAST_WHOLE).contains(number) && number.trunc() == *number => {
+            Some(Some(*number as u64))
+        }
+        _ => None,
+    }
+}
+
+/// Adds what a model reads.
+fn count(value: &Tree, input: &mut Input) {
+    match value {
+        Tree::Null | Tree::Bool(_) => {}
+        Tree::Whole(_) | Tree::Negative(_) | Tree::Real(_) => input.numbers += 1,
+        Tree::Text(text) if text.starts_with("data:") => input.media += 1,
+        Tree::Text(text) => input.text += text.len() as u64,
+        Tree::List(items) => items.iter().for_each(|item| count(item, input)),
+        Tree::Object(members) => {
+            for (name, value) in members {
+                if name == "data" {
+                    input.media += 1;
+                } else {
+                    count(value, input);
+                }
+            }
+        }
+    }
+}
+
+/// Another name at the model's place makes the same document with that name, and nothing of the old one is left.
+fn model_stands_there(data: &[u8], read: &Body<'_>, tree: Tree) {
+    assert_eq!(read.model_span.is_some(), read.model.is_some());
+    let Some(span) = &read.model_span else { return };
+    let value = data.get(span.clone()).unwrap_or_default();
+    assert!(
+        value.starts_with(b"\"") && value.ends_with(b"\""),
+        "no string at {span:?}"
+    );
+    assert_eq!(
+        serde_json::from_slice::<String>(value).ok().as_deref(),
+        read.model.as_deref()
+    );
+
+    let before = data.get(..span.start).unwrap_or_default();
+    let behind = data.get(span.end..).unwrap_or_default();
+    let renamed = [before, b"\"another\"", behind].concat();
+    let Tree::Object(mut members) = tree else { return };
+    for (_, value) in members.iter_mut().filter(|(name, _)| name == "model") {
+        *value = Tree::Text("another".to_owned());
+    }
+    assert_eq!(
+        serde_json::from_slice::<Tree>(&renamed).ok(),
+        Some(Tree::Object(members))
+    );
+}
+
+/// The text of `stream_options` is an object of the body, and is read alike on its own.
+fn options_stand_there(data: &[u8], read: &Body<'_>) {
+    let Some(options) = read.stream_options else {
+        return;
+    };
+    let text = options.json.as_bytes();
+    assert!(data.as_ptr_range().contains(&text.as_ptr()), "not in the body");
+    assert!(text.starts_with(b"{") && text.ends_with(b"}"), "{}", options.json);
+    let alone = serde_json::from_slice::<Tree>(text).ok();
+    let flag = alone
+        .as_ref()
+        .and_then(|alone| flag(alone.member("include_usage")));
+    assert_eq!(flag, Some(options.include_usage));
+}
