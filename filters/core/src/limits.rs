@@ -10,8 +10,11 @@
 //! - Strangers cannot grow the store: what they choose, their address, falls into a fixed number of slots.
 
 mod amounts;
+mod answer;
 mod cell;
 mod document;
+pub mod fair;
+mod headers;
 mod record;
 mod reserve;
 mod settle;
