@@ -145,7 +145,8 @@ impl Reader {
     }
 
     /// Whether the response itself said that it is complete: the document's last brace, `[DONE]`, `message_stop`,
-    /// `response.completed`, `response.incomplete` or `response.failed`.
+    /// `response.completed`, `response.incomplete` or `response.failed`; of sound and pictures `speech.audio.done`,
+    /// `transcript.text.done`, `image_generation.completed` or `image_edit.completed`.
     pub fn finished(&self) -> bool {
         match &self.0 {
             Response::Json(body) => body.finished(),

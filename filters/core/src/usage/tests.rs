@@ -1,3 +1,5 @@
+//! Responses in, usage out: whole, in pieces, with the extra event taken out, and broken in every way.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -270,6 +272,7 @@ fn every_way_to_end_a_stream_is_known() {
         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
         "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{}}\n\n",
         "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{}}}\n\n",
+        "data: {\"type\":\"transcript.text.done\",\"usage\":{\"type\":\"tokens\"}}\n\n",
     ] {
         assert!(read(EVENTS, Extra::Pass, end).finished, "{end}");
     }

@@ -147,6 +147,13 @@ fn is_empty_list(json: &str) -> bool {
 pub(super) fn is_last(name: &[u8]) -> bool {
     matches!(
         name,
-        b"message_stop" | b"response.completed" | b"response.incomplete" | b"response.failed"
+        b"message_stop"
+            | b"response.completed"
+            | b"response.incomplete"
+            | b"response.failed"
+            | b"speech.audio.done"
+            | b"transcript.text.done"
+            | b"image_generation.completed"
+            | b"image_edit.completed"
     )
 }
