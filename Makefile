@@ -31,5 +31,5 @@ wasm: ## the modules, in dist/ with SHA256SUMS
 bench: ## compare with bare Envoy (QUICK=1: a short run); writes docs/performance.md
 	@scripts/bench.sh $(ARGS)
 
-clean: ## remove what was built, tools and Python environment too
-	rm -rf target dist
+clean: ## remove what was built, tools, Python environment and Node packages too
+	rm -rf target dist wasm-tests/sdk-node/node_modules
