@@ -19,19 +19,19 @@ cargo build "${fuzzer[@]}" --bins
 failed=0
 for source in targets/*.rs; do
     target=$(basename "$source" .rs)
-    # Inputs that reached new code are kept from run to run; one that failed is put beside them.
+    # Inputs that reached new code are kept from run to run, and so is one that failed: the next run begins with it.
     found=$build_dir/fuzz-inputs/$target
-    mkdir -p "$found/corpus"
+    mkdir -p "$found"
     say "$target: $seconds seconds"
     if cargo run --quiet "${fuzzer[@]}" --bin "$target" -- -max_total_time="$seconds" -timeout=5 \
         -rss_limit_mb=1024 -max_len=4096 -dict=dictionary.txt -artifact_prefix="$found/" \
-        "$found/corpus" "seeds/$target" >"$found/log" 2>&1 </dev/null; then
+        "$found" "seeds/$target" >"$found.log" 2>&1 </dev/null; then
         # The last line says how many inputs were tried.
-        tail -n 1 "$found/log" >&2
+        tail -n 1 "$found.log" >&2
     else
         failed=1
-        grep -a -m 1 -A 4 'panicked at' "$found/log" >&2 || true
-        tail -n 5 "$found/log" >&2
+        grep -a -m 1 -A 4 'panicked at' "$found.log" >&2 || tail -n 5 "$found.log" >&2
+        grep -a -o 'Test unit written to .*' "$found.log" >&2 || true
         warn "$target failed: make the input a seed and a test of core, as CONTRIBUTING.md says"
     fi
 done
