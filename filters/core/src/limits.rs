@@ -17,6 +17,7 @@ pub mod fair;
 mod headers;
 mod record;
 mod reserve;
+mod returned;
 mod settle;
 mod slots;
 mod store;

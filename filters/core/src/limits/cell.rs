@@ -4,6 +4,7 @@
 //! a count times the nanoseconds of the rate's unit of time: a count of `n` adds `n × period` and a nanosecond leaks
 //! `amount`. Both are whole, so nothing is ever rounded and a limit of 10⁹ a minute is as exact as one of 1 a day.
 
+use super::returned::Returned;
 use crate::config::Rate;
 
 /// A rate and a burst whose arithmetic is known to fit.
@@ -104,22 +105,25 @@ pub(super) struct Mark {
 }
 
 /// The state of one row for one subject. It is as of the time of the record it stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cell {
     pub(super) quota: Quota,
     pub(super) level: u128,
     /// All that was ever charged, by which later charges are told from earlier ones. It wraps.
     pub(super) charged: u64,
+    /// What was taken back of charges that have not leaked yet.
+    pub(super) returned: Returned,
     /// When it began: another cell that took its place has another.
     pub(super) born: u64,
 }
 
 impl Cell {
-    pub(super) const fn new(quota: Quota, now: u64) -> Self {
+    pub(super) fn new(quota: Quota, now: u64) -> Self {
         Self {
             quota,
             level: 0,
             charged: 0,
+            returned: Returned::default(),
             born: now,
         }
     }
@@ -133,6 +137,26 @@ impl Cell {
     pub(super) fn leak(&mut self, nanos: u64) {
         let leaked = u128::from(nanos) * u128::from(self.quota.amount);
         self.level = self.level.saturating_sub(leaked);
+        self.forget();
+    }
+
+    /// Forgets what was taken back of charges that have leaked, or of none before which any is left.
+    fn forget(&mut self) {
+        let left_before = |position: u64| self.quota.units(self.later_than(position)) < self.level;
+        let keep: Vec<_> = self
+            .returned
+            .0
+            .iter()
+            .copied()
+            .filter(|(position, _)| left_before(*position))
+            .collect();
+        self.returned.0 = keep;
+    }
+
+    /// What is charged after `position`, less what of that was taken back.
+    fn later_than(&self, position: u64) -> u64 {
+        let behind = self.returned.behind(position, self.charged);
+        self.charged.wrapping_sub(position).saturating_sub(behind)
     }
 
     /// Takes over another quota. What is used stays the same part of the burst: a change gives nobody a full burst, and
@@ -176,12 +200,16 @@ impl Cell {
         if mark.born != self.born {
             return;
         }
-        let later = self.quota.units(self.charged.wrapping_sub(mark.charged));
+        let later = self.quota.units(self.later_than(mark.charged));
         let left = self.level.saturating_sub(later);
         // Where the quota was changed since, the same part of the burst.
         let units = mark.quota.units(count).min(MOST);
         let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
-        self.level -= left.min(units);
+        let back = left.min(units);
+        self.level -= back;
+        let whole = u64::try_from(back / u128::from(self.quota.period)).unwrap_or(u64::MAX);
+        self.returned.add(mark.charged, whole, self.charged);
+        self.forget();
     }
 
     /// How many could be charged at once.
@@ -284,6 +312,21 @@ mod tests {
         assert_eq!((cell.used(), cell.remaining()), (1, 5));
     }
 
+    #[test]
+    fn what_is_taken_back_out_of_order_leaves_the_others_theirs() {
+        let mut cell = Cell::new(quota("10/second", 40), 0);
+        let marks = [10, 10, 10].map(|count| cell.charge(count));
+        for at in [2, 1, 0] {
+            cell.give_back(9, &marks[at]);
+        }
+        assert_eq!(
+            (cell.used(), &cell.returned),
+            (3, &Returned(vec![(10, 9), (20, 9), (30, 9)]))
+        );
+        cell.leak(200_000_000);
+        assert_eq!(cell.returned, Returned(vec![(30, 9)]), "the others have leaked");
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Pass(u64),
@@ -325,7 +368,7 @@ mod tests {
                         }
                         Verdict::Never => prop_assert!(count > burst),
                         Verdict::Wait(wait) => {
-                            let mut later = cell;
+                            let mut later = cell.clone();
                             later.leak(wait - 1);
                             prop_assert_eq!(later.judge(count), Verdict::Wait(1));
                             later.leak(1);
@@ -348,6 +391,19 @@ mod tests {
                     }
                 }
             }
+        }
+
+        /// While no time passes all that was not used is there again, in whichever order it is taken back.
+        #[test]
+        fn nothing_is_lost(charges in proptest::collection::vec((1..50_u64, 0..=100_u64, any::<u32>()), 0..=crate::limits::returned::MOST)) {
+            let mut cell = Cell::new(quota("10/second", 10), 0);
+            let mut open: Vec<_> = charges.iter().map(|(count, part, order)| (order, count - count * part / 100, cell.charge(*count))).collect();
+            open.sort_by_key(|(order, ..)| *order);
+            for (_, unused, mark) in &open {
+                cell.give_back(*unused, mark);
+            }
+            let used: u64 = charges.iter().map(|(count, part, _)| count * part / 100).sum();
+            prop_assert_eq!(cell.used(), used);
         }
 
         /// No quota and no level overflows.

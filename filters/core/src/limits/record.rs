@@ -1,13 +1,15 @@
 //! The states of all rows with one `per` for one subject, as one value of the store.
 //!
 //! Layout, little-endian: the time of the levels (8 bytes), the number of cells (2), then each: the row's id (8), amount
-//! (4), period (8), burst (8), level (16), charged (8), born (8); then to the end rows of requests under way: the row's
+//! (4), period (8), burst (8), level (16), charged (8), born (8), how many parts were taken back (2) and each one's position
+//! and amount (8 and 8); then to the end rows of requests under way: the row's
 //! id (8), how many owners (2), and each owner's number and count (4 and 4).
 //!
 //! A cell says itself by which quota it leaks, so that a worker whose configuration does not have the row, or has it with
 //! another rate, reads it right.
 
 use super::cell::{Cell, Quota};
+use super::returned::Returned;
 use super::slots::Slots;
 
 /// Rows that this configuration does not have, but another worker's may, while it is being replaced.
@@ -51,7 +53,7 @@ impl Record {
 
     /// The cell of a row.
     pub(super) fn cell(&self, id: u64) -> Option<Cell> {
-        find(&self.cells, id).copied()
+        find(&self.cells, id).cloned()
     }
 
     /// Stores the cell of a row.
@@ -100,6 +102,12 @@ impl Record {
             bytes.extend_from_slice(&cell.level.to_le_bytes());
             bytes.extend_from_slice(&cell.charged.to_le_bytes());
             bytes.extend_from_slice(&cell.born.to_le_bytes());
+            let Returned(parts) = &cell.returned;
+            bytes.extend_from_slice(&(parts.len() as u16).to_le_bytes());
+            for (position, amount) in parts {
+                bytes.extend_from_slice(&position.to_le_bytes());
+                bytes.extend_from_slice(&amount.to_le_bytes());
+            }
         }
         for (id, Slots(owners)) in &self.slots {
             bytes.extend_from_slice(&id.to_le_bytes());
@@ -151,8 +159,17 @@ fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
         level: Cell::level_within(u128::from_le_bytes(take(rest)?))?,
         charged: u64::from_le_bytes(take(rest)?),
         born: u64::from_le_bytes(take(rest)?),
+        returned: Returned(
+            (0..u16::from_le_bytes(take(rest)?))
+                .map(|_| part(rest))
+                .collect::<Option<_>>()?,
+        ),
     };
     Some((id, cell))
+}
+
+fn part(rest: &mut &[u8]) -> Option<(u64, u64)> {
+    Some((u64::from_le_bytes(take(rest)?), u64::from_le_bytes(take(rest)?)))
 }
 
 fn owner(rest: &mut &[u8]) -> Option<(u32, u32)> {
@@ -233,7 +250,7 @@ mod tests {
             let quota = |amount: u32, burst| Quota::new(format!("{amount}/day").parse().unwrap(), burst).unwrap();
             let record = Record {
                 time,
-                cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time })).collect(),
+                cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![(*burst, 7)]) })).collect(),
                 slots: slots.into_iter().map(|(id, owners)| (id, Slots(owners))).collect(),
             };
             prop_assert_eq!(Record::read(Some(&record.encode()), time), record);

@@ -1,6 +1,9 @@
 //! Stories of the whole table over a store in memory, which can be overtaken and can fail.
 
+mod answers;
+mod differential;
 mod documents;
+mod races;
 mod stories;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,196 @@
+//! The headers that tell a customer how its limits stand.
+//!
+//! Shown are enforced limits of the customer's own. One that several organisations share shows only when it refuses,
+//! and then nothing of what others used: nothing remains, until the request that it refused would pass.
+//!
+//! A limit's number is the amount of its rate. With another burst, up to that many may still come at once, and what
+//! remains is told up to the amount.
+
+use core::cmp::Ordering;
+
+use super::amounts::Count;
+use super::reserve::{Admitted, Denied, Reason, Refused, Standing, Wait};
+use super::table::{Bound, Mode, Row, Table};
+use crate::endpoint::Dialect;
+
+type Header = (&'static str, String);
+
+impl Admitted {
+    /// The headers of the answer to a request that passed; `now` in nanoseconds since 1970.
+    pub fn headers(&self, table: &Table, dialect: Dialect, now: u64) -> Vec<Header> {
+        headers(table, &self.standings, None, dialect, now)
+    }
+}
+
+impl Refused {
+    /// The headers of the answer to a request that was refused, but for those of [`Refused::answer`] itself.
+    pub fn headers(&self, table: &Table, dialect: Dialect, now: u64) -> Vec<Header> {
+        match &self.reason {
+            Reason::Limited(denied) => headers(table, &denied.standings, Some(denied), dialect, now),
+            Reason::Store(_) => Vec::new(),
+        }
+    }
+}
+
+/// A limit as it is shown.
+struct Shown<'t> {
+    row: &'t Row,
+    bound: Bound,
+    limit: u64,
+    remaining: u64,
+    reset: u64,
+    refused: bool,
+}
+
+fn headers(
+    table: &Table,
+    standings: &[Standing],
+    denied: Option<&Denied>,
+    dialect: Dialect,
+    now: u64,
+) -> Vec<Header> {
+    let shown: Vec<_> = standings
+        .iter()
+        .filter_map(|standing| show(table.row(standing.row)?, standing, denied))
+        .collect();
+    let mut headers = Vec::with_capacity(14);
+    let mut family = |belongs: &dyn Fn(Count) -> bool, openai, anthropic| {
+        let family = shown.iter().filter(|one| belongs(one.row.count));
+        if let Some(one) = family.min_by(|a, b| tighter(a, b)) {
+            named(&mut headers, openai, one, duration(one.reset));
+            if dialect == Dialect::Anthropic {
+                named(
+                    &mut headers,
+                    anthropic,
+                    one,
+                    moment(now.saturating_add(one.reset)),
+                );
+            }
+        }
+    };
+    family(
+        &|count| count == Count::Requests,
+        OPENAI_REQUESTS,
+        ANTHROPIC_REQUESTS,
+    );
+    family(&Count::is_tokens, OPENAI_TOKENS, ANTHROPIC_TOKENS);
+    if !shown.is_empty() {
+        headers.push(("ratelimit-policy", list(&shown, Shown::policy)));
+        headers.push(("ratelimit", list(&shown, Shown::state)));
+    }
+    headers
+}
+
+type Names = [&'static str; 3];
+const OPENAI_REQUESTS: Names = [
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+];
+const OPENAI_TOKENS: Names = [
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+];
+const ANTHROPIC_REQUESTS: Names = [
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-requests-reset",
+];
+const ANTHROPIC_TOKENS: Names = [
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
+];
+
+fn named(headers: &mut Vec<Header>, [limit, remaining, reset]: Names, shown: &Shown<'_>, when: String) {
+    headers.push((limit, shown.limit.to_string()));
+    headers.push((remaining, shown.remaining.to_string()));
+    headers.push((reset, when));
+}
+
+/// `None` for a row that is not the customer's to see.
+fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Option<Shown<'t>> {
+    let denied = denied.filter(|denied| denied.standing.row == standing.row);
+    let limit = match standing.bound {
+        Bound::Rate(quota) => quota.amount(),
+        Bound::Most(most) => u64::from(most),
+    };
+    let (remaining, reset) = match (row.per.is_shared(), denied.map(|denied| denied.wait)) {
+        (true, Some(Wait::Nanos(nanos))) => (0, nanos),
+        (true, _) => return None,
+        (false, _) => (standing.remaining.min(limit), standing.reset),
+    };
+    (row.mode == Mode::Enforce).then_some(Shown {
+        row,
+        bound: standing.bound,
+        limit,
+        remaining,
+        reset,
+        refused: denied.is_some(),
+    })
+}
+
+impl Shown<'_> {
+    /// `"key-rpm";q=60;w=60`
+    fn policy(&self) -> String {
+        let (name, limit) = (&self.row.name, self.limit);
+        match self.bound {
+            Bound::Rate(quota) => {
+                format!("\"{name}\";q={limit};w={}", quota.period() / 1_000_000_000)
+            }
+            Bound::Most(_) => format!("\"{name}\";q={limit};qu=\"concurrent-requests\""),
+        }
+    }
+
+    /// `"key-rpm";r=59;t=1`
+    fn state(&self) -> String {
+        let (name, remaining) = (&self.row.name, self.remaining);
+        match self.bound {
+            Bound::Rate(_) => format!(
+                "\"{name}\";r={remaining};t={}",
+                self.reset.div_ceil(1_000_000_000)
+            ),
+            Bound::Most(_) => format!("\"{name}\";r={remaining}"),
+        }
+    }
+}
+
+/// The one that refused first, then the one of which the smallest part remains.
+fn tighter(a: &Shown<'_>, b: &Shown<'_>) -> Ordering {
+    let part = |one: &Shown<'_>, other: &Shown<'_>| u128::from(one.remaining) * u128::from(other.limit);
+    b.refused.cmp(&a.refused).then(part(a, b).cmp(&part(b, a)))
+}
+
+fn list<'t>(shown: &[Shown<'t>], item: impl Fn(&Shown<'t>) -> String) -> String {
+    let items: Vec<_> = shown.iter().map(item).collect();
+    items.join(", ")
+}
+
+/// A moment (nanoseconds since 1970) by RFC 3339, to whole seconds, rounded up.
+fn moment(nanos: u64) -> String {
+    // 2⁶⁴ nanoseconds end in 2554, which is within the range.
+    jiff::Timestamp::from_second((nanos.div_ceil(1_000_000_000)) as i64)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
+}
+
+/// A span of nanoseconds as Go writes it, such as `12ms`, `1.574s` or `6m0s`, to milliseconds, rounded up.
+pub(super) fn duration(nanos: u64) -> String {
+    let millis = nanos.div_ceil(1_000_000);
+    let (seconds, millis) = (millis / 1_000, millis % 1_000);
+    if seconds == 0 && millis > 0 {
+        return format!("{millis}ms");
+    }
+    let fraction = if millis == 0 {
+        String::new()
+    } else {
+        format!(".{millis:03}").trim_end_matches('0').to_owned()
+    };
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    }
+}
