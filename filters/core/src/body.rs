@@ -4,9 +4,11 @@
 //! another reader could read differently. Anything doubtful (a member given twice, a second document behind the
 //! first, bytes that are not UTF-8) is refused, with the place.
 
+mod edit;
 mod json;
 mod multipart;
 
+pub use edit::{Edit, ask_usage};
 pub use json::read as read_json;
 pub use multipart::{boundary, read as read_multipart};
 
@@ -22,7 +24,7 @@ pub struct Body<'a> {
     pub model_span: Option<Range<usize>>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// `stream_options`, as it stands in the body; `None` where absent or null.
+    /// `stream_options`, as it stands in the body; `None` where absent.
     pub stream_options: Option<StreamOptions<'a>>,
     /// Highest number of tokens the answer may have: the least of `max_tokens`, `max_completion_tokens` and
     /// `max_output_tokens`. `None` where none is given: the model's own cap holds.
@@ -48,7 +50,7 @@ pub struct Input {
 /// `stream_options` of a chat or completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamOptions<'a> {
-    /// Its text in the body.
+    /// Its text in the body: an object or `null`.
     pub json: &'a str,
     /// `include_usage`, where given.
     pub include_usage: Option<bool>,

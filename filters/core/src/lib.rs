@@ -16,6 +16,7 @@ pub mod identity;
 pub mod key;
 pub mod limits;
 pub mod plugin_config;
+pub mod price;
 pub mod request;
 pub mod route;
 pub mod usage;

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::body::Malformed;
+use crate::body::{Edit, Malformed};
 use crate::catalogue;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::{ApiError, Retry};
+use crate::price::Price;
 
 /// The name of the filter state that carries an encoded [`Routed`].
 pub const PROPERTY: &str = "tollgate.request";
@@ -19,8 +20,10 @@ pub struct Routed<'a> {
     /// What is asked for.
     pub endpoint: Endpoint,
     /// The model that serves, by its own name.
+    #[serde(borrow)]
     pub model: Cow<'a, str>,
     /// Envoy's cluster.
+    #[serde(borrow)]
     pub target: Cow<'a, str>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
@@ -30,13 +33,26 @@ pub struct Routed<'a> {
     pub max_output: Option<u64>,
     /// How many answers.
     pub answers: u32,
+    /// What its tokens cost.
+    pub price: Option<Price>,
+    /// What makes the model server say the usage of a stream whose client did not ask for it.
+    #[serde(borrow)]
+    pub ask_usage: Option<Edit<'a>>,
 }
 
-impl Routed<'_> {
+impl<'a> Routed<'a> {
     /// The bytes of the filter state.
     pub fn encode(&self) -> Vec<u8> {
         // Numbers and strings always encode; empty bytes decode as nothing and are refused downstream.
         postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// Reads the filter state; `None` for anything else: a filter that can't read it refuses.
+    pub fn decode(state: &'a [u8]) -> Option<Self> {
+        match postcard::take_from_bytes(state).ok()? {
+            (routed, []) => Some(routed),
+            _ => None,
+        }
     }
 }
 
@@ -219,6 +235,35 @@ pub fn body_kind(endpoint: Endpoint, content_type: Option<&[u8]>) -> Result<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_nothing_else() {
+        let routed = Routed {
+            endpoint: Endpoint::Chat,
+            model: "llama-70b".into(),
+            target: "llama".into(),
+            stream: true,
+            input: (700, 0, 1),
+            max_output: Some(100),
+            answers: 1,
+            price: Some(Price {
+                input: 1,
+                cached_input: 2,
+                output: 3,
+            }),
+            ask_usage: Some(Edit {
+                at: 1,
+                len: 0,
+                text: "x".into(),
+            }),
+        };
+        let state = routed.encode();
+        assert_eq!(Routed::decode(&state), Some(routed));
+        assert_eq!(Routed::decode(&[&state[..], b"x"].concat()), None);
+        for len in 0..state.len() {
+            assert_eq!(Routed::decode(&state[..len]), None, "{len}");
+        }
+    }
 
     #[test]
     fn request_lines() {

@@ -1,7 +1,7 @@
 //! JSON bodies: what core reads in one pass is what a tree of the document says, and what serde_json refuses, core
 //! refuses.
 
-use tollgate_core::body::{Body, Input, read_json};
+use tollgate_core::body::{Body, Input, StreamOptions, read_json};
 
 use crate::tree::Tree;
 
@@ -47,12 +47,17 @@ struct Asked {
     input: Input,
 }
 
+/// `stream_options` that are more than `null`.
+fn options<'a>(body: &Body<'a>) -> Option<StreamOptions<'a>> {
+    body.stream_options.filter(|options| options.json != "null")
+}
+
 impl From<&Body<'_>> for Asked {
     fn from(body: &Body<'_>) -> Self {
         Self {
             model: body.model.as_deref().map(str::to_owned),
             stream: body.stream,
-            include_usage: body.stream_options.map(|options| options.include_usage),
+            include_usage: options(body).map(|options| options.include_usage),
             max_output: body.max_output,
             answers: body.answers,
             input: body.input,
@@ -181,7 +186,7 @@ fn model_stands_there(data: &[u8], read: &Body<'_>, tree: Tree) {
 
 /// The text of `stream_options` is an object of the body, and is read alike on its own.
 fn options_stand_there(data: &[u8], read: &Body<'_>) {
-    let Some(options) = read.stream_options else {
+    let Some(options) = options(read) else {
         return;
     };
     let text = options.json.as_bytes();

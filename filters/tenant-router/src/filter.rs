@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tollgate_core::body::{Body, read_json, read_multipart};
+use tollgate_core::body::{Body, ask_usage, read_json, read_multipart};
 use tollgate_core::breaker::Ending;
 use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::endpoint::{Dialect, Endpoint};
@@ -155,10 +155,10 @@ impl Router {
         }
     }
 
-    fn route(&mut self, held: &Held, body: &[u8]) -> Result<Visited, Refusal> {
+    fn route(&mut self, held: &Held, whole: &[u8]) -> Result<Visited, Refusal> {
         let body = match &held.boundary {
-            Some(boundary) => read_multipart(body, boundary)?,
-            None => read_json(body)?,
+            Some(boundary) => read_multipart(whole, boundary)?,
+            None => read_json(whole)?,
         };
         let name = body
             .model
@@ -169,7 +169,7 @@ impl Router {
         let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
         model.accepts(&body)?;
         let chosen = self.choose(model, held, &body, draw)?;
-        forward(&self.config, &chosen, held, &body).map_err(|status| {
+        forward(&self.config, &chosen, held, whole, &body).map_err(|status| {
             log(
                 Level::Error,
                 &format!("tenant-router: cannot route a request: {status:?}"),
@@ -341,7 +341,13 @@ enum Begun {
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by.
-fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -> Result<(), Status> {
+fn forward(
+    config: &Config,
+    chosen: &Chosen<'_>,
+    held: &Held,
+    whole: &[u8],
+    body: &Body<'_>,
+) -> Result<(), Status> {
     let model = chosen.model;
     set_header(Map::Request, "x-tollgate-model", &model.name)?;
     set_header(Map::Request, "x-tollgate-target", chosen.order.first())?;
@@ -379,6 +385,8 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, body: &Body<'_>) -
         input: (input.text, input.numbers, input.media),
         max_output: body.max_output.or(model.max_output),
         answers: body.answers,
+        price: model.price,
+        ask_usage: ask_usage(held.endpoint, whole, body),
     };
     set_property(PROPERTY, &routed.encode())?;
     clear_route_cache()

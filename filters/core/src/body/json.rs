@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "stream_options" => {
                     // Walked over first, by the rules for all; then taken as it stands.
                     let json: &RawValue = members.next_value()?;
-                    body.stream_options = stream_options(json).map_err(A::Error::custom)?;
+                    body.stream_options = Some(stream_options(json).map_err(A::Error::custom)?);
                 }
                 "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
                     let cap = members.next_value_seed(Count)?;
@@ -155,15 +155,15 @@ fn model(json: &RawValue) -> Result<Option<Cow<'_, str>>, String> {
 }
 
 /// The error comes without its place, too.
-fn stream_options(json: &RawValue) -> Result<Option<StreamOptions<'_>>, String> {
+fn stream_options(json: &RawValue) -> Result<StreamOptions<'_>, String> {
     // serde_json bounds the depth of a document, and this one stands in another: it has a level less.
     let enclosed = format!("[{}]", json.get());
     let (options,): (Option<Options>,) =
         serde_json::from_str(&enclosed).map_err(|error| crate::config::problem(&error))?;
-    Ok(options.map(|options| StreamOptions {
+    Ok(StreamOptions {
         json: json.get(),
-        include_usage: options.include_usage,
-    }))
+        include_usage: options.unwrap_or_default().include_usage,
+    })
 }
 
 #[derive(Default)]
@@ -446,6 +446,10 @@ mod tests {
             body,
             Body {
                 answers: 1,
+                stream_options: Some(StreamOptions {
+                    json: "null",
+                    include_usage: None,
+                }),
                 ..Body::default()
             }
         );

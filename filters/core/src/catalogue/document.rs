@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::model::{Canary, Catalogue, Model, Rule, Target, When};
 use crate::config::{ConfigError, Map, Number, Object, Span};
 use crate::endpoint::Endpoint;
+use crate::price::Price;
 
 /// The catalogue as it stands in the configuration.
 #[derive(Debug, Deserialize)]
@@ -33,6 +34,7 @@ struct RawModel {
     #[serde(default)]
     timeouts: Object<RawTimeouts>,
     retries: Option<Number>,
+    price: Option<Object<RawPrice>>,
     deprecated_at: Option<String>,
     sunset_at: Option<String>,
 }
@@ -91,6 +93,20 @@ impl From<RawWhen> for When {
 struct RawCanary {
     target: String,
     percent: Number,
+}
+
+/// In currency units for a million tokens.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "prices for a million tokens")]
+struct RawPrice {
+    input: Number,
+    cached_input: Option<Number>,
+    #[serde(default = "zero")]
+    output: Number,
+}
+
+fn zero() -> Number {
+    Number(0.0)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -187,6 +203,7 @@ impl Check<'_> {
             retries: raw
                 .retries
                 .map(|number| self.whole("retries", number, 0.0).min(255) as u8),
+            price: raw.price.map(|Object(price)| self.price(&price)),
             deprecated_at: self.time("deprecated_at", raw.deprecated_at.as_deref()),
             sunset_at: self.time("sunset_at", raw.sunset_at.as_deref()),
             name,
@@ -265,6 +282,20 @@ impl Check<'_> {
             self.wrong(place, name, "the cluster of one of the model's targets");
         }
         found
+    }
+
+    fn price(&mut self, raw: &RawPrice) -> Price {
+        let mut millionths = |place: &str, Number(price): Number| {
+            if !(0.0..=1e9).contains(&price) {
+                self.wrong(place, price, "a price for a million tokens, from 0 to 1e9");
+            }
+            (price * 1e6).round() as u64
+        };
+        Price {
+            input: millionths("price.input", raw.input),
+            cached_input: millionths("price.cached_input", raw.cached_input.unwrap_or(raw.input)),
+            output: millionths("price.output", raw.output),
+        }
     }
 
     fn whole(&mut self, place: &str, Number(number): Number, least: f64) -> u64 {

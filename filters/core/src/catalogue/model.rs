@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{ApiError, Retry};
 use crate::glob::fits_any;
 use crate::identity::Identity;
+use crate::price::Price;
 
 /// Every model, by its name and its aliases.
 #[derive(Debug, Default)]
@@ -44,6 +45,8 @@ pub struct Model {
     pub whole: Option<Span>,
     /// How often a failed attempt is repeated; `None` leaves it to the route.
     pub retries: Option<u8>,
+    /// What its tokens cost; `None` is unknown.
+    pub price: Option<Price>,
     /// Since or from when it should not be used; seconds since 1970.
     pub deprecated_at: Option<i64>,
     /// When it ends; seconds since 1970.

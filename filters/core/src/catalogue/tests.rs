@@ -200,6 +200,19 @@ fn a_canary_is_sticky_and_grows_without_giving_back() {
 }
 
 #[test]
+fn prices_are_for_a_million_tokens() {
+    let mut priced = models();
+    priced["llama-70b"]["price"] = json!({"input": "0.6", "output": 2.4});
+    let catalogue = load(priced).unwrap();
+    let price = catalogue.get("llama-70b").unwrap().price.unwrap();
+    assert_eq!(
+        (price.input, price.cached_input, price.output),
+        (600_000, 600_000, 2_400_000)
+    );
+    assert_eq!(catalogue.get("embed").unwrap().price, None);
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_path() {
     let mut bad = models();
     bad["llama-70b"]["targets"][0]["weight"] = json!(-1);
@@ -208,6 +221,7 @@ fn what_is_wrong_is_said_with_its_path() {
     bad["llama-70b"]["canary"] = json!({"target": "zz", "percent": 101});
     bad["llama-70b"]["fallback"] = json!(["llama"]);
     bad["llama-70b"]["max_output"] = json!(0);
+    bad["llama-70b"]["price"] = json!({"input": -1});
     bad["embed"]["aliases"] = json!(["llama", "a b"]);
     bad["embed"]["endpoints"] = json!([]);
     bad["embed"]["targets"] = json!([]);
@@ -222,6 +236,7 @@ fn what_is_wrong_is_said_with_its_path() {
         "models.llama-70b.fallback[0]",
         "models.llama-70b.max_output",
         "models.llama-70b.aliases[0]",
+        "models.llama-70b.price.input",
         "models.embed.aliases[1]",
         "models.embed.endpoints",
         "models.embed.targets",
@@ -232,5 +247,5 @@ fn what_is_wrong_is_said_with_its_path() {
             "{path} is not in {said:#?}"
         );
     }
-    assert_eq!(said.len(), 12, "{said:#?}");
+    assert_eq!(said.len(), 14, "{said:#?}");
 }

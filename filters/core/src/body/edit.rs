@@ -1,0 +1,118 @@
+//! The one change the gateway makes to a body: a stream whose client did not ask for its usage is metered all the same.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Body, span};
+use crate::endpoint::Endpoint;
+
+/// Text that goes into the place of `len` bytes at `at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit<'a> {
+    /// Where, in bytes from the body's start.
+    pub at: u32,
+    /// How many bytes go.
+    pub len: u32,
+    /// What comes instead.
+    #[serde(borrow)]
+    pub text: Cow<'a, str>,
+}
+
+const MEMBER: &str = r#""stream_options":{"include_usage":true},"#;
+const OPTIONS: &str = r#"{"include_usage":true}"#;
+
+/// What makes a model server say the usage of this stream; `None` where it does so unasked, or was asked.
+///
+/// `whole` is the body that `body` was read from.
+pub fn ask_usage(endpoint: Endpoint, whole: &[u8], body: &Body<'_>) -> Option<Edit<'static>> {
+    if !body.stream || !matches!(endpoint, Endpoint::Chat | Endpoint::Completions) {
+        return None;
+    }
+    let edit = |at: usize, len: usize, text| {
+        Some(Edit {
+            at: u32::try_from(at).ok()?,
+            len: u32::try_from(len).ok()?,
+            text,
+        })
+    };
+    let Some(options) = body.stream_options else {
+        // Ahead of all members, of which `stream` is one.
+        let start = memchr::memchr(b'{', whole)?;
+        return edit(start + 1, 0, Cow::Borrowed(MEMBER));
+    };
+    if options.include_usage == Some(true) {
+        return None;
+    }
+    let place = span(whole, options.json.as_bytes())?;
+    let text = match serde_json::from_str::<Option<Map<String, Value>>>(options.json).ok()? {
+        None => Cow::Borrowed(OPTIONS),
+        Some(mut options) => {
+            options.insert("include_usage".to_owned(), Value::Bool(true));
+            Cow::Owned(Value::Object(options).to_string())
+        }
+    };
+    edit(place.start, place.len(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::read_json;
+
+    fn asked(text: &str) -> Option<Value> {
+        let body = read_json(text.as_bytes()).unwrap();
+        let edit = ask_usage(Endpoint::Chat, text.as_bytes(), &body)?;
+        let (at, len) = (edit.at as usize, edit.len as usize);
+        let edited = [&text[..at], &edit.text, &text[at + len..]].concat();
+        let mut value: Value = serde_json::from_str(&edited).unwrap();
+        // No member twice, and nothing else changed.
+        let read = read_json(edited.as_bytes()).unwrap();
+        assert_eq!(read.stream_options.unwrap().include_usage, Some(true));
+        let options = value.as_object_mut().unwrap().remove("stream_options");
+        let mut before: Value = serde_json::from_str(text).unwrap();
+        before.as_object_mut().unwrap().remove("stream_options");
+        assert_eq!(value, before);
+        options
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_its_usage() {
+        let plain = serde_json::json!({"include_usage": true});
+        assert_eq!(asked(r#" {"model":"m","stream":true}"#), Some(plain.clone()));
+        assert_eq!(
+            asked(r#"{"stream_options" : null,"stream":true}"#),
+            Some(plain.clone())
+        );
+        assert_eq!(
+            asked(r#"{"stream":true,"stream_options":{}}"#),
+            Some(plain.clone())
+        );
+        assert_eq!(
+            asked(r#"{"stream":true,"stream_options":{"include_usage":false}}"#),
+            Some(plain)
+        );
+        assert_eq!(
+            asked(r#"{"stream":true,"stream_options":{"include_usage":null,"include_obfuscation":false}}"#),
+            Some(serde_json::json!({"include_usage": true, "include_obfuscation": false}))
+        );
+    }
+
+    #[test]
+    fn what_needs_no_asking_stays_as_it_is() {
+        assert_eq!(
+            asked(r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+            None
+        );
+        assert_eq!(asked(r#"{"model":"m"}"#), None);
+        assert_eq!(
+            asked(r#"{"stream":false,"stream_options":{"include_usage":false}}"#),
+            None
+        );
+        let text = br#"{"model":"m","stream":true}"#;
+        let body = read_json(text).unwrap();
+        assert_eq!(ask_usage(Endpoint::Responses, text, &body), None);
+        assert_eq!(ask_usage(Endpoint::Messages, text, &body), None);
+    }
+}
