@@ -9,7 +9,7 @@ const JSON: Option<Kind> = Some(Kind::Json);
 const EVENTS: Option<Kind> = Some(Kind::Events);
 
 const CHAT_BODY: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant",
-"content":"a \"usage\": {\"prompt_tokens\": 9}\\"},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,
+"content":"\"{ a \"usage\": {\"prompt_tokens\": 9}\\"},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,
 "total_tokens":29,"prompt_tokens_details":{"cached_tokens":7,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":4}},
 "service_tier":"default"}"#;
 const RESPONSES_BODY: &str = r#"{"id":"resp_1","object":"response","status":"completed","output":[{"usage":{"input_tokens":1}}],
@@ -355,6 +355,10 @@ fn parts_are_told_from_the_whole() {
             r#"{"prompt_tokens":100,"completion_tokens":1,"cache_read_input_tokens":40}"#,
             usage(100, 1, 40, 0),
         ),
+        (
+            r#"{"input_tokens":100,"output_tokens":1,"input_tokens_details":{"cached_tokens":40},"cache_read_input_tokens":40}"#,
+            usage(100, 1, 40, 0),
+        ),
         // No part is larger than its whole.
         (
             r#"{"prompt_tokens":5,"completion_tokens":6,"prompt_tokens_details":{"cached_tokens":50},"completion_tokens_details":{"reasoning_tokens":60}}"#,
@@ -386,6 +390,44 @@ fn names_with_escapes_and_repeated_members() {
         Some(usage(1, 2, 0, 0))
     );
     assert_eq!(body(format!(r#"{{"usage":{counts},"usage":null}}"#)), None);
+}
+
+#[test]
+fn a_member_behind_usage_and_a_name_that_ends_like_it() {
+    let counts = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
+    assert_eq!(
+        body(format!(r#"{{"usage":{counts},"n":1}}"#)),
+        Some(usage(1, 2, 0, 0))
+    );
+    let long = format!(r#"{{"{}\"usage":{counts}}}"#, "x".repeat(5_000));
+    let (one, two) = long.split_at(long.find(r#""usage""#).unwrap());
+    assert_eq!(
+        read_chunks(JSON, Extra::Pass, [one.as_bytes(), two.as_bytes()]).usage,
+        None
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_at_the_beginning_only() {
+    let report = r#"data: {"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    assert_eq!(stream(format!("\u{feff}{report}\n\n")), Some(usage(1, 2, 0, 0)));
+    assert_eq!(stream(format!(":\n\n\u{feff}{report}\n\n")), None);
+}
+
+#[test]
+fn a_list_is_no_event_of_ours() {
+    let list = "data: [null,[],{\"prompt_tokens\":1,\"completion_tokens\":2,\"usage\":1},null,null]\n\n";
+    let read = read(EVENTS, Extra::Drop, list);
+    assert_eq!((read.usage, read.passed), (None, list.as_bytes().to_vec()));
+}
+
+#[test]
+fn the_line_feed_of_an_event_too_long_passes_too() {
+    let long = format!("data: {}\r\n\r\n", "y".repeat(Reader::MAX_HELD));
+    let (one, feed) = long.as_bytes().split_at(long.len() - 1);
+    let extra = extra_event().replace('\n', "\r\n");
+    let read = read_chunks(EVENTS, Extra::Drop, [extra.as_bytes(), one, feed]);
+    assert_eq!(String::from_utf8(read.passed).unwrap(), long);
 }
 
 #[test]
