@@ -23,6 +23,13 @@ unsafe extern "C" {
         len: usize,
     ) -> RawStatus;
     pub(crate) fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> RawStatus;
+    pub(crate) fn proxy_get_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        data: *mut *mut u8,
+        len: *mut usize,
+    ) -> RawStatus;
     pub(crate) fn proxy_add_header_map_value(
         map: u32,
         name: *const u8,

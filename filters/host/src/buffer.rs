@@ -10,6 +10,8 @@ use crate::status::{Result, check};
 pub enum Buffer {
     /// Body of the request, as far as it is held back; only in `request_body` and `request_trailers`.
     RequestBody = 0,
+    /// The part of the response's body that has just come; only in `response_body`.
+    ResponseBody = 1,
     /// Body of the answer to an HTTP call; only in `http_call_response`.
     HttpCallBody = 4,
     /// The plugin's configuration; only in `configure`.

@@ -83,6 +83,16 @@ impl HeaderMap {
     }
 }
 
+/// One header's value, several joined by commas; `None` where it is absent. For more than two or three, or to tell
+/// how often a header is there, [`HeaderMap::read`] is cheaper.
+pub fn header(map: Map, name: &str) -> Option<Vec<u8>> {
+    // SAFETY: the pointers and lengths are of a live slice and live locals of `receive`.
+    receive(|data, len| unsafe {
+        abi::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, len)
+    })
+    .ok()
+}
+
 /// Sets a header to one value, in place of any it has.
 pub fn set_header(map: Map, name: &str, value: &str) -> Result<()> {
     // SAFETY: the pointers and lengths are of live slices.

@@ -23,14 +23,14 @@ mod status;
 
 pub use buffer::{Buffer, read_buffer, replace_in_buffer};
 pub use clock::{now_nanos, set_tick_period};
-pub use headers::{HeaderMap, Map, add_header, remove_header, set_header};
+pub use headers::{HeaderMap, Map, add_header, header, remove_header, set_header};
 pub use http::{HttpCall, call_http};
 pub use log::{Level, log};
 pub use metric::{Counter, Gauge};
-pub use property::{clear_route_cache, property, set_property};
+pub use property::{clear_route_cache, number, property, set_property};
 pub use reply::send_local_reply;
 pub use runtime::{Action, Module};
-pub use shared::{Cas, set_shared, set_shared_if, shared};
+pub use shared::{Cas, create_shared, set_shared, set_shared_if, shared};
 pub use status::{Result, Status};
 
 // What `export!` needs in the module's own crate.

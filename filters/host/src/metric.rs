@@ -19,8 +19,14 @@ impl Counter {
 
     /// Adds one. A metric that can't be counted must not stop a request, so there is nothing to handle.
     pub fn increment(self) {
+        self.add(1);
+    }
+
+    /// Adds so many.
+    pub fn add(self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         // SAFETY: no pointers.
-        let _ = unsafe { abi::proxy_increment_metric(self.0, 1) };
+        let _ = unsafe { abi::proxy_increment_metric(self.0, count) };
     }
 }
 

@@ -11,6 +11,14 @@ pub fn property(path: &[&str]) -> Result<Vec<u8>> {
     receive(|data, len| unsafe { abi::proxy_get_property(path.as_ptr(), path.len(), data, len) })
 }
 
+/// A property that is a number; zero where there is none.
+pub fn number(path: &[&str]) -> u64 {
+    let bytes = property(path).ok();
+    bytes
+        .and_then(|bytes| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
+        .unwrap_or(0)
+}
+
 /// Sets filter state that later filters read by the same name, and access logs as `FILTER_STATE(wasm.NAME)`.
 pub fn set_property(name: &str, value: &[u8]) -> Result<()> {
     // SAFETY: the pointers and lengths are of live slices.

@@ -47,6 +47,11 @@ pub trait Module: Sized + 'static {
         Action::Continue
     }
 
+    /// `len` more bytes of the response's body are there; `end` with the last of them.
+    fn response_body(&mut self, _stream: &mut Self::Stream, _len: usize, _end: bool) -> Action {
+        Action::Continue
+    }
+
     /// The stream is over, whatever its ending.
     fn log(&mut self, _stream: &mut Self::Stream) {}
 
@@ -160,6 +165,11 @@ pub fn request_trailers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
 /// `proxy_on_response_headers`.
 pub fn response_headers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
     on_stream(contexts, id, M::response_headers).unwrap_or(Action::Continue)
+}
+
+/// `proxy_on_response_body`.
+pub fn response_body<M: Module>(contexts: &Held<M>, id: u32, len: usize, end: bool) -> Action {
+    on_stream(contexts, id, |root, stream| root.response_body(stream, len, end)).unwrap_or(Action::Continue)
 }
 
 /// `proxy_on_log`.
@@ -296,6 +306,12 @@ macro_rules! export {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_response_headers(id: u32, _headers: u32, _end: u32) -> u32 {
             CONTEXTS.with(|contexts| $crate::runtime::response_headers(contexts, id)) as u32
+        }
+    };
+    (@ response_body) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_response_body(id: u32, len: usize, end: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::response_body(contexts, id, len, end != 0)) as u32
         }
     };
     (@ log) => {

@@ -30,6 +30,13 @@ pub fn set_shared(key: &[u8], value: &[u8]) -> Result<()> {
     check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), 0) })
 }
 
+/// Writes a value if there is none yet; otherwise `Err(CasMismatch)`.
+pub fn create_shared(key: &[u8], value: &[u8]) -> Result<()> {
+    // Envoy compares versions only where there is a value, and none has this one: it counts them up from 1, and
+    // would take years to get here.
+    set_shared_if(key, value, Cas(u32::MAX))
+}
+
 /// Writes a value if it still is the one that was read with `cas`; otherwise `Err(CasMismatch)`.
 pub fn set_shared_if(key: &[u8], value: &[u8], cas: Cas) -> Result<()> {
     // SAFETY: the pointers and lengths are of live slices.

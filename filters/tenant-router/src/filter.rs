@@ -10,8 +10,8 @@ use tollgate_core::error::ApiError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::route::{Asked, PROPERTY, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, property, read_buffer,
-    remove_header, send_local_reply, set_header, set_property,
+    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, number, property,
+    read_buffer, remove_header, send_local_reply, set_header, set_property,
 };
 
 use crate::config::Config;
@@ -327,14 +327,6 @@ fn attempts() -> usize {
     usize::try_from(tried()).unwrap_or(1).max(1)
 }
 
-/// A property that is a number; zero where there is none.
-fn number(path: &[&str]) -> u64 {
-    property(path)
-        .ok()
-        .and_then(|bytes| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
-        .unwrap_or(0)
-}
-
 enum Begun {
     Answered(Vec<u8>),
     Held(Box<Identity>, Endpoint, Option<String>),
@@ -360,17 +352,17 @@ fn forward(
         if high { "high" } else { "default" },
     )?;
     // Envoy's router obeys these; a client's own were removed before.
-    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let digits = |value: Option<u64>| value.map(|value| value.to_string());
     let first_byte = model.first_byte.map(tollgate_core::config::Span::millis);
-    let whole = model.whole.map(tollgate_core::config::Span::millis);
-    set_or_remove("x-envoy-upstream-rq-timeout-ms", number(whole).as_deref())?;
+    let longest = model.whole.map(tollgate_core::config::Span::millis);
+    set_or_remove("x-envoy-upstream-rq-timeout-ms", digits(longest).as_deref())?;
     set_or_remove(
         "x-envoy-upstream-rq-per-try-timeout-ms",
-        number(first_byte).as_deref(),
+        digits(first_byte).as_deref(),
     )?;
     set_or_remove(
         "x-envoy-max-retries",
-        number(model.retries.map(u64::from)).as_deref(),
+        digits(model.retries.map(u64::from)).as_deref(),
     )?;
     // To Envoy an attempt that took too long was reset: it is tried again only where resets are.
     set_or_remove("x-envoy-retry-on", first_byte.map(|_| "reset"))?;
