@@ -131,7 +131,7 @@ impl Body {
             return at + 1;
         }
         let rest = chunk.get(at..).unwrap_or_default();
-        let Some(offset) = stop(rest) else {
+        let Some(offset) = memchr2(b'"', b'\\', rest) else {
             return chunk.len();
         };
         let next = at + offset + 1;
@@ -230,12 +230,6 @@ impl Kept {
             self.earlier.extend_from_slice(part);
         }
     }
-}
-
-/// Where a string's next quote or backslash is. Most are near: there a look costs less than a call.
-fn stop(text: &[u8]) -> Option<usize> {
-    let near = text.iter().take(8).position(|byte| matches!(byte, b'"' | b'\\'));
-    near.or_else(|| Some(8 + memchr2(b'"', b'\\', text.get(8..)?)?))
 }
 
 /// Where the next byte is that quotes, opens or closes. Eight at a time: a list of numbers has none for long.
