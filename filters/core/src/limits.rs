@@ -13,6 +13,7 @@ mod amounts;
 mod answer;
 mod cell;
 mod document;
+pub mod estimate;
 pub mod fair;
 mod headers;
 mod record;
