@@ -338,6 +338,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             (0..3_000_000_000_u64).prop_map(Step::Pass),
+            (0..300_000_000_u64).prop_map(Step::Pass),
             (1..12_u64, 0..=100_u64).prop_map(|(count, part)| Step::Reserve(count, part)),
             (0..8_usize).prop_map(Step::Settle),
         ];
