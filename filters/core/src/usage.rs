@@ -6,6 +6,7 @@
 
 mod events;
 mod json;
+pub mod record;
 mod report;
 #[cfg(test)]
 mod tests;

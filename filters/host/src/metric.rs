@@ -30,10 +30,33 @@ impl Counter {
     }
 }
 
+/// Numbers whose spread is of interest.
+#[derive(Debug, Clone, Copy)]
+pub struct Histogram(u32);
+
+impl Histogram {
+    /// Defines it, or finds the one of that name.
+    pub fn define(name: &str) -> Result<Self> {
+        define(2, name).map(Self)
+    }
+
+    /// Notes one.
+    pub fn record(self, value: u64) {
+        // SAFETY: no pointers.
+        let _ = unsafe { abi::proxy_record_metric(self.0, value) };
+    }
+}
+
 impl Gauge {
     /// Defines it, or finds the one of that name.
     pub fn define(name: &str) -> Result<Self> {
         define(1, name).map(Self)
+    }
+
+    /// Moves it by so much, together with other workers.
+    pub fn add(self, by: i64) {
+        // SAFETY: no pointers.
+        let _ = unsafe { abi::proxy_increment_metric(self.0, by) };
     }
 
     /// Sets it.

@@ -1,5 +1,7 @@
 //! Properties: what Envoy knows of a stream, and what filters tell each other.
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::abi;
 use crate::memory::receive;
 use crate::status::{Result, check};
@@ -17,6 +19,13 @@ pub fn number(path: &[&str]) -> u64 {
     bytes
         .and_then(|bytes| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
         .unwrap_or(0)
+}
+
+/// The client's address, as Envoy determined it from the connection and the proxies it trusts.
+pub fn client_address() -> Option<IpAddr> {
+    let address = property(&["source", "address"]).ok()?;
+    let address: SocketAddr = core::str::from_utf8(&address).ok()?.parse().ok()?;
+    Some(address.ip())
 }
 
 /// Sets filter state that later filters read by the same name, and access logs as `FILTER_STATE(wasm.NAME)`.

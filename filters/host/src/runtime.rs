@@ -42,13 +42,19 @@ pub trait Module: Sized + 'static {
         Action::Continue
     }
 
-    /// Response headers are there: the upstream's, or those of an answer that Envoy or a filter made.
-    fn response_headers(&mut self, _stream: &mut Self::Stream) -> Action {
+    /// Response headers are there: the upstream's, or those of an answer that Envoy or a filter made; `end` if no body
+    /// follows.
+    fn response_headers(&mut self, _stream: &mut Self::Stream, _end: bool) -> Action {
         Action::Continue
     }
 
     /// `len` more bytes of the response's body are there; `end` with the last of them.
     fn response_body(&mut self, _stream: &mut Self::Stream, _len: usize, _end: bool) -> Action {
+        Action::Continue
+    }
+
+    /// Response trailers are there: the body is whole, though no `response_body` said so.
+    fn response_trailers(&mut self, _stream: &mut Self::Stream) -> Action {
         Action::Continue
     }
 
@@ -163,8 +169,13 @@ pub fn request_trailers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
 }
 
 /// `proxy_on_response_headers`.
-pub fn response_headers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
-    on_stream(contexts, id, M::response_headers).unwrap_or(Action::Continue)
+pub fn response_headers<M: Module>(contexts: &Held<M>, id: u32, end: bool) -> Action {
+    on_stream(contexts, id, |root, stream| root.response_headers(stream, end)).unwrap_or(Action::Continue)
+}
+
+/// `proxy_on_response_trailers`.
+pub fn response_trailers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
+    on_stream(contexts, id, M::response_trailers).unwrap_or(Action::Continue)
 }
 
 /// `proxy_on_response_body`.
@@ -304,8 +315,14 @@ macro_rules! export {
     };
     (@ response_headers) => {
         #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_response_headers(id: u32, _headers: u32, _end: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::response_headers(contexts, id)) as u32
+        extern "C" fn proxy_on_response_headers(id: u32, _headers: u32, end: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::response_headers(contexts, id, end != 0)) as u32
+        }
+    };
+    (@ response_trailers) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_response_trailers(id: u32, _trailers: u32) -> u32 {
+            CONTEXTS.with(|contexts| $crate::runtime::response_trailers(contexts, id)) as u32
         }
     };
     (@ response_body) => {

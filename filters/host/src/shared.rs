@@ -10,6 +10,18 @@ use crate::status::{Result, Status, check};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cas(u32);
 
+impl Cas {
+    /// As a number, to keep it where no [`Cas`] fits.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The version that [`Cas::number`] gave.
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// Reads a value; `None` where none was ever written.
 pub fn shared(key: &[u8]) -> Result<Option<(Vec<u8>, Cas)>> {
     let mut cas = 0;

@@ -3,10 +3,10 @@
 //! Only failures are limited: a valid key passes whatever else comes from its address, so nobody can lock out a
 //! customer by sharing, or sharing a slot with, its address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use tollgate_core::gcra::Quota;
-use tollgate_host::{Status, now_nanos, property, set_shared, set_shared_if, shared};
+use tollgate_host::{Status, create_shared, now_nanos, set_shared_if, shared};
 
 /// Strangers choose addresses, so their cells share a fixed number of slots.
 const SLOTS: u64 = 4096;
@@ -26,7 +26,6 @@ pub(crate) fn within(quota: &Quota, address: Option<IpAddr>) -> bool {
                 value.first_chunk().map_or(0, |tat| u64::from_le_bytes(*tat)),
                 Some(*cas),
             ),
-            // The first two failures of a slot may count as one, where two workers create it at once.
             Ok(None) => (0, None),
             Err(_) => return true,
         };
@@ -36,20 +35,13 @@ pub(crate) fn within(quota: &Quota, address: Option<IpAddr>) -> bool {
         let next = next.to_le_bytes();
         let written = match cas {
             Some(cas) => set_shared_if(key.as_bytes(), &next, cas),
-            None => set_shared(key.as_bytes(), &next),
+            None => create_shared(key.as_bytes(), &next),
         };
         if written != Err(Status::CasMismatch) {
             return true;
         }
     }
     true
-}
-
-/// The client's address, as Envoy determined it from the connection and the proxies it trusts.
-pub(crate) fn client_address() -> Option<IpAddr> {
-    let address = property(&["source", "address"]).ok()?;
-    let address: SocketAddr = core::str::from_utf8(&address).ok()?.parse().ok()?;
-    Some(address.ip())
 }
 
 fn slot(address: IpAddr) -> u64 {

@@ -7,12 +7,12 @@ use tollgate_core::directory::Credential;
 use tollgate_core::identity::PROPERTY;
 use tollgate_core::request::{Presented, Request};
 use tollgate_host::{
-    Action, HeaderMap, Level, Map, Status, add_header, clear_route_cache, log, now_nanos, remove_header,
-    send_local_reply, set_property,
+    Action, HeaderMap, Level, Map, Status, add_header, clear_route_cache, client_address, log, now_nanos,
+    remove_header, send_local_reply, set_property,
 };
 
 use crate::config::Config;
-use crate::failures::{client_address, within};
+use crate::failures::within;
 use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::token::{self, Token};

@@ -46,7 +46,7 @@ impl Module for Adapter {
         Self::request_body(self, stream, true)
     }
 
-    fn response_headers(&mut self, stream: &mut Stream) -> Action {
+    fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
         Self::response_headers(stream);
         Action::Continue
     }

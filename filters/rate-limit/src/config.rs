@@ -1,0 +1,46 @@
+//! The filter's configuration.
+
+use serde::Deserialize;
+use tollgate_core::config::{ConfigError, Object, from_json};
+use tollgate_core::limits::fair::{Capacities, RawCapacity};
+use tollgate_core::limits::{Dimension, RawLimit, Table};
+
+/// What the filter needs on its way.
+pub struct Config {
+    /// Every limit.
+    pub limits: Table,
+    /// How much each model serves at once.
+    pub capacities: Capacities,
+    /// Whether a limit tells clients' addresses apart.
+    pub by_address: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    #[serde(default)]
+    limits: Vec<Object<RawLimit>>,
+    #[serde(default)]
+    capacity: Vec<Object<RawCapacity>>,
+}
+
+impl Config {
+    /// Reads the filter's configuration; all that is wrong with it is reported.
+    pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let RawConfig { limits, capacity } = from_json(json).map_err(|error| vec![error])?;
+        let mut errors = Vec::new();
+        let mut wrong = |section: &str, found: Vec<ConfigError>| {
+            errors.extend(found.into_iter().map(|error| error.under(section)));
+        };
+        let limits = Table::try_from(limits).map_err(|found| wrong("limits", found));
+        let capacities = Capacities::try_from(capacity).map_err(|found| wrong("capacity", found));
+        match (limits, capacities) {
+            (Ok(limits), Ok(capacities)) => Ok(Self {
+                by_address: limits.rows().iter().any(|row| row.per.has(Dimension::Ip)),
+                limits,
+                capacities,
+            }),
+            _ => Err(errors),
+        }
+    }
+}

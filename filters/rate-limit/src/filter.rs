@@ -1,0 +1,440 @@
+//! The HTTP filter on the request's way: reserves what the request may use, or refuses it.
+
+use core::mem;
+
+use tollgate_core::body::Edit;
+use tollgate_core::body::Input;
+use tollgate_core::endpoint::{Dialect, Endpoint};
+use tollgate_core::error::ApiError;
+use tollgate_core::identity::{Caller, PROPERTY as IDENTITY};
+use tollgate_core::limits::{Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair};
+use tollgate_core::price::Price;
+use tollgate_core::route::{PROPERTY as REQUEST, Refusal as Misrouted, Routed};
+use tollgate_core::usage::{Extra, Reader, record};
+use tollgate_host::{
+    Action, Buffer, Level, Map, Status, client_address, header, log, now_nanos, property, read_buffer,
+    replace_in_buffer, send_local_reply, set_header,
+};
+
+use crate::config::Config;
+use crate::estimates::{Asked, Estimates};
+use crate::metrics::Metrics;
+use crate::owners::Owners;
+use crate::places::{self, Place};
+use crate::store::Shared;
+
+/// One configuration of the filter.
+pub struct RateLimit {
+    pub(crate) config: Config,
+    pub(crate) owners: Owners,
+    pub(crate) estimates: Estimates,
+    pub(crate) metrics: Metrics,
+    /// Settlements that the store did not take; tried again with every tick.
+    pub(crate) unsettled: Vec<Unsettled>,
+}
+
+/// What is remembered of a request.
+#[derive(Default)]
+pub struct Stream(pub(crate) State);
+
+#[derive(Default)]
+pub(crate) enum State {
+    /// It did not come here yet; if it never does, another filter refused it.
+    #[default]
+    Unseen,
+    /// It passed, and is settled when it ends.
+    Open(Box<Open>),
+    /// It was refused here, or is settled already: nothing is left but the record.
+    Refused(Box<Refused>),
+}
+
+/// A request under way.
+pub(crate) struct Open {
+    pub(crate) names: Names,
+    pub(crate) stream: bool,
+    pub(crate) asked: Asked,
+    pub(crate) price: Option<Price>,
+    pub(crate) reserved: Amounts,
+    pub(crate) reservation: Reservation,
+    pub(crate) place: Option<Place>,
+    pub(crate) would_limit: Vec<String>,
+    /// What the answer's headers tell of the limits.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// A change of the body that is still to be made.
+    edit: Option<Edit<'static>>,
+    /// Whether the usage that a stream ends with was asked for by us alone.
+    pub(crate) extra: Extra,
+    pub(crate) began: u64,
+    pub(crate) answer: Option<Answer>,
+}
+
+/// An answer under way.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) first_byte_ms: u64,
+    pub(crate) reader: Reader,
+    /// Whether all of it has come.
+    pub(crate) whole: bool,
+}
+
+/// A request that was refused here.
+pub(crate) struct Refused {
+    pub(crate) names: Names,
+    pub(crate) stream: bool,
+    pub(crate) reserved: Amounts,
+    /// The limit; `None` for the model's capacity or a failed store.
+    pub(crate) limit: Option<String>,
+    pub(crate) would_limit: Vec<String>,
+}
+
+/// Whose request it is, and for what: kept because filter state is read once.
+pub(crate) struct Names {
+    identity: Vec<u8>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) model: String,
+}
+
+impl Names {
+    pub(crate) fn caller(&self) -> Option<Caller<'_>> {
+        Caller::decode(&self.identity)
+    }
+}
+
+impl RateLimit {
+    /// Sets the filter up. `Err` where its metrics can't be defined or workers can't be told apart.
+    pub fn new(config: Config) -> Result<Self, Status> {
+        let metrics = Metrics::define(&config.limits)?;
+        let owners = Owners::join().map_err(|_| Status::CasMismatch)?;
+        Ok(Self {
+            config,
+            owners,
+            estimates: Estimates::default(),
+            metrics,
+            unsettled: Vec::new(),
+        })
+    }
+
+    /// Called every [`crate::module::TICK_MILLIS`].
+    pub fn tick(&mut self) {
+        if self.owners.tick().is_err() {
+            log(Level::Error, "rate-limit: the shared data cannot be written");
+        }
+        self.estimates.tick();
+        self.metrics.tick();
+        if let Ok(now) = now_nanos() {
+            for unsettled in mem::take(&mut self.unsettled) {
+                self.later(unsettled.retry(&mut Shared, now));
+            }
+        }
+    }
+
+    /// Keeps a settlement that the store did not take.
+    pub(crate) fn later(&mut self, settled: Result<(), Unsettled>) {
+        /// Beyond this the store is gone for good, and so is what it held.
+        const MOST: usize = 4096;
+        if let Err(unsettled) = settled
+            && self.unsettled.len() < MOST
+        {
+            self.unsettled.push(unsettled);
+        }
+    }
+
+    /// Judges a request that the router has read.
+    pub fn request_headers(&mut self, stream: &mut Stream) -> Action {
+        let (Ok(identity), Ok(request)) = (property(&[IDENTITY]), property(&[REQUEST])) else {
+            return misconfigured();
+        };
+        match Routed::decode(&request) {
+            Some(routed) => self.judge(stream, identity, &routed),
+            None => misconfigured(),
+        }
+    }
+
+    /// Judges a request of the caller that `identity` encodes.
+    pub fn judge(&mut self, stream: &mut Stream, identity: Vec<u8>, routed: &Routed<'_>) -> Action {
+        let Ok(now) = now_nanos() else {
+            return misconfigured();
+        };
+        let asked = asked(routed);
+        let estimate = self.estimates.of(&routed.model).estimate(&asked);
+        let amounts = Amounts {
+            input: estimate.input,
+            output: estimate.output,
+            cost: routed
+                .price
+                .map_or(0, |price| price.cost(estimate.input, 0, estimate.output)),
+        };
+        let names = Names {
+            identity,
+            endpoint: routed.endpoint,
+            model: routed.model.clone().into_owned(),
+        };
+        let Some(caller) = names.caller() else {
+            return misconfigured();
+        };
+        let subject = Subject {
+            key: caller.key_id,
+            org: caller.org,
+            project: caller.project,
+            tier: caller.tier,
+            model: &names.model,
+            endpoint: names.endpoint,
+            address: self.config.by_address.then(client_address).flatten(),
+        };
+        match self.reserve(&subject, amounts, now) {
+            Ok((admitted, place)) => {
+                let dialect = dialect(routed.endpoint);
+                let open = Open {
+                    headers: admitted.headers(&self.config.limits, dialect, now),
+                    would_limit: self.shadowed(&admitted.would_refuse),
+                    reservation: admitted.reservation,
+                    place,
+                    stream: routed.stream,
+                    asked,
+                    price: routed.price,
+                    reserved: amounts,
+                    edit: routed.ask_usage.as_ref().map(owned),
+                    extra: if routed.ask_usage.is_some() {
+                        Extra::Drop
+                    } else {
+                        Extra::Pass
+                    },
+                    began: now,
+                    answer: None,
+                    names,
+                };
+                self.metrics.began();
+                if open
+                    .edit
+                    .as_ref()
+                    .is_some_and(|edit| announce_length(edit).is_err())
+                {
+                    stream.0 = State::Open(Box::new(open));
+                    return misconfigured();
+                }
+                stream.0 = State::Open(Box::new(open));
+                Action::Continue
+            }
+            Err(refusal) => {
+                let request_id = header(Map::Request, "x-request-id");
+                let request_id = request_id.as_deref().and_then(|id| core::str::from_utf8(id).ok());
+                refuse(&refusal, dialect(routed.endpoint), request_id);
+                stream.0 = State::Refused(Box::new(Refused {
+                    limit: refusal.limit,
+                    would_limit: refusal.would_limit,
+                    stream: routed.stream,
+                    reserved: amounts,
+                    names,
+                }));
+                Action::Pause
+            }
+        }
+    }
+
+    /// Reserves with every limit, and a place at the model. What is refused holds nothing.
+    fn reserve(
+        &mut self,
+        subject: &Subject<'_>,
+        amounts: Amounts,
+        now: u64,
+    ) -> Result<(Admitted, Option<Place>), Box<Refusal>> {
+        let table = &self.config.limits;
+        let ask = Ask {
+            subject,
+            now,
+            amounts,
+            owner: self.owners.number(),
+            alive: &|number| self.owners.lives(number),
+        };
+        let admitted = match table.reserve(&mut Shared, &ask) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                let mut refusal = Refusal {
+                    error: refused.answer(table, subject),
+                    headers: refused.headers(table, dialect(subject.endpoint), now),
+                    limit: None,
+                    would_limit: Vec::new(),
+                };
+                if let Reason::Limited(denied) = &refused.reason {
+                    refusal.limit = table.row(denied.standing.row).map(|row| row.name.clone());
+                    refusal.would_limit = self.shadowed(&denied.would_refuse);
+                    self.metrics.limited(denied.standing.row);
+                }
+                self.later(refused.unreturned.map_or(Ok(()), Err));
+                return Err(Box::new(refusal));
+            }
+        };
+        let Some(capacity) = self.config.capacities.of(subject.model) else {
+            return Ok((admitted, None));
+        };
+        let place = places::take(
+            capacity,
+            subject.model,
+            subject.org,
+            subject.tier,
+            &self.owners,
+            now,
+        );
+        let error = match place {
+            Ok(Some(place)) => return Ok((admitted, Some(place))),
+            Ok(None) => fair::slow_down(subject.model),
+            Err(_) => unavailable(),
+        };
+        let refusal = Refusal {
+            error,
+            headers: admitted.headers(table, dialect(subject.endpoint), now),
+            limit: None,
+            would_limit: self.shadowed(&admitted.would_refuse),
+        };
+        self.metrics.slowed_down();
+        self.later(admitted.reservation.cancel(&mut Shared, now));
+        Err(Box::new(refusal))
+    }
+
+    /// The names of limits in shadow mode that would have refused, which are counted.
+    fn shadowed(&self, rows: &[usize]) -> Vec<String> {
+        rows.iter()
+            .filter_map(|row| {
+                self.metrics.would_limit(*row);
+                Some(self.config.limits.row(*row)?.name.clone())
+            })
+            .collect()
+    }
+
+    /// Makes the change of the body as soon as it has come so far.
+    pub fn request_body(stream: &mut Stream, len: usize, end: bool) -> Action {
+        let State::Open(open) = &mut stream.0 else {
+            return Action::Continue;
+        };
+        let there = |edit: &mut Edit<'_>| end || len >= edit.at as usize + edit.len as usize;
+        match open.edit.take_if(there) {
+            Some(edit) => match make(&edit) {
+                Ok(()) => Action::Continue,
+                Err(_) => misconfigured(),
+            },
+            None if open.edit.is_some() => Action::Pause,
+            None => Action::Continue,
+        }
+    }
+}
+
+/// Why a request may not pass, and what its client is told.
+struct Refusal {
+    error: ApiError,
+    headers: Vec<(&'static str, String)>,
+    limit: Option<String>,
+    would_limit: Vec<String>,
+}
+
+/// What the estimate goes by.
+fn asked(routed: &Routed<'_>) -> Asked {
+    let (text, numbers, media) = routed.input;
+    let writes = matches!(
+        routed.endpoint,
+        Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages
+    );
+    Asked {
+        input: Input { text, numbers, media },
+        max_output: if writes { routed.max_output } else { Some(0) },
+        answers: routed.answers.max(1),
+    }
+}
+
+fn dialect(endpoint: Endpoint) -> Dialect {
+    match endpoint {
+        Endpoint::Messages => Dialect::Anthropic,
+        _ => Dialect::OpenAi,
+    }
+}
+
+fn owned(edit: &Edit<'_>) -> Edit<'static> {
+    Edit {
+        at: edit.at,
+        len: edit.len,
+        text: edit.text.clone().into_owned().into(),
+    }
+}
+
+/// Says how long the body will be; the router has seen that it is JSON, and where its client said how long.
+fn announce_length(edit: &Edit<'_>) -> Result<(), Status> {
+    let Some(length) = header(Map::Request, "content-length") else {
+        return Ok(());
+    };
+    let length = core::str::from_utf8(&length)
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok())
+        .and_then(|length| length.checked_sub(edit.len as usize))
+        .ok_or(Status::BadArgument)?;
+    let length = length.saturating_add(edit.text.len());
+    set_header(Map::Request, "content-length", &length.to_string())
+}
+
+/// Envoy can only put bytes in the place of a body's beginning.
+fn make(edit: &Edit<'_>) -> Result<(), Status> {
+    let (at, len) = (edit.at as usize, edit.len as usize);
+    let body = read_buffer(Buffer::RequestBody)?;
+    let mut head = body.get(..at).ok_or(Status::BadArgument)?.to_vec();
+    body.get(at..at + len).ok_or(Status::BadArgument)?;
+    head.extend_from_slice(edit.text.as_bytes());
+    replace_in_buffer(Buffer::RequestBody, 0, at + len, &head)
+}
+
+fn unavailable() -> ApiError {
+    ApiError {
+        status: 503,
+        kind: "service_unavailable_error",
+        code: "rate_limit_unavailable",
+        param: None,
+        message: "The rate limit can't be checked at the moment. Please try again later.".into(),
+        retry: tollgate_core::error::Retry::Unsaid,
+    }
+}
+
+fn refuse(refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) {
+    let own = refusal.error.headers();
+    let told = refusal
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()));
+    let headers: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .chain(told)
+        .collect();
+    let body = refusal.error.body(dialect, request_id);
+    let details = format!("tollgate_{}", refusal.error.code);
+    if let Err(status) = send_local_reply(refusal.error.status, &details, &headers, &body) {
+        // Without an answer the stream waits until it times out; it is not let through.
+        log(
+            Level::Error,
+            &format!("rate-limit: cannot answer a refused request: {status:?}"),
+        );
+    }
+}
+
+/// Answers what cannot be checked: there is no identity or no request in front, or the proxy refuses.
+pub(crate) fn misconfigured() -> Action {
+    let refusal = Refusal {
+        error: Misrouted::Misconfigured.answer(),
+        headers: Vec::new(),
+        limit: None,
+        would_limit: Vec::new(),
+    };
+    refuse(&refusal, Dialect::OpenAi, None);
+    Action::Pause
+}
+
+/// The members of a record of a request that another filter refused; `None` if nobody knows whose it is.
+pub(crate) fn refused_elsewhere() -> Option<String> {
+    let identity = property(&[IDENTITY]).ok()?;
+    let record = record::Record {
+        caller: Caller::decode(&identity)?,
+        asked: None,
+        outcome: record::Outcome::Refused,
+        used: record::Used::NOTHING,
+        first_byte_ms: None,
+        limit: None,
+        would_limit: &[],
+    };
+    Some(record.members())
+}

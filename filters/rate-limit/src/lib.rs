@@ -1,0 +1,13 @@
+//! May they, now? The third filter of the chain: reserves what a request may use, reads from the answer what it did
+//! use, settles the difference, and leaves the usage record. It needs the identity that key-auth leaves and the
+//! request that tenant-router leaves.
+
+pub mod config;
+mod estimates;
+pub mod filter;
+mod metrics;
+pub mod module;
+mod owners;
+mod places;
+mod response;
+mod store;

@@ -1,0 +1,179 @@
+//! What is counted. Organisations, models and limits are the operator's names, and beyond [`MOST_SERIES`] pairs of
+//! them all others count as one, so the number of metrics is bounded. They reach Envoy with every tick.
+
+use std::collections::HashMap;
+
+use tollgate_core::limits::Table;
+use tollgate_core::usage::record::{Outcome, Used};
+use tollgate_host::{Counter, Gauge, Histogram, Result};
+
+/// Pairs of organisation and model that have metrics of their own.
+const MOST_SERIES: usize = 1_000;
+/// Stands for all others.
+const OTHER: &str = "_other";
+const KINDS: [&str; 5] = ["input", "output", "cached", "reasoning", "cost_micros"];
+
+pub(crate) struct Metrics {
+    limits: Vec<Limit>,
+    slowed_down: Counter,
+    first_byte: Histogram,
+    under_way: Gauge,
+    /// Requests that began less those that ended, since the last tick.
+    balance: i64,
+    series: HashMap<String, Series>,
+}
+
+/// Of one limit.
+struct Limit {
+    refused: Counter,
+    would_refuse: Counter,
+}
+
+/// Of one organisation and model, since the last tick.
+struct Series {
+    outcomes: [Pending; Outcome::ALL.len()],
+    used: [Pending; KINDS.len()],
+}
+
+struct Pending {
+    counter: Counter,
+    count: u64,
+}
+
+impl Pending {
+    fn define(name: &str) -> Result<Self> {
+        Ok(Self {
+            counter: Counter::define(name)?,
+            count: 0,
+        })
+    }
+
+    fn add(&mut self, count: u64) {
+        self.count = self.count.saturating_add(count);
+    }
+
+    fn flush(&mut self) {
+        if self.count > 0 {
+            self.counter.add(core::mem::take(&mut self.count));
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn define(limits: &Table) -> Result<Self> {
+        let limit = |name: &str| {
+            Ok(Limit {
+                refused: Counter::define(&format!("tollgate_limit_refusals.limit.{name}"))?,
+                would_refuse: Counter::define(&format!("tollgate_limit_shadow_refusals.limit.{name}"))?,
+            })
+        };
+        Ok(Self {
+            limits: limits
+                .rows()
+                .iter()
+                .map(|row| limit(&row.name))
+                .collect::<Result<_>>()?,
+            slowed_down: Counter::define("tollgate_capacity_refusals")?,
+            first_byte: Histogram::define("tollgate_first_byte_ms")?,
+            under_way: Gauge::define("tollgate_requests_under_way")?,
+            balance: 0,
+            series: HashMap::new(),
+        })
+    }
+
+    pub(crate) fn limited(&self, row: usize) {
+        if let Some(limit) = self.limits.get(row) {
+            limit.refused.increment();
+        }
+    }
+
+    pub(crate) fn would_limit(&self, row: usize) {
+        if let Some(limit) = self.limits.get(row) {
+            limit.would_refuse.increment();
+        }
+    }
+
+    pub(crate) fn slowed_down(&self) {
+        self.slowed_down.increment();
+    }
+
+    pub(crate) fn began(&mut self) {
+        self.balance += 1;
+    }
+
+    /// A request that began has ended.
+    pub(crate) fn ended_open(
+        &mut self,
+        org: &str,
+        model: &str,
+        outcome: Outcome,
+        used: &Used,
+        first_byte_ms: Option<u64>,
+    ) {
+        self.balance -= 1;
+        if let Some(millis) = first_byte_ms {
+            self.first_byte.record(millis);
+        }
+        self.ended(org, model, outcome, used);
+    }
+
+    pub(crate) fn ended(&mut self, org: &str, model: &str, outcome: Outcome, used: &Used) {
+        let Some(series) = self.series(org, model) else {
+            return;
+        };
+        let at = Outcome::ALL.iter().position(|(one, _)| *one == outcome);
+        if let Some(pending) = at.and_then(|at| series.outcomes.get_mut(at)) {
+            pending.add(1);
+        }
+        let amounts = [
+            used.input_tokens,
+            used.output_tokens,
+            used.cached_tokens,
+            used.reasoning_tokens,
+            used.cost_micros.unwrap_or(0),
+        ];
+        for (pending, amount) in series.used.iter_mut().zip(amounts) {
+            pending.add(amount);
+        }
+    }
+
+    fn series(&mut self, org: &str, model: &str) -> Option<&mut Series> {
+        // Names of organisations and models hold no NUL.
+        let mut key = format!("{org}\0{model}");
+        if !self.series.contains_key(&key) {
+            let full = self.series.len() >= MOST_SERIES;
+            let (org, model) = if full { (OTHER, OTHER) } else { (org, model) };
+            key = format!("{org}\0{model}");
+            if !self.series.contains_key(&key) {
+                self.series.insert(key.clone(), Series::define(org, model).ok()?);
+            }
+        }
+        self.series.get_mut(&key)
+    }
+
+    /// Hands what was counted to Envoy.
+    pub(crate) fn tick(&mut self) {
+        self.under_way.add(core::mem::take(&mut self.balance));
+        for series in self.series.values_mut() {
+            series
+                .outcomes
+                .iter_mut()
+                .chain(&mut series.used)
+                .for_each(Pending::flush);
+        }
+    }
+}
+
+impl Series {
+    fn define(org: &str, model: &str) -> Result<Self> {
+        let name = |what: &str, kind: &str| format!("tollgate_{what}.{kind}.org.{org}.model.{model}");
+        let [complete, aborted, no_answer, failed, limited, refused] = Outcome::ALL
+            .map(|(_, outcome)| Pending::define(&name("requests", &format!("outcome.{outcome}"))));
+        let [input, output, cached, reasoning, cost] =
+            KINDS.map(|kind| Pending::define(&name("usage", &format!("kind.{kind}"))));
+        Ok(Self {
+            outcomes: [complete?, aborted?, no_answer?, failed?, limited?, refused?],
+            used: [input?, output?, cached?, reasoning?, cost?],
+        })
+    }
+}

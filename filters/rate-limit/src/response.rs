@@ -1,0 +1,227 @@
+//! The HTTP filter on the answer's way: tells how the limits stand, reads what was used, and settles it at the end.
+
+use core::mem;
+
+use tollgate_core::limits::Amounts;
+use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Source, Used};
+use tollgate_core::usage::{Kind, Passed, Reader};
+use tollgate_host::{
+    Action, Buffer, HeaderMap, Map, now_nanos, number, read_buffer, replace_in_buffer, set_header,
+    set_property,
+};
+
+use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, refused_elsewhere};
+use crate::store::Shared;
+
+impl RateLimit {
+    /// Adds how the limits stand, and gets ready to read the answer.
+    pub fn response_headers(stream: &mut Stream, end: bool) -> Action {
+        let State::Open(open) = &mut stream.0 else {
+            return Action::Continue;
+        };
+        let now = now_nanos().unwrap_or(open.began);
+        let headers = HeaderMap::read(Map::Response).ok();
+        let get = |name: &[u8]| headers.as_ref().and_then(|headers| headers.get(name));
+        let status = get(b":status").and_then(|status| core::str::from_utf8(status).ok());
+        let kind = Kind::of(get(b"content-type"), get(b"content-encoding"));
+        open.answer = Some(Answer {
+            status: status.and_then(|status| status.parse().ok()).unwrap_or(0),
+            first_byte_ms: now.saturating_sub(open.began) / 1_000_000,
+            reader: Reader::new(kind, open.extra),
+            whole: end,
+        });
+        for (name, value) in &open.headers {
+            // In place of a model server's own. An answer without these headers is still the answer.
+            let _ = set_header(Map::Response, name, value);
+        }
+        Action::Continue
+    }
+
+    /// Reads what passes; takes out what the client did not ask for.
+    pub fn response_body(stream: &mut Stream, len: usize, end: bool) -> Action {
+        let State::Open(open) = &mut stream.0 else {
+            return Action::Continue;
+        };
+        let Some(answer) = &mut open.answer else {
+            return Action::Continue;
+        };
+        answer.whole |= end;
+        let chunk = if len > 0 {
+            read_buffer(Buffer::ResponseBody)
+        } else {
+            Ok(Vec::new())
+        };
+        match chunk {
+            Ok(chunk) => {
+                if let Passed::Changed(bytes) = answer.reader.push(&chunk, end) {
+                    // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
+                    let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, &bytes);
+                }
+            }
+            // What was not read cannot be counted on: settled by what went by so far.
+            Err(_) => answer.reader = Reader::new(None, open.extra),
+        }
+        Action::Continue
+    }
+
+    /// The answer is whole.
+    pub fn response_trailers(stream: &mut Stream) -> Action {
+        if let State::Open(open) = &mut stream.0
+            && let Some(answer) = &mut open.answer
+        {
+            answer.whole = true;
+        }
+        Action::Continue
+    }
+
+    /// Settles, and leaves the record for the access log.
+    pub fn log(&mut self, stream: &mut Stream) {
+        let members = match mem::take(&mut stream.0) {
+            State::Unseen => refused_elsewhere(),
+            State::Refused(refused) => self.record_refused(&refused),
+            State::Open(open) => self.settle(*open),
+        };
+        if let Some(members) = members {
+            // The log has a line without them at worst.
+            let _ = set_property(PROPERTY, members.as_bytes());
+        }
+    }
+
+    fn record_refused(&mut self, refused: &Refused) -> Option<String> {
+        let Refused {
+            names,
+            stream,
+            reserved,
+            limit,
+            would_limit,
+        } = refused;
+        let caller = names.caller()?;
+        self.metrics
+            .ended(caller.org, &names.model, Outcome::Limited, &Used::NOTHING);
+        let record = Record {
+            caller,
+            asked: Some(Asked {
+                endpoint: names.endpoint,
+                model: &names.model,
+                stream: *stream,
+                reserved_tokens: reserved.input.saturating_add(reserved.output),
+            }),
+            outcome: Outcome::Limited,
+            used: Used::NOTHING,
+            first_byte_ms: None,
+            limit: limit.as_deref(),
+            would_limit,
+        };
+        Some(record.members())
+    }
+
+    fn settle(&mut self, open: Open) -> Option<String> {
+        let (outcome, used) = self.used(&open);
+        let now = now_nanos().unwrap_or(open.began);
+        let settled = if outcome == Outcome::Refused {
+            open.reservation.cancel(&mut Shared, now)
+        } else {
+            let amounts = Amounts {
+                input: used.input_tokens,
+                output: used.output_tokens,
+                cost: used.cost_micros.unwrap_or(0),
+            };
+            open.reservation.settle(&mut Shared, now, &amounts)
+        };
+        self.later(settled);
+        if let Some(place) = &open.place {
+            // Lost only with the store, and with it all places.
+            let _ = place.free(&self.owners, now);
+        }
+        let first_byte = open.answer.as_ref().map(|answer| answer.first_byte_ms);
+        let caller = open.names.caller()?;
+        self.metrics
+            .ended_open(caller.org, &open.names.model, outcome, &used, first_byte);
+        let record = Record {
+            caller,
+            asked: Some(Asked {
+                endpoint: open.names.endpoint,
+                model: &open.names.model,
+                stream: open.stream,
+                reserved_tokens: open.reserved.input.saturating_add(open.reserved.output),
+            }),
+            outcome,
+            used,
+            first_byte_ms: first_byte,
+            limit: None,
+            would_limit: &open.would_limit,
+        };
+        Some(record.members())
+    }
+
+    /// How it ended, and what it used.
+    fn used(&mut self, open: &Open) -> (Outcome, Used) {
+        let Some(answer) = &open.answer else {
+            // The client left first. A model server that was asked has read what it was sent.
+            return if was_sent() {
+                (Outcome::NoAnswer, estimated(open, open.reserved.input, 0))
+            } else {
+                (Outcome::Refused, Used::NOTHING)
+            };
+        };
+        if answer.status >= 400 {
+            return if was_sent() {
+                (Outcome::Failed, Used::NOTHING)
+            } else {
+                (Outcome::Refused, Used::NOTHING)
+            };
+        }
+        let whole = answer.whole || answer.reader.finished();
+        let outcome = if whole {
+            Outcome::Complete
+        } else {
+            Outcome::Aborted
+        };
+        let produced = answer.reader.produced();
+        match answer.reader.usage() {
+            Some(usage) => {
+                if whole {
+                    let streamed = open.stream.then_some((produced.events, produced.bytes));
+                    self.estimates
+                        .learn(&open.names.model, &open.asked, &usage, streamed);
+                }
+                let used = Used {
+                    input_tokens: usage.input,
+                    output_tokens: usage.output,
+                    cached_tokens: usage.cached,
+                    reasoning_tokens: usage.reasoning,
+                    cost_micros: open
+                        .price
+                        .map(|price| price.cost(usage.input, usage.cached, usage.output)),
+                    source: Source::Reported,
+                };
+                (outcome, used)
+            }
+            None => {
+                let writes = open.asked.max_output != Some(0);
+                let output = if writes {
+                    let estimator = self.estimates.of(&open.names.model);
+                    estimator.produced(produced.events, produced.bytes)
+                } else {
+                    0
+                };
+                (outcome, estimated(open, open.reserved.input, output))
+            }
+        }
+    }
+}
+
+fn estimated(open: &Open, input: u64, output: u64) -> Used {
+    Used {
+        input_tokens: input,
+        output_tokens: output,
+        cost_micros: open.price.map(|price| price.cost(input, 0, output)),
+        source: Source::Estimated,
+        ..Used::NOTHING
+    }
+}
+
+/// Whether Envoy's router sent the request to a model server at all.
+fn was_sent() -> bool {
+    number(&["upstream", "request_attempt_count"]) > 0
+}
