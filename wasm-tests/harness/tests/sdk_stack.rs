@@ -323,7 +323,17 @@ fn the_demo_keeps_its_promises() {
     println!("{shown}");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(shown.contains(" exchanges, all as promised."));
-    assert!(shown.matches(" ok  ").count() >= 30);
+    assert!(shown.contains(" steps, all as promised."));
+    assert!(shown.matches(" ok  ").count() >= 45);
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let quoted: Vec<&str> = readme.lines().filter(|line| line.contains(" ok  ")).collect();
+    assert!(!quoted.is_empty());
+    for line in quoted {
+        assert!(
+            shown.contains(&format!("\n{line}\n")),
+            "the README quotes {line:?}"
+        );
+    }
     let address = shown
         .split("against http://")
         .nth(1)

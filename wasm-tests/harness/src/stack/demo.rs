@@ -1,4 +1,4 @@
-//! `make demo`: the stack on free ports, and a scripted tour through it.
+//! `make demo`: the stack on free ports, and a scripted tour through it; then the acts that need more than it.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{Cast, Ports, Stack};
+use super::{Cast, Ports, Stack, acts};
 use crate::config::repository;
 
 /// Runs the tour; `Ok` where every exchange was as promised.
@@ -26,6 +26,7 @@ pub async fn demo(ports: Ports) -> Result<()> {
     if !status.success() {
         bail!("the tour ended with {status}: an exchange was not as promised, see above");
     }
+    acts::play().await?;
     println!(
         "Stopped all that was started. `make run` keeps it running, with a key and a curl line to paste."
     );

@@ -3,6 +3,7 @@
 //! The repository's own `envoy/` configuration on a real Envoy, two stand-in model servers behind it, and keys
 //! minted for this run alone. They are the same parts that the tests run.
 
+mod acts;
 mod cast;
 mod demo;
 mod reload;
