@@ -37,24 +37,25 @@ struct Seen {
 impl Owners {
     /// Takes a number for this VM, if it has none.
     pub(crate) fn join() -> Result<Self, StoreError> {
-        let mut number = NUMBER.get();
-        let mut next = 0;
+        let mut owners = Self {
+            number: NUMBER.get(),
+            next: 0,
+            seen: Vec::new(),
+        };
         update(KEY, |record| {
             let mut record = Record::read(record);
             if NUMBER.get() == 0 {
-                number = record.next;
+                owners.number = record.next;
                 record.next = record.next.checked_add(1).unwrap_or(1);
-                record.beats.push((number, 0));
+                record.beats.push((owners.number, 0));
             }
-            next = record.next;
-            Some(record.write())
+            let written = record.write();
+            // Whoever is there lives, until it stands still.
+            owners.look(record);
+            Some(written)
         })?;
-        NUMBER.set(number);
-        Ok(Self {
-            number,
-            next,
-            seen: Vec::new(),
-        })
+        NUMBER.set(owners.number);
+        Ok(owners)
     }
 
     /// This VM's number.
@@ -88,19 +89,25 @@ impl Owners {
             found = record;
             Some(written)
         })?;
+        self.look(found);
+        Ok(())
+    }
+
+    /// Notes who has a beat more than before, and who stood still.
+    fn look(&mut self, found: Record) {
+        let before = core::mem::take(&mut self.seen);
         self.next = found.next;
         self.seen = found
             .beats
             .into_iter()
             .map(|(number, beats)| {
-                let before = self.seen.iter().find(|one| one.number == number);
+                let before = before.iter().find(|one| one.number == number);
                 let still = before
                     .filter(|one| one.beats == beats)
                     .map_or(0, |one| one.still.saturating_add(1));
                 Seen { number, beats, still }
             })
             .collect();
-        Ok(())
     }
 
     fn is_dead(&self, number: u32, beats: u32) -> bool {

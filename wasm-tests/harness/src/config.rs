@@ -76,6 +76,9 @@ impl Staged {
         if let Some(configuration) = &options.router {
             staged.set_configuration("tenant-router", configuration)?;
         }
+        if let Some(configuration) = &options.limits {
+            staged.set_configuration("rate-limit", configuration)?;
+        }
         if options.unbroken {
             let never = json!({"failures": 1000, "open": "1ms", "longest": "1ms"});
             staged.change_configuration("tenant-router", |configuration| configuration["breaker"] = never)?;
@@ -97,6 +100,11 @@ impl Staged {
     /// The access log's file.
     pub(crate) fn access_log(&self) -> PathBuf {
         self.path().join("access.log")
+    }
+
+    /// The usage records' file.
+    pub(crate) fn usage_log(&self) -> PathBuf {
+        self.path().join("usage.log")
     }
 
     /// Puts `configuration` into a filter's file, by rename as an operator does.
@@ -204,6 +212,17 @@ impl Staged {
             "filters/tenant-router.yaml",
             router,
             &module.display().to_string(),
+        )?;
+        let rate_limit = "dist/tollgate-rate-limit.wasm";
+        self.replace(
+            "filters/rate-limit.yaml",
+            rate_limit,
+            &repository().join(rate_limit).display().to_string(),
+        )?;
+        self.replace(
+            "listener.yaml",
+            "path: /dev/stdout # usage records",
+            &format!("path: {} # usage records", self.usage_log().display()),
         )?;
         let log = options.access_log.clone().unwrap_or_else(|| self.access_log());
         self.replace(

@@ -18,6 +18,7 @@ use crate::net;
 use crate::options::Options;
 use crate::process::Process;
 use crate::stats::{Prometheus, Stats};
+use crate::usage_log::UsageLog;
 
 /// How long Envoy may take to serve. Compiling a module takes it about a second, on a busy machine several.
 const START: Duration = Duration::from_secs(60);
@@ -166,6 +167,11 @@ impl Gateway {
         AccessLog::new(self.staged.access_log())
     }
 
+    /// The usage records.
+    pub fn usage_log(&self) -> UsageLog {
+        UsageLog::new(self.staged.usage_log())
+    }
+
     /// What Envoy and the filters logged so far.
     pub fn log(&self) -> String {
         log(&self.staged)
@@ -189,6 +195,17 @@ impl Gateway {
     pub async fn set_router(&self, configuration: &Value) -> Reload {
         self.reload("tenant-router", || {
             self.staged.set_configuration("tenant-router", configuration)
+        })
+        .await
+    }
+
+    /// As [`Self::set_key_auth`], for rate-limit and its file.
+    ///
+    /// # Panics
+    /// Envoy neither takes nor refuses it within ten seconds.
+    pub async fn set_limits(&self, configuration: &Value) -> Reload {
+        self.reload("rate-limit", || {
+            self.staged.set_configuration("rate-limit", configuration)
         })
         .await
     }

@@ -27,6 +27,7 @@ pub mod process;
 pub mod raw;
 pub mod stack;
 pub mod stats;
+pub mod usage_log;
 
 pub use catalogue::Catalogue;
 pub use client::{Client, Reply};

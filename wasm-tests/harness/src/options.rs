@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::catalogue::Catalogue;
 use crate::directory::Directory;
 use crate::envoy::Gateway;
 
 /// What differs from the repository's own files. By default: free ports, two workers, no model server
-/// (nothing listens at the clusters' addresses), the directory of the files (no keys), their catalogue.
+/// (nothing listens at the clusters' addresses), the directory of the files (no keys), their catalogue, no limits.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub(crate) workers: u32,
@@ -22,6 +22,7 @@ pub struct Options {
     pub(crate) clusters: Vec<(String, SocketAddr)>,
     pub(crate) key_auth: Option<Value>,
     pub(crate) router: Option<Value>,
+    pub(crate) limits: Option<Value>,
     pub(crate) unbroken: bool,
     pub(crate) module: Option<PathBuf>,
     pub(crate) access_log: Option<PathBuf>,
@@ -42,6 +43,7 @@ impl Default for Options {
             clusters: Vec::new(),
             key_auth: None,
             router: None,
+            limits: Some(json!({})),
             unbroken: false,
             module: None,
             access_log: None,
@@ -104,6 +106,20 @@ impl Options {
     #[must_use]
     pub fn router(mut self, configuration: Value) -> Self {
         self.router = Some(configuration);
+        self
+    }
+
+    /// The whole `configuration` of rate-limit.
+    #[must_use]
+    pub fn limits(mut self, configuration: Value) -> Self {
+        self.limits = Some(configuration);
+        self
+    }
+
+    /// The limits of the repository's own `envoy/filters/rate-limit.yaml`.
+    #[must_use]
+    pub fn own_limits(mut self) -> Self {
+        self.limits = None;
         self
     }
 

@@ -124,6 +124,9 @@ impl Table {
         let mut unchecked = Vec::new();
         let mut open = self.open(store, ask, &mut unchecked)?;
         if open.iter().any(|one| one.refuses(ask)) {
+            for one in &mut open {
+                one.keep_new_rates(store);
+            }
             return Err(denied(&open, ask, None));
         }
         let mut would_refuse = Vec::new();
@@ -303,6 +306,25 @@ impl<'t> Open<'t> {
             self.read(store, ask)?;
         }
         Err(Failure::Store(StoreError::Contended))
+    }
+
+    /// Stores what is used of rows whose rate has changed, so that it leaks by the new one from now on, also where all
+    /// that comes is refused. If another worker is quicker, the next request does it.
+    fn keep_new_rates(&mut self, store: &mut impl Store) {
+        let mut changed = false;
+        for hit in &self.hits {
+            if let Bound::Rate(quota) = hit.bound
+                && let Some(mut cell) = self.record.cell(hit.row.id)
+                && cell.quota != quota
+            {
+                cell.adopt(quota);
+                self.record.put_cell(hit.row.id, cell);
+                changed = true;
+            }
+        }
+        if changed {
+            let _ = store.swap(&self.key, &self.record.encode(), self.version);
+        }
     }
 
     fn charge(&mut self, hit: &Hit<'_>, ask: &Ask<'_>) -> Held {

@@ -60,7 +60,7 @@ impl Stack {
             .models(["gpt-oss-120b"])
             .start()
             .await?;
-        let options = Options::new().ports(ports.gateway, ports.admin);
+        let options = Options::new().own_limits().ports(ports.gateway, ports.admin);
         let options = cast.write(options.llama(llama.addr()).gpt_oss(gpt_oss.addr()));
         let gateway = Gateway::try_start(options).await?;
         if let Some(why) = reload::refused(&gateway).await {

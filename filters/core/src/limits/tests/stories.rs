@@ -324,6 +324,31 @@ fn state_survives_a_reload_and_a_changed_rate_gives_neither_a_burst_nor_a_lock()
 }
 
 #[test]
+fn a_changed_rate_holds_from_the_first_request_on_though_it_be_refused() {
+    let mut store = Memory::default();
+    let row = |rate: &str, burst: u32| {
+        table(&format!(
+            r#"[{{"name": "key-rph", "per": ["key"], "rate": "{rate}", "burst": {burst}}}]"#
+        ))
+    };
+    assert_eq!(
+        row("2/hour", 2).how_many(&mut store, &acme(), START, tokens(0, 0)),
+        2
+    );
+    let faster = row("3600/hour", 10);
+    let denied = faster
+        .go(&mut store, &acme(), START, tokens(0, 0))
+        .unwrap_err()
+        .denied();
+    assert_eq!(denied.nanos(), SECOND);
+    assert_eq!(
+        faster.how_many(&mut store, &acme(), START + SECOND, tokens(0, 0)),
+        1,
+        "who waits as told passes"
+    );
+}
+
+#[test]
 fn two_configurations_side_by_side_keep_each_others_rows() {
     let mut store = Memory::default();
     let old = table(KEY_RPM);
