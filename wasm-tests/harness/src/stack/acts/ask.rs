@@ -81,7 +81,7 @@ pub(super) enum Answer {
     Refused {
         /// Its status.
         status: u16,
-        /// The error's `code`.
+        /// The error's `code`, in words where it has none.
         code: String,
         /// Seconds.
         retry_after: Option<u64>,
@@ -101,7 +101,10 @@ impl Answer {
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         Self::Refused {
             status: reply.status,
-            code: body["error"]["code"].as_str().unwrap_or("?").to_owned(),
+            code: body["error"]["code"]
+                .as_str()
+                .unwrap_or("without a code")
+                .to_owned(),
             retry_after: reply
                 .header("retry-after")
                 .and_then(|seconds| seconds.parse().ok()),

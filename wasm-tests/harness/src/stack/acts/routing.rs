@@ -232,7 +232,7 @@ impl Stage {
             until(&self.acme, "llama-70b", |answer| answer.is_routed("fallback")).await?;
         let details = [
             "allow_fallback lets its tier have another model, and the answer says so".to_owned(),
-            format!("before it, {before} got a provider's own 503, which opened the breakers"),
+            format!("before it, until the breakers opened: {}", before.ways()),
         ];
         let title = "Both providers answer 503; acme is `pro`";
         bill.show(
@@ -280,20 +280,20 @@ async fn in_mid_run(load: &Load, server: &ModelServer) -> Result<usize> {
     found.context("the provider that is to be killed never had a request under way")
 }
 
-/// Asks on and on until an answer is `wanted`, or for too long; the last answer, and how many there were before it.
+/// Asks on and on until an answer is `wanted`, or for too long; the last answer, and what there was before it.
 async fn until(
     customer: &Customer,
     model: &str,
     wanted: impl Fn(&Answer) -> bool,
-) -> Result<(Answer, usize)> {
+) -> Result<(Answer, Tally)> {
     let deadline = Instant::now() + PATIENCE;
-    let mut before = 0;
+    let mut before = Vec::new();
     loop {
         let answer = customer.ask(model).await?;
         if wanted(&answer) || Instant::now() > deadline {
-            return Ok((answer, before));
+            return Ok((answer, Tally::of(before)));
         }
-        before += 1;
+        before.push(Ok(answer));
     }
 }
 
