@@ -37,6 +37,14 @@ impl ConfigError {
         )
     }
 
+    /// The configuration is good, but the proxy refused what every one needs: metrics, a tick, shared data.
+    pub fn unusable(why: impl fmt::Debug) -> Self {
+        Self::new(
+            "",
+            format!("the proxy refused what every configuration needs ({why:?})"),
+        )
+    }
+
     /// The same error, seen from the level above.
     pub fn under(mut self, parent: &str) -> Self {
         self.path = if self.path.is_empty() || self.path.starts_with('[') {

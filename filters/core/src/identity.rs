@@ -52,7 +52,19 @@ impl Identity {
     }
 }
 
-/// The names of a caller, for filters that need no more of it.
+impl Identity {
+    /// Its names.
+    pub fn caller(&self) -> Caller<'_> {
+        Caller {
+            key_id: &self.key_id,
+            org: &self.org,
+            project: self.project.as_deref(),
+            tier: &self.tier,
+        }
+    }
+}
+
+/// The names of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller<'a> {
     /// As [`Identity::key_id`].
@@ -63,20 +75,6 @@ pub struct Caller<'a> {
     pub project: Option<&'a str>,
     /// Class of service.
     pub tier: &'a str,
-}
-
-impl<'a> Caller<'a> {
-    /// Reads the filter state as [`Identity::decode`] does.
-    pub fn decode(state: &'a [u8]) -> Option<Self> {
-        let (key, rest) = postcard::take_from_bytes::<KeyRecord<'_>>(state).ok()?;
-        let (tenant, rest) = postcard::take_from_bytes::<Profile<'_>>(rest).ok()?;
-        rest.is_empty().then_some(Self {
-            key_id: key.id,
-            org: tenant.org,
-            project: tenant.project,
-            tier: tenant.tier,
-        })
-    }
 }
 
 /// Model grants of each level, as glob patterns; a model must be granted by every level that has a list.

@@ -25,7 +25,7 @@ pub use buffer::{Buffer, read_buffer, replace_in_buffer};
 pub use clock::{now_nanos, set_tick_period};
 pub use headers::{HeaderMap, Map, add_header, header, remove_header, set_header};
 pub use http::{HttpCall, call_http};
-pub use log::{Level, log};
+pub use log::{Level, accepted, log};
 pub use metric::{Counter, Gauge, Histogram};
 pub use property::{clear_route_cache, client_address, number, property, set_property};
 pub use reply::send_local_reply;

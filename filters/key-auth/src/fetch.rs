@@ -85,6 +85,12 @@ impl Metrics {
 }
 
 impl Fetcher {
+    /// Makes one of its configuration; all that is wrong with it is reported.
+    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let config = FetchConfig::parse(json)?;
+        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+    }
+
     /// Sets the fetcher up; it asks at its first tick.
     pub fn new(config: FetchConfig) -> Result<Self, Status> {
         set_tick_period(IDLE_TICK_MILLIS)?;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use tollgate_core::auth::{Refusal, authorize, presented};
+use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
 use tollgate_core::identity::PROPERTY;
 use tollgate_core::request::{Presented, Request};
@@ -39,6 +40,17 @@ pub struct Admitted {
 }
 
 impl KeyAuth {
+    /// Makes one of its configuration; all that is wrong with it is reported.
+    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let config = Config::parse(json)?;
+        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+    }
+
+    /// Whether [`Self::tick`] has anything to do.
+    pub fn ticks(&self) -> bool {
+        self.lookup.is_shared()
+    }
+
     /// Sets the filter up. `Err` where its metrics can't be defined.
     pub fn new(config: Config) -> Result<Self, Status> {
         let Config {
@@ -64,10 +76,15 @@ impl KeyAuth {
     }
 
     /// Judges a request by its headers.
-    pub fn request_headers(&mut self) -> Action {
-        let Ok(headers) = HeaderMap::read(Map::Request) else {
-            return self.refuse(&Request::default(), &Refusal::Misconfigured);
-        };
+    pub fn request_headers(&mut self, headers: &HeaderMap) -> Action {
+        match self.authenticate(headers) {
+            Ok(_) => Action::Continue,
+            Err(answered) => answered,
+        }
+    }
+
+    /// Judges a request by its headers, and tells those behind who it is. What may not pass is answered.
+    pub fn authenticate(&mut self, headers: &HeaderMap) -> Result<Rc<Credential>, Action> {
         let request = Request::read(headers.iter());
         // First of all, so that no log or answer of a refused request shows them either.
         let removed = request
@@ -85,9 +102,9 @@ impl KeyAuth {
         match admitted {
             Ok(admitted) => {
                 self.metrics.allowed(admitted.by_token);
-                Action::Continue
+                Ok(admitted.credential)
             }
-            Err(refusal) => self.refuse(&request, &refusal),
+            Err(refusal) => Err(self.refuse(&request, &refusal)),
         }
     }
 

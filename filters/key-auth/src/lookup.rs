@@ -54,6 +54,11 @@ impl Lookup {
         lookup
     }
 
+    /// Whether the directory is the one that all workers share.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.source, Source::Http { .. })
+    }
+
     /// Looks for a new generation of the shared directory, and at its age. A credential that was withdrawn is
     /// forgotten here, so the time between two calls is part of the bound on revocation.
     pub(crate) fn refresh(&mut self) {

@@ -4,9 +4,8 @@ use tollgate_core::auth::Refusal;
 use tollgate_core::config::ConfigError;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::request::Request;
-use tollgate_host::{Action, HttpCall, Level, Module, Status, log, property, set_tick_period};
+use tollgate_host::{Action, HeaderMap, HttpCall, Map, Module, accepted, property, set_tick_period};
 
-use crate::config::{Config, FetchConfig, Source};
 use crate::fetch::Fetcher;
 use crate::filter::{KeyAuth, refuse};
 
@@ -27,24 +26,22 @@ impl Module for Root {
     fn configure(configuration: Vec<u8>) -> Option<Self> {
         let json = to_json(configuration).map_err(|error| vec![error]);
         let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
-            Ok(b"directory") => fetcher(&json),
+            Ok(b"directory") => Fetcher::configure(&json).map(|fetcher| Self::Fetcher(Box::new(fetcher))),
             Ok(b"key-auth") => filter(&json),
             _ => Err(vec![ConfigError::new(
                 "root_id",
                 "expected `key-auth` (the filter) or `directory` (the fetcher)",
             )]),
         });
-        root.map_err(|errors| {
-            for error in errors {
-                log(Level::Error, &format!("key-auth: configuration refused: {error}"));
-            }
-        })
-        .ok()
+        accepted("key-auth", root)
     }
 
     fn request_headers(&mut self, _stream: &mut (), _end: bool) -> Action {
         match self {
-            Self::Filter(filter) => filter.request_headers(),
+            Self::Filter(filter) => match HeaderMap::read(Map::Request) {
+                Ok(headers) => filter.request_headers(&headers),
+                Err(_) => Self::orphaned(),
+            },
             Self::Fetcher(_) => Self::orphaned(),
         }
     }
@@ -68,23 +65,11 @@ impl Module for Root {
 }
 
 fn filter(configuration: &[u8]) -> Result<Root, Vec<ConfigError>> {
-    let config = Config::parse(configuration)?;
-    if let Source::Http { .. } = config.source {
-        set_tick_period(TICK_MILLIS).map_err(unusable)?;
+    let filter = KeyAuth::configure(configuration)?;
+    if filter.ticks() {
+        set_tick_period(TICK_MILLIS).map_err(|status| vec![ConfigError::unusable(status)])?;
     }
-    Ok(Root::Filter(Box::new(KeyAuth::new(config).map_err(unusable)?)))
-}
-
-fn fetcher(configuration: &[u8]) -> Result<Root, Vec<ConfigError>> {
-    let config = FetchConfig::parse(configuration)?;
-    Ok(Root::Fetcher(Box::new(Fetcher::new(config).map_err(unusable)?)))
-}
-
-fn unusable(status: Status) -> Vec<ConfigError> {
-    vec![ConfigError::new(
-        "",
-        format!("the proxy refused what every configuration needs ({status:?})"),
-    )]
+    Ok(Root::Filter(Box::new(filter)))
 }
 
 #[cfg(feature = "module")]

@@ -1,15 +1,17 @@
 //! The HTTP filter on the request's way: reserves what the request may use, or refuses it.
 
 use core::mem;
+use std::rc::Rc;
 
 use tollgate_core::body::Edit;
 use tollgate_core::body::Input;
+use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
-use tollgate_core::identity::{Caller, PROPERTY as IDENTITY};
+use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::limits::{Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair};
 use tollgate_core::price::Price;
-use tollgate_core::route::{PROPERTY as REQUEST, Refusal as Misrouted, Routed};
+use tollgate_core::route::{Refusal as Misrouted, Routed};
 use tollgate_core::usage::{Extra, Reader, record};
 use tollgate_host::{
     Action, Buffer, Level, Map, Status, client_address, header, log, now_nanos, property, read_buffer,
@@ -87,20 +89,20 @@ pub(crate) struct Refused {
     pub(crate) would_limit: Vec<String>,
 }
 
-/// Whose request it is, and for what: kept because filter state is read once.
+/// Whose request it is, and for what.
 pub(crate) struct Names {
-    identity: Vec<u8>,
+    pub(crate) who: Rc<Identity>,
     pub(crate) endpoint: Endpoint,
     pub(crate) model: String,
 }
 
-impl Names {
-    pub(crate) fn caller(&self) -> Option<Caller<'_>> {
-        Caller::decode(&self.identity)
-    }
-}
-
 impl RateLimit {
+    /// Makes one of its configuration; all that is wrong with it is reported.
+    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let config = Config::parse(json)?;
+        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+    }
+
     /// Sets the filter up. `Err` where its metrics can't be defined or workers can't be told apart.
     pub fn new(config: Config) -> Result<Self, Status> {
         let metrics = Metrics::define(&config.limits)?;
@@ -140,18 +142,7 @@ impl RateLimit {
     }
 
     /// Judges a request that the router has read.
-    pub fn request_headers(&mut self, stream: &mut Stream) -> Action {
-        let (Ok(identity), Ok(request)) = (property(&[IDENTITY]), property(&[REQUEST])) else {
-            return misconfigured();
-        };
-        match Routed::decode(&request) {
-            Some(routed) => self.judge(stream, identity, &routed),
-            None => misconfigured(),
-        }
-    }
-
-    /// Judges a request of the caller that `identity` encodes.
-    pub fn judge(&mut self, stream: &mut Stream, identity: Vec<u8>, routed: &Routed<'_>) -> Action {
+    pub fn judge(&mut self, stream: &mut Stream, who: Rc<Identity>, routed: &Routed<'_>) -> Action {
         let Ok(now) = now_nanos() else {
             return misconfigured();
         };
@@ -165,13 +156,11 @@ impl RateLimit {
                 .map_or(0, |price| price.cost(estimate.input, 0, estimate.output)),
         };
         let names = Names {
-            identity,
+            who,
             endpoint: routed.endpoint,
             model: routed.model.clone().into_owned(),
         };
-        let Some(caller) = names.caller() else {
-            return misconfigured();
-        };
+        let caller = names.who.caller();
         let subject = Subject {
             key: caller.key_id,
             org: caller.org,
@@ -413,7 +402,7 @@ fn refuse(refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) {
 }
 
 /// Answers what cannot be checked: there is no identity or no request in front, or the proxy refuses.
-pub(crate) fn misconfigured() -> Action {
+pub fn misconfigured() -> Action {
     let refusal = Refusal {
         error: Misrouted::Misconfigured.answer(),
         headers: Vec::new(),
@@ -426,9 +415,9 @@ pub(crate) fn misconfigured() -> Action {
 
 /// The members of a record of a request that another filter refused; `None` if nobody knows whose it is.
 pub(crate) fn refused_elsewhere() -> Option<String> {
-    let identity = property(&[IDENTITY]).ok()?;
+    let who = Identity::decode(&property(&[IDENTITY]).ok()?)?;
     let record = record::Record {
-        caller: Caller::decode(&identity)?,
+        caller: who.caller(),
         asked: None,
         outcome: record::Outcome::Refused,
         used: record::Used::NOTHING,

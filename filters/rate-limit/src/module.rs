@@ -1,9 +1,13 @@
 //! The module `tollgate-rate-limit.wasm`.
 
-use tollgate_core::plugin_config::to_json;
-use tollgate_host::{Action, Level, Module, log, set_tick_period};
+use std::rc::Rc;
 
-use crate::config::Config;
+use tollgate_core::config::ConfigError;
+use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
+use tollgate_core::plugin_config::to_json;
+use tollgate_core::route::{PROPERTY as REQUEST, Routed};
+use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property, set_tick_period};
+
 use crate::filter::{RateLimit, Stream, misconfigured};
 
 /// How often workers hear of each other, estimates are shared and metrics handed over.
@@ -13,33 +17,23 @@ impl Module for RateLimit {
     type Stream = Stream;
 
     fn configure(configuration: Vec<u8>) -> Option<Self> {
-        let config = to_json(configuration)
-            .map_err(|error| vec![error])
-            .and_then(|json| Config::parse(&json));
-        match config {
-            Ok(config) => set_tick_period(TICK_MILLIS)
-                .and_then(|()| Self::new(config))
-                .map_err(|status| {
-                    log(
-                        Level::Error,
-                        &format!("rate-limit: the proxy refused it: {status:?}"),
-                    );
-                })
-                .ok(),
-            Err(errors) => {
-                for error in errors {
-                    log(
-                        Level::Error,
-                        &format!("rate-limit: configuration refused: {error}"),
-                    );
-                }
-                None
-            }
-        }
+        let json = to_json(configuration).map_err(|error| vec![error]);
+        let filter = json.and_then(|json| {
+            let filter = Self::configure(&json)?;
+            set_tick_period(TICK_MILLIS).map_err(|status| vec![ConfigError::unusable(status)])?;
+            Ok(filter)
+        });
+        accepted("rate-limit", filter)
     }
 
     fn request_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
-        Self::request_headers(self, stream)
+        let (Ok(identity), Ok(request)) = (property(&[IDENTITY]), property(&[REQUEST])) else {
+            return misconfigured();
+        };
+        match (Identity::decode(&identity), Routed::decode(&request)) {
+            (Some(who), Some(routed)) => self.judge(stream, Rc::new(who), &routed),
+            _ => misconfigured(),
+        }
     }
 
     fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
@@ -51,7 +45,8 @@ impl Module for RateLimit {
     }
 
     fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
-        Self::response_headers(stream, end)
+        let headers = HeaderMap::read(Map::Response).ok();
+        Self::response_headers(stream, headers.as_ref(), end)
     }
 
     fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {

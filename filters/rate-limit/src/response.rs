@@ -15,13 +15,12 @@ use crate::store::Shared;
 
 impl RateLimit {
     /// Adds how the limits stand, and gets ready to read the answer.
-    pub fn response_headers(stream: &mut Stream, end: bool) -> Action {
+    pub fn response_headers(stream: &mut Stream, headers: Option<&HeaderMap>, end: bool) -> Action {
         let State::Open(open) = &mut stream.0 else {
             return Action::Continue;
         };
         let now = now_nanos().unwrap_or(open.began);
-        let headers = HeaderMap::read(Map::Response).ok();
-        let get = |name: &[u8]| headers.as_ref().and_then(|headers| headers.get(name));
+        let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
         let status = get(b":status").and_then(|status| core::str::from_utf8(status).ok());
         let kind = Kind::of(get(b"content-type"), get(b"content-encoding"));
         open.answer = Some(Answer {
@@ -78,8 +77,8 @@ impl RateLimit {
     pub fn log(&mut self, stream: &mut Stream) {
         let members = match mem::take(&mut stream.0) {
             State::Unseen => refused_elsewhere(),
-            State::Refused(refused) => self.record_refused(&refused),
-            State::Open(open) => self.settle(*open),
+            State::Refused(refused) => Some(self.record_refused(&refused)),
+            State::Open(open) => Some(self.settle(*open)),
         };
         if let Some(members) = members {
             // The log has a line without them at worst.
@@ -87,7 +86,7 @@ impl RateLimit {
         }
     }
 
-    fn record_refused(&mut self, refused: &Refused) -> Option<String> {
+    fn record_refused(&mut self, refused: &Refused) -> String {
         let Refused {
             names,
             stream,
@@ -95,7 +94,7 @@ impl RateLimit {
             limit,
             would_limit,
         } = refused;
-        let caller = names.caller()?;
+        let caller = names.who.caller();
         self.metrics
             .ended(caller.org, &names.model, Outcome::Limited, &Used::NOTHING);
         let record = Record {
@@ -112,10 +111,10 @@ impl RateLimit {
             limit: limit.as_deref(),
             would_limit,
         };
-        Some(record.members())
+        record.members()
     }
 
-    fn settle(&mut self, open: Open) -> Option<String> {
+    fn settle(&mut self, open: Open) -> String {
         let (outcome, used) = self.used(&open);
         let now = now_nanos().unwrap_or(open.began);
         let settled = if outcome == Outcome::Refused {
@@ -134,7 +133,7 @@ impl RateLimit {
             let _ = place.free(&self.owners, now);
         }
         let first_byte = open.answer.as_ref().map(|answer| answer.first_byte_ms);
-        let caller = open.names.caller()?;
+        let caller = open.names.who.caller();
         self.metrics
             .ended_open(caller.org, &open.names.model, outcome, &used, first_byte);
         let record = Record {
@@ -151,7 +150,7 @@ impl RateLimit {
             limit: None,
             would_limit: &open.would_limit,
         };
-        Some(record.members())
+        record.members()
     }
 
     /// How it ended, and what it used.

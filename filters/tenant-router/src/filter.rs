@@ -1,17 +1,19 @@
 //! The HTTP filter: holds a request until its body is whole, reads it once, and sends it on its way.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use tollgate_core::body::{Body, ask_usage, read_json, read_multipart};
 use tollgate_core::breaker::Ending;
 use tollgate_core::catalogue::{Model, Route, listing};
+use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
-use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
+use tollgate_core::identity::Identity;
 use tollgate_core::route::{Asked, PROPERTY, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, number, property,
-    read_buffer, remove_header, send_local_reply, set_header, set_property,
+    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, number, read_buffer,
+    remove_header, send_local_reply, set_header, set_property,
 };
 
 use crate::config::Config;
@@ -36,11 +38,13 @@ pub struct Stream {
 
 /// A request whose body is still coming.
 struct Held {
-    who: Box<Identity>,
+    who: Rc<Identity>,
     endpoint: Endpoint,
     boundary: Option<String>,
     dialect: Dialect,
     request_id: Option<String>,
+    /// Whether there are headers that Envoy obeys, and that only this filter may set.
+    controlled: bool,
 }
 
 /// A request that went to a target.
@@ -63,6 +67,12 @@ struct Chosen<'c> {
 }
 
 impl Router {
+    /// Makes one of its configuration; all that is wrong with it is reported.
+    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let config = Config::parse(json)?;
+        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+    }
+
     /// Sets the filter up. `Err` where its metrics can't be defined.
     pub fn new(config: Config) -> Result<Self, Status> {
         Ok(Self {
@@ -72,17 +82,18 @@ impl Router {
         })
     }
 
-    /// Reads who asks for what. What has no body is answered here; the rest waits for it.
-    pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
-        let Ok(headers) = HeaderMap::read(Map::Request) else {
-            return self.refuse(&Refusal::Misconfigured, Dialect::OpenAi, None);
-        };
+    /// Reads what `who` asks for. What has no body is answered here; the rest waits for it.
+    pub fn request_headers(
+        &mut self,
+        stream: &mut Stream,
+        headers: &HeaderMap,
+        who: Rc<Identity>,
+        end: bool,
+    ) -> Action {
         let path = headers.get(b":path").unwrap_or_default();
         let dialect = Dialect::of(path);
-        let request_id = headers
-            .get(b"x-request-id")
-            .and_then(|id| core::str::from_utf8(id).ok());
-        match self.begin(&headers, path, end) {
+        let request_id = request_id(headers);
+        match self.begin(headers, path, &who, end) {
             Ok(Begun::Answered(body)) => {
                 self.metrics.listed();
                 answer(
@@ -92,14 +103,14 @@ impl Router {
                     &body,
                 )
             }
-            Ok(Begun::Held(who, endpoint, boundary)) => {
-                let request_id = request_id.map(str::to_owned);
+            Ok(Begun::Held(endpoint, boundary)) => {
                 stream.held = Some(Held {
                     who,
                     endpoint,
                     boundary,
                     dialect,
-                    request_id,
+                    request_id: request_id.map(str::to_owned),
+                    controlled: headers.iter().any(|(name, _)| controls(name)),
                 });
                 Action::Pause
             }
@@ -107,16 +118,20 @@ impl Router {
         }
     }
 
-    fn begin(&self, headers: &HeaderMap, path: &[u8], end: bool) -> Result<Begun, Refusal> {
-        let who = property(&[IDENTITY])
-            .ok()
-            .and_then(|state| Identity::decode(&state));
-        let who = who.ok_or(Refusal::Misconfigured)?;
+    /// Answers a request without an identity, or one whose headers can't be read.
+    pub fn misconfigured(&self, headers: Option<&HeaderMap>) -> Action {
+        let dialect = headers
+            .and_then(|headers| headers.get(b":path"))
+            .map_or(Dialect::OpenAi, Dialect::of);
+        self.refuse(&Refusal::Misconfigured, dialect, headers.and_then(request_id))
+    }
+
+    fn begin(&self, headers: &HeaderMap, path: &[u8], who: &Identity, end: bool) -> Result<Begun, Refusal> {
         let catalogue = &self.config.catalogue;
         match asked(headers.get(b":method").unwrap_or_default(), path)? {
-            Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(&who)))),
+            Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(who)))),
             Asked::ModelEntry(name) => {
-                let model = catalogue.granted(&who).find(|model| model.name == name);
+                let model = catalogue.granted(who).find(|model| model.name == name);
                 let unknown = || tollgate_core::catalogue::Refusal::Unknown(name.chars().take(128).collect());
                 Ok(Begun::Answered(listing::entry(model.ok_or_else(unknown)?)))
             }
@@ -126,13 +141,18 @@ impl Router {
                     // Read as what it is: an empty body, and refused with the reason that a reader gives.
                     read_json(b"")?;
                 }
-                Ok(Begun::Held(Box::new(who), endpoint, boundary))
+                Ok(Begun::Held(endpoint, boundary))
             }
         }
     }
 
-    /// Holds the body until it is whole, then routes.
-    pub fn request_body(&mut self, stream: &mut Stream, end: bool) -> Action {
+    /// Holds the body until it is whole, then routes it; `then` decides what becomes of a request that has a target.
+    pub fn request_body(
+        &mut self,
+        stream: &mut Stream,
+        end: bool,
+        then: impl FnOnce(&Routed<'_>) -> Action,
+    ) -> Action {
         if stream.held.is_none() {
             return Action::Continue;
         }
@@ -144,18 +164,23 @@ impl Router {
         };
         let routed = read_buffer(Buffer::RequestBody)
             .map_err(|_| Refusal::Misconfigured)
-            .and_then(|body| self.route(&held, &body));
+            .and_then(|body| self.route(&held, &body, then));
         match routed {
-            Ok(visited) => {
+            Ok((visited, action)) => {
                 self.metrics.routed();
                 stream.routed = Some(visited);
-                Action::Continue
+                action
             }
             Err(refusal) => self.refuse(&refusal, held.dialect, held.request_id.as_deref()),
         }
     }
 
-    fn route(&mut self, held: &Held, whole: &[u8]) -> Result<Visited, Refusal> {
+    fn route(
+        &mut self,
+        held: &Held,
+        whole: &[u8],
+        then: impl FnOnce(&Routed<'_>) -> Action,
+    ) -> Result<(Visited, Action), Refusal> {
         let body = match &held.boundary {
             Some(boundary) => read_multipart(whole, boundary)?,
             None => read_json(whole)?,
@@ -169,21 +194,35 @@ impl Router {
         let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
         model.accepts(&body)?;
         let chosen = self.choose(model, held, &body, draw)?;
-        forward(&self.config, &chosen, held, whole, &body).map_err(|status| {
+        let input = body.input;
+        let routed = Routed {
+            endpoint: held.endpoint,
+            model: Cow::Borrowed(&chosen.model.name),
+            target: Cow::Borrowed(chosen.order.first()),
+            stream: body.stream,
+            input: (input.text, input.numbers, input.media),
+            max_output: body.max_output.or(chosen.model.max_output),
+            answers: body.answers,
+            price: chosen.model.price,
+            ask_usage: ask_usage(held.endpoint, whole, &body),
+        };
+        forward(&self.config, &chosen, held, &routed).map_err(|status| {
             log(
                 Level::Error,
                 &format!("tenant-router: cannot route a request: {status:?}"),
             );
             Refusal::Misconfigured
         })?;
-        Ok(Visited {
-            order: chosen.order,
+        let action = then(&routed);
+        let visited = Visited {
             model: chosen.model.name.clone(),
             route: chosen.route,
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
             begun: false,
-        })
+            order: chosen.order,
+        };
+        Ok((visited, action))
     }
 
     /// The first target that works, of the model or of those that may stand in for it, and the model's further ones
@@ -232,7 +271,7 @@ impl Router {
     }
 
     /// Says who served and why, and notes how the target did.
-    pub fn response_headers(&mut self, stream: &mut Stream) -> Action {
+    pub fn response_headers(&mut self, stream: &mut Stream, headers: Option<&HeaderMap>) -> Action {
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
@@ -252,7 +291,7 @@ impl Router {
         if let Some(end) = visited.sunset_at.and_then(tollgate_core::config::http_date) {
             let _ = set_header(Map::Response, "sunset", &end);
         }
-        if let Ok(headers) = HeaderMap::read(Map::Response) {
+        if let Some(headers) = headers {
             let text = |name: &[u8]| {
                 headers
                     .get(name)
@@ -327,24 +366,33 @@ fn attempts() -> usize {
     usize::try_from(tried()).unwrap_or(1).max(1)
 }
 
+fn controls(name: &[u8]) -> bool {
+    (name.starts_with(b"x-envoy-") && name != b"x-envoy-external-address") || name == b"x-tollgate-targets"
+}
+
+fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get(b"x-request-id")?;
+    core::str::from_utf8(id).ok()
+}
+
 enum Begun {
     Answered(Vec<u8>),
-    Held(Box<Identity>, Endpoint, Option<String>),
+    Held(Endpoint, Option<String>),
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by.
-fn forward(
-    config: &Config,
-    chosen: &Chosen<'_>,
-    held: &Held,
-    whole: &[u8],
-    body: &Body<'_>,
-) -> Result<(), Status> {
+fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, routed: &Routed<'_>) -> Result<(), Status> {
     let model = chosen.model;
+    // Without a value it must not be there; that it is not was seen when the headers were read.
+    let put = |name: &str, value: Option<&str>| match value {
+        Some(value) => set_header(Map::Request, name, value),
+        None if held.controlled => remove_header(Map::Request, name.as_bytes()),
+        None => Ok(()),
+    };
     set_header(Map::Request, "x-tollgate-model", &model.name)?;
     set_header(Map::Request, "x-tollgate-target", chosen.order.first())?;
     let others = chosen.order.header();
-    set_or_remove("x-tollgate-targets", others.as_deref())?;
+    put("x-tollgate-targets", others.as_deref())?;
     let high = config.high_priority.contains(&held.who.tier);
     set_header(
         Map::Request,
@@ -355,40 +403,21 @@ fn forward(
     let digits = |value: Option<u64>| value.map(|value| value.to_string());
     let first_byte = model.first_byte.map(tollgate_core::config::Span::millis);
     let longest = model.whole.map(tollgate_core::config::Span::millis);
-    set_or_remove("x-envoy-upstream-rq-timeout-ms", digits(longest).as_deref())?;
-    set_or_remove(
+    put("x-envoy-upstream-rq-timeout-ms", digits(longest).as_deref())?;
+    put(
         "x-envoy-upstream-rq-per-try-timeout-ms",
         digits(first_byte).as_deref(),
     )?;
-    set_or_remove(
+    put(
         "x-envoy-max-retries",
         digits(model.retries.map(u64::from)).as_deref(),
     )?;
     // To Envoy an attempt that took too long was reset: it is tried again only where resets are.
-    set_or_remove("x-envoy-retry-on", first_byte.map(|_| "reset"))?;
+    put("x-envoy-retry-on", first_byte.map(|_| "reset"))?;
     // That one target has had enough is a reason to ask another, and none to ask it again.
-    set_or_remove("x-envoy-retriable-status-codes", others.map(|_| "429"))?;
-    let input = body.input;
-    let routed = Routed {
-        endpoint: held.endpoint,
-        model: Cow::Borrowed(&model.name),
-        target: Cow::Borrowed(chosen.order.first()),
-        stream: body.stream,
-        input: (input.text, input.numbers, input.media),
-        max_output: body.max_output.or(model.max_output),
-        answers: body.answers,
-        price: model.price,
-        ask_usage: ask_usage(held.endpoint, whole, body),
-    };
+    put("x-envoy-retriable-status-codes", others.map(|_| "429"))?;
     set_property(PROPERTY, &routed.encode())?;
     clear_route_cache()
-}
-
-fn set_or_remove(name: &str, value: Option<&str>) -> Result<(), Status> {
-    match value {
-        Some(value) => set_header(Map::Request, name, value),
-        None => remove_header(Map::Request, name.as_bytes()),
-    }
 }
 
 /// Answers in place of the upstream.

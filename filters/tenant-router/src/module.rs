@@ -1,55 +1,44 @@
 //! The module `tollgate-tenant-router.wasm`.
 
+use std::rc::Rc;
+
 use tollgate_core::endpoint::Dialect;
+use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::route::Refusal;
-use tollgate_host::{Action, Level, Module, log};
+use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property};
 
-use crate::config::Config;
 use crate::filter::{Router, Stream, refuse};
 
 impl Module for Router {
     type Stream = Stream;
 
     fn configure(configuration: Vec<u8>) -> Option<Self> {
-        let config = to_json(configuration)
-            .map_err(|error| vec![error])
-            .and_then(|json| Config::parse(&json));
-        match config {
-            Ok(config) => Self::new(config)
-                .map_err(|status| {
-                    log(
-                        Level::Error,
-                        &format!("tenant-router: the proxy refused it: {status:?}"),
-                    )
-                })
-                .ok(),
-            Err(errors) => {
-                for error in errors {
-                    log(
-                        Level::Error,
-                        &format!("tenant-router: configuration refused: {error}"),
-                    );
-                }
-                None
-            }
-        }
+        let json = to_json(configuration).map_err(|error| vec![error]);
+        accepted("tenant-router", json.and_then(|json| Self::configure(&json)))
     }
 
     fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
-        Self::request_headers(self, stream, end)
+        let who = property(&[IDENTITY])
+            .ok()
+            .and_then(|state| Identity::decode(&state));
+        match (HeaderMap::read(Map::Request), who) {
+            (Ok(headers), Some(who)) => Self::request_headers(self, stream, &headers, Rc::new(who), end),
+            (headers, _) => self.misconfigured(headers.ok().as_ref()),
+        }
     }
 
     fn request_body(&mut self, stream: &mut Stream, _len: usize, end: bool) -> Action {
-        Self::request_body(self, stream, end)
+        Self::request_body(self, stream, end, |_| Action::Continue)
     }
 
     fn request_trailers(&mut self, stream: &mut Stream) -> Action {
-        Self::request_body(self, stream, true)
+        Self::request_body(self, stream, true, |_| Action::Continue)
     }
 
     fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
-        Self::response_headers(self, stream)
+        let headers = HeaderMap::read(Map::Response).ok();
+        Self::response_headers(self, stream, headers.as_ref())
     }
 
     fn log(&mut self, stream: &mut Stream) {

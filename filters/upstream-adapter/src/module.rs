@@ -1,8 +1,9 @@
 //! The module `tollgate-upstream-adapter.wasm`.
 
 use tollgate_core::adapt::{Providers, Refusal};
+use tollgate_core::config::ConfigError;
 use tollgate_core::plugin_config::to_json;
-use tollgate_host::{Action, Level, Module, log};
+use tollgate_host::{Action, Module, accepted};
 
 use crate::filter::{Adapter, Stream, refuse_unknown};
 
@@ -10,28 +11,12 @@ impl Module for Adapter {
     type Stream = Stream;
 
     fn configure(configuration: Vec<u8>) -> Option<Self> {
-        let providers = to_json(configuration)
-            .map_err(|error| vec![error])
-            .and_then(|json| Providers::parse(&json));
-        match providers {
-            Ok(providers) => Self::new(providers)
-                .map_err(|status| {
-                    log(
-                        Level::Error,
-                        &format!("upstream-adapter: the proxy refused it: {status:?}"),
-                    );
-                })
-                .ok(),
-            Err(errors) => {
-                for error in errors {
-                    log(
-                        Level::Error,
-                        &format!("upstream-adapter: configuration refused: {error}"),
-                    );
-                }
-                None
-            }
-        }
+        let json = to_json(configuration).map_err(|error| vec![error]);
+        let adapter = json.and_then(|json| {
+            let providers = Providers::parse(&json)?;
+            Self::new(providers).map_err(|status| vec![ConfigError::unusable(status)])
+        });
+        accepted("upstream-adapter", adapter)
     }
 
     fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {

@@ -3,6 +3,7 @@
 //! A key's record names its tenant by a [`ProfileId`]; the profile holds all that keys of one organisation and
 //! project share. So a change to an organisation touches one profile, not its hundred thousand keys.
 
+use core::cell::OnceCell;
 use core::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::endpoint::Scopes;
+use crate::identity::Identity;
 
 /// Names a profile: the first eight bytes of a SHA-256 over organisation and project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,6 +124,7 @@ pub struct Credential {
     /// What later filters read as [`crate::identity::Identity`]: both records as they are, so that nothing is
     /// encoded on the way of a request.
     pub state: Vec<u8>,
+    identity: OnceCell<Option<Rc<Identity>>>,
 }
 
 impl Credential {
@@ -145,6 +148,7 @@ impl Credential {
             expires_at: key.expires_at,
             networks: key.networks,
             state: [record, &tenant.record].concat(),
+            identity: OnceCell::new(),
             tenant,
         }))
     }
@@ -164,6 +168,12 @@ impl Credential {
         let record = postcard::to_allocvec(&key).ok()?;
         Self::from_record(&record, |_| Ok::<_, Infallible>(Some(tenant)))
             .unwrap_or_else(|never| match never {})
+    }
+
+    /// What [`Self::state`] says, read once: for filters in the same module. `None` where it can't be read.
+    pub fn identity(&self) -> Option<Rc<Identity>> {
+        let read = || Identity::decode(&self.state).map(Rc::new);
+        self.identity.get_or_init(read).clone()
     }
 
     /// Whether judging it needs the time.

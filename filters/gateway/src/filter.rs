@@ -1,0 +1,114 @@
+//! The three filters on one stream, in the order of a chain: forth on the request's way, back on the answer's.
+
+use std::rc::Rc;
+
+use tollgate_core::config::ConfigError;
+use tollgate_core::identity::Identity;
+use tollgate_host::{Action, HeaderMap, Map};
+use tollgate_key_auth::filter::KeyAuth;
+use tollgate_key_auth::module::TICK_MILLIS as KEY_AUTH_TICK;
+use tollgate_rate_limit::filter::{RateLimit, Stream as Limited};
+use tollgate_rate_limit::module::TICK_MILLIS as RATE_LIMIT_TICK;
+use tollgate_tenant_router::filter::{Router, Stream as Routed};
+
+use crate::config::filters;
+
+/// From one tick to the next: as often as the filter asks for that asks most.
+pub const TICK_MILLIS: u32 = KEY_AUTH_TICK;
+/// Of so many ticks one is the limits'.
+const TICKS_A_LIMIT: u32 = RATE_LIMIT_TICK / KEY_AUTH_TICK;
+
+/// One configuration of all three.
+pub struct Gateway {
+    key_auth: KeyAuth,
+    router: Router,
+    rate_limit: RateLimit,
+    ticks: u32,
+}
+
+/// What is remembered of a request.
+#[derive(Default)]
+pub struct Stream {
+    who: Option<Rc<Identity>>,
+    routed: Routed,
+    limited: Limited,
+}
+
+impl Gateway {
+    /// Makes one of its configuration; all that is wrong with it is reported.
+    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        let (key_auth, router, rate_limit) = filters(json)?;
+        Ok(Self {
+            key_auth,
+            router,
+            rate_limit,
+            ticks: 0,
+        })
+    }
+
+    /// Called every [`TICK_MILLIS`].
+    pub fn tick(&mut self) {
+        self.key_auth.tick();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TICKS_A_LIMIT) {
+            self.rate_limit.tick();
+        }
+    }
+
+    /// Who is calling, and what they ask for.
+    pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        let Ok(headers) = HeaderMap::read(Map::Request) else {
+            return self.router.misconfigured(None);
+        };
+        let credential = match self.key_auth.authenticate(&headers) {
+            Ok(credential) => credential,
+            Err(answered) => return answered,
+        };
+        let Some(who) = credential.identity() else {
+            return self.router.misconfigured(Some(&headers));
+        };
+        stream.who = Some(Rc::clone(&who));
+        self.router
+            .request_headers(&mut stream.routed, &headers, who, end)
+    }
+
+    /// Where it goes, and whether it may now.
+    pub fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        let Self {
+            router, rate_limit, ..
+        } = self;
+        let Stream { who, routed, limited } = stream;
+        router.request_body(routed, end, |routed| {
+            let Some(who) = who.take() else {
+                return tollgate_rate_limit::filter::misconfigured();
+            };
+            match rate_limit.judge(limited, who, routed) {
+                Action::Continue => RateLimit::request_body(limited, len, end),
+                Action::Pause => Action::Pause,
+            }
+        })
+    }
+
+    /// How the limits stand and who served.
+    pub fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        let headers = HeaderMap::read(Map::Response).ok();
+        RateLimit::response_headers(&mut stream.limited, headers.as_ref(), end);
+        self.router.response_headers(&mut stream.routed, headers.as_ref())
+    }
+
+    /// Reads what was used.
+    pub fn response_body(stream: &mut Stream, len: usize, end: bool) -> Action {
+        RateLimit::response_body(&mut stream.limited, len, end)
+    }
+
+    /// The answer is whole.
+    pub fn response_trailers(stream: &mut Stream) -> Action {
+        RateLimit::response_trailers(&mut stream.limited)
+    }
+
+    /// Notes how the target did; settles, and leaves the record.
+    pub fn log(&mut self, stream: &mut Stream) {
+        self.router.log(&mut stream.routed);
+        self.rate_limit.log(&mut stream.limited);
+    }
+}

@@ -1,0 +1,101 @@
+//! The module `tollgate-gateway.wasm`: which root a configuration makes.
+
+use tollgate_core::config::ConfigError;
+use tollgate_core::plugin_config::to_json;
+use tollgate_host::{Action, HttpCall, Module, accepted, property, set_tick_period};
+use tollgate_key_auth::fetch::Fetcher;
+
+use crate::filter::{Gateway, Stream, TICK_MILLIS};
+
+/// What a configuration of this module is for.
+pub enum Root {
+    /// The HTTP filter.
+    Gateway(Box<Gateway>),
+    /// The singleton that fetches the directory, as in `tollgate-key-auth.wasm`.
+    Fetcher(Box<Fetcher>),
+}
+
+impl Module for Root {
+    type Stream = Stream;
+
+    fn configure(configuration: Vec<u8>) -> Option<Self> {
+        let json = to_json(configuration).map_err(|error| vec![error]);
+        let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
+            Ok(b"directory") => Fetcher::configure(&json).map(|fetcher| Self::Fetcher(Box::new(fetcher))),
+            Ok(b"gateway") => gateway(&json),
+            _ => Err(vec![ConfigError::new(
+                "root_id",
+                "expected `gateway` (the filter) or `directory` (the fetcher)",
+            )]),
+        });
+        accepted("gateway", root)
+    }
+
+    fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        match self {
+            Self::Gateway(gateway) => gateway.request_headers(stream, end),
+            Self::Fetcher(_) => Self::orphaned(),
+        }
+    }
+
+    fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        match self {
+            Self::Gateway(gateway) => gateway.request_body(stream, len, end),
+            Self::Fetcher(_) => Self::orphaned(),
+        }
+    }
+
+    fn request_trailers(&mut self, stream: &mut Stream) -> Action {
+        self.request_body(stream, usize::MAX, true)
+    }
+
+    fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        match self {
+            Self::Gateway(gateway) => gateway.response_headers(stream, end),
+            Self::Fetcher(_) => Action::Continue,
+        }
+    }
+
+    fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        Gateway::response_body(stream, len, end)
+    }
+
+    fn response_trailers(&mut self, stream: &mut Stream) -> Action {
+        Gateway::response_trailers(stream)
+    }
+
+    fn log(&mut self, stream: &mut Stream) {
+        if let Self::Gateway(gateway) = self {
+            gateway.log(stream);
+        }
+    }
+
+    fn orphaned() -> Action {
+        tollgate_rate_limit::filter::misconfigured()
+    }
+
+    fn tick(&mut self) {
+        match self {
+            Self::Gateway(gateway) => gateway.tick(),
+            Self::Fetcher(fetcher) => fetcher.tick(),
+        }
+    }
+
+    fn http_call_response(&mut self, call: HttpCall) {
+        if let Self::Fetcher(fetcher) = self {
+            fetcher.http_call_response(call);
+        }
+    }
+}
+
+fn gateway(json: &[u8]) -> Result<Root, Vec<ConfigError>> {
+    let gateway = Gateway::configure(json)?;
+    set_tick_period(TICK_MILLIS).map_err(|status| vec![ConfigError::unusable(status)])?;
+    Ok(Root::Gateway(Box::new(gateway)))
+}
+
+#[cfg(feature = "module")]
+tollgate_host::export!(
+    Root: request_headers, request_body, request_trailers, response_headers, response_body, response_trailers, log,
+    tick, http_call_response
+);
