@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Measures what the filters cost beside bare Envoy. QUICK=1: a short run. Arguments go to the bench:
-# `make bench ARGS="--rows floor,key-auth-1k"`.
+#   make bench                                      all rows, with one kind of request
+#   make bench ARGS=--sizes                         by the size of a request's body
+#   make bench ARGS=--streams                       by the event of a streamed answer
+#   make bench ARGS="--rows floor,key-auth-1k"      these rows only; also behind --sizes and --streams
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 [ "${ENVOY_RUNTIME:-}" != docker ] || die "the bench measures a process: leave ENVOY_RUNTIME out, or set ENVOY_BIN=/path"
 have taskset || apt_install "taskset" util-linux
 "$root/scripts/setup-envoy.sh"
 "$root/scripts/wasm.sh"
-"$root/scripts/wasm.sh" --into "$root/target/bench" tollgate-bench-floor tollgate-bench-floor-thin
+"$root/scripts/wasm.sh" --into "$root/target/bench" tollgate-bench-floor tollgate-bench-floor-thin tollgate-bench-identity
 
 need_rust
 cd "$root"

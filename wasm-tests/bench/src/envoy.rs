@@ -85,10 +85,23 @@ impl Envoy {
             .context("no VmHWM in /proc")
     }
 
+    /// One of its counters, by its name.
+    pub(crate) fn counter(&self, name: &str) -> Result<u64> {
+        let admin = self.admin().context("Envoy has no admin interface")?;
+        let stats = get(admin, "/stats")?;
+        let value = stats
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+        let value = value.with_context(|| format!("Envoy has no counter {name}"))?;
+        Ok(value.parse()?)
+    }
+
     /// The end of its log.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.files.path().join("log")).unwrap_or_default();
-        let mut tail: Vec<&str> = log.lines().rev().take(20).collect();
+        // Envoy says of each key, at length, that its own key filter is not finished.
+        let lines = log.lines().filter(|line| !line.contains("work-in-progress"));
+        let mut tail: Vec<&str> = lines.rev().take(20).collect();
         tail.reverse();
         format!("the end of Envoy's log:\n{}", tail.join("\n"))
     }

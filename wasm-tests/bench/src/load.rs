@@ -1,9 +1,9 @@
-//! The load: 32 connections, each with one chat request under way, from one thread.
+//! The load: a few connections, each with one chat request under way, from one thread.
 //!
 //! A client of our own rather than a general one, for two reasons: each request carries another key, and the
 //! CPU it shares with the model server must never be what limits Envoy.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -12,23 +12,23 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 
-/// Connections at once.
-const CONNECTIONS: usize = 32;
+use crate::ask::Ask;
+use crate::model::{PACE_HEADER, Pace};
+
 /// The longest that nothing at all may come back.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// What was seen in one stretch of load.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    /// From its beginning to its end.
+    /// From its beginning until the last answer was in.
     pub(crate) elapsed: Duration,
-    /// Of each answer that came in that time, in no order.
+    /// Of each answer, in no order.
     pub(crate) latencies: Vec<Duration>,
 }
 
 /// Load on one listener. Its connections stay open between stretches.
 pub(crate) struct Load {
-    to: SocketAddr,
     poll: OwnedFd,
     events: Vec<epoll::Event>,
     connections: Vec<Connection>,
@@ -37,79 +37,78 @@ pub(crate) struct Load {
 
 impl Load {
     /// Connects; nothing is sent yet.
-    pub(crate) fn new(to: SocketAddr, keys: &[String]) -> Result<Self> {
+    pub(crate) fn new(to: SocketAddr, keys: &[String], ask: &Ask) -> Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let connections: Vec<Connection> = (0..CONNECTIONS)
+        let connections: Vec<Connection> = (0..ask.connections)
             .map(|_| Connection::open(to))
             .collect::<Result<_>>()?;
         for (at, connection) in connections.iter().enumerate() {
             let data = epoll::EventData::new_u64(at as u64);
-            epoll::add(&poll, &connection.stream, data, epoll::EventFlags::IN)?;
+            // Told once of each change: a connection that could take more is no news for as long as it could.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            epoll::add(&poll, &connection.stream, data, flags)?;
         }
         Ok(Self {
-            to,
             poll,
-            events: Vec::with_capacity(CONNECTIONS),
+            events: Vec::with_capacity(ask.connections),
             connections,
-            requests: Requests::new(keys)?,
+            requests: Requests::new(keys, ask)?,
         })
     }
 
-    /// Asks until an answer is 200, each time on a connection of its own: a directory may still be on its way.
-    /// Returns how long that took.
-    ///
-    /// # Errors
-    /// It never was, within `patience`; the message has the last answer.
-    pub(crate) fn until_answered(&mut self, patience: Duration) -> Result<Duration> {
-        let began = Instant::now();
-        loop {
-            match Connection::ask(self.to, self.requests.next()) {
-                Ok(()) => return Ok(began.elapsed()),
-                Err(refused) if began.elapsed() >= patience => return Err(refused),
-                Err(_) => std::thread::sleep(Duration::from_millis(50)),
-            }
-        }
-    }
-
-    /// Keeps every connection busy for `time`. Answers are under way when it returns.
+    /// Keeps every connection busy for `time`, then takes in what is under way: whatever CPU time the requests took
+    /// falls between the call and its return.
     ///
     /// # Errors
     /// An answer was not 200, or a connection ended.
     pub(crate) fn run(&mut self, time: Duration) -> Result<Run> {
-        for connection in self
-            .connections
-            .iter_mut()
-            .filter(|connection| connection.asked.is_none())
-        {
-            connection.send(self.requests.next())?;
-        }
         let mut run = Run::default();
         let began = Instant::now();
-        while began.elapsed() < time {
+        for connection in &mut self.connections {
+            connection.send(self.requests.next())?;
+        }
+        while self
+            .connections
+            .iter()
+            .any(|connection| connection.asked.is_some())
+        {
             let requests = &mut self.requests;
             for connection in ready(&self.poll, &mut self.events, &mut self.connections)? {
+                connection.go_on(&requests.body)?;
                 if let Some(latency) = connection.receive()? {
                     run.latencies.push(latency);
-                    connection.send(requests.next())?;
+                    if began.elapsed() < time {
+                        connection.send(requests.next())?;
+                    }
                 }
             }
         }
         run.elapsed = began.elapsed();
         Ok(run)
     }
+}
 
-    /// Takes in the answers that are under way.
-    pub(crate) fn drain(&mut self) -> Result<()> {
-        while self
-            .connections
-            .iter()
-            .any(|connection| connection.asked.is_some())
-        {
-            for connection in ready(&self.poll, &mut self.events, &mut self.connections)? {
-                connection.receive()?;
-            }
+/// One request on a connection of its own; the answer's status and the whole of it.
+///
+/// # Errors
+/// No answer came, or none that is HTTP.
+pub(crate) fn ask(
+    to: SocketAddr,
+    key: Option<&str>,
+    pace: Option<Pace>,
+    body: &[u8],
+) -> Result<(u16, String)> {
+    let mut connection = Connection::open(to)?;
+    connection.stream.set_nonblocking(false)?;
+    connection.stream.set_read_timeout(Some(SILENCE))?;
+    let (head, _) = head(key, pace, body.len());
+    connection.send((head.as_bytes(), body))?;
+    let began = Instant::now();
+    loop {
+        if let Some(status) = connection.read()? {
+            return Ok((status, String::from_utf8_lossy(&connection.buffer).into_owned()));
         }
-        Ok(())
+        ensure!(began.elapsed() < SILENCE, "no answer came in {SILENCE:?}");
     }
 }
 
@@ -139,6 +138,8 @@ struct Connection {
     buffer: Vec<u8>,
     /// When the request went out that is under way.
     asked: Option<Instant>,
+    /// How much of its body went out.
+    sent: usize,
 }
 
 impl Connection {
@@ -150,50 +151,60 @@ impl Connection {
             stream,
             buffer: Vec::with_capacity(4096),
             asked: None,
+            sent: 0,
         })
     }
 
-    /// One request, waiting for the answer.
-    fn ask(to: SocketAddr, request: &[u8]) -> Result<()> {
-        let mut connection = Self::open(to)?;
-        connection.stream.set_nonblocking(false)?;
-        connection.stream.set_read_timeout(Some(SILENCE))?;
-        let began = Instant::now();
-        connection.send(request)?;
-        while connection.receive()?.is_none() {
-            ensure!(began.elapsed() < SILENCE, "no answer came in {SILENCE:?}");
+    /// Sends a head, and of the body what the connection takes.
+    fn send(&mut self, (head, body): (&[u8], &[u8])) -> Result<()> {
+        self.asked = Some(Instant::now());
+        let parts = [IoSlice::new(head), IoSlice::new(body)];
+        // The head always fits an idle loopback connection's buffer.
+        let sent = self.stream.write_vectored(&parts)?.checked_sub(head.len());
+        self.sent = sent.context("not even a request's head was taken")?;
+        self.go_on(body)
+    }
+
+    /// Sends what is left of the body, as far as the connection takes it.
+    fn go_on(&mut self, body: &[u8]) -> Result<()> {
+        while self.asked.is_some() && self.sent < body.len() {
+            match self.stream.write(body.get(self.sent..).unwrap_or_default()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                sent => self.sent += sent?,
+            }
         }
         Ok(())
     }
 
-    fn send(&mut self, request: &[u8]) -> Result<()> {
-        self.asked = Some(Instant::now());
-        // One small request on an idle loopback connection always fits the socket's buffer.
-        let sent = self.stream.write(request)?;
-        ensure!(sent == request.len(), "a request was not taken whole");
-        Ok(())
-    }
-
-    /// Reads what came; the latency once the answer is whole.
+    /// Reads all that came; the latency once the answer is whole.
     fn receive(&mut self) -> Result<Option<Duration>> {
-        let mut chunk = [0; 4096];
-        let got = match self.stream.read(&mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            got => got?,
-        };
-        ensure!(got > 0, "Envoy closed a connection");
-        self.buffer.extend(chunk.iter().take(got));
-        let Some(status) = whole(&self.buffer)? else {
+        let Some(status) = self.read()? else {
             return Ok(None);
         };
-        let latency = self.asked.take().map(|asked| asked.elapsed());
-        if status != 200 {
-            let answer = String::from_utf8_lossy(&self.buffer).into_owned();
-            self.buffer.clear();
-            bail!("an answer was not 200: {answer}");
-        }
+        ensure!(
+            status == 200,
+            "an answer was not 200: {}",
+            String::from_utf8_lossy(&self.buffer)
+        );
         self.buffer.clear();
-        Ok(latency)
+        Ok(self.asked.take().map(|asked| asked.elapsed()))
+    }
+
+    /// Reads all that came; the status once the answer is whole.
+    fn read(&mut self) -> Result<Option<u16>> {
+        let mut chunk = [0; 1 << 14];
+        loop {
+            let got = match self.stream.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                got => got?,
+            };
+            ensure!(got > 0, "Envoy closed a connection");
+            self.buffer.extend(chunk.iter().take(got));
+            // Less than there is room for is all there was.
+            if got < chunk.len() {
+                return whole(&self.buffer);
+            }
+        }
     }
 }
 
@@ -203,12 +214,19 @@ fn whole(answer: &[u8]) -> Result<Option<u16>> {
         return Ok(None);
     };
     let text = std::str::from_utf8(answer.get(..head).unwrap_or_default())?;
+    let body = answer.get(head + 4..).unwrap_or_default();
     let mut lines = text.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
     let status = status.with_context(|| format!("not an HTTP answer: {text}"))?;
-    let length = lines.find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-    let length = length.with_context(|| format!("an answer without content-length: {text}"))?;
-    Ok((answer.len() >= head + 4 + length).then_some(status))
+    for line in lines {
+        if let Some(length) = line.strip_prefix("content-length: ") {
+            return Ok((body.len() >= length.parse()?).then_some(status));
+        }
+        if line == "transfer-encoding: chunked" {
+            return Ok(body.ends_with(b"\r\n0\r\n\r\n").then_some(status));
+        }
+    }
+    bail!("an answer without a length: {text}")
 }
 
 /// One request after the other, each with the next key: with more keys than any small cache holds, and each used
@@ -216,54 +234,52 @@ fn whole(answer: &[u8]) -> Result<Option<u16>> {
 struct Requests {
     keys: Vec<String>,
     next: usize,
-    request: Vec<u8>,
+    head: Vec<u8>,
     key_at: usize,
+    body: Vec<u8>,
 }
 
 impl Requests {
-    fn new(keys: &[String]) -> Result<Self> {
+    fn new(keys: &[String], ask: &Ask) -> Result<Self> {
         let first = keys.first().context("there are keys")?;
-        let body = chat();
-        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nuser-agent: bench\r\n\
-                    accept: application/json\r\ncontent-type: application/json\r\nauthorization: Bearer ";
-        let request = format!("{head}{first}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes();
+        let (head, key_at) = head(Some(first), ask.pace, ask.body.len());
         Ok(Self {
             keys: keys.to_vec(),
             next: 0,
-            request,
-            key_at: head.len(),
+            head: head.into_bytes(),
+            key_at,
+            body: ask.body.clone(),
         })
     }
 
-    fn next(&mut self) -> &[u8] {
+    /// A head and a body.
+    fn next(&mut self) -> (&[u8], &[u8]) {
         if let Some(key) = self.keys.get(self.next) {
             // All keys have one length.
             let end = self.key_at + key.len();
-            if let Some(place) = self.request.get_mut(self.key_at..end) {
+            if let Some(place) = self.head.get_mut(self.key_at..end) {
                 place.copy_from_slice(key.as_bytes());
             }
         }
         self.next = (self.next + 1) % self.keys.len();
-        &self.request
+        (&self.head, &self.body)
     }
 }
 
-/// A chat request of 0.7 KB.
-fn chat() -> String {
-    let question = "Summarise for the on-call engineer what changed in the deployment last night, which of the \
-                    alerts that followed are explained by it, and what is left to look at. Be brief, name the \
-                    services, and say where you are not sure of what you read. "
-        .repeat(2);
-    serde_json::json!({
-        "model": "llama-70b",
-        "messages": [
-            {"role": "system", "content": "You are a careful assistant for a platform team. Answer in English."},
-            {"role": "user", "content": question},
-        ],
-        "temperature": 0.2,
-        "max_tokens": 256,
-    })
-    .to_string()
+/// A request's head, and where the key begins in it.
+fn head(key: Option<&str>, pace: Option<Pace>, length: usize) -> (String, usize) {
+    let mut head = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nuser-agent: bench\r\n\
+                    accept: application/json\r\ncontent-type: application/json\r\n"
+        .to_owned();
+    if let Some(pace) = pace {
+        head += &format!("{PACE_HEADER}: {}\r\n", pace.name());
+    }
+    head += &format!("content-length: {length}\r\n");
+    let key_at = head.len() + "authorization: Bearer ".len();
+    if let Some(key) = key {
+        head += &format!("authorization: Bearer {key}\r\n");
+    }
+    (head + "\r\n", key_at)
 }
 
 #[cfg(test)]
@@ -289,16 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_whole_with_its_last_chunk() {
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".as_slice();
+        assert_eq!(whole(&[head, b"2\r\n{}\r\n"].concat()).unwrap(), None);
+        let all = [head, b"2\r\n{}\r\n0\r\n\r\n"].concat();
+        assert_eq!(whole(&all).unwrap(), Some(200));
+    }
+
+    #[test]
     fn each_request_carries_the_next_key() {
-        let mut requests = Requests::new(&["one".to_owned(), "two".to_owned()]).unwrap();
-        let mut sent = || String::from_utf8(requests.next().to_vec()).unwrap();
+        let mut requests = Requests::new(&["one".to_owned(), "two".to_owned()], &Ask::chat()).unwrap();
+        let mut sent = || String::from_utf8(requests.next().0.to_vec()).unwrap();
         assert!(sent().contains("Bearer one\r\n"));
         assert!(sent().contains("Bearer two\r\n"));
         assert!(sent().contains("Bearer one\r\n"));
     }
 
     #[test]
-    fn the_request_has_the_size_the_page_states() {
-        assert!((650..750).contains(&chat().len()), "{}", chat().len());
+    fn a_body_larger_than_any_buffer_goes_out_whole() {
+        let keys = ["key".to_owned()];
+        let largest = Ask::by_size().pop().unwrap();
+        let mut load = Load::new(crate::model::start("m").unwrap(), &keys, &largest).unwrap();
+        let run = load.run(Duration::ZERO).unwrap();
+        assert_eq!(run.latencies.len(), largest.connections);
     }
 }

