@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::form::{self, Form};
 use crate::options::Options;
 
 /// Where the configuration of the filter lies within its file.
@@ -51,6 +52,7 @@ fn configuration(filter: &str) -> Value {
 #[derive(Debug)]
 pub(crate) struct Staged {
     dir: TempDir,
+    form: Form,
 }
 
 impl Staged {
@@ -58,7 +60,16 @@ impl Staged {
     pub(crate) fn new(options: &Options) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tollgate-").tempdir()?;
         copy(&repository().join("envoy"), &dir.path().join("envoy"))?;
-        let staged = Self { dir };
+        // Another module than key-auth's takes key-auth's place alone.
+        let form = if options.module.is_some() {
+            Form::Chain
+        } else {
+            Form::of_environment()
+        };
+        let mut staged = Self {
+            dir,
+            form: Form::Chain,
+        };
         if options.documents.is_some() {
             fs::copy(
                 staged.file("filters/key-auth-http.yaml"),
@@ -84,7 +95,44 @@ impl Staged {
             staged.change_configuration("tenant-router", |configuration| configuration["breaker"] = never)?;
         }
         staged.add_clusters(&options.clusters)?;
+        if form == Form::Gateway {
+            staged.form = form;
+            staged.join_filters()?;
+        }
         Ok(staged)
+    }
+
+    /// How the filters are loaded.
+    pub(crate) const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// From three modules to one.
+    fn join_filters(&self) -> Result<()> {
+        let (chain, module) = ("dist/tollgate-key-auth.wasm", "dist/tollgate-gateway.wasm");
+        let module_path = repository().join(module).display().to_string();
+        self.replace(form::FILE, module, &module_path)?;
+        let directory = "directory-http.yaml";
+        self.replace(
+            directory,
+            &repository().join(chain).display().to_string(),
+            &module_path,
+        )?;
+        self.replace(directory, "vm_id: tollgate.key-auth", "vm_id: tollgate.gateway")?;
+        let listener = fs::read_to_string(self.file("listener.yaml"))?;
+        self.put("listener.yaml", &form::one_filter(&listener)?)?;
+        self.join_sections()
+    }
+
+    /// Makes the one module's file of the three's, or, where one of them is no YAML, of that: Envoy is to see it too.
+    fn join_sections(&self) -> Result<()> {
+        let joined = form::joined(parse(&self.file(form::FILE))?, CONFIGURATION, |filter| {
+            let file = parse(&self.file(&format!("filters/{filter}.yaml")))?;
+            let configuration = file.pointer(CONFIGURATION).context("there is no configuration")?;
+            Ok(configuration.clone())
+        });
+        let text = joined.map_or_else(|_| "no: [yaml".to_owned(), |file| file.to_string());
+        self.write(form::FILE, &text)
     }
 
     /// The directory.
@@ -149,6 +197,14 @@ impl Staged {
 
     /// Replaces a file by rename, so that Envoy sees it whole or not at all.
     pub(crate) fn put(&self, name: &str, text: &str) -> Result<()> {
+        self.write(name, text)?;
+        if self.form.is_made_of(name) {
+            self.join_sections()?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(self.path())?;
         std::io::Write::write_all(&mut file, text.as_bytes())?;
         file.persist(self.file(name))?;

@@ -274,6 +274,7 @@ impl Gateway {
     async fn reload(&self, filter: &str, change: impl FnOnce() -> Result<()>) -> Reload {
         let outcome = async || {
             let stats = self.stats().await;
+            let filter = self.staged.form().filter(filter);
             let count = |what: &str| stats.counter(&format!("{COUNTERS}.{filter}.update_{what}"));
             // A file that is no YAML is a failure to Envoy, one that the filter refuses is rejected.
             (count("success"), count("rejected") + count("failure"))

@@ -20,6 +20,7 @@ pub mod config;
 pub mod directory;
 pub mod documents;
 pub mod envoy;
+mod form;
 pub mod models;
 pub mod net;
 mod options;
