@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -50,6 +51,10 @@ pub struct Seen {
     pub output_tokens: u64,
     /// How it ended.
     pub ending: Ending,
+    /// When its headers had come, in nanoseconds since 1970.
+    pub arrived: u64,
+    /// When it ended, likewise: before its last byte could reach anybody. 0 while it runs.
+    pub ended: u64,
 }
 
 impl Seen {
@@ -135,6 +140,10 @@ impl Ledger {
 
     /// Opens a row; the entry closes it, at the latest when dropped.
     pub(super) fn open(&self, seen: Seen) -> Entry {
+        let seen = Seen {
+            arrived: now(),
+            ..seen
+        };
         let mut inner = self.lock();
         inner.rows.push_back(seen);
         let number = inner.first + inner.rows.len() as u64 - 1;
@@ -148,6 +157,12 @@ impl Ledger {
             open: true,
         }
     }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A row that is being written. Dropped while open, the answer was [`Ending::Aborted`].
@@ -194,7 +209,7 @@ impl Entry {
 
     pub(super) fn close(&mut self, ending: Ending) {
         if std::mem::replace(&mut self.open, false) {
-            self.write(|row| row.ending = ending);
+            self.write(|row| (row.ending, row.ended) = (ending, now()));
         }
     }
 }
@@ -229,6 +244,8 @@ mod tests {
         let rows = ledger.rows();
         assert_eq!(rows.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
         assert_eq!((rows[0].ending, rows[1].ending), (Ending::Aborted, Ending::Cut));
+        assert!(0 < rows[0].arrived && rows[0].arrived <= rows[1].arrived);
+        assert!(rows[1].arrived <= rows[0].ended && rows[0].ended <= rows[1].ended);
         assert_eq!(rows[1].output_tokens, 5);
         assert_eq!(ledger.total(), 3);
         ledger.clear();
