@@ -108,7 +108,7 @@ impl Gateway {
 
     /// Notes how the target did; settles, and leaves the record.
     pub fn log(&mut self, stream: &mut Stream) {
-        self.router.log(&mut stream.routed);
+        self.router.log(&mut stream.routed, stream.limited.is_whole());
         self.rate_limit.log(&mut stream.limited);
     }
 }

@@ -39,6 +39,13 @@ pub struct RateLimit {
 #[derive(Default)]
 pub struct Stream(pub(crate) State);
 
+impl Stream {
+    /// Whether an answer of a model server came to its end.
+    pub fn is_whole(&self) -> bool {
+        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(|answer| answer.whole))
+    }
+}
+
 #[derive(Default)]
 pub(crate) enum State {
     /// It did not come here yet; if it never does, another filter refused it.
@@ -292,17 +299,22 @@ impl RateLimit {
 
     /// Makes the change of the body as soon as it has come so far.
     pub fn request_body(stream: &mut Stream, len: usize, end: bool) -> Action {
+        // What may not pass does not, even if its answer could not be sent.
         let State::Open(open) = &mut stream.0 else {
+            return Action::Pause;
+        };
+        let Some(edit) = &open.edit else {
             return Action::Continue;
         };
-        let there = |edit: &mut Edit<'_>| end || len >= edit.at as usize + edit.len as usize;
-        match open.edit.take_if(there) {
-            Some(edit) => match make(&edit) {
-                Ok(()) => Action::Continue,
-                Err(_) => misconfigured(),
-            },
-            None if open.edit.is_some() => Action::Pause,
-            None => Action::Continue,
+        if !end && len < edit.at as usize + edit.len as usize {
+            return Action::Pause;
+        }
+        match make(edit) {
+            Ok(()) => {
+                open.edit = None;
+                Action::Continue
+            }
+            Err(_) => misconfigured(),
         }
     }
 }

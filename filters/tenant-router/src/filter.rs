@@ -10,10 +10,10 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
 use tollgate_core::identity::Identity;
-use tollgate_core::route::{Asked, PROPERTY, Refusal, Routed, asked, body_kind};
+use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
     Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, number, read_buffer,
-    remove_header, send_local_reply, set_header, set_property,
+    remove_header, send_local_reply, set_header,
 };
 
 use crate::config::Config;
@@ -34,6 +34,8 @@ pub struct Router {
 pub struct Stream {
     held: Option<Held>,
     routed: Option<Visited>,
+    /// Whether it may go on. What may not does not, even if its answer could not be sent.
+    passed: bool,
 }
 
 /// A request whose body is still coming.
@@ -153,14 +155,11 @@ impl Router {
         end: bool,
         then: impl FnOnce(&Routed<'_>) -> Action,
     ) -> Action {
-        if stream.held.is_none() {
+        if stream.passed {
             return Action::Continue;
         }
-        if !end {
+        let Some(held) = stream.held.take_if(|_| end) else {
             return Action::Pause;
-        }
-        let Some(held) = stream.held.take() else {
-            return Action::Continue;
         };
         let routed = read_buffer(Buffer::RequestBody)
             .map_err(|_| Refusal::Misconfigured)
@@ -169,6 +168,7 @@ impl Router {
             Ok((visited, action)) => {
                 self.metrics.routed();
                 stream.routed = Some(visited);
+                stream.passed = action == Action::Continue;
                 action
             }
             Err(refusal) => self.refuse(&refusal, held.dialect, held.request_id.as_deref()),
@@ -206,7 +206,7 @@ impl Router {
             price: chosen.model.price,
             ask_usage: ask_usage(held.endpoint, whole, &body),
         };
-        forward(&self.config, &chosen, held, &routed).map_err(|status| {
+        forward(&self.config, &chosen, held).map_err(|status| {
             log(
                 Level::Error,
                 &format!("tenant-router: cannot route a request: {status:?}"),
@@ -275,7 +275,9 @@ impl Router {
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
-        let attempts = attempts();
+        // Where there is one target that never failed of late, its answer tells nothing new.
+        let plain = visited.order.is_plain();
+        let attempts = if plain { 1 } else { attempts() };
         let route = match visited.route {
             Route::Fallback => Route::Fallback,
             _ if visited.order.last(attempts) > 0 => Route::BreakerOpen,
@@ -300,6 +302,11 @@ impl Router {
             let status = text(b":status")
                 .and_then(|status| status.parse().ok())
                 .unwrap_or(0);
+            let ending = health::ending(status, text(b"retry-after"));
+            if plain && ending == Ending::Success {
+                visited.begun = true;
+                return Action::Continue;
+            }
             // Nobody was asked (the body was too large), or one of Envoy's circuit breakers is full: neither says
             // anything of the target.
             let flags = flags();
@@ -307,18 +314,20 @@ impl Router {
             if !asked || flags & OVERFLOW != 0 {
                 return Action::Continue;
             }
-            let ending = health::ending(status, text(b"retry-after"));
             visited.order.answered(&self.config.breaker, attempts, ending);
             visited.begun = ending == Ending::Success;
         }
         Action::Continue
     }
 
-    /// An answer that broke off is a failure too, and one that is whole a success.
-    pub fn log(&mut self, stream: &mut Stream) {
+    /// An answer that broke off is a failure too, and one that is whole a success. `whole` is whether it is known to be.
+    pub fn log(&mut self, stream: &mut Stream, whole: bool) {
         let Some(visited) = stream.routed.take().filter(|visited| visited.begun) else {
             return;
         };
+        if whole && visited.order.is_plain() {
+            return;
+        }
         let ending = match flags() {
             flags if flags & BROKEN != 0 => Ending::Failure,
             // The client went first: nobody knows how it would have ended.
@@ -381,7 +390,7 @@ enum Begun {
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by.
-fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, routed: &Routed<'_>) -> Result<(), Status> {
+fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held) -> Result<(), Status> {
     let model = chosen.model;
     // Without a value it must not be there; that it is not was seen when the headers were read.
     let put = |name: &str, value: Option<&str>| match value {
@@ -416,7 +425,6 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, routed: &Routed<'_
     put("x-envoy-retry-on", first_byte.map(|_| "reset"))?;
     // That one target has had enough is a reason to ask another, and none to ask it again.
     put("x-envoy-retriable-status-codes", others.map(|_| "429"))?;
-    set_property(PROPERTY, &routed.encode())?;
     clear_route_cache()
 }
 

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use tollgate_core::breaker::{Breaker, Ending, Policy, Verdict};
-use tollgate_host::{Status, now_nanos, set_shared, set_shared_if, shared};
+use tollgate_host::{Status, create_shared, now_nanos, set_shared_if, shared};
 
 /// Lost races before a worker gives up on noting an ending: each one means that another noted its own.
 const TRIES: usize = 8;
@@ -105,7 +105,7 @@ pub(crate) fn ended(policy: &Policy, cluster: &str, visit: Visit, ending: Ending
         }
         let written = match found {
             Some((_, cas)) => set_shared_if(&key, &after.to_bytes(), cas),
-            None => set_shared(&key, &after.to_bytes()),
+            None => create_shared(&key, &after.to_bytes()),
         };
         if written != Err(Status::CasMismatch) {
             return;

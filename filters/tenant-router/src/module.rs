@@ -5,8 +5,8 @@ use std::rc::Rc;
 use tollgate_core::endpoint::Dialect;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
-use tollgate_core::route::Refusal;
-use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property};
+use tollgate_core::route::{PROPERTY, Refusal, Routed};
+use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property, set_property};
 
 use crate::filter::{Router, Stream, refuse};
 
@@ -29,11 +29,11 @@ impl Module for Router {
     }
 
     fn request_body(&mut self, stream: &mut Stream, _len: usize, end: bool) -> Action {
-        Self::request_body(self, stream, end, |_| Action::Continue)
+        Self::request_body(self, stream, end, tell)
     }
 
     fn request_trailers(&mut self, stream: &mut Stream) -> Action {
-        Self::request_body(self, stream, true, |_| Action::Continue)
+        Self::request_body(self, stream, true, tell)
     }
 
     fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
@@ -42,11 +42,19 @@ impl Module for Router {
     }
 
     fn log(&mut self, stream: &mut Stream) {
-        Self::log(self, stream);
+        Self::log(self, stream, false);
     }
 
     fn orphaned() -> Action {
         refuse(&Refusal::Misconfigured, Dialect::OpenAi, None)
+    }
+}
+
+/// Tells the filters behind what is asked for.
+fn tell(routed: &Routed<'_>) -> Action {
+    match set_property(PROPERTY, &routed.encode()) {
+        Ok(()) => Action::Continue,
+        Err(_) => refuse(&Refusal::Misconfigured, Dialect::OpenAi, None),
     }
 }
 

@@ -28,6 +28,11 @@ impl Order {
         self.0.len() >= LONGEST
     }
 
+    /// Whether there is one target, and no failure of it that a success would have to make up for.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(&self.0[..], [(_, visit)] if *visit == Visit::default())
+    }
+
     /// The first target.
     pub(crate) fn first(&self) -> &str {
         self.0.first().map_or("", |(cluster, _)| cluster)
