@@ -145,6 +145,15 @@ impl Reader {
         }
     }
 
+    /// What went by since the usage was last reported; all of it where it never was. A stream that broke off may have
+    /// reported what was used up to its first event alone, as Anthropic's `message_start` does.
+    pub fn unreported(&self) -> Produced {
+        match &self.0 {
+            Response::Events(stream) => stream.unreported(),
+            Response::Json(_) | Response::Opaque(_) => self.produced(),
+        }
+    }
+
     /// Whether the response itself said that it is complete: the document's last brace, `[DONE]`, `message_stop`,
     /// `response.completed`, `response.incomplete` or `response.failed`; of sound and pictures `speech.audio.done`,
     /// `transcript.text.done`, `image_generation.completed` or `image_edit.completed`.

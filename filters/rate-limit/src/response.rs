@@ -4,7 +4,7 @@ use core::mem;
 
 use tollgate_core::limits::Amounts;
 use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Source, Used};
-use tollgate_core::usage::{Kind, Passed, Reader};
+use tollgate_core::usage::{Kind, Passed, Produced, Reader, Usage};
 use tollgate_host::{
     Action, Buffer, HeaderMap, Map, now_nanos, number, read_buffer, replace_in_buffer, set_header,
     set_property,
@@ -158,7 +158,11 @@ impl RateLimit {
         let Some(answer) = &open.answer else {
             // The client left first. A model server that was asked has read what it was sent.
             return if was_sent() {
-                (Outcome::NoAnswer, estimated(open, open.reserved.input, 0))
+                let read = Usage {
+                    input: open.reserved.input,
+                    ..Usage::default()
+                };
+                (Outcome::NoAnswer, spent(open, read, Source::Estimated))
             } else {
                 (Outcome::Refused, Used::NOTHING)
             };
@@ -176,47 +180,64 @@ impl RateLimit {
         } else {
             Outcome::Aborted
         };
-        let produced = answer.reader.produced();
-        match answer.reader.usage() {
-            Some(usage) => {
-                if whole {
-                    let streamed = open.stream.then_some((produced.events, produced.bytes));
-                    self.estimates
-                        .learn(&open.names.model, &open.asked, &usage, streamed);
-                }
-                let used = Used {
-                    input_tokens: usage.input,
-                    output_tokens: usage.output,
-                    cached_tokens: usage.cached,
-                    reasoning_tokens: usage.reasoning,
-                    cost_micros: open
-                        .price
-                        .map(|price| price.cost(usage.input, usage.cached, usage.output)),
-                    source: Source::Reported,
-                };
-                (outcome, used)
+        let used = match answer.reader.usage() {
+            Some(usage) if whole => {
+                let produced = answer.reader.produced();
+                let streamed = open.stream.then_some((produced.events, produced.bytes));
+                self.estimates
+                    .learn(&open.names.model, &open.asked, &usage, streamed);
+                spent(open, usage, Source::Reported)
             }
+            // What it reported until it broke off, and what went by since.
+            Some(usage) => match self.written(open, answer) {
+                0 => spent(open, usage, Source::Reported),
+                since => spent(
+                    open,
+                    Usage {
+                        output: usage.output.saturating_add(since),
+                        ..usage
+                    },
+                    Source::Estimated,
+                ),
+            },
             None => {
-                let writes = open.asked.max_output != Some(0);
-                let output = if writes {
-                    let estimator = self.estimates.of(&open.names.model);
-                    estimator.produced(produced.events, produced.bytes)
-                } else {
-                    0
+                let usage = Usage {
+                    input: open.reserved.input,
+                    output: self.written(open, answer),
+                    ..Usage::default()
                 };
-                (outcome, estimated(open, open.reserved.input, output))
+                spent(open, usage, Source::Estimated)
             }
+        };
+        (outcome, used)
+    }
+
+    /// An estimate of the tokens that went by and were not reported.
+    fn written(&mut self, open: &Open, answer: &Answer) -> u64 {
+        if open.asked.max_output == Some(0) {
+            return 0;
+        }
+        let Produced { events, bytes } = answer.reader.unreported();
+        let estimator = self.estimates.of(&open.names.model);
+        if open.stream {
+            estimator.produced(events, bytes)
+        } else {
+            // Much of a short body is not text; the client's cap bounds what is.
+            estimator.written(bytes).min(open.reserved.output)
         }
     }
 }
 
-fn estimated(open: &Open, input: u64, output: u64) -> Used {
+fn spent(open: &Open, usage: Usage, source: Source) -> Used {
     Used {
-        input_tokens: input,
-        output_tokens: output,
-        cost_micros: open.price.map(|price| price.cost(input, 0, output)),
-        source: Source::Estimated,
-        ..Used::NOTHING
+        input_tokens: usage.input,
+        output_tokens: usage.output,
+        cached_tokens: usage.cached,
+        reasoning_tokens: usage.reasoning,
+        cost_micros: open
+            .price
+            .map(|price| price.cost(usage.input, usage.cached, usage.output)),
+        source,
     }
 }
 

@@ -168,6 +168,12 @@ impl Estimator {
         whole(self.stream.predict(&STREAM, [events as f64, bytes as f64]))
     }
 
+    /// Tokens of an answer that is no stream and says nothing of them, by the bytes of its body: all of it counts as
+    /// text, what stands around the text too, so it is rather too much.
+    pub fn written(&self, bytes: u64) -> u64 {
+        whole(self.text.predict(&TEXT, [bytes as f64, 0.0]))
+    }
+
     /// Of two workers' estimators the one that has seen more.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

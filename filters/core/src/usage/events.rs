@@ -32,6 +32,8 @@ pub(super) struct Stream {
     begun: bool,
     finished: bool,
     produced: Produced,
+    /// What was produced when the usage was last reported.
+    covered: Produced,
     reported: Reported,
 }
 
@@ -47,6 +49,7 @@ impl Stream {
             begun: false,
             finished: false,
             produced: Produced::default(),
+            covered: Produced::default(),
             reported: Reported::Nothing,
         }
     }
@@ -80,6 +83,13 @@ impl Stream {
 
     pub(super) fn produced(&self) -> Produced {
         self.produced
+    }
+
+    pub(super) fn unreported(&self) -> Produced {
+        Produced {
+            events: self.produced.events.saturating_sub(self.covered.events),
+            bytes: self.produced.bytes.saturating_sub(self.covered.bytes),
+        }
     }
 
     pub(super) fn finished(&self) -> bool {
@@ -185,6 +195,9 @@ impl Stream {
         self.produced.bytes += data.len() as u64;
         let said = event::read(data);
         self.finished |= said.ends || event.name.is_some_and(event::is_last);
+        if !matches!(said.reported, Reported::Nothing) {
+            self.covered = self.produced;
+        }
         self.reported = self.reported.then(said.reported);
         said.only_usage && self.extra == Extra::Drop
     }

@@ -685,3 +685,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_went_by_since_the_last_report_is_known() {
+    let unreported = |stream: &str, events: usize| {
+        let mut reader = Reader::new(EVENTS, Extra::Pass);
+        let end = stream.match_indices("\n\n").nth(events - 1).unwrap().0 + 2;
+        reader.push(&stream.as_bytes()[..end], false);
+        (
+            reader.usage().map(|usage| usage.output),
+            reader.unreported().events,
+        )
+    };
+    // Anthropic's first event has one token, and the words are in those after it.
+    assert_eq!(unreported(MESSAGES_STREAM, 1), (Some(1), 0));
+    assert_eq!(unreported(MESSAGES_STREAM, 3), (Some(1), 2));
+    assert_eq!(unreported(MESSAGES_STREAM, 4), (Some(12), 0));
+    // Null is no report.
+    assert_eq!(unreported(CHAT_STREAM, 4), (None, 3));
+    assert_eq!(unreported(CHAT_STREAM, 6), (Some(10), 0));
+    let mut reader = Reader::new(JSON, Extra::Pass);
+    reader.push(b"{\"choices\":", false);
+    assert_eq!(reader.unreported(), Produced { events: 0, bytes: 11 });
+}

@@ -239,6 +239,25 @@ fn what_a_cap_cut_off_teaches_nothing_about_others() {
 }
 
 #[test]
+fn a_body_without_usage_counts_as_text_of_its_model() {
+    let mut estimator = Estimator::default();
+    assert_eq!(estimator.written(1_000), 270);
+    assert_eq!(estimator.written(0), 0);
+    for text in (0..50).map(|n| 100 + 40 * n) {
+        // Four bytes a token, and ten tokens around it.
+        let settled = Settled {
+            input: text / 4 + 10,
+            output: 20,
+            // One token an event, however long: of a body, which has no events, that says nothing.
+            streamed: Some((20, 20 * (text + 100))),
+        };
+        estimator.learn(&ask(text), &settled);
+    }
+    let written = estimator.written(1_000);
+    assert!((240..=260).contains(&written), "{written}");
+}
+
+#[test]
 fn a_stream_broken_off_is_charged_for_what_it_gave() {
     // Tokens and bytes of an event: one token; a few at once; reasoning that isn't shown.
     for (tokens, bytes) in [(1.0, 190.0), (4.5, 240.0), (12.0, 800.0)] {
