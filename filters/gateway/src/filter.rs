@@ -55,6 +55,11 @@ impl Gateway {
         }
     }
 
+    /// Nothing more comes: hands over what was counted.
+    pub fn ended(&mut self) {
+        self.rate_limit.tick();
+    }
+
     /// Who is calling, and what they ask for.
     pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
         let Ok(headers) = HeaderMap::read(Map::Request) else {

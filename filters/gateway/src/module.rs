@@ -81,6 +81,12 @@ impl Module for Root {
         }
     }
 
+    fn ended(&mut self) {
+        if let Self::Gateway(gateway) = self {
+            gateway.ended();
+        }
+    }
+
     fn http_call_response(&mut self, call: HttpCall) {
         if let Self::Fetcher(fetcher) = self {
             fetcher.http_call_response(call);

@@ -67,6 +67,9 @@ pub trait Module: Sized + 'static {
     /// The tick period has passed.
     fn tick(&mut self) {}
 
+    /// The root is over: another configuration has taken its place, and its last stream has ended.
+    fn ended(&mut self) {}
+
     /// An HTTP call was answered, or failed (then there are no headers).
     fn http_call_response(&mut self, _call: HttpCall) {}
 }
@@ -226,6 +229,9 @@ pub fn delete<M: Module>(contexts: &Held<M>, id: u32) {
         .as_mut()
         .is_none_or(|streams| streams.remove(&id).is_none())
     {
+        if let Some(root) = contexts.root(id) {
+            root.ended();
+        }
         contexts.roots.retain(|(root, _)| *root != id);
     }
 }

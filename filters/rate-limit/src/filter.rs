@@ -123,7 +123,7 @@ impl RateLimit {
         })
     }
 
-    /// Called every [`crate::module::TICK_MILLIS`].
+    /// Called every [`crate::module::TICK_MILLIS`], and when nothing more comes.
     pub fn tick(&mut self) {
         if self.owners.tick().is_err() {
             log(Level::Error, "rate-limit: the shared data cannot be written");

@@ -65,6 +65,10 @@ impl Module for RateLimit {
         Self::tick(self);
     }
 
+    fn ended(&mut self) {
+        Self::tick(self);
+    }
+
     fn orphaned() -> Action {
         misconfigured()
     }
