@@ -15,6 +15,8 @@ pub use multipart::{boundary, read as read_multipart};
 use core::ops::Range;
 use std::borrow::Cow;
 
+use crate::endpoint::Endpoint;
+
 /// What the gateway needs of a body. Counts are of what was said, not of what it costs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Body<'a> {
@@ -26,13 +28,44 @@ pub struct Body<'a> {
     pub stream: bool,
     /// `stream_options`, as it stands in the body; `None` where absent.
     pub stream_options: Option<StreamOptions<'a>>,
-    /// Highest number of tokens the answer may have: the least of `max_tokens`, `max_completion_tokens` and
-    /// `max_output_tokens`. `None` where none is given: the model's own cap holds.
-    pub max_output: Option<u64>,
+    /// Most tokens that an answer may have.
+    pub caps: Caps,
     /// How many answers (`n`, `best_of`), at least one.
     pub answers: u32,
     /// What there is to read for the model.
     pub input: Input,
+}
+
+/// Most tokens that an answer may have, by the names that APIs have for it; `None` where not given.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// `max_tokens`: of chat, where it is the older name, of completions and Anthropic's messages.
+    pub max_tokens: Option<u64>,
+    /// `max_completion_tokens`: of chat.
+    pub max_completion_tokens: Option<u64>,
+    /// `max_output_tokens`: of responses.
+    pub max_output_tokens: Option<u64>,
+}
+
+impl Caps {
+    /// The cap at an endpoint; `None` where it is the model's own. A name that the endpoint does not have caps nothing:
+    /// model servers pass over it.
+    pub fn at(&self, endpoint: Endpoint) -> Option<u64> {
+        match endpoint {
+            // Given both, model servers differ in which they keep to.
+            Endpoint::Chat => self.max_tokens.max(self.max_completion_tokens),
+            Endpoint::Completions | Endpoint::Messages => self.max_tokens,
+            Endpoint::Responses => self.max_output_tokens,
+            Endpoint::Embeddings
+            | Endpoint::Moderations
+            | Endpoint::ImagesGenerations
+            | Endpoint::ImagesEdits
+            | Endpoint::Speech
+            | Endpoint::Transcriptions
+            | Endpoint::Translations
+            | Endpoint::Models => None,
+        }
+    }
 }
 
 /// The size of what a model reads, for an estimate of its tokens.

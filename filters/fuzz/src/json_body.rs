@@ -1,7 +1,7 @@
 //! JSON bodies: what core reads in one pass is what a tree of the document says, and what serde_json refuses, core
 //! refuses.
 
-use tollgate_core::body::{Body, Input, StreamOptions, read_json};
+use tollgate_core::body::{Body, Caps, Input, StreamOptions, read_json};
 
 use crate::tree::Tree;
 
@@ -42,7 +42,7 @@ struct Asked {
     stream: bool,
     /// `stream_options` where there are any, and in them `include_usage` where given.
     include_usage: Option<Option<bool>>,
-    max_output: Option<u64>,
+    caps: Caps,
     answers: u32,
     input: Input,
 }
@@ -58,7 +58,7 @@ impl From<&Body<'_>> for Asked {
             model: body.model.as_deref().map(str::to_owned),
             stream: body.stream,
             include_usage: options(body).map(|options| options.include_usage),
-            max_output: body.max_output,
+            caps: body.caps,
             answers: body.answers,
             input: body.input,
         }
@@ -69,11 +69,11 @@ impl Asked {
     /// `None` where the body is to be refused.
     fn of(tree: &Tree) -> Option<Self> {
         plain_object(tree)?;
-        let caps = [
-            whole(tree.member("max_tokens"))?,
-            whole(tree.member("max_completion_tokens"))?,
-            whole(tree.member("max_output_tokens"))?,
-        ];
+        let caps = Caps {
+            max_tokens: whole(tree.member("max_tokens"))?,
+            max_completion_tokens: whole(tree.member("max_completion_tokens"))?,
+            max_output_tokens: whole(tree.member("max_output_tokens"))?,
+        };
         let answers = [whole(tree.member("n"))?, whole(tree.member("best_of"))?];
         let answers = answers.into_iter().flatten().max().unwrap_or(1).max(1);
         let mut input = Input::default();
@@ -103,7 +103,7 @@ impl Asked {
                     Some(flag(options.member("include_usage"))?)
                 }
             },
-            max_output: caps.into_iter().flatten().min(),
+            caps,
             answers: u32::try_from(answers).ok()?,
             input,
         })

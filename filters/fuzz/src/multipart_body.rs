@@ -3,7 +3,7 @@
 //!
 //! The first line of the bytes is the request's `content-type`, the rest is the body.
 
-use tollgate_core::body::{Body, boundary, read_multipart};
+use tollgate_core::body::{Body, Caps, boundary, read_multipart};
 
 /// Most parts of a form.
 const MAX_PARTS: usize = 128;
@@ -49,7 +49,7 @@ struct Form {
 
 impl From<&Body<'_>> for Form {
     fn from(body: &Body<'_>) -> Self {
-        assert_eq!((body.max_output, body.stream_options), (None, None));
+        assert_eq!((body.caps, body.stream_options), (Caps::default(), None));
         Self {
             model: body.model.as_deref().map(str::to_owned),
             stream: body.stream,

@@ -192,7 +192,7 @@ impl Router {
             .ok_or(Refusal::MissingModel)?;
         let draw = self.draw();
         let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
-        model.accepts(&body)?;
+        model.accepts(held.endpoint, &body)?;
         let chosen = self.choose(model, held, &body, draw)?;
         let input = body.input;
         let routed = Routed {
@@ -201,7 +201,7 @@ impl Router {
             target: Cow::Borrowed(chosen.order.first()),
             stream: body.stream,
             input: (input.text, input.numbers, input.media),
-            max_output: body.max_output.or(chosen.model.max_output),
+            max_output: body.caps.at(held.endpoint).or(chosen.model.max_output),
             answers: body.answers,
             price: chosen.model.price,
             ask_usage: ask_usage(held.endpoint, whole, &body),
@@ -243,7 +243,7 @@ impl Router {
         let others = model.fallback.iter().filter(|_| allowed);
         // One that the caller has no grant for, that is not served here or can't give as much can't stand in.
         let others = others.filter_map(|name| self.config.catalogue.find(name, endpoint, who).ok());
-        let others = others.filter(|other| other.accepts(body).is_ok());
+        let others = others.filter(|other| other.accepts(endpoint, body).is_ok());
         let mut soonest = u64::MAX;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
             let mut candidates = model.candidates(who, endpoint, draw).into_iter();

@@ -1,6 +1,10 @@
 //! A model at its capacity, on a real Envoy: each organisation gets its share, and one that sends little all it asks for.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
 use std::time::{Duration, Instant};
 

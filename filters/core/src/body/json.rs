@@ -97,10 +97,11 @@ impl<'de> Visitor<'de> for Top<'_> {
                     let json: &RawValue = members.next_value()?;
                     body.stream_options = Some(stream_options(json).map_err(A::Error::custom)?);
                 }
-                "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                    let cap = members.next_value_seed(Count)?;
-                    body.max_output = [body.max_output, cap].into_iter().flatten().min();
+                "max_tokens" => body.caps.max_tokens = members.next_value_seed(Count)?,
+                "max_completion_tokens" => {
+                    body.caps.max_completion_tokens = members.next_value_seed(Count)?;
                 }
+                "max_output_tokens" => body.caps.max_output_tokens = members.next_value_seed(Count)?,
                 "n" | "best_of" => {
                     let count = members.next_value_seed(Count)?.unwrap_or(1);
                     let count = u32::try_from(count).map_err(|_| {
@@ -385,6 +386,7 @@ fn shown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Endpoint;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -402,7 +404,14 @@ mod tests {
         assert_eq!(body.model.as_deref(), Some("llama-70b"));
         assert!(matches!(body.model, Some(Cow::Borrowed(_))));
         assert!(body.stream);
-        assert_eq!((body.max_output, body.answers), (Some(50), 2));
+        assert_eq!(body.answers, 2);
+        assert_eq!(
+            (body.caps.max_tokens, body.caps.max_completion_tokens),
+            (Some(100), Some(50))
+        );
+        // A server that keeps to the other would write more than was reserved.
+        assert_eq!(body.caps.at(Endpoint::Chat), Some(100));
+        assert_eq!(body.caps.at(Endpoint::Responses), None);
         let options = body.stream_options.unwrap();
         assert_eq!(
             (options.json, options.include_usage),
@@ -577,7 +586,7 @@ mod tests {
             let place = body.model_span.map(|span| serde_json::from_str::<String>(&text[span]).unwrap());
             prop_assert_eq!(place.as_deref(), tree["model"].as_str());
             prop_assert_eq!(body.stream, tree["stream"].as_bool().unwrap_or(false));
-            prop_assert_eq!(body.max_output, tree["max_tokens"].as_u64());
+            prop_assert_eq!(body.caps.max_tokens, tree["max_tokens"].as_u64());
         }
 
         /// It never accepts what serde_json refuses.

@@ -174,8 +174,8 @@ impl Model {
     }
 
     /// Whether the body asks for no more than the model can give.
-    pub fn accepts(&self, body: &Body<'_>) -> Result<(), Refusal> {
-        if let (Some(limit), Some(asked)) = (self.max_output, body.max_output)
+    pub fn accepts(&self, endpoint: Endpoint, body: &Body<'_>) -> Result<(), Refusal> {
+        if let (Some(limit), Some(asked)) = (self.max_output, body.caps.at(endpoint))
             && asked > limit
         {
             return Err(Refusal::OutputTooLong(Cap { limit, asked }));

@@ -108,15 +108,25 @@ fn grants_of_every_level_must_agree() {
 fn a_model_has_bounds() {
     let catalogue = load(models()).unwrap();
     let model = catalogue.get("llama").unwrap();
-    let accepts = |body: &str| model.accepts(&read_json(body.as_bytes()).unwrap());
+    let accepts = |body: &str| model.accepts(Endpoint::Chat, &read_json(body.as_bytes()).unwrap());
     assert_eq!(accepts(r#"{"max_tokens": 100}"#), Ok(()));
     assert_eq!(
-        accepts(r#"{"max_tokens": 101}"#),
-        Err(Refusal::OutputTooLong(Cap {
-            limit: 100,
-            asked: 101
-        }))
+        accepts(r#"{"max_output_tokens": 101}"#),
+        Ok(()),
+        "that is no cap of a chat"
     );
+    for too_long in [
+        r#"{"max_tokens": 101}"#,
+        r#"{"max_tokens": 1, "max_completion_tokens": 101}"#,
+    ] {
+        assert_eq!(
+            accepts(too_long),
+            Err(Refusal::OutputTooLong(Cap {
+                limit: 100,
+                asked: 101
+            }))
+        );
+    }
     let long = |bytes: usize| format!(r#"{{"prompt": "{}"}}"#, "x".repeat(bytes));
     assert_eq!(accepts(&long(16_000)), Ok(()));
     assert_eq!(
