@@ -34,6 +34,8 @@ pub(crate) struct Exchange {
     pub(crate) route_cache_cleared: u32,
     /// Envoy's response flags as bits.
     pub(crate) flags: i64,
+    /// How often Envoy's router has sent the request to an upstream.
+    pub(crate) attempts: i64,
     pub(crate) details: Option<String>,
 }
 

@@ -13,6 +13,8 @@ use crate::world::World;
 
 /// Envoy's flag for a client that went away (`DC`).
 const DOWNSTREAM_GONE: i64 = 0x4000;
+/// Envoy's flag for an upstream whose connection broke (`UC`).
+const UPSTREAM_GONE: i64 = 0x40;
 
 /// One stream.
 pub(crate) struct Flow {
@@ -137,6 +139,9 @@ impl Flow {
         }
         let headers = self.exchange.borrow_mut().message(dir).headers.clone();
         self.out[dir as usize].headers = Some(headers);
+        if dir == Dir::Request {
+            self.exchange.borrow_mut().attempts = 1;
+        }
         self.arrived(dir, end);
     }
 
@@ -304,6 +309,14 @@ impl Flow {
         if !self.over {
             self.exchange.borrow_mut().flags |= DOWNSTREAM_GONE;
             self.end_by_reset();
+        }
+    }
+
+    /// The upstream's connection broke, and Envoy answers with `reply` where it still can.
+    pub(crate) fn upstream_gone(&mut self, reply: LocalReply) {
+        if !self.over {
+            self.exchange.borrow_mut().flags |= UPSTREAM_GONE;
+            self.reply(reply);
         }
     }
 

@@ -57,6 +57,7 @@ pub(crate) fn derived(exchange: &Exchange, request: &View, response: &View, path
         ["request", rest @ ..] if request.headers => of_request(exchange, rest),
         ["response", "code_details"] => exchange.details.clone().map(|details| Ok(details.into_bytes())),
         ["response", "flags"] => Some(Ok(int(exchange.flags))),
+        ["upstream", "request_attempt_count"] => Some(Ok(int(exchange.attempts))),
         ["response", "headers", name] if response.headers => exchange
             .response
             .headers

@@ -215,6 +215,7 @@ impl Request {
             ended: None,
             route_cache_cleared: 0,
             flags: 0,
+            attempts: 0,
             details: None,
         };
         let flow = Flow::new(&world, &self.chain, exchange);

@@ -145,11 +145,12 @@ impl Stream {
             details: "upstream_reset_before_response_started".to_owned(),
             grpc_status: None,
         };
-        self.step(|flow| {
-            if !flow.over {
-                flow.reply(reply)
-            }
-        });
+        self.step(|flow| flow.upstream_gone(reply));
+    }
+
+    /// Envoy's router has sent the request so many times by now: once, unless said, as soon as it is forwarded.
+    pub fn attempts(&self, attempts: u32) {
+        self.flow.borrow().exchange.borrow_mut().attempts = attempts.into();
     }
 
     /// The client goes away.

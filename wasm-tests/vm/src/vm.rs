@@ -173,6 +173,15 @@ impl Vm {
         self
     }
 
+    /// Ends it as a panic in another stream would: its streams get Envoy's 503, and nothing of it is called again.
+    pub fn crash(&self) {
+        self.0.traps_allowed.set(true);
+        *self.0.trap.borrow_mut() = Some(Trap {
+            callback: "a test".to_owned(),
+            message: "it was to crash".to_owned(),
+        });
+    }
+
     /// How this VM ended, if it did.
     #[must_use]
     pub fn trap(&self) -> Option<Trap> {

@@ -113,7 +113,7 @@ fn get(env: &mut Env<'_>, buffer: u32, range: (u32, u32), to: (u32, u32)) -> Res
     }
 }
 
-/// Envoy can put bytes before a body, after it, or in its place; nothing else, and only in bodies.
+/// Envoy can put bytes before a body, after it, or in the place of its beginning; nothing else, and only in bodies.
 fn set(env: &mut Env<'_>, buffer: u32, range: (u32, u32), from: (u32, u32)) -> Result<(), Halt> {
     let buffer = Buffer::of(buffer);
     env.data_mut()
@@ -130,8 +130,7 @@ fn set(env: &mut Env<'_>, buffer: u32, range: (u32, u32), from: (u32, u32)) -> R
         .ok_or(Status::BadArgument)?;
     let (start, length) = (range.0 as usize, range.1 as usize);
     let place = match (start, length) {
-        (0, 0) => 0..0,
-        (0, _) if length >= body.len() => 0..body.len(),
+        (0, _) => 0..length.min(body.len()),
         (1.., _) if start >= body.len() => body.len()..body.len(),
         _ => return Err(Status::BadArgument.into()),
     };

@@ -79,6 +79,22 @@ fn parts_of_a_body_can_be_read_and_only_its_ends_changed() {
     assert_eq!(outcome.filter_state("notes"), Some(&b"0201"[..]));
 }
 
+#[test]
+fn the_beginning_of_a_body_can_be_replaced() {
+    let (_, plugin) = filter(
+        r#"
+        (data (i32.const 1000) "part")
+        (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+          (call $note (call $set_buffer
+            (i32.const 0) (i32.const 0) (i32.const 7) (i32.const 1000) (i32.const 4)))
+          (i32.const 0))
+        "#,
+    );
+    let outcome = plugin.post("/").body("abcdefgh").send();
+    outcome.expect_forwarded().body("parth");
+    assert_eq!(outcome.filter_state("notes"), Some(&b"0"[..]));
+}
+
 /// Pauses in the headers; lets go at the end of the body.
 const PAUSER: &str = r#"
   (func (export "proxy_on_request_headers") (param i32 i32) (param $end i32) (result i32)
