@@ -7,20 +7,7 @@ use tollgate_core::key::ApiKey;
 use tollgate_vm::{Hostcall, Plugin, Request, Status, World, module};
 
 use crate::stage::{CHAT, Fleet, Gateway, VM_ID, directory, expect_secret, inline, key, row, with};
-
-/// Everything but success.
-const STATUSES: [Status; 10] = [
-    Status::NotFound,
-    Status::BadArgument,
-    Status::SerializationFailure,
-    Status::ParseFailure,
-    Status::InvalidMemoryAccess,
-    Status::Empty,
-    Status::CasMismatch,
-    Status::InternalFailure,
-    Status::BrokenConnection,
-    Status::Unimplemented,
-];
+use crate::support::faults::failures;
 
 /// What the filter may call for a request.
 const IN_A_REQUEST: [Hostcall; 13] = [
@@ -38,21 +25,6 @@ const IN_A_REQUEST: [Hostcall; 13] = [
     Hostcall::IncrementMetric,
     Hostcall::CallForeignFunction,
 ];
-
-/// Each failure once at the first, second, … such call, and for ever (`None`).
-fn failures(calls: &[Hostcall]) -> impl Iterator<Item = (Hostcall, Status, Option<u32>)> {
-    let when = [None, Some(1), Some(2), Some(3), Some(4), Some(5)];
-    let of = move |call: Hostcall| STATUSES.map(|status| when.map(|when| (call, status, when)));
-    calls.iter().copied().flat_map(of).flatten()
-}
-
-fn fail(world: &World, (call, status, when): (Hostcall, Status, Option<u32>)) {
-    let fault = world.fault(call, status);
-    let _ = match when {
-        Some(n) => fault.nth(n),
-        None => fault,
-    };
-}
 
 /// A key that depends on time and address, used by someone who also lies.
 fn good(filter: &Plugin, key: &ApiKey) -> Request {
@@ -144,11 +116,10 @@ fn a_failing_host_call_in_a_request_admits_nobody_by_mistake() {
         let claims = json!({"tollgate": {"org": org, "sub": "ada"}});
         gateway.chat().metadata("envoy.filters.http.jwt_authn", claims)
     };
-    for failure in failures(&IN_A_REQUEST) {
-        let what = format!("{failure:?}");
+    for failure in failures(&IN_A_REQUEST, 5) {
+        let what = failure.to_string();
         let under = |request: Request| {
-            gateway.world.clear_faults();
-            fail(&gateway.world, failure);
+            failure.befall(&gateway.world);
             request
         };
         expect_refused_or_right(under(good(&gateway.filter, &known)), &known, &what);
@@ -174,18 +145,17 @@ fn a_failing_host_call_admits_nobody_from_a_fetched_directory() {
     let known: Vec<ApiKey> = keys.by_ref().take(800).collect();
     let fleet = Fleet::loaded(&directory(known.iter().map(limited)));
     let [worker, _] = &fleet.workers;
-    for (failure, fresh) in failures(&IN_A_REQUEST).zip(&known) {
-        let what = format!("{failure:?}");
+    for (failure, fresh) in failures(&IN_A_REQUEST, 5).into_iter().zip(&known) {
+        let what = failure.to_string();
         for key in [fresh, &known[0]] {
-            fleet.world.clear_faults();
-            fail(&fleet.world, failure);
+            failure.befall(&fleet.world);
             expect_refused_or_right(good(worker, key), key, &what);
         }
         expect_never_forwarded(worker.post(CHAT).bearer(key(3).reveal()), &what);
         fleet.world.clear_faults();
         good(worker, fresh).send().expect_forwarded();
     }
-    assert!(failures(&IN_A_REQUEST).count() <= known.len());
+    assert!(failures(&IN_A_REQUEST, 5).len() <= known.len());
 }
 
 /// What is only told to operators does not stop a customer.
@@ -193,9 +163,8 @@ fn a_failing_host_call_admits_nobody_from_a_fetched_directory() {
 fn a_log_or_a_counter_that_fails_refuses_nobody() {
     let known = key(1);
     let gateway = Gateway::of(inline(&directory([limited(&known)])));
-    for failure in failures(&[Hostcall::Log, Hostcall::IncrementMetric]) {
-        gateway.world.clear_faults();
-        fail(&gateway.world, failure);
+    for failure in failures(&[Hostcall::Log, Hostcall::IncrementMetric], 5) {
+        failure.befall(&gateway.world);
         good(&gateway.filter, &known).send().expect_forwarded();
     }
 }
@@ -206,9 +175,12 @@ fn a_failing_tick_of_a_worker_refuses_at_worst() {
     let known = key(1);
     let fleet = Fleet::loaded(&directory([limited(&known)]));
     let [worker, _] = &fleet.workers;
-    for failure in failures(&[Hostcall::GetSharedData, Hostcall::GetCurrentTime, Hostcall::Log]) {
-        let what = format!("{failure:?}");
-        fail(&fleet.world, failure);
+    for failure in failures(
+        &[Hostcall::GetSharedData, Hostcall::GetCurrentTime, Hostcall::Log],
+        5,
+    ) {
+        let what = failure.to_string();
+        failure.befall(&fleet.world);
         worker.tick();
         expect_refused_or_right(good(worker, &known), &known, &what);
         expect_never_forwarded(worker.post(CHAT).bearer(key(3).reveal()), &what);
@@ -238,10 +210,10 @@ fn a_failing_host_call_in_configure_refuses_the_configuration_or_nothing() {
         inline(&directory([limited(&known)])),
         json!({"directory": {"http": {"max_stale": "10m", "on_stale": "allow"}}}),
     ];
-    for failure in failures(&IN_CONFIGURE) {
-        let what = format!("{failure:?}");
+    for failure in failures(&IN_CONFIGURE, 5) {
+        let what = failure.to_string();
         for (source, inline) in sources.iter().zip([true, false]) {
-            fail(&world, failure);
+            failure.befall(&world);
             let configured = vm.configure("key-auth", source.clone());
             world.clear_faults();
             let Ok(filter) = configured else { continue };

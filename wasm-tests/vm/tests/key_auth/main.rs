@@ -23,4 +23,6 @@ mod refusals;
 mod regressions;
 mod reload;
 mod stage;
+#[path = "../support/mod.rs"]
+mod support;
 mod tokens;

@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 use tollgate_core::key::{ApiKey, KeyHash};
 use tollgate_vm::{HttpCall, Outcome, Plugin, Request, World, module};
 
+pub(crate) use crate::support::CHAT;
+use crate::support::counted;
+
 /// What the two roles of the module share their data by.
 pub(crate) const VM_ID: &str = "tollgate.key-auth";
-pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 /// The `n`th key; the same each time.
 pub(crate) fn key(n: u64) -> ApiKey {
@@ -108,10 +110,7 @@ impl Gateway {
 
 /// A new worker's VM with the filter.
 pub(crate) fn worker(world: &World, configuration: Value) -> Plugin {
-    world
-        .vm(&module("key-auth"), VM_ID)
-        .configure("key-auth", configuration)
-        .unwrap()
+    crate::support::worker(world, "key-auth", configuration)
 }
 
 /// The fetcher on the main thread, and two workers that live on what it fetches.
@@ -230,10 +229,9 @@ pub(crate) fn fetcher(world: &World) -> Plugin {
 
 /// Requests counted by decision and reason, where there were any: `allow.api_key`, `deny.revoked`.
 pub(crate) fn decisions(world: &World) -> Vec<(String, u64)> {
-    let prefix = "tollgate_key_auth_requests.decision.";
-    let counters = world.counters().into_iter().filter(|(_, count)| *count > 0);
-    counters
-        .filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.replace(".reason.", "."), count)))
+    let decisions = counted(world, "tollgate_key_auth_requests.decision.").into_iter();
+    decisions
+        .map(|(name, count)| (name.replace(".reason.", "."), count))
         .collect()
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test says what it expects by failing, in its helpers too"
 )]
@@ -10,3 +11,5 @@ mod attempts;
 mod bad_config;
 mod faults;
 mod stage;
+#[path = "../support/mod.rs"]
+mod support;

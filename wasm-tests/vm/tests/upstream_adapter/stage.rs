@@ -1,10 +1,12 @@
 //! What the stories play on: two providers and one of our own, and requests as they reach the chain of a cluster.
 
 use serde_json::{Value, json};
-use tollgate_vm::{Chain, Module, Plugin, Request, World, module};
+use tollgate_vm::{Chain, Module, Plugin, Request, World};
+
+pub(crate) use crate::support::CHAT;
+use crate::support::{counted, worker};
 
 pub(crate) const VM_ID: &str = "tollgate.upstream-adapter";
-pub(crate) const CHAT: &str = "/v1/chat/completions";
 /// Not a value that anything else has.
 pub(crate) const SECRET_A: &str = "aaaa-secret-of-a";
 pub(crate) const SECRET_B: &str = "bbbb-secret-of-b";
@@ -33,11 +35,7 @@ pub(crate) fn stage() -> Stage {
 }
 
 pub(crate) fn load(world: &World, configuration: Value) -> Plugin {
-    world
-        .vm(&module("upstream-adapter"), VM_ID)
-        .configure("upstream-adapter", configuration)
-        .unwrap()
-        .allow_on_headers_stop_iteration()
+    worker(world, "upstream-adapter", configuration).allow_on_headers_stop_iteration()
 }
 
 /// A chat as it comes from the router, with the secrets that Envoy adds, at an endpoint of `provider`.
@@ -65,10 +63,9 @@ impl Stage {
 
     /// Attempts by provider and outcome, where there were any: `a.adapted`.
     pub(crate) fn attempts(&self) -> Vec<(String, u64)> {
-        let prefix = "tollgate_adapter_attempts.provider.";
-        let counters = self.world.counters().into_iter().filter(|(_, count)| *count > 0);
-        counters
-            .filter_map(|(name, count)| Some((name.strip_prefix(prefix)?.replace(".outcome.", "."), count)))
+        let attempts = counted(&self.world, "tollgate_adapter_attempts.provider.").into_iter();
+        attempts
+            .map(|(name, count)| (name.replace(".outcome.", "."), count))
             .collect()
     }
 }
