@@ -108,6 +108,11 @@ impl KeyAuth {
         }
     }
 
+    /// Answers a request whose headers can't be read.
+    pub fn unreadable(&self) -> Action {
+        self.refuse(&Request::default(), &Refusal::Misconfigured)
+    }
+
     fn refuse(&self, request: &Request<'_>, refusal: &Refusal) -> Action {
         self.metrics.refused(refusal);
         refuse(request, refusal)

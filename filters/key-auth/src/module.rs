@@ -40,7 +40,7 @@ impl Module for Root {
         match self {
             Self::Filter(filter) => match HeaderMap::read(Map::Request) {
                 Ok(headers) => filter.request_headers(&headers),
-                Err(_) => Self::orphaned(),
+                Err(_) => filter.unreadable(),
             },
             Self::Fetcher(_) => Self::orphaned(),
         }
