@@ -63,7 +63,8 @@ impl Breaker {
             return Verdict::Pass;
         }
         match self.open_until.checked_sub(now) {
-            Some(wait @ 1..) => Verdict::Wait(wait),
+            // Longer than ever said: the clock was set back since.
+            Some(wait @ 1..) if wait <= nanos(policy.longest) => Verdict::Wait(wait),
             // One probe at a time. If its ending is never told, the next comes after another pause.
             _ => Verdict::Probe(Self {
                 open_until: now.saturating_add(self.pause(policy)),
@@ -189,6 +190,13 @@ mod tests {
             fail(breaker, 1, SECOND).ask(&POLICY, SECOND),
             Verdict::Wait(2 * SECOND)
         );
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_keep_it_open() {
+        let open = fail(Breaker::default(), 3, 3_600 * SECOND);
+        let probing = probe(open, SECOND);
+        assert_eq!(probing.ask(&POLICY, SECOND), Verdict::Wait(2 * SECOND));
     }
 
     #[test]
