@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use tollgate_core::breaker::Policy;
 use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
-use tollgate_core::config::{ConfigError, Span, from_json};
+use tollgate_core::config::{ConfigError, Object, Span, from_json};
 
 /// What the filter needs on its way.
 pub struct Config {
@@ -22,12 +22,12 @@ pub struct Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
-    catalogue: RawCatalogue,
+    catalogue: Object<RawCatalogue>,
     #[serde(default)]
-    breaker: RawBreaker,
+    breaker: Object<RawBreaker>,
     #[serde(default)]
     priorities: BTreeMap<String, Priority>,
-    allow_fallback: Option<RawWhen>,
+    allow_fallback: Option<Object<RawWhen>>,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Priority {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a breaker")]
 struct RawBreaker {
     failures: f64,
     open: Span,
@@ -60,7 +60,8 @@ impl Config {
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let raw: RawConfig = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        let failures = raw.breaker.failures;
+        let Object(breaker) = raw.breaker;
+        let failures = breaker.failures;
         if failures.fract() != 0.0 || !(1.0..=1_000.0).contains(&failures) {
             errors.push(ConfigError::expected(
                 "breaker.failures",
@@ -68,7 +69,7 @@ impl Config {
                 "a whole number from 1 to 1000",
             ));
         }
-        if raw.breaker.longest < raw.breaker.open {
+        if breaker.longest < breaker.open {
             errors.push(ConfigError::new(
                 "breaker.longest",
                 "is shorter than breaker.open",
@@ -76,10 +77,10 @@ impl Config {
         }
         let breaker = Policy {
             failures: failures as u16,
-            open: raw.breaker.open.duration(),
-            longest: raw.breaker.longest.duration(),
+            open: breaker.open.duration(),
+            longest: breaker.longest.duration(),
         };
-        let catalogue = Catalogue::try_from(raw.catalogue)
+        let catalogue = Catalogue::try_from(raw.catalogue.0)
             .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("catalogue"))));
         let high = raw
             .priorities
@@ -90,7 +91,7 @@ impl Config {
                 catalogue,
                 breaker,
                 high_priority: high.map(|(tier, _)| tier).collect(),
-                allow_fallback: raw.allow_fallback.map(When::from),
+                allow_fallback: raw.allow_fallback.map(|Object(when)| When::from(when)),
             }),
             _ => Err(errors),
         }

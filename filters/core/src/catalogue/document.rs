@@ -1,11 +1,16 @@
 //! The catalogue as an operator writes it, and the check of each part.
 
+use core::ops::RangeInclusive;
+
 use serde::Deserialize;
 
 use super::model::{Canary, Catalogue, Model, Rule, Target, When};
 use crate::config::{ConfigError, Map, Number, Object, Span};
 use crate::endpoint::Endpoint;
 use crate::price::Price;
+
+/// No model has a window of so many tokens.
+const MOST_TOKENS: u64 = 1_000_000_000;
 
 /// The catalogue as it stands in the configuration.
 #[derive(Debug, Deserialize)]
@@ -190,8 +195,10 @@ impl Check<'_> {
             endpoints: raw.endpoints,
             context_window: raw
                 .context_window
-                .map(|number| self.whole("context_window", number, 1.0)),
-            max_output: raw.max_output.map(|number| self.whole("max_output", number, 1.0)),
+                .map(|number| self.whole("context_window", number, 1..=MOST_TOKENS)),
+            max_output: raw
+                .max_output
+                .map(|number| self.whole("max_output", number, 1..=MOST_TOKENS)),
             owned_by: raw.owned_by,
             created: self.time("created", raw.created.as_deref()).unwrap_or(0),
             targets,
@@ -202,7 +209,7 @@ impl Check<'_> {
             whole: raw.timeouts.0.whole,
             retries: raw
                 .retries
-                .map(|number| self.whole("retries", number, 0.0).min(255) as u8),
+                .map(|number| self.whole("retries", number, 0..=u8::MAX.into()) as u8),
             price: raw.price.map(|Object(price)| self.price(&price)),
             deprecated_at: self.time("deprecated_at", raw.deprecated_at.as_deref()),
             sunset_at: self.time("sunset_at", raw.sunset_at.as_deref()),
@@ -232,10 +239,10 @@ impl Check<'_> {
                     "a cluster that is not among the targets yet",
                 );
             }
-            let weight = self.whole(&format!("{place}.weight"), target.weight, 0.0);
+            let weight = self.whole(&format!("{place}.weight"), target.weight, 0..=u32::MAX.into());
             targets.push(Target {
                 cluster: target.cluster,
-                weight: u32::try_from(weight).unwrap_or(u32::MAX),
+                weight: weight as u32,
             });
         }
         targets
@@ -291,24 +298,19 @@ impl Check<'_> {
             }
             (price * 1e6).round() as u64
         };
+        let input = millionths("price.input", raw.input);
+        let mut cached = |price| millionths("price.cached_input", price);
         Price {
-            input: millionths("price.input", raw.input),
-            cached_input: millionths("price.cached_input", raw.cached_input.unwrap_or(raw.input)),
+            input,
+            cached_input: raw.cached_input.map_or(input, &mut cached),
             output: millionths("price.output", raw.output),
         }
     }
 
-    fn whole(&mut self, place: &str, Number(number): Number, least: f64) -> u64 {
-        if number.fract() != 0.0 || !(least..=1e15).contains(&number) {
-            self.wrong(
-                place,
-                number,
-                if least > 0.0 {
-                    "a whole number above zero"
-                } else {
-                    "a whole number"
-                },
-            );
+    fn whole(&mut self, place: &str, Number(number): Number, range: RangeInclusive<u64>) -> u64 {
+        let (least, most) = range.into_inner();
+        if number.fract() != 0.0 || !(least as f64..=most as f64).contains(&number) {
+            self.wrong(place, number, &format!("a whole number from {least} to {most}"));
         }
         number as u64
     }

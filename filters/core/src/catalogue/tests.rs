@@ -257,5 +257,5 @@ fn what_is_wrong_is_said_with_its_path() {
             "{path} is not in {said:#?}"
         );
     }
-    assert_eq!(said.len(), 14, "{said:#?}");
+    assert_eq!(said.len(), 13, "{said:#?}");
 }
