@@ -238,7 +238,7 @@ impl Books {
         }
     }
 
-    /// Requests and tokens by organisation, model and outcome.
+    /// Requests and tokens by organisation, model and outcome, and refusals by limit.
     pub(crate) async fn metrics_say_the_same(&self, stage: &Stage) {
         let mut requests = BTreeMap::<[String; 3], f64>::new();
         let mut tokens = BTreeMap::<[String; 3], f64>::new();
@@ -262,6 +262,24 @@ impl Books {
                     .or_default() += used.unwrap() as f64;
             }
         }
+        let mut refusals = BTreeMap::<[&str; 2], f64>::new();
+        for record in self.records.values() {
+            match (record.outcome.as_deref(), &record.limit) {
+                (Some("limited"), Some(limit)) => {
+                    *refusals.entry(["tollgate_limit_refusals", limit]).or_default() += 1.0;
+                }
+                (Some("limited"), None) => {
+                    *refusals.entry(["tollgate_capacity_refusals", ""]).or_default() += 1.0
+                }
+                _ => {}
+            }
+            for limit in &record.would_limit {
+                *refusals
+                    .entry(["tollgate_limit_shadow_refusals", limit])
+                    .or_default() += 1.0;
+            }
+        }
+        assert!(refusals.len() >= 4, "{refusals:?}");
         let mut differ = Vec::new();
         let same = net::within(std::time::Duration::from_secs(10), async || {
             let prometheus = stage.gateway.prometheus().await;
@@ -277,6 +295,20 @@ impl Books {
                             "{metric} of {org}, {model}, {what}: {found:?}, {wanted} in the records"
                         ));
                     }
+                }
+            }
+            for ([metric, limit], wanted) in &refusals {
+                let labels = [("limit", *limit)];
+                let labels = if limit.is_empty() {
+                    &labels[..0]
+                } else {
+                    &labels[..]
+                };
+                let found = prometheus.value(metric, labels);
+                if found != Some(*wanted) {
+                    differ.push(format!(
+                        "{metric} of `{limit}`: {found:?}, {wanted} in the records"
+                    ));
                 }
             }
             differ.is_empty().then_some(())
