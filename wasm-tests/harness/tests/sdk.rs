@@ -7,6 +7,9 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
+#[path = "support/limits.rs"]
+mod limits;
+
 use std::process::Command;
 
 use serde_json::json;
@@ -76,10 +79,18 @@ async fn customers_programs_see_the_contract() {
             "{rate: 6000/minute, burst: 6000}",
         )
     };
-    Stage::set(wide).await.pytest(&["--ignore=test_guessing.py"]);
+    Stage::set(wide)
+        .await
+        .pytest(&["--ignore=test_guessing.py", "--ignore=test_limits.py"]);
 }
 
 #[tokio::test]
 async fn guessing_is_limited() {
     Stage::set(|options| options).await.pytest(&["test_guessing.py"]);
+}
+
+#[tokio::test]
+async fn limits_are_waited_for() {
+    let limits = |options: Options| options.limits(limits::of_each_kind());
+    Stage::set(limits).await.pytest(&["test_limits.py"]);
 }

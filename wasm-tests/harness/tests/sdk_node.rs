@@ -6,6 +6,9 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
+#[path = "support/limits.rs"]
+mod limits;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,6 +21,8 @@ use tollgate_harness::{Gateway, Options};
 
 /// Its gateway lets nobody guess; no other test could go on there.
 const GUESSING: &str = "guessing.test.js";
+/// Its gateway has limits.
+const LIMITS: &str = "limits.test.js";
 
 /// A gateway with a key of each kind.
 struct Stage {
@@ -95,15 +100,25 @@ async fn customers_programs_see_the_contract() {
         )
     };
     let mut files = files();
-    files.retain(|name| name != GUESSING);
+    files.retain(|name| ![GUESSING, LIMITS].contains(&name.as_str()));
     assert!(!files.is_empty());
     Stage::set(wide).await.node(&files);
 }
 
 #[tokio::test]
 async fn guessing_is_limited() {
+    Stage::set(|options| options).await.node(&only(GUESSING));
+}
+
+#[tokio::test]
+async fn limits_are_waited_for() {
+    let limits = |options: Options| options.limits(limits::of_each_kind());
+    Stage::set(limits).await.node(&only(LIMITS));
+}
+
+fn only(file: &str) -> Vec<String> {
     let mut files = files();
-    files.retain(|name| name == GUESSING);
+    files.retain(|name| name == file);
     assert_eq!(files.len(), 1);
-    Stage::set(|options| options).await.node(&files);
+    files
 }
