@@ -68,13 +68,24 @@ impl Quota {
 
     /// Nanoseconds in which so much leaks.
     fn leaks_in(&self, units: u128) -> u64 {
-        u64::try_from(units.div_ceil(u128::from(self.amount))).unwrap_or(u64::MAX)
+        up(units, u64::from(self.amount))
+    }
+}
+
+/// `units ÷ by`, rounded up. Few levels are wide, and a wide division is slow in wasm.
+fn up(units: u128, by: u64) -> u64 {
+    match u64::try_from(units) {
+        Ok(units) => units.div_ceil(by),
+        Err(_) => u64::try_from(units.div_ceil(u128::from(by))).unwrap_or(u64::MAX),
     }
 }
 
 /// `units × to ÷ from`, rounded down, and whether there is a rest, for units up to [`MOST`]. As on paper, in digits of 32
 /// bits: each step fits 128.
 fn scaled(units: u128, from: u128, to: u128) -> (u128, bool) {
+    if from == to {
+        return (units.min(MOST), false);
+    }
     let (mut quotient, mut rest) = (0_u128, 0_u128);
     for shift in [64, 32, 0] {
         let digit = units >> shift & u128::from(u32::MAX);
@@ -142,6 +153,12 @@ impl Cell {
 
     /// Forgets what was taken back of charges that have leaked, or of none before which any is left.
     fn forget(&mut self) {
+        if self.level == 0 {
+            self.returned.0.clear();
+        }
+        if self.returned.0.is_empty() {
+            return;
+        }
         let left_before = |position: u64| self.quota.units(self.later_than(position)) < self.level;
         let keep: Vec<_> = self
             .returned
@@ -207,21 +224,23 @@ impl Cell {
         let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
         let back = left.min(units);
         self.level -= back;
-        let whole = u64::try_from(back / u128::from(self.quota.period)).unwrap_or(u64::MAX);
+        let whole = match u64::try_from(back) {
+            Ok(back) => back / self.quota.period,
+            Err(_) => u64::try_from(back / u128::from(self.quota.period)).unwrap_or(u64::MAX),
+        };
         self.returned.add(mark.charged, whole, self.charged);
         self.forget();
     }
 
     /// How many could be charged at once.
     pub(super) fn remaining(&self) -> u64 {
-        let left = self.quota.capacity().saturating_sub(self.level) / u128::from(self.quota.period);
-        // At most the burst.
-        left as u64
+        // What is used is rounded up, so what is left is rounded down.
+        self.quota.burst.saturating_sub(self.used())
     }
 
     /// How many are charged and have not leaked yet, rounded up; more than the burst in debt.
     pub(super) fn used(&self) -> u64 {
-        u64::try_from(self.level.div_ceil(u128::from(self.quota.period))).unwrap_or(u64::MAX)
+        up(self.level, self.quota.period)
     }
 
     /// Nanoseconds until it is as good as unused.

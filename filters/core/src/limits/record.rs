@@ -52,8 +52,8 @@ impl Record {
     }
 
     /// The cell of a row.
-    pub(super) fn cell(&self, id: u64) -> Option<Cell> {
-        find(&self.cells, id).cloned()
+    pub(super) fn cell(&self, id: u64) -> Option<&Cell> {
+        find(&self.cells, id)
     }
 
     /// Stores the cell of a row.
@@ -62,8 +62,8 @@ impl Record {
     }
 
     /// What a row has under way.
-    pub(super) fn slots(&self, id: u64) -> Slots {
-        find(&self.slots, id).cloned().unwrap_or_default()
+    pub(super) fn slots(&self, id: u64) -> Option<&Slots> {
+        find(&self.slots, id)
     }
 
     /// Stores what a row has under way.
@@ -233,12 +233,18 @@ mod tests {
         let alive = |owner| owner == 2;
         record.tidy(|_| false, &alive);
         assert_eq!(used(&record), 5);
-        assert_eq!((record.slots(8).in_use(), record.slots(9).in_use()), (0, 1));
+        assert_eq!(
+            (
+                record.slots(8).map_or(0, Slots::in_use),
+                record.slots(9).map_or(0, Slots::in_use)
+            ),
+            (0, 1)
+        );
         record.advance(6 * SECOND);
         record.tidy(|_| false, &alive);
         assert_eq!(record.cell(7), None);
         for id in 0..100 {
-            record.put_cell(id, one(5, SECOND).cell(7).unwrap());
+            record.put_cell(id, one(5, SECOND).cell(7).unwrap().clone());
         }
         record.tidy(|_| false, &alive);
         assert_eq!(record.cells.len(), MOST_UNKNOWN);

@@ -3,6 +3,8 @@
 //! All records are read and judged before the first is written. A write that another worker overtook is read and judged
 //! again; if the row refuses by then, what was written to other records is given back.
 
+use std::borrow::Cow;
+
 use super::amounts::Amounts;
 use super::cell::{Cell, Quota, Verdict};
 use super::record::Record;
@@ -105,6 +107,8 @@ struct Open<'t> {
     hits: Vec<Hit<'t>>,
     version: Option<u32>,
     record: Record,
+    /// Of each row, the wait if it is over.
+    verdicts: Vec<Option<Wait>>,
 }
 
 enum Failure {
@@ -123,7 +127,7 @@ impl Table {
     pub fn reserve(&self, store: &mut impl Store, ask: &Ask<'_>) -> Result<Admitted, Refused> {
         let mut unchecked = Vec::new();
         let mut open = self.open(store, ask, &mut unchecked)?;
-        if open.iter().any(|one| one.refuses(ask)) {
+        if open.iter().any(Open::refuses) {
             for one in &mut open {
                 one.keep_new_rates(store);
             }
@@ -182,6 +186,7 @@ impl Table {
                 hits,
                 version: None,
                 record: Record::read(None, ask.now),
+                verdicts: Vec::new(),
             };
             match open.read(store, ask) {
                 Ok(()) => all.push(open),
@@ -207,7 +212,7 @@ fn excuse(hits: &[Hit<'_>], error: StoreError, unchecked: &mut Vec<usize>) -> Re
 
 /// The refusal by the row that is to be waited for longest.
 fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Refused {
-    let judged = || open.iter().flat_map(|one| one.judged(ask));
+    let judged = || open.iter().flat_map(Open::judged);
     let enforced = judged().filter(|(hit, _)| hit.row.mode == Mode::Enforce);
     let longest = enforced.max_by_key(|(_, wait)| *wait);
     let standings = standings(open, ask);
@@ -241,16 +246,17 @@ impl<'t> Open<'t> {
         let (stored, version) = store.get(&self.key)?.unzip();
         self.version = version;
         self.record = Record::read(stored.as_deref(), ask.now);
+        self.verdicts = self.hits.iter().map(|hit| self.judge(hit, ask)).collect();
         Ok(())
     }
 
     /// The rows, each with the wait if it is over.
-    fn judged(&self, ask: &Ask<'_>) -> impl Iterator<Item = (&Hit<'t>, Option<Wait>)> {
-        self.hits.iter().map(|hit| (hit, self.judge(hit, ask)))
+    fn judged(&self) -> impl Iterator<Item = (&Hit<'t>, Option<Wait>)> {
+        self.hits.iter().zip(self.verdicts.iter().copied())
     }
 
-    fn refuses(&self, ask: &Ask<'_>) -> bool {
-        self.judged(ask)
+    fn refuses(&self) -> bool {
+        self.judged()
             .any(|(hit, wait)| hit.row.mode == Mode::Enforce && wait.is_some())
     }
 
@@ -271,17 +277,21 @@ impl<'t> Open<'t> {
         }
     }
 
-    fn cell(&self, hit: &Hit<'_>, quota: Quota) -> Cell {
-        let fresh = Cell::new(quota, self.record.time);
-        let mut cell = self.record.cell(hit.row.id).unwrap_or(fresh);
-        cell.adopt(quota);
-        cell
+    fn cell(&self, hit: &Hit<'_>, quota: Quota) -> Cow<'_, Cell> {
+        match self.record.cell(hit.row.id) {
+            Some(cell) if cell.quota == quota => Cow::Borrowed(cell),
+            Some(cell) => {
+                let mut cell = cell.clone();
+                cell.adopt(quota);
+                Cow::Owned(cell)
+            }
+            None => Cow::Owned(Cell::new(quota, self.record.time)),
+        }
     }
 
     fn under_way(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
-        let mut slots = self.record.slots(hit.row.id);
-        slots.keep(ask.alive);
-        slots.in_use()
+        let slots = self.record.slots(hit.row.id);
+        slots.map_or(0, |slots| slots.in_use_by(ask.alive))
     }
 
     /// Charges every row that is not over, and stores that. Gives what is held, and shadow rows that are over.
@@ -292,16 +302,22 @@ impl<'t> Open<'t> {
         ask: &Ask<'_>,
     ) -> Result<(Taken, Vec<usize>), Failure> {
         for _ in 0..ATTEMPTS {
-            if self.refuses(ask) {
+            if self.refuses() {
                 return Err(Failure::Limited);
             }
-            let (within, over): (Vec<Hit<'_>>, Vec<Hit<'_>>) =
-                self.hits.iter().partition(|hit| self.judge(hit, ask).is_none());
+            let (mut within, mut over) = (Vec::with_capacity(self.hits.len()), Vec::new());
+            for (hit, wait) in self.judged() {
+                if wait.is_none() {
+                    within.push(*hit);
+                } else {
+                    over.push(hit.at);
+                }
+            }
             let held = within.iter().map(|hit| self.charge(hit, ask)).collect();
             self.record.tidy(|id| table.knows(id), ask.alive);
             if store.swap(&self.key, &self.record.encode(), self.version)? {
                 let key = core::mem::take(&mut self.key);
-                return Ok((Taken { key, held }, over.iter().map(|hit| hit.at).collect()));
+                return Ok((Taken { key, held }, over));
             }
             self.read(store, ask)?;
         }
@@ -314,9 +330,10 @@ impl<'t> Open<'t> {
         let mut changed = false;
         for hit in &self.hits {
             if let Bound::Rate(quota) = hit.bound
-                && let Some(mut cell) = self.record.cell(hit.row.id)
+                && let Some(cell) = self.record.cell(hit.row.id)
                 && cell.quota != quota
             {
+                let mut cell = cell.clone();
                 cell.adopt(quota);
                 self.record.put_cell(hit.row.id, cell);
                 changed = true;
@@ -332,7 +349,7 @@ impl<'t> Open<'t> {
         match hit.bound {
             Bound::Rate(quota) => {
                 let amount = ask.amounts.of(hit.row.count);
-                let mut cell = self.cell(hit, quota);
+                let mut cell = self.cell(hit, quota).into_owned();
                 let mark = cell.charge(amount);
                 self.record.put_cell(id, cell);
                 Held::Amount {
@@ -344,7 +361,7 @@ impl<'t> Open<'t> {
                 }
             }
             Bound::Most(_) => {
-                let mut slots = self.record.slots(id);
+                let mut slots = self.record.slots(id).cloned().unwrap_or_default();
                 slots.keep(ask.alive);
                 slots.take(ask.owner);
                 self.record.put_slots(id, slots);

@@ -169,7 +169,7 @@ impl Change {
     fn apply(&self, record: &mut Record) {
         match self {
             Self::GiveBack { id, amount, mark } => {
-                if let Some(mut cell) = record.cell(*id) {
+                if let Some(mut cell) = record.cell(*id).cloned() {
                     cell.give_back(*amount, mark);
                     record.put_cell(*id, cell);
                 }
@@ -177,12 +177,12 @@ impl Change {
             // By the quota that the cell has now, which may have changed since.
             Self::Charge { id, amount, quota } => {
                 let fresh = Cell::new(*quota, record.time);
-                let mut cell = record.cell(*id).unwrap_or(fresh);
+                let mut cell = record.cell(*id).cloned().unwrap_or(fresh);
                 cell.charge(*amount);
                 record.put_cell(*id, cell);
             }
             Self::Free { id, owner } => {
-                let mut slots = record.slots(*id);
+                let mut slots = record.slots(*id).cloned().unwrap_or_default();
                 slots.free(*owner);
                 record.put_slots(*id, slots);
             }

@@ -17,6 +17,12 @@ impl Slots {
         self.0.iter().map(|(_, count)| u64::from(*count)).sum()
     }
 
+    /// How many are under way, of owners that live.
+    pub(super) fn in_use_by(&self, alive: &dyn Fn(u32) -> bool) -> u64 {
+        let living = self.0.iter().filter(|(owner, _)| alive(*owner));
+        living.map(|(_, count)| u64::from(*count)).sum()
+    }
+
     /// One more of `owner`.
     pub(super) fn take(&mut self, owner: u32) {
         match self.0.iter_mut().find(|(other, _)| *other == owner) {
