@@ -20,7 +20,10 @@ pub(crate) struct Metrics {
     under_way: Gauge,
     /// Requests that began less those that ended, since the last tick.
     balance: i64,
-    series: HashMap<String, Series>,
+    /// By organisation, then by model.
+    series: HashMap<String, HashMap<String, Series>>,
+    /// How many there are.
+    count: usize,
 }
 
 /// Of one limit.
@@ -78,6 +81,7 @@ impl Metrics {
             under_way: Gauge::define("tollgate_requests_under_way")?,
             balance: 0,
             series: HashMap::new(),
+            count: 0,
         })
     }
 
@@ -138,23 +142,30 @@ impl Metrics {
     }
 
     fn series(&mut self, org: &str, model: &str) -> Option<&mut Series> {
-        // Names of organisations and models hold no NUL.
-        let mut key = format!("{org}\0{model}");
-        if !self.series.contains_key(&key) {
-            let full = self.series.len() >= MOST_SERIES;
-            let (org, model) = if full { (OTHER, OTHER) } else { (org, model) };
-            key = format!("{org}\0{model}");
-            if !self.series.contains_key(&key) {
-                self.series.insert(key.clone(), Series::define(org, model).ok()?);
+        let known = |series: &HashMap<String, HashMap<String, Series>>, org: &str, model: &str| {
+            series.get(org).is_some_and(|models| models.contains_key(model))
+        };
+        let (mut org, mut model) = (org, model);
+        if !known(&self.series, org, model) {
+            if self.count >= MOST_SERIES {
+                (org, model) = (OTHER, OTHER);
+            }
+            if !known(&self.series, org, model) {
+                let series = Series::define(org, model).ok()?;
+                self.series
+                    .entry(org.to_owned())
+                    .or_default()
+                    .insert(model.to_owned(), series);
+                self.count += 1;
             }
         }
-        self.series.get_mut(&key)
+        self.series.get_mut(org)?.get_mut(model)
     }
 
     /// Hands what was counted to Envoy.
     pub(crate) fn tick(&mut self) {
         self.under_way.add(core::mem::take(&mut self.balance));
-        for series in self.series.values_mut() {
+        for series in self.series.values_mut().flat_map(HashMap::values_mut) {
             series
                 .outcomes
                 .iter_mut()

@@ -104,8 +104,8 @@ const ANTHROPIC_TOKENS: Names = [
 ];
 
 fn named(headers: &mut Vec<Header>, [limit, remaining, reset]: Names, shown: &Shown<'_>, when: String) {
-    headers.push((limit, shown.limit.to_string()));
-    headers.push((remaining, shown.remaining.to_string()));
+    headers.push((limit, digits(shown.limit)));
+    headers.push((remaining, digits(shown.remaining)));
     headers.push((reset, when));
 }
 
@@ -132,28 +132,46 @@ fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Optio
 }
 
 impl Shown<'_> {
-    /// `"key-rpm";q=60;w=60`
-    fn policy(&self) -> String {
-        let (name, limit) = (&self.row.name, self.limit);
+    /// Appends `"key-rpm";q=60;w=60`.
+    fn policy(&self, list: &mut String) {
+        self.name(list);
+        list.push_str(";q=");
+        number(list, self.limit);
         match self.bound {
             Bound::Rate(quota) => {
-                format!("\"{name}\";q={limit};w={}", quota.period() / 1_000_000_000)
+                list.push_str(";w=");
+                number(list, quota.period() / 1_000_000_000);
             }
-            Bound::Most(_) => format!("\"{name}\";q={limit};qu=\"concurrent-requests\""),
+            Bound::Most(_) => list.push_str(";qu=\"concurrent-requests\""),
         }
     }
 
-    /// `"key-rpm";r=59;t=1`
-    fn state(&self) -> String {
-        let (name, remaining) = (&self.row.name, self.remaining);
-        match self.bound {
-            Bound::Rate(_) => format!(
-                "\"{name}\";r={remaining};t={}",
-                self.reset.div_ceil(1_000_000_000)
-            ),
-            Bound::Most(_) => format!("\"{name}\";r={remaining}"),
+    /// Appends `"key-rpm";r=59;t=1`.
+    fn state(&self, list: &mut String) {
+        self.name(list);
+        list.push_str(";r=");
+        number(list, self.remaining);
+        if let Bound::Rate(_) = self.bound {
+            list.push_str(";t=");
+            number(list, self.reset.div_ceil(1_000_000_000));
         }
     }
+
+    /// Appends the name as an item, behind the one before.
+    fn name(&self, list: &mut String) {
+        list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+        list.push_str(&self.row.name);
+        list.push('"');
+    }
+}
+
+/// `format!` takes several times as long, and these are on every answer.
+fn number(text: &mut String, number: u64) {
+    text.push_str(itoa::Buffer::new().format(number));
+}
+
+fn digits(number: u64) -> String {
+    itoa::Buffer::new().format(number).to_owned()
 }
 
 /// The one that refused first, then the one of which the smallest part remains.
@@ -162,9 +180,12 @@ fn tighter(a: &Shown<'_>, b: &Shown<'_>) -> Ordering {
     b.refused.cmp(&a.refused).then(part(a, b).cmp(&part(b, a)))
 }
 
-fn list<'t>(shown: &[Shown<'t>], item: impl Fn(&Shown<'t>) -> String) -> String {
-    let items: Vec<_> = shown.iter().map(item).collect();
-    items.join(", ")
+fn list<'t>(shown: &[Shown<'t>], item: impl Fn(&Shown<'t>, &mut String)) -> String {
+    let mut list = String::with_capacity(40 * shown.len());
+    for one in shown {
+        item(one, &mut list);
+    }
+    list
 }
 
 /// A moment (nanoseconds since 1970) by RFC 3339, to whole seconds, rounded up.
@@ -178,19 +199,27 @@ fn moment(nanos: u64) -> String {
 /// A span of nanoseconds as Go writes it, such as `12ms`, `1.574s` or `6m0s`, to milliseconds, rounded up.
 pub(super) fn duration(nanos: u64) -> String {
     let millis = nanos.div_ceil(1_000_000);
-    let (seconds, millis) = (millis / 1_000, millis % 1_000);
+    let (mut seconds, millis) = (millis / 1_000, millis % 1_000);
+    let mut text = String::with_capacity(16);
     if seconds == 0 && millis > 0 {
-        return format!("{millis}ms");
+        number(&mut text, millis);
+        text.push_str("ms");
+        return text;
     }
-    let fraction = if millis == 0 {
-        String::new()
-    } else {
-        format!(".{millis:03}").trim_end_matches('0').to_owned()
-    };
-    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}{fraction}s"),
-        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
-        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    if seconds >= 3_600 {
+        number(&mut text, seconds / 3_600);
+        text.push('h');
     }
+    if seconds >= 60 {
+        number(&mut text, seconds / 60 % 60);
+        text.push('m');
+        seconds %= 60;
+    }
+    number(&mut text, seconds);
+    if millis > 0 {
+        let fraction = format!(".{millis:03}");
+        text.push_str(fraction.trim_end_matches('0'));
+    }
+    text.push('s');
+    text
 }
