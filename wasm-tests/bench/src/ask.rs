@@ -74,6 +74,8 @@ pub(crate) fn chat(model: &str, size: usize, stream: bool) -> Vec<u8> {
             "temperature": 0.2,
             "max_tokens": 256,
             "stream": stream,
+            // Asked for by the client: so every row passes every event.
+            "stream_options": stream.then(|| serde_json::json!({"include_usage": true})),
         })
         .to_string()
         .into_bytes()

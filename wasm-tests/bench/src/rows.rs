@@ -176,6 +176,38 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
         .routes_by(Routing::Target)
         .authenticates(),
         Row::new(
+            "chain",
+            "everything on, three modules: key-auth, tenant-router, rate-limit with eight matching limits",
+            vec![
+                ours::key_auth(parts)?,
+                ours::router(parts)?,
+                ours::rate_limit(parts, 8)?,
+            ],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
+            "gateway",
+            "everything on, one module: 1,000 keys, the catalogue, eight matching limits, usage",
+            vec![ours::gateway(parts, 8)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
+            "gateway-1-limit",
+            "the same with one matching limit",
+            vec![ours::gateway(parts, 1)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
+            "gateway-16-limits",
+            "the same with sixteen, in four groups",
+            vec![ours::gateway(parts, 16)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
             "json-to-metadata",
             "Envoy's own `json_to_metadata` on the request; a route for each model. No auth",
             vec![native::model_to_metadata()],

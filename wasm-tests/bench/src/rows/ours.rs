@@ -64,12 +64,7 @@ pub(super) fn key_auth_by_http(parts: &Parts<'_>) -> Result<Value> {
 
 /// As in `envoy/filters/key-auth.yaml`, failure limit included.
 fn key_auth_from(parts: &Parts<'_>, directory: &Value) -> Result<Value> {
-    let configuration = json!({
-        "directory": directory,
-        "failed_auth": {"rate": "30/minute", "burst": 30},
-        // As in envoy/filters: the router behind it has the route chosen anyway.
-        "route_on_identity": false,
-    });
+    let configuration = authentication(directory);
     let module = shipped(parts, "key-auth")?;
     Ok(filter(&plugin(
         &module,
@@ -77,6 +72,15 @@ fn key_auth_from(parts: &Parts<'_>, directory: &Value) -> Result<Value> {
         "key-auth",
         &map(&configuration),
     )))
+}
+
+fn authentication(directory: &Value) -> Value {
+    json!({
+        "directory": directory,
+        "failed_auth": {"rate": "30/minute", "burst": 30},
+        // As in envoy/filters: the router behind it has the route chosen anyway.
+        "route_on_identity": false,
+    })
 }
 
 /// What fetches a million keys, on the main thread.
@@ -99,6 +103,64 @@ pub(super) fn directory(parts: &Parts<'_>) -> Result<Value> {
 
 /// The tenant-router, with a catalogue that gives each model its cluster.
 pub(super) fn router(parts: &Parts<'_>) -> Result<Value> {
+    let module = shipped(parts, "tenant-router")?;
+    Ok(filter(&plugin(
+        &module,
+        "tollgate.tenant-router",
+        "tenant-router",
+        &map(&catalogue()),
+    )))
+}
+
+/// The rate-limit, with so many limits that cover every request.
+pub(super) fn rate_limit(parts: &Parts<'_>, limits: usize) -> Result<Value> {
+    let module = shipped(parts, "rate-limit")?;
+    Ok(filter(&plugin(
+        &module,
+        "tollgate.rate-limit",
+        "rate-limit",
+        &map(&limited(limits)),
+    )))
+}
+
+/// The three as one module.
+pub(super) fn gateway(parts: &Parts<'_>, limits: usize) -> Result<Value> {
+    let document: Value = serde_json::from_str(&parts.thousand.document)?;
+    let configuration = json!({
+        "key_auth": authentication(&json!({"inline": document})),
+        "tenant_router": catalogue(),
+        "rate_limit": limited(limits),
+    });
+    let module = shipped(parts, "gateway")?;
+    Ok(filter(&plugin(
+        &module,
+        "tollgate.gateway",
+        "gateway",
+        &map(&configuration),
+    )))
+}
+
+/// Limits as an operator would stack them, so wide that they refuse nothing: what each key may, then its organisation,
+/// then that for each model, then everybody.
+fn limited(limits: usize) -> Value {
+    const PER: [&[&str]; 4] = [&["key"], &["org"], &["org", "model"], &[]];
+    const COUNT: [&str; 4] = ["requests", "tokens", "concurrent", "output_tokens"];
+    let each = PER.iter().flat_map(|per| COUNT.map(|count| (per, count)));
+    let rows = each.take(limits).enumerate().map(|(at, (per, count))| {
+        let mut row = json!({"name": format!("limit-{at}"), "per": per, "count": count});
+        let (bound, amount) = match count {
+            "concurrent" => ("max", json!(1_000_000)),
+            _ => ("rate", json!("4000000000/minute")),
+        };
+        if let Some(row) = row.as_object_mut() {
+            row.insert(bound.to_owned(), amount);
+        }
+        row
+    });
+    json!({"limits": rows.collect::<Vec<_>>()})
+}
+
+fn catalogue() -> Value {
     let model = |name: &str| {
         json!({
             "endpoints": ["chat", "completions", "responses", "messages"],
@@ -108,18 +170,11 @@ pub(super) fn router(parts: &Parts<'_>) -> Result<Value> {
             "targets": [{"cluster": name}],
         })
     };
-    let configuration = json!({
+    json!({
         "catalogue": {"models": {LARGE: model(LARGE), SMALL: model(SMALL)}},
         "breaker": {"failures": 5, "open": "5s", "longest": "60s"},
         "priorities": {"enterprise": "high"},
-    });
-    let module = shipped(parts, "tenant-router")?;
-    Ok(filter(&plugin(
-        &module,
-        "tollgate.tenant-router",
-        "tenant-router",
-        &map(&configuration),
-    )))
+    })
 }
 
 fn shipped(parts: &Parts<'_>, name: &str) -> Result<PathBuf> {
