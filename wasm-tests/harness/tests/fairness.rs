@@ -23,6 +23,8 @@ const CAPACITY: usize = 70;
 const SATURATED: usize = 63;
 /// Organisations that flood: weight, clients.
 const FLOOD: [(&str, u64, usize); 3] = [("one", 1, 60), ("two", 2, 80), ("four", 4, 120)];
+/// Milliseconds that an answer takes: so long that a busy machine still fills the model.
+const SERVICE: u64 = 400;
 const WARM_UP: Duration = Duration::from_secs(3);
 const MEASURED: Duration = Duration::from_secs(8);
 
@@ -84,7 +86,7 @@ impl Stage {
     async fn insist(&self, key: &ApiKey, number: usize, from: Instant, to: Instant) -> usize {
         let mut answered = 0;
         while Instant::now() < to {
-            let request = self.ask(key, 200);
+            let request = self.ask(key, SERVICE);
             let request = if number.is_multiple_of(2) {
                 request.http2()
             } else {
@@ -96,7 +98,7 @@ impl Stage {
             } else {
                 reply.expect(429).code("slow_down");
                 // Sooner than it was told, and not all at the same time.
-                tokio::time::sleep(Duration::from_millis(200 + number as u64 % 10 * 20)).await;
+                tokio::time::sleep(Duration::from_millis(400 + number as u64 % 10 * 40)).await;
             }
         }
         answered
@@ -125,7 +127,7 @@ async fn shares(workers: u32) {
     let quiet = async {
         let mut asked = 0;
         while Instant::now() < to {
-            stage.ask(&stage.quiet, 200).send().await.expect(200);
+            stage.ask(&stage.quiet, SERVICE).send().await.expect(200);
             asked += 1;
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -138,9 +140,10 @@ async fn shares(workers: u32) {
     let (asked, answered) = tokio::join!(quiet, join_all(flood));
     let all: usize = answered.iter().sum();
     println!("{workers} workers: {answered:?} answers of {all}; the quiet one {asked}");
+    let could = CAPACITY * usize::try_from(MEASURED.as_millis()).unwrap() / SERVICE as usize;
     assert!(
-        asked >= 10 && all >= 400,
-        "too slow a machine to tell: {asked}, {all}"
+        asked >= 5 && all * 10 >= could * 7,
+        "too slow a machine to tell: {all} answers, and {could} could be"
     );
     for ((org, weight, _), answered) in FLOOD.iter().zip(answered) {
         let share = all as f64 * *weight as f64 / 7.0;
