@@ -14,8 +14,8 @@ use tollgate_core::price::Price;
 use tollgate_core::route::{Refusal as Misrouted, Routed};
 use tollgate_core::usage::{Extra, Reader, record};
 use tollgate_host::{
-    Action, Buffer, Level, Map, Status, client_address, header, log, now_nanos, property, read_buffer,
-    replace_in_buffer, send_local_reply, set_header,
+    Action, Buffer, Level, Map, Status, client_address, header, log, now_nanos, number, property,
+    read_buffer, replace_in_buffer, send_local_reply, set_header,
 };
 
 use crate::config::Config;
@@ -425,13 +425,18 @@ pub fn misconfigured() -> Action {
     Action::Pause
 }
 
-/// The members of a record of a request that another filter refused; `None` if nobody knows whose it is.
-pub(crate) fn refused_elsewhere() -> Option<String> {
+/// The members of a record of a request that another filter answered; `None` if nobody knows whose it is.
+pub(crate) fn answered_elsewhere() -> Option<String> {
     let who = Identity::decode(&property(&[IDENTITY]).ok()?)?;
+    let outcome = match number(&["response", "code"]) {
+        // The list of models.
+        200..400 => record::Outcome::Complete,
+        _ => record::Outcome::Refused,
+    };
     let record = record::Record {
         caller: who.caller(),
         asked: None,
-        outcome: record::Outcome::Refused,
+        outcome,
         used: record::Used::NOTHING,
         first_byte_ms: None,
         limit: None,

@@ -10,7 +10,7 @@ use tollgate_host::{
     set_property,
 };
 
-use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, refused_elsewhere};
+use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, answered_elsewhere};
 use crate::store::Shared;
 
 impl RateLimit {
@@ -76,7 +76,7 @@ impl RateLimit {
     /// Settles, and leaves the record for the access log.
     pub fn log(&mut self, stream: &mut Stream) {
         let members = match mem::take(&mut stream.0) {
-            State::Unseen => refused_elsewhere(),
+            State::Unseen => answered_elsewhere(),
             State::Refused(refused) => Some(self.record_refused(&refused)),
             State::Open(open) => Some(self.settle(*open)),
         };

@@ -101,6 +101,19 @@ async fn each_request_leaves_a_record_of_what_it_used() {
     let record = stage.gateway.usage_log().of(stranger.request_id().unwrap()).await;
     assert_eq!((record.status, record.org, record.outcome), (401, None, None));
 
+    let list = stage
+        .gateway
+        .get("/v1/models")
+        .key(&stage.key)
+        .send()
+        .await
+        .expect(200);
+    let record = stage.gateway.usage_log().of(list.request_id().unwrap()).await;
+    assert_eq!(
+        (record.outcome.as_deref(), record.source.as_deref()),
+        (Some("complete"), Some("nothing"))
+    );
+
     let unknown = stage
         .gateway
         .post(CHAT)
@@ -141,7 +154,8 @@ async fn a_stream_is_metered_whether_its_client_asks_or_not() {
         let seen = stage
             .model
             .wait_until(Duration::from_secs(5), |rows| {
-                rows.iter().any(|row| row.request_id.as_deref() == reply.request_id())
+                rows.iter()
+                    .any(|row| row.request_id.as_deref() == reply.request_id())
             })
             .await
             .unwrap();
