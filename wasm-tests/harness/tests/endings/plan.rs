@@ -190,7 +190,7 @@ fn ending(dice: &mut Dice) -> Ending {
         64..66 => Ending::Late,
         66..68 => Ending::TooLong,
         68..74 => Ending::LeftBefore,
-        74..82 => Ending::LeftAfter(dice.between(3, 30)),
+        74..82 => Ending::LeftAfter(dice.between(3, 120)),
         82..85 => Ending::LeftAtEnd,
         85..88 => Ending::NextTarget,
         88..91 => Ending::Fallback,
@@ -234,7 +234,7 @@ fn fault(ending: Ending, stream: bool, says: Option<[u64; 4]>, dice: &mut Dice) 
         Ending::Late => "first-byte=1s".to_owned(),
         Ending::TooLong => "tokens=1000, pace=4ms".to_owned(),
         Ending::LeftBefore => "first-byte=5s".to_owned(),
-        Ending::LeftAfter(events) => format!("tokens=60, stall={events}"),
+        Ending::LeftAfter(events) => format!("tokens=200, stall={events}"),
         Ending::LeftAtEnd => format!("tokens={}", dice.between(1, 20)),
         _ => String::new(),
     }
