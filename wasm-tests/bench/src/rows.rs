@@ -20,9 +20,9 @@ pub(crate) const BARE: &str = "bare";
 pub(crate) const FLOOR: &str = "floor";
 
 /// The rows of the table by body size, beside bare Envoy.
-pub(crate) const BY_SIZE: [&str; 4] = ["key-auth+router", "json-to-metadata", "lua", "ext-proc"];
+pub(crate) const BY_SIZE: [&str; 5] = ["key-auth+router", "chain-composed", "json-to-metadata", "lua", "ext-proc"];
 /// The rows of the table by event, beside bare Envoy.
-pub(crate) const BY_EVENT: [&str; 3] = ["floor", "key-auth+router", FOR_STREAMS];
+pub(crate) const BY_EVENT: [&str; 4] = ["floor", "chain-separate", "chain-composed", FOR_STREAMS];
 /// The row that differs from another by what it does to streams alone.
 pub(crate) const FOR_STREAMS: &str = "sse-to-metadata";
 
@@ -176,7 +176,7 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
         .routes_by(Routing::Target)
         .authenticates(),
         Row::new(
-            "chain",
+            "chain-separate",
             "everything on, three modules: key-auth, tenant-router, rate-limit with eight matching limits",
             vec![
                 ours::key_auth(parts)?,
@@ -187,21 +187,21 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
         .routes_by(Routing::Target)
         .authenticates(),
         Row::new(
-            "gateway",
+            "chain-composed",
             "everything on, one module: 1,000 keys, the catalogue, eight matching limits, usage",
             vec![ours::gateway(parts, 8)?],
         )
         .routes_by(Routing::Target)
         .authenticates(),
         Row::new(
-            "gateway-1-limit",
+            "chain-composed-1-limit",
             "the same with one matching limit",
             vec![ours::gateway(parts, 1)?],
         )
         .routes_by(Routing::Target)
         .authenticates(),
         Row::new(
-            "gateway-16-limits",
+            "chain-composed-16-limits",
             "the same with sixteen, in four groups",
             vec![ours::gateway(parts, 16)?],
         )
