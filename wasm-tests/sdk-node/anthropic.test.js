@@ -53,6 +53,7 @@ function refused(error, kind, status, type) {
   assert.equal(error.error.type, "error");
   assert.deepEqual(Object.keys(error.error.error).sort(), ["message", "type"]);
   assert.equal(error.error.request_id, error.headers.get("x-request-id"));
+  assert.equal(error.requestID, error.error.request_id);
   tellsNoSecret(error);
 }
 

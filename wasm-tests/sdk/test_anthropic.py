@@ -68,6 +68,7 @@ def check(error, kind, status, type):
     assert set(error.body) == {"type", "error", "request_id"}
     assert error.body["type"] == "error" and set(error.body["error"]) == {"type", "message"}
     assert error.body["request_id"] == error.response.headers["x-request-id"]
+    assert error.request_id == error.body["request_id"]
     for key in KEYS.values():
         assert key.rsplit("-", 1)[1] not in str(error)
 
