@@ -6,6 +6,7 @@
 pub mod json_body;
 pub mod multipart_body;
 mod tree;
+pub mod usage_reader;
 
 #[cfg(test)]
 mod tests {
@@ -41,5 +42,10 @@ mod tests {
     #[test]
     fn multipart_bodies() {
         seeds("multipart_body", multipart_body::check);
+    }
+
+    #[test]
+    fn answers() {
+        seeds("usage_reader", usage_reader::check);
     }
 }
