@@ -85,12 +85,16 @@ impl HeaderMap {
 
 /// One header's value, several joined by commas; `None` where it is absent. For more than two or three, or to tell
 /// how often a header is there, [`HeaderMap::read`] is cheaper.
-pub fn header(map: Map, name: &str) -> Option<Vec<u8>> {
+pub fn header(map: Map, name: &str) -> Result<Option<Vec<u8>>> {
     // SAFETY: the pointers and lengths are of a live slice and live locals of `receive`.
-    receive(|data, len| unsafe {
+    let value = receive(|data, len| unsafe {
         abi::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, len)
-    })
-    .ok()
+    });
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(Status::NotFound) => Ok(None),
+        Err(status) => Err(status),
+    }
 }
 
 /// Sets a header to one value, in place of any it has.

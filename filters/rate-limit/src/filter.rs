@@ -12,7 +12,7 @@ use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::limits::{Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair};
 use tollgate_core::price::Price;
 use tollgate_core::route::{Refusal as Misrouted, Routed};
-use tollgate_core::usage::{Extra, Reader, record};
+use tollgate_core::usage::{Extra, Produced, Reader, record};
 use tollgate_host::{
     Action, Buffer, Level, Map, Status, client_address, header, log, now_nanos, number, property,
     read_buffer, replace_in_buffer, send_local_reply, set_header,
@@ -82,6 +82,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) first_byte_ms: u64,
     pub(crate) reader: Reader,
+    /// What went by until a piece of it could not be read; the reader is of what comes after.
+    pub(crate) unread: Produced,
     /// Whether all of it has come.
     pub(crate) whole: bool,
 }
@@ -212,7 +214,7 @@ impl RateLimit {
                 Action::Continue
             }
             Err(refusal) => {
-                let request_id = header(Map::Request, "x-request-id");
+                let request_id = header(Map::Request, "x-request-id").ok().flatten();
                 let request_id = request_id.as_deref().and_then(|id| core::str::from_utf8(id).ok());
                 refuse(&refusal, dialect(routed.endpoint), request_id);
                 stream.0 = State::Refused(Box::new(Refused {
@@ -358,7 +360,7 @@ fn owned(edit: &Edit<'_>) -> Edit<'static> {
 
 /// Says how long the body will be; the router has seen that it is JSON, and where its client said how long.
 fn announce_length(edit: &Edit<'_>) -> Result<(), Status> {
-    let Some(length) = header(Map::Request, "content-length") else {
+    let Some(length) = header(Map::Request, "content-length")? else {
         return Ok(());
     };
     let length = core::str::from_utf8(&length)

@@ -4,10 +4,10 @@ use core::mem;
 
 use tollgate_core::limits::Amounts;
 use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Source, Used};
-use tollgate_core::usage::{Kind, Passed, Produced, Reader, Usage};
+use tollgate_core::usage::{Extra, Kind, Passed, Produced, Reader, Usage};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Map, now_nanos, number, read_buffer, replace_in_buffer, set_header,
-    set_property,
+    Action, Buffer, HeaderMap, Map, now_nanos, number, read_buffer, remove_header, replace_in_buffer,
+    set_header, set_property,
 };
 
 use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, answered_elsewhere};
@@ -23,10 +23,19 @@ impl RateLimit {
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
         let status = get(b":status").and_then(|status| core::str::from_utf8(status).ok());
         let kind = Kind::of(get(b"content-type"), get(b"content-encoding"));
+        // Without what is taken out it is shorter. Where that can't be said, nothing is.
+        if open.extra == Extra::Drop
+            && kind == Some(Kind::Events)
+            && get(b"content-length").is_some()
+            && remove_header(Map::Response, b"content-length").is_err()
+        {
+            open.extra = Extra::Pass;
+        }
         open.answer = Some(Answer {
             status: status.and_then(|status| status.parse().ok()).unwrap_or(0),
             first_byte_ms: now.saturating_sub(open.began) / 1_000_000,
             reader: Reader::new(kind, open.extra),
+            unread: Produced::default(),
             whole: end,
         });
         for (name, value) in &open.headers {
@@ -58,7 +67,13 @@ impl RateLimit {
                 }
             }
             // What was not read cannot be counted on: settled by what went by so far.
-            Err(_) => answer.reader = Reader::new(None, open.extra),
+            Err(_) => {
+                let Produced { events, bytes } = answer.reader.produced();
+                let unread = &mut answer.unread;
+                unread.events = unread.events.saturating_add(events);
+                unread.bytes = unread.bytes.saturating_add(bytes).saturating_add(len as u64);
+                answer.reader = Reader::new(None, open.extra);
+            }
         }
         Action::Continue
     }
@@ -217,7 +232,9 @@ impl RateLimit {
         if open.asked.max_output == Some(0) {
             return 0;
         }
-        let Produced { events, bytes } = answer.reader.unreported();
+        let unreported = answer.reader.unreported();
+        let events = answer.unread.events.saturating_add(unreported.events);
+        let bytes = answer.unread.bytes.saturating_add(unreported.bytes);
         let estimator = self.estimates.of(&open.names.model);
         if open.stream {
             estimator.produced(events, bytes)
