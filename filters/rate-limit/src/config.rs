@@ -27,7 +27,7 @@ struct RawConfig {
 impl Config {
     /// Reads the filter's configuration; all that is wrong with it is reported.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let RawConfig { limits, capacity } = from_json(json).map_err(|error| vec![error])?;
+        let Object(RawConfig { limits, capacity }) = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         let mut wrong = |section: &str, found: Vec<ConfigError>| {
             errors.extend(found.into_iter().map(|error| error.under(section)));

@@ -58,7 +58,7 @@ impl Default for RawBreaker {
 impl Config {
     /// Reads the filter's configuration; all that is wrong with it is reported.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let raw: RawConfig = from_json(json).map_err(|error| vec![error])?;
+        let Object(raw): Object<RawConfig> = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         let Object(breaker) = raw.breaker;
         let failures = breaker.failures;
