@@ -20,7 +20,13 @@ pub(crate) const BARE: &str = "bare";
 pub(crate) const FLOOR: &str = "floor";
 
 /// The rows of the table by body size, beside bare Envoy.
-pub(crate) const BY_SIZE: [&str; 5] = ["key-auth+router", "chain-composed", "json-to-metadata", "lua", "ext-proc"];
+pub(crate) const BY_SIZE: [&str; 5] = [
+    "key-auth+router",
+    "chain-composed",
+    "json-to-metadata",
+    "lua",
+    "ext-proc",
+];
 /// The rows of the table by event, beside bare Envoy.
 pub(crate) const BY_EVENT: [&str; 4] = ["floor", "chain-separate", "chain-composed", FOR_STREAMS];
 /// The row that differs from another by what it does to streams alone.
