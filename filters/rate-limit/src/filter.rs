@@ -423,7 +423,10 @@ pub fn misconfigured() -> Action {
         limit: None,
         would_limit: Vec::new(),
     };
-    refuse(&refusal, Dialect::OpenAi, None);
+    let text = |name: &str| header(Map::Request, name).ok().flatten();
+    let dialect = text(":path").map_or(Dialect::OpenAi, |path| Dialect::of(&path));
+    let request_id = text("x-request-id").and_then(|id| String::from_utf8(id).ok());
+    refuse(&refusal, dialect, request_id.as_deref());
     Action::Pause
 }
 

@@ -61,7 +61,7 @@ impl Staged {
         let dir = tempfile::Builder::new().prefix("tollgate-").tempdir()?;
         copy(&repository().join("envoy"), &dir.path().join("envoy"))?;
         // Another module than key-auth's takes key-auth's place alone.
-        let form = if options.module.is_some() {
+        let form = if options.chain || options.module.is_some() {
             Form::Chain
         } else {
             Form::of_environment()
@@ -262,19 +262,11 @@ impl Staged {
         for file in ["filters/key-auth.yaml", "directory-http.yaml"] {
             self.replace(file, "dist/tollgate-key-auth.wasm", &module.display().to_string())?;
         }
-        let router = "dist/tollgate-tenant-router.wasm";
-        let module = repository().join(router);
-        self.replace(
-            "filters/tenant-router.yaml",
-            router,
-            &module.display().to_string(),
-        )?;
-        let rate_limit = "dist/tollgate-rate-limit.wasm";
-        self.replace(
-            "filters/rate-limit.yaml",
-            rate_limit,
-            &repository().join(rate_limit).display().to_string(),
-        )?;
+        for filter in ["tenant-router", "rate-limit", "upstream-adapter"] {
+            let module = format!("dist/tollgate-{filter}.wasm");
+            let path = repository().join(&module).display().to_string();
+            self.replace(&format!("filters/{filter}.yaml"), &module, &path)?;
+        }
         self.replace(
             "listener.yaml",
             "path: /dev/stdout # usage records",

@@ -24,6 +24,7 @@ pub struct Options {
     pub(crate) router: Option<Value>,
     pub(crate) limits: Option<Value>,
     pub(crate) unbroken: bool,
+    pub(crate) chain: bool,
     pub(crate) module: Option<PathBuf>,
     pub(crate) access_log: Option<PathBuf>,
     pub(crate) edits: Vec<(String, String, String)>,
@@ -45,6 +46,7 @@ impl Default for Options {
             router: None,
             limits: Some(json!({})),
             unbroken: false,
+            chain: false,
             module: None,
             access_log: None,
             edits: Vec::new(),
@@ -128,6 +130,14 @@ impl Options {
     #[must_use]
     pub fn unbroken(mut self) -> Self {
         self.unbroken = true;
+        self
+    }
+
+    /// Three modules, whatever `TOLLGATE_FORM` says: for tests that are about one of them in the chain, or about its
+    /// file.
+    #[must_use]
+    pub fn chain(mut self) -> Self {
+        self.chain = true;
         self
     }
 

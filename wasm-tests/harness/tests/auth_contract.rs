@@ -322,7 +322,7 @@ fn counted(stats: &tollgate_harness::stats::Stats, decision: &str, reason: &str)
 async fn a_chain_that_is_wrong_lets_nobody_in() {
     let mut directory = Directory::new();
     let key = directory.key("acme");
-    let stack = Stack::start(&directory, |options| options).await;
+    let stack = Stack::start(&directory, Options::chain).await;
     stack
         .gateway
         .post(OPENAI)

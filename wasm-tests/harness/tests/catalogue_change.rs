@@ -209,7 +209,7 @@ async fn a_chain_without_the_router_serves_nobody() {
     let without =
         "        - name: tollgate.tenant-router\n          disabled: true\n          config_discovery:";
     let options = Options::new().llama(server.addr()).directory(&directory);
-    let gateway = options.edit("listener.yaml", name, without).start().await;
+    let gateway = options.chain().edit("listener.yaml", name, without).start().await;
     let ask = |path: &str| gateway.post(path).key(&key).json(chat(false)).send();
     ask(PATH)
         .await

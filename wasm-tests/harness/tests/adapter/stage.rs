@@ -84,7 +84,6 @@ impl Stage {
             .replace("ENVIRONMENT(LOCAL_KEY)", "ENVIRONMENT(CARGO_PKG_NAME)")
             .replace("envoy/secrets", &place);
         let routes = block("in routes.yaml", 4);
-        let module = repository().join("dist/tollgate-upstream-adapter.wasm");
         let endpoints = "endpoints: [chat, completions, responses, messages";
         let options = Options::new()
             .edit(
@@ -103,11 +102,6 @@ impl Stage {
                 FILE,
                 &configuration(),
                 &format!("          providers: {providers}\n"),
-            )
-            .edit(
-                FILE,
-                "dist/tollgate-upstream-adapter.wasm",
-                &module.display().to_string(),
             );
         Self {
             gateway: change(options).start().await,
