@@ -73,6 +73,11 @@ pub struct UsageRecord {
 }
 
 impl UsageRecord {
+    /// Whether it ended so.
+    pub fn is(&self, outcome: &str) -> bool {
+        self.outcome.as_deref() == Some(outcome)
+    }
+
     /// Tokens read and written.
     pub fn tokens(&self) -> u64 {
         self.input_tokens.unwrap_or(0) + self.output_tokens.unwrap_or(0)
@@ -90,16 +95,21 @@ impl UsageLog {
         Self { path }
     }
 
+    /// All records written now, as the lines of JSON that they are.
+    pub fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        // Envoy flushes by size too, so that the last line may be half of one.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(str::to_owned).collect()
+    }
+
     /// All records written now.
     ///
     /// # Panics
     /// A line is no record.
     pub fn records(&self) -> Vec<UsageRecord> {
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        // Envoy flushes by size too, so that the last line may be half of one.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole
-            .lines()
+        self.lines()
+            .iter()
             .map(|line| {
                 serde_json::from_str(line).unwrap_or_else(|e| panic!("usage log: {e} in this line:\n{line}"))
             })

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
 
-use crate::client::{Client, Reply};
+use crate::client::{Client, Reply, Request};
 use crate::directory::Directory;
 use crate::envoy::Gateway;
 use crate::models::SERVER_HEADER;
@@ -53,15 +53,18 @@ impl Customer {
     /// There is no whole answer.
     pub(super) async fn ask(&self, model: &str) -> Result<Answer> {
         let body = json!({"model": model, "messages": [{"role": "user", "content": "Say hello"}]});
-        let request = self
-            .client
-            .post("/v1/chat/completions")
-            .key(&self.org.key)
-            .json(body);
-        let reply = request.try_send().await;
+        let reply = self.chat(body).try_send().await;
         let reply =
             reply.with_context(|| format!("{} asks for {model} and is not answered", self.org.name))?;
         Ok(Answer::read(&reply))
+    }
+
+    /// Any chat, not yet sent.
+    pub(super) fn chat(&self, body: Value) -> Request {
+        self.client
+            .post("/v1/chat/completions")
+            .key(&self.org.key)
+            .json(body)
     }
 }
 
@@ -89,7 +92,8 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    fn read(reply: &Reply) -> Self {
+    /// Of a whole answer.
+    pub(super) fn read(reply: &Reply) -> Self {
         let header = |name| reply.header(name).unwrap_or("?").to_owned();
         if reply.status == 200 {
             return Self::Served {

@@ -4,6 +4,8 @@
 
 mod ask;
 mod bill;
+mod flood;
+mod limits;
 mod load;
 mod routing;
 
@@ -18,5 +20,6 @@ use bill::Bill;
 pub(super) async fn play() -> Result<()> {
     let mut bill = Bill::default();
     routing::act(&mut bill).await?;
+    limits::act(&mut bill).await?;
     bill.end()
 }
