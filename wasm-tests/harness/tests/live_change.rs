@@ -258,7 +258,11 @@ async fn each_mistake_is_refused_with_its_place_and_the_old_one_serves() {
             panic!("{} was taken", mistake.name)
         };
         // In the one module's file the configuration is a section.
-        let refused = ["", "key_auth."].map(|at| format!("configuration refused: {at}{}", mistake.expected));
+        let in_section = match mistake.expected.strip_prefix("(top level)") {
+            Some(why) => format!("key_auth{why}"),
+            None => format!("key_auth.{}", mistake.expected),
+        };
+        let refused = [&mistake.expected, &in_section].map(|why| format!("configuration refused: {why}"));
         // Someone may have pasted a key where its hash belongs.
         if !refused.iter().any(|refused| why.contains(refused)) || why.contains("pasted") {
             wrong.push(format!(

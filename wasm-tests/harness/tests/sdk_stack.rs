@@ -346,7 +346,8 @@ fn the_demo_keeps_its_promises() {
 async fn the_tour_tells_of_a_broken_promise() {
     let llama = ModelServer::start().await.unwrap();
     let cast = Cast::all();
-    let gateway = cast.write(Options::new().llama(llama.addr())).start().await;
+    let options = Options::new().chain().llama(llama.addr());
+    let gateway = cast.write(options).start().await;
     let mut keys = cast.json();
     // A key that is not frozen after all.
     keys["frozen_key"] = keys["good"].clone();

@@ -60,7 +60,9 @@ impl Stack {
             .models(["gpt-oss-120b"])
             .start()
             .await?;
-        let options = Options::new().own_limits().ports(ports.gateway, ports.admin);
+        // What is said of an edit is about the three filters' files.
+        let options = Options::new().chain().own_limits();
+        let options = options.ports(ports.gateway, ports.admin);
         let options = cast.write(options.llama(llama.addr()).gpt_oss(gpt_oss.addr()));
         let gateway = Gateway::try_start(options).await?;
         if let Some(why) = reload::refused(&gateway).await {
