@@ -375,7 +375,9 @@ async fn the_tour_tells_of_a_broken_promise() {
 async fn the_quickstarts_program_runs() {
     let llama = ModelServer::start().await.unwrap();
     let cast = Cast::all();
-    let gateway = cast.write(Options::new().llama(llama.addr())).start().await;
+    // The tour edits the file of one of three modules.
+    let options = Options::new().chain().llama(llama.addr());
+    let gateway = cast.write(options).start().await;
     let chat = |key: &str| {
         let mut program = Command::new(python().unwrap());
         program.arg(repository().join("examples/quickstart/chat.py"));
