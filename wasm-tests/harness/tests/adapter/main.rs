@@ -1,4 +1,5 @@
-//! The upstream adapter on a real Envoy: two providers behind an aggregate cluster, and a retry from one to the other.
+//! The upstream adapter on a real Envoy: two providers behind an aggregate cluster or
+//! in clusters of their own, and a retry from one to the other.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,6 +8,7 @@
 )]
 
 mod bodies;
+mod clusters;
 mod leaks;
 mod retries;
 mod stage;

@@ -11,7 +11,7 @@ fn chat() -> Value {
     json!({"messages": [{"role": "user", "content": "one two three"}], "model": "llama-70b"})
 }
 
-fn expect_first(seen: &Seen, path: &str) {
+pub(crate) fn expect_first(seen: &Seen, path: &str) {
     assert_eq!(
         (seen.path.as_str(), seen.header("host")),
         (path, Some("one.example"))
@@ -28,12 +28,12 @@ fn expect_first(seen: &Seen, path: &str) {
 }
 
 /// As the body has it: a stand-in reads only what comes to its own paths.
-fn model(seen: &Seen) -> String {
+pub(crate) fn model(seen: &Seen) -> String {
     let body: Value = serde_json::from_slice(&seen.body).unwrap();
     body["model"].as_str().unwrap().to_owned()
 }
 
-fn expect_second(seen: &Seen) {
+pub(crate) fn expect_second(seen: &Seen) {
     assert_eq!((seen.path.as_str(), seen.header("x-one")), (CHAT, None));
     assert_eq!(seen.header("x-api-key"), Some(second_secret().as_str()));
     assert_eq!(

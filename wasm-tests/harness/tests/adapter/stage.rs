@@ -63,6 +63,17 @@ impl Stage {
     }
 
     pub(crate) async fn with(providers: &Value, change: impl FnOnce(Options) -> Options) -> Self {
+        let routes = format!("    routes:\n{}", block("in routes.yaml", 4));
+        let change = |options: Options| change(options.edit("routes.yaml", "    routes:\n", &routes));
+        Self::of(providers, |clusters| clusters, change).await
+    }
+
+    /// With other clusters, made of the file's own, and nothing added to the routes.
+    pub(crate) async fn of(
+        providers: &Value,
+        clusters: impl FnOnce(String) -> String,
+        change: impl FnOnce(Options) -> Options,
+    ) -> Self {
         let first = ModelServer::builder().name("first").start().await.unwrap();
         let second = ModelServer::builder().name("second").start().await.unwrap();
         let secrets = TempDir::new().unwrap();
@@ -72,7 +83,7 @@ impl Stage {
         let place = secrets.path().display().to_string();
         let file = block("envoy/secrets/openrouter_key.yaml", 0).replace("/run/secrets", &place);
         fs::write(secrets.path().join("openrouter_key.yaml"), file).unwrap();
-        let clusters = block("in clusters.yaml", 0)
+        let block = block("in clusters.yaml", 0)
             .replace(
                 "port_value: 11001",
                 &format!("port_value: {}", first.addr().port()),
@@ -83,7 +94,7 @@ impl Stage {
             )
             .replace("ENVIRONMENT(LOCAL_KEY)", "ENVIRONMENT(CARGO_PKG_NAME)")
             .replace("envoy/secrets", &place);
-        let routes = block("in routes.yaml", 4);
+        let clusters = clusters(block);
         let endpoints = "endpoints: [chat, completions, responses, messages";
         let options = Options::new()
             .edit(
@@ -97,7 +108,6 @@ impl Stage {
                 "resources:\n",
                 &format!("resources:\n{clusters}"),
             )
-            .edit("routes.yaml", "    routes:\n", &format!("    routes:\n{routes}"))
             .edit(
                 FILE,
                 &configuration(),
