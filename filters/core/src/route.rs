@@ -38,6 +38,8 @@ pub struct Routed<'a> {
     /// What makes the model server say the usage of a stream whose client did not ask for it.
     #[serde(borrow)]
     pub ask_usage: Option<Edit<'a>>,
+    /// When all of the request was there; nanoseconds since 1970, `u64::MAX` where that is unknown.
+    pub whole_at: u64,
 }
 
 impl<'a> Routed<'a> {
@@ -256,6 +258,7 @@ mod tests {
                 len: 0,
                 text: "x".into(),
             }),
+            whole_at: 1_790_000_000_000_000_000,
         };
         let state = routed.encode();
         assert_eq!(Routed::decode(&state), Some(routed));

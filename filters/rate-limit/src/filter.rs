@@ -201,7 +201,8 @@ impl RateLimit {
                     answer: None,
                     names,
                 };
-                self.metrics.began();
+                self.metrics
+                    .began(now_nanos().unwrap_or(now).saturating_sub(routed.whole_at));
                 if open
                     .edit
                     .as_ref()

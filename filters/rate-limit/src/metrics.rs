@@ -16,7 +16,8 @@ const KINDS: [&str; 5] = ["input", "output", "cached", "reasoning", "cost_micros
 pub(crate) struct Metrics {
     limits: Vec<Limit>,
     slowed_down: Counter,
-    first_byte: Histogram,
+    first_byte: Spread,
+    gateway: Spread,
     under_way: Gauge,
     /// Requests that began less those that ended, since the last tick.
     balance: i64,
@@ -36,6 +37,37 @@ struct Limit {
 struct Series {
     outcomes: [Pending; Outcome::ALL.len()],
     used: [Pending; KINDS.len()],
+}
+
+/// Numbers whose spread is of interest, since the last tick. Handing each over at once would cost every request a
+/// crossing more.
+struct Spread {
+    histogram: Histogram,
+    noted: Vec<u64>,
+}
+
+impl Spread {
+    /// Beyond so many between two ticks the spread is known well enough.
+    const MOST: usize = 10_000;
+
+    fn define(name: &str) -> Result<Self> {
+        Ok(Self {
+            histogram: Histogram::define(name)?,
+            noted: Vec::new(),
+        })
+    }
+
+    fn note(&mut self, number: u64) {
+        if self.noted.len() < Self::MOST {
+            self.noted.push(number);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.noted
+            .drain(..)
+            .for_each(|number| self.histogram.record(number));
+    }
 }
 
 struct Pending {
@@ -77,7 +109,8 @@ impl Metrics {
                 .map(|row| limit(&row.name))
                 .collect::<Result<_>>()?,
             slowed_down: Counter::define("tollgate_capacity_refusals")?,
-            first_byte: Histogram::define("tollgate_first_byte_ms")?,
+            first_byte: Spread::define("tollgate_first_byte_ms")?,
+            gateway: Spread::define("tollgate_gateway_us")?,
             under_way: Gauge::define("tollgate_requests_under_way")?,
             balance: 0,
             series: HashMap::new(),
@@ -101,8 +134,10 @@ impl Metrics {
         self.slowed_down.increment();
     }
 
-    pub(crate) fn began(&mut self) {
+    /// A request passes, so many nanoseconds after all of it was there.
+    pub(crate) fn began(&mut self, gateway_nanos: u64) {
         self.balance += 1;
+        self.gateway.note(gateway_nanos / 1_000);
     }
 
     /// A request that began has ended.
@@ -116,7 +151,7 @@ impl Metrics {
     ) {
         self.balance -= 1;
         if let Some(millis) = first_byte_ms {
-            self.first_byte.record(millis);
+            self.first_byte.note(millis);
         }
         self.ended(org, model, outcome, used);
     }
@@ -165,6 +200,8 @@ impl Metrics {
     /// Hands what was counted to Envoy.
     pub(crate) fn tick(&mut self) {
         self.under_way.add(core::mem::take(&mut self.balance));
+        self.first_byte.flush();
+        self.gateway.flush();
         for series in self.series.values_mut().flat_map(HashMap::values_mut) {
             series
                 .outcomes

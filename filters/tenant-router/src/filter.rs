@@ -181,6 +181,8 @@ impl Router {
         whole: &[u8],
         then: impl FnOnce(&Routed<'_>) -> Action,
     ) -> Result<(Visited, Action), Refusal> {
+        // For a histogram alone: as if no time had passed where the clock can't be read.
+        let whole_at = now_nanos().unwrap_or(u64::MAX);
         let body = match &held.boundary {
             Some(boundary) => read_multipart(whole, boundary)?,
             None => read_json(whole)?,
@@ -205,6 +207,7 @@ impl Router {
             answers: body.answers,
             price: chosen.model.price,
             ask_usage: ask_usage(held.endpoint, whole, &body),
+            whole_at,
         };
         forward(&self.config, &chosen, held).map_err(|status| {
             log(

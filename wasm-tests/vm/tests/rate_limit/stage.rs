@@ -106,6 +106,7 @@ pub(crate) fn routed(body: &Value, max_output: u64) -> Vec<u8> {
             output: 2_000_000,
         }),
         ask_usage: ask_usage(Endpoint::Chat, text.as_bytes(), &read),
+        whole_at: 0,
     };
     routed.encode()
 }
