@@ -3,7 +3,8 @@
 #   make bench                                      all rows, with one kind of request
 #   make bench ARGS=--sizes                         by the size of a request's body
 #   make bench ARGS=--streams                       by the event of a streamed answer
-#   make bench ARGS="--rows floor,key-auth-1k"      these rows only; also behind --sizes and --streams
+#   make bench ARGS=--workers                       by the number of Envoy's workers
+#   make bench ARGS="--rows floor,key-auth-1k"      these rows only; also behind the others
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 [ "${ENVOY_RUNTIME:-}" != docker ] || die "the bench measures a process: leave ENVOY_RUNTIME out, or set ENVOY_BIN=/path"

@@ -13,8 +13,34 @@ use crate::envoy::Envoy;
 /// One CPU for Envoy; this process (load, model server, document server) keeps to another.
 #[derive(Clone, Copy)]
 pub(crate) struct Split {
-    /// The number of Envoy's CPU.
-    pub(crate) envoy: usize,
+    envoy: usize,
+    ours: usize,
+}
+
+/// Where an Envoy runs.
+pub(crate) struct Seat {
+    /// Its CPUs, as `taskset` has them.
+    pub(crate) cpus: String,
+    /// Its worker threads.
+    pub(crate) workers: usize,
+}
+
+impl Split {
+    /// One worker on Envoy's own CPU.
+    pub(crate) fn alone(self) -> Seat {
+        Seat {
+            cpus: self.envoy.to_string(),
+            workers: 1,
+        }
+    }
+
+    /// So many workers, on this process's CPU as well.
+    pub(crate) fn shared(self, workers: usize) -> Seat {
+        Seat {
+            cpus: format!("{},{}", self.envoy, self.ours),
+            workers,
+        }
+    }
 }
 
 /// Keeps this process, and every thread it starts from now on, off Envoy's CPU.
@@ -29,7 +55,7 @@ pub(crate) fn split() -> Result<Split> {
     let mut set = CpuSet::new();
     set.set(ours);
     sched_setaffinity(None, &set)?;
-    Ok(Split { envoy })
+    Ok(Split { envoy, ours })
 }
 
 /// Puts this process and the Envoys before other programs, where that is allowed (only root may), until dropped.

@@ -1,4 +1,4 @@
-//! One Envoy with one worker, on one CPU.
+//! One Envoy.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,6 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_harness::process::Process;
 
+use crate::cpu::Seat;
+
 /// How long an Envoy may take to open its ports: a filter with a large configuration is part of that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,26 +25,21 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
-    /// Starts `program` on CPU `cpu`; returns once its listener is open.
+    /// Starts `program`; returns once its listener is open.
     ///
     /// # Errors
     /// It ended by itself or did not come up; the message has the end of its log.
-    pub(crate) fn start(program: &Path, bootstrap: &Value, cpu: usize) -> Result<Self> {
+    pub(crate) fn start(program: &Path, bootstrap: &Value, seat: &Seat) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let config = files.path().join("envoy.json");
         fs::write(&config, bootstrap.to_string())?;
         // taskset becomes Envoy by exec, so the process is Envoy's own.
         let mut command = Command::new("taskset");
         command
-            .args(["--cpu-list", &cpu.to_string()])
+            .args(["--cpu-list", &seat.cpus])
             .arg(program)
-            .args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "warning",
-            ])
+            .args(["--concurrency", &seat.workers.to_string()])
+            .args(["--disable-hot-restart", "--log-level", "warning"])
             .arg("--config-path")
             .arg(&config)
             .arg("--admin-address-path")

@@ -25,6 +25,13 @@ pub(crate) const BY_SIZE: Grid = Grid {
     units: 1,
 };
 
+/// Cost of a request by the number of Envoy's workers.
+pub(crate) const BY_WORKERS: Grid = Grid {
+    name: "bench-workers",
+    unit: "a request",
+    units: 1,
+};
+
 /// Cost of an event by how events come.
 pub(crate) const BY_EVENT: Grid = Grid {
     name: "bench-streams",

@@ -1,6 +1,7 @@
 //! `make bench`: what each filter costs, beside bare Envoy, in one interleaved run on this machine.
 //!
-//! Every row is an Envoy of its own with one worker on one CPU; load and model servers share another CPU. The
+//! Every row is an Envoy of its own with one worker on one CPU, but for the table by the number of workers; load and
+//! model servers share another CPU. The
 //! rows take turns, a second or so each, for many rounds, and each is compared with bare Envoy *of the same
 //! round*, so that what slows the machine for a while slows both. `docs/performance.md` says how to read it.
 
@@ -47,11 +48,14 @@ struct Args {
     #[arg(long)]
     quick: bool,
     /// What a request costs by the size of its body, instead of the table of all rows.
-    #[arg(long, conflicts_with = "streams")]
+    #[arg(long, conflicts_with_all = ["streams", "workers"])]
     sizes: bool,
     /// What an event of a streamed answer costs, instead of the table of all rows.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "workers")]
     streams: bool,
+    /// What a request costs by the number of Envoy's workers, instead of the table of all rows.
+    #[arg(long)]
+    workers: bool,
     /// Only these rows, beside `bare`; nothing is then written into docs/performance.md.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
@@ -64,12 +68,13 @@ impl Args {
             ensure!(all.iter().any(|row| row.name == name), "there is no row `{name}`");
         }
         let among = |names: &[&str], row: &Row| names.contains(&row.name);
-        let wanted = |row: &Row| match (self.rows.as_slice(), self.sizes, self.streams) {
-            ([], true, _) => among(&rows::BY_SIZE, row),
-            ([], _, true) => among(&rows::BY_EVENT, row),
+        let wanted = |row: &Row| match self.rows.as_slice() {
+            [] if self.sizes => among(&rows::BY_SIZE, row),
+            [] if self.streams => among(&rows::BY_EVENT, row),
+            [] if self.workers => among(&rows::BY_WORKERS, row),
             // It is of interest for streams alone.
-            ([], false, false) => row.name != rows::FOR_STREAMS,
-            (names, ..) => names.iter().any(|name| name == row.name),
+            [] => row.name != rows::FOR_STREAMS,
+            names => names.iter().any(|name| name == row.name),
         };
         let rows = all.into_iter();
         Ok(rows.filter(|row| row.name == rows::BARE || wanted(row)).collect())
@@ -79,7 +84,7 @@ impl Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
-    let cpus = cpu::split()?;
+    let split = cpu::split()?;
 
     eprintln!("minting 1,000 and 1,000,000 keys");
     let (thousand, million) = (Keys::mint(1_000, 1_000)?, Keys::mint(1_000_000, 10_000)?);
@@ -101,9 +106,9 @@ fn main() -> Result<()> {
         thousand: &thousand,
     };
     let rows = args.rows(rows::all(&parts)?)?;
-    let bench = Bench {
+    let mut bench = Bench {
         envoy: args.envoy.clone(),
-        cpus,
+        seat: split.alone(),
         parts,
         million: &million,
         processor: &processor,
@@ -112,6 +117,8 @@ fn main() -> Result<()> {
         by_columns(&args, &bench, &rows, &plan, &Ask::by_size(), &grid::BY_SIZE)
     } else if args.streams {
         by_columns(&args, &bench, &rows, &plan, &Ask::by_pace(), &grid::BY_EVENT)
+    } else if args.workers {
+        by_workers(&args, &mut bench, &rows, &plan, split)
     } else {
         all_rows(&args, &bench, &rows, &plan)
     }
@@ -144,12 +151,43 @@ fn by_columns(
         .zip(&sampled)
         .map(|(ask, sampled)| Ok((ask.name, report::results(sampled)?)))
         .collect::<Result<Vec<_>>>()?;
-    let table = grid.table(&columns, &report::Setting::of(plan, &foreign));
-    write(
-        &args.root.join(format!("target/bench/{}.json", grid.name)),
-        &grid::summary(&columns)?,
-    )?;
-    publish(args, grid.name, &table)
+    publish_grid(args, grid, &columns, &report::Setting::of(plan, &foreign))
+}
+
+/// A small table: a column for each number of workers, each a run of its own on both CPUs.
+fn by_workers(
+    args: &Args,
+    bench: &mut Bench<'_>,
+    rows: &[Row],
+    plan: &Plan,
+    split: cpu::Split,
+) -> Result<()> {
+    let mut columns = Vec::new();
+    let mut others = Vec::new();
+    for (workers, name) in [(1, "1 worker"), (2, "2 workers")] {
+        bench.seat = split.shared(workers);
+        let Measured { sampled, foreign } = bench.run(rows, &[Ask::chat()], plan)?;
+        let sampled = sampled.first().context("one kind of request was measured")?;
+        columns.push((name, report::results(sampled)?));
+        others.extend(foreign);
+    }
+    publish_grid(
+        args,
+        &grid::BY_WORKERS,
+        &columns,
+        &report::Setting::of(plan, &others),
+    )
+}
+
+fn publish_grid(
+    args: &Args,
+    grid: &Grid,
+    columns: &[(&str, Vec<report::Figures>)],
+    setting: &report::Setting,
+) -> Result<()> {
+    let summary = args.root.join(format!("target/bench/{}.json", grid.name));
+    write(&summary, &grid::summary(columns)?)?;
+    publish(args, grid.name, &grid.table(columns, setting))
 }
 
 /// Shows a table, and puts it into the page where all of its rows were measured.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::ask::Ask;
 use crate::check;
-use crate::cpu::{Busy, Priority, Split};
+use crate::cpu::{Busy, Priority, Seat};
 use crate::envoy::Envoy;
 use crate::keys::Keys;
 use crate::load::Load;
@@ -53,8 +53,8 @@ const WARM_UP: Duration = Duration::from_millis(200);
 pub(crate) struct Bench<'a> {
     /// The Envoy to measure.
     pub(crate) envoy: PathBuf,
-    /// Which CPU it has.
-    pub(crate) cpus: Split,
+    /// Where it runs.
+    pub(crate) seat: Seat,
     /// The servers around it, and a thousand keys.
     pub(crate) parts: Parts<'a>,
     /// A million keys.
@@ -122,7 +122,7 @@ impl Bench<'_> {
     /// An Envoy that was seen to do its work, and its loads.
     fn start(&self, row: &Row, asks: &[Ask]) -> Result<Running> {
         eprint!("starting {}", row.name);
-        let envoy = Envoy::start(&self.envoy, &row.bootstrap(&self.parts), self.cpus.envoy)?;
+        let envoy = Envoy::start(&self.envoy, &row.bootstrap(&self.parts), &self.seat)?;
         let keys = if row.million {
             self.million
         } else {

@@ -27,6 +27,8 @@ pub(crate) const BY_SIZE: [&str; 5] = [
     "lua",
     "ext-proc",
 ];
+/// The rows of the table by the number of workers, beside bare Envoy.
+pub(crate) const BY_WORKERS: [&str; 4] = ["floor", "chain-separate", "chain-composed", "native-chain"];
 /// The rows of the table by event, beside bare Envoy.
 pub(crate) const BY_EVENT: [&str; 4] = ["floor", "chain-separate", "chain-composed", FOR_STREAMS];
 /// The row that differs from another by what it does to streams alone.
