@@ -4,6 +4,7 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::plugin_config::to_json;
 use tollgate_host::{Action, HttpCall, Module, accepted, property, set_tick_period};
 use tollgate_key_auth::fetch::Fetcher;
+use tollgate_tenant_router::attempts::Attempts;
 
 use crate::filter::{Gateway, Stream, TICK_MILLIS};
 
@@ -13,6 +14,8 @@ pub enum Root {
     Gateway(Box<Gateway>),
     /// The singleton that fetches the directory, as in `tollgate-key-auth.wasm`.
     Fetcher(Box<Fetcher>),
+    /// The access logger of attempts, as in `tollgate-tenant-router.wasm`.
+    Attempts(Attempts),
 }
 
 impl Module for Root {
@@ -22,10 +25,11 @@ impl Module for Root {
         let json = to_json(configuration).map_err(|error| vec![error]);
         let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
             Ok(b"directory") => Fetcher::configure(&json).map(|fetcher| Self::Fetcher(Box::new(fetcher))),
+            Ok(b"attempts") => Attempts::configure(&json).map(Self::Attempts),
             Ok(b"gateway") => gateway(&json),
             _ => Err(vec![ConfigError::new(
                 "root_id",
-                "expected `gateway` (the filter) or `directory` (the fetcher)",
+                "expected `gateway` (the filter), `directory` (the fetcher) or `attempts` (the access logger)",
             )]),
         });
         accepted("gateway", root)
@@ -34,14 +38,14 @@ impl Module for Root {
     fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
         match self {
             Self::Gateway(gateway) => gateway.request_headers(stream, end),
-            Self::Fetcher(_) => Self::orphaned(),
+            Self::Fetcher(_) | Self::Attempts(_) => Self::orphaned(),
         }
     }
 
     fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
         match self {
             Self::Gateway(gateway) => gateway.request_body(stream, len, end),
-            Self::Fetcher(_) => Self::orphaned(),
+            Self::Fetcher(_) | Self::Attempts(_) => Self::orphaned(),
         }
     }
 
@@ -52,7 +56,7 @@ impl Module for Root {
     fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
         match self {
             Self::Gateway(gateway) => gateway.response_headers(stream, end),
-            Self::Fetcher(_) => Action::Continue,
+            Self::Fetcher(_) | Self::Attempts(_) => Action::Continue,
         }
     }
 
@@ -70,6 +74,12 @@ impl Module for Root {
         }
     }
 
+    fn logged(&mut self) {
+        if let Self::Attempts(_) = self {
+            Attempts::logged();
+        }
+    }
+
     fn orphaned() -> Action {
         tollgate_rate_limit::filter::misconfigured()
     }
@@ -78,6 +88,7 @@ impl Module for Root {
         match self {
             Self::Gateway(gateway) => gateway.tick(),
             Self::Fetcher(fetcher) => fetcher.tick(),
+            Self::Attempts(_) => {}
         }
     }
 

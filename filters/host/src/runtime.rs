@@ -61,6 +61,9 @@ pub trait Module: Sized + 'static {
     /// The stream is over, whatever its ending.
     fn log(&mut self, _stream: &mut Self::Stream) {}
 
+    /// The root is an access logger, and something is to be logged: headers and properties are of that.
+    fn logged(&mut self) {}
+
     /// A stream whose root is unknown: answers it, as nothing can be checked.
     fn orphaned() -> Action;
 
@@ -188,7 +191,12 @@ pub fn response_body<M: Module>(contexts: &Held<M>, id: u32, len: usize, end: bo
 
 /// `proxy_on_log`.
 pub fn log<M: Module>(contexts: &Held<M>, id: u32) {
-    on_stream(contexts, id, M::log);
+    if on_stream(contexts, id, M::log).is_none()
+        && let Ok(mut contexts) = contexts.try_borrow_mut()
+        && let Some(root) = contexts.root(id)
+    {
+        root.logged();
+    }
 }
 
 fn on_stream<M: Module, T>(

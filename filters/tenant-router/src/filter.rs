@@ -75,8 +75,9 @@ impl Router {
         Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
     }
 
-    /// Sets the filter up. `Err` where its metrics can't be defined.
+    /// Sets the filter up. `Err` where its metrics can't be defined or the shared data can't be written.
     pub fn new(config: Config) -> Result<Self, Status> {
+        health::publish(&config.breaker)?;
         Ok(Self {
             config,
             metrics: Metrics::define()?,
@@ -297,15 +298,7 @@ impl Router {
             let _ = set_header(Map::Response, "sunset", &end);
         }
         if let Some(headers) = headers {
-            let text = |name: &[u8]| {
-                headers
-                    .get(name)
-                    .and_then(|value| core::str::from_utf8(value).ok())
-            };
-            let status = text(b":status")
-                .and_then(|status| status.parse().ok())
-                .unwrap_or(0);
-            let ending = health::ending(status, text(b"retry-after"));
+            let ending = health::answered(headers);
             if plain && ending == Ending::Success {
                 visited.begun = true;
                 return Action::Continue;

@@ -4,10 +4,12 @@
 use core::time::Duration;
 
 use tollgate_core::breaker::{Breaker, Ending, Policy, Verdict};
-use tollgate_host::{Status, create_shared, now_nanos, set_shared_if, shared};
+use tollgate_host::{HeaderMap, Status, create_shared, now_nanos, set_shared, set_shared_if, shared};
 
 /// Lost races before a worker gives up on noting an ending: each one means that another noted its own.
 const TRIES: usize = 8;
+/// Milliseconds that a target is left alone at most.
+const LONGEST: &[u8] = b"longest";
 
 /// What a target's breaker lets a request do.
 pub(crate) enum Leave {
@@ -113,8 +115,40 @@ pub(crate) fn ended(policy: &Policy, cluster: &str, visit: Visit, ending: Ending
     }
 }
 
-/// What an answer says of the target that gave it.
-pub(crate) fn ending(status: u16, retry_after: Option<&str>) -> Ending {
+/// Tells [`leave`] the longest that a target is left alone.
+pub(crate) fn publish(policy: &Policy) -> Result<(), Status> {
+    let millis = u64::try_from(policy.longest.as_millis()).unwrap_or(u64::MAX);
+    set_shared(LONGEST, &millis.to_le_bytes())
+}
+
+/// Leaves a target alone for so long, as far as the filter allows. Without a filter nobody goes there.
+pub(crate) fn leave(cluster: &str, pause: Duration) {
+    let longest = shared(LONGEST).ok().flatten();
+    let Some(millis) =
+        longest.and_then(|(bytes, _)| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
+    else {
+        return;
+    };
+    let policy = Policy {
+        failures: 1,
+        open: Duration::ZERO,
+        longest: Duration::from_millis(millis),
+    };
+    ended(&policy, cluster, Visit::default(), Ending::Leave(pause));
+}
+
+/// What an answer with these headers says of the target that gave it.
+pub(crate) fn answered(headers: &HeaderMap) -> Ending {
+    let text = |name: &[u8]| {
+        headers
+            .get(name)
+            .and_then(|value| core::str::from_utf8(value).ok())
+    };
+    let status = text(b":status").and_then(|status| status.parse().ok());
+    ending(status.unwrap_or(0), text(b"retry-after"))
+}
+
+fn ending(status: u16, retry_after: Option<&str>) -> Ending {
     match (
         status,
         retry_after.and_then(|seconds| seconds.trim().parse().ok()),

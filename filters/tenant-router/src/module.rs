@@ -1,48 +1,84 @@
-//! The module `tollgate-tenant-router.wasm`.
+//! The module `tollgate-tenant-router.wasm`: which root a configuration makes.
 
 use std::rc::Rc;
 
+use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::Dialect;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::route::{PROPERTY, Refusal, Routed};
 use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property, set_property};
 
+use crate::attempts::Attempts;
 use crate::filter::{Router, Stream, refuse};
 
-impl Module for Router {
+/// What a configuration of this module is for.
+pub enum Root {
+    /// The HTTP filter.
+    Router(Box<Router>),
+    /// The access logger of attempts.
+    Attempts(Attempts),
+}
+
+impl Module for Root {
     type Stream = Stream;
 
     fn configure(configuration: Vec<u8>) -> Option<Self> {
         let json = to_json(configuration).map_err(|error| vec![error]);
-        accepted("tenant-router", json.and_then(|json| Self::configure(&json)))
+        let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
+            Ok(b"attempts") => Attempts::configure(&json).map(Self::Attempts),
+            Ok(b"tenant-router") => Router::configure(&json).map(|router| Self::Router(Box::new(router))),
+            _ => Err(vec![ConfigError::new(
+                "root_id",
+                "expected `tenant-router` (the filter) or `attempts` (the access logger)",
+            )]),
+        });
+        accepted("tenant-router", root)
     }
 
     fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        let Self::Router(router) = self else {
+            return Self::orphaned();
+        };
         let who = property(&[IDENTITY])
             .ok()
             .and_then(|state| Identity::decode(&state));
         match (HeaderMap::read(Map::Request), who) {
-            (Ok(headers), Some(who)) => Self::request_headers(self, stream, &headers, Rc::new(who), end),
-            (headers, _) => self.misconfigured(headers.ok().as_ref()),
+            (Ok(headers), Some(who)) => router.request_headers(stream, &headers, Rc::new(who), end),
+            (headers, _) => router.misconfigured(headers.ok().as_ref()),
         }
     }
 
     fn request_body(&mut self, stream: &mut Stream, _len: usize, end: bool) -> Action {
-        Self::request_body(self, stream, end, tell)
+        match self {
+            Self::Router(router) => router.request_body(stream, end, tell),
+            Self::Attempts(_) => Self::orphaned(),
+        }
     }
 
     fn request_trailers(&mut self, stream: &mut Stream) -> Action {
-        Self::request_body(self, stream, true, tell)
+        self.request_body(stream, usize::MAX, true)
     }
 
     fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
-        let headers = HeaderMap::read(Map::Response).ok();
-        Self::response_headers(self, stream, headers.as_ref())
+        match self {
+            Self::Router(router) => {
+                router.response_headers(stream, HeaderMap::read(Map::Response).ok().as_ref())
+            }
+            Self::Attempts(_) => Action::Continue,
+        }
     }
 
     fn log(&mut self, stream: &mut Stream) {
-        Self::log(self, stream, false);
+        if let Self::Router(router) = self {
+            router.log(stream, false);
+        }
+    }
+
+    fn logged(&mut self) {
+        if let Self::Attempts(_) = self {
+            Attempts::logged();
+        }
     }
 
     fn orphaned() -> Action {
@@ -59,4 +95,4 @@ fn tell(routed: &Routed<'_>) -> Action {
 }
 
 #[cfg(feature = "module")]
-tollgate_host::export!(Router: request_headers, request_body, request_trailers, response_headers, log);
+tollgate_host::export!(Root: request_headers, request_body, request_trailers, response_headers, log);

@@ -119,6 +119,12 @@ impl Staged {
             &module_path,
         )?;
         self.replace(directory, "vm_id: tollgate.key-auth", "vm_id: tollgate.gateway")?;
+        self.replace("listener.yaml", "dist/tollgate-tenant-router.wasm", module)?;
+        self.replace(
+            "listener.yaml",
+            "vm_id: tollgate.tenant-router",
+            "vm_id: tollgate.gateway",
+        )?;
         let listener = fs::read_to_string(self.file("listener.yaml"))?;
         self.put("listener.yaml", &form::one_filter(&listener)?)?;
         self.join_sections()
@@ -262,10 +268,15 @@ impl Staged {
         for file in ["filters/key-auth.yaml", "directory-http.yaml"] {
             self.replace(file, "dist/tollgate-key-auth.wasm", &module.display().to_string())?;
         }
-        for filter in ["tenant-router", "rate-limit", "upstream-adapter"] {
+        for (file, filter) in [
+            ("filters/tenant-router.yaml", "tenant-router"),
+            ("listener.yaml", "tenant-router"),
+            ("filters/rate-limit.yaml", "rate-limit"),
+            ("filters/upstream-adapter.yaml", "upstream-adapter"),
+        ] {
             let module = format!("dist/tollgate-{filter}.wasm");
             let path = repository().join(&module).display().to_string();
-            self.replace(&format!("filters/{filter}.yaml"), &module, &path)?;
+            self.replace(file, &module, &path)?;
         }
         self.replace(
             "listener.yaml",

@@ -1,5 +1,8 @@
 //! What is wrong with a configuration is said, all of it, with its path.
 
+use serde_json::json;
+use tollgate_vm::{World, module};
+
 use crate::support::bad_config::{each_is_refused, nonsense_is_refused};
 
 #[test]
@@ -10,4 +13,26 @@ fn the_filter_says_where_and_why() {
 #[test]
 fn what_is_no_configuration_at_all_is_refused() {
     nonsense_is_refused("tenant-router", "tenant-router");
+}
+
+#[test]
+fn a_role_that_does_not_exist_is_named() {
+    let vm = World::new().vm(&module("tenant-router"), "tollgate.tenant-router");
+    for root_id in ["", "attempt", "router"] {
+        let said = vm.configure(root_id, json!({})).err().unwrap().text();
+        let expected = "root_id: expected `tenant-router` (the filter) or `attempts` (the access logger)";
+        assert!(said.ends_with(expected), "{said}");
+    }
+}
+
+#[test]
+fn the_access_logger_has_nothing_to_configure() {
+    let vm = World::new().vm(&module("tenant-router"), "tollgate.tenant-router");
+    vm.configure("attempts", json!({})).unwrap();
+    let said = vm
+        .configure("attempts", json!({"longest": "60s"}))
+        .err()
+        .unwrap()
+        .text();
+    assert!(said.contains("longest: unknown field"), "{said}");
 }

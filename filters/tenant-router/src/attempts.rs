@@ -1,0 +1,36 @@
+//! An access logger of Envoy's attempts. Envoy's router shows a filter only the last answer of a request; here each attempt
+//! is seen, and with it what a target asked for before another one was tried.
+
+use tollgate_core::breaker::Ending;
+use tollgate_core::config::{ConfigError, from_json};
+use tollgate_host::{HeaderMap, Map, property};
+
+use crate::health;
+
+/// Notes how long a target wants to be left alone.
+pub struct Attempts;
+
+impl Attempts {
+    /// There is nothing to configure.
+    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        from_json(json)
+            .map(|Nothing {}| Self)
+            .map_err(|error| vec![error])
+    }
+
+    /// An attempt is over.
+    pub fn logged() {
+        let Some(ending) = HeaderMap::read(Map::Response).ok().as_ref().map(health::answered) else {
+            return;
+        };
+        if let Ending::Leave(pause) = ending
+            && let Ok(cluster) = property(&["xds", "cluster_name"])
+            && let Ok(cluster) = core::str::from_utf8(&cluster)
+        {
+            health::leave(cluster, pause);
+        }
+    }
+}
