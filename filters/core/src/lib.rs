@@ -17,6 +17,7 @@ pub mod key;
 pub mod limits;
 pub mod plugin_config;
 pub mod price;
+pub mod priority_groups;
 pub mod request;
 pub mod route;
 pub mod usage;

@@ -3,6 +3,7 @@
 //! Envoy's router sees one answer, that of the last attempt; that the earlier ones failed follows from their number.
 
 use tollgate_core::breaker::{Ending, Policy};
+use tollgate_core::priority_groups;
 
 use crate::health::{self, Visit};
 
@@ -38,10 +39,10 @@ impl Order {
         self.0.first().map_or("", |(cluster, _)| cluster)
     }
 
-    /// All names with commas between; `None` where there is but one.
+    /// For Envoy's router; `None` where there is but one.
     pub(crate) fn header(&self) -> Option<String> {
-        let names: Vec<&str> = self.0.iter().map(|(cluster, _)| cluster.as_str()).collect();
-        (names.len() > 1).then(|| names.join(","))
+        let names = self.0.iter().map(|(cluster, _)| cluster.as_str());
+        (self.0.len() > 1).then(|| priority_groups::header(names))
     }
 
     /// The place of the target that the last of so many attempts went to.

@@ -59,7 +59,7 @@ impl Stage {
         }
         let keys = ["acme", "acme", "globex", "globex", "poor"].map(|org| directory.key(org));
         let catalogue = catalogue();
-        let later = "- name: envoy.filters.http.lua";
+        let later = "- name: envoy.filters.http.header_to_metadata";
         let gateway = Options::new()
             .key_auth(directory.inline_without_limit())
             .llama(models[0].addr())

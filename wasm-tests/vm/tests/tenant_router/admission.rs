@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tollgate_core::endpoint::Endpoint;
+use tollgate_core::priority_groups;
 use tollgate_vm::Response;
 
 use crate::stage::{CHAT, Stage, chat, configuration, load, routed, stage};
@@ -14,7 +15,7 @@ fn a_request_goes_to_the_target_of_its_model() {
         .expect_forwarded()
         .header("x-tollgate-model", "llama-70b")
         .header("x-tollgate-target", "llama")
-        .header("x-tollgate-targets", "llama,spare")
+        .header("x-tollgate-targets", priority_groups::header(["llama", "spare"]))
         .header("x-tollgate-priority", "default")
         .header("x-envoy-upstream-rq-timeout-ms", "120000")
         .header("x-envoy-upstream-rq-per-try-timeout-ms", "10000")
