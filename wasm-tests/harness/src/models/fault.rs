@@ -27,6 +27,8 @@ pub struct Fault {
     pub stall: Option<u64>,
     /// How long a stall lasts; `None` is until the peer goes.
     pub stall_for: Option<Duration>,
+    /// After this many events send nothing more until [`super::ModelServer::release`].
+    pub hold: Option<u64>,
     /// After this many events reset the connection.
     pub cut: Option<u64>,
     /// After this many events send half of the next one, then reset the connection.
@@ -97,7 +99,7 @@ impl Fault {
     /// | `retry-after` | the header's value |
     /// | `first-byte`, `pace`, `stall-for` | `50ms`, `2s` |
     /// | `close`, `reset` | none |
-    /// | `stall`, `cut`, `tear` | events before it |
+    /// | `stall`, `hold`, `cut`, `tear` | events before it |
     /// | `chunk` | bytes a write, or `random:SEED` |
     /// | `batch` | events a write |
     /// | `usage` | `missing`, or `INPUT/OUTPUT` |
@@ -141,6 +143,7 @@ impl Fault {
             "reset" => self.reset = true,
             "stall" => self.stall = Some(number(value)?),
             "stall-for" => self.stall_for = Some(duration(value)?),
+            "hold" => self.hold = Some(number(value)?),
             "cut" => self.cut = Some(number(value)?),
             "tear" => self.tear = Some(number(value)?),
             "pace" => self.pace = Some(duration(value)?),
@@ -186,8 +189,8 @@ mod tests {
     #[test]
     fn reads_each_name() {
         let fault = Fault::parse(
-            "first-byte=50ms, stall=1, stall-for=2s, cut=3,tear=4, pace=5ms, chunk=6, usage=7/8, cached=9, \
-             reasoning=10, tokens=11, close, reset, retry-after=12, status=503, body={\"a\": 1, \"b\": 2}",
+            "first-byte=50ms, stall=1, stall-for=2s, hold=2, cut=3,tear=4, pace=5ms, chunk=6, usage=7/8, \
+             cached=9, reasoning=10, tokens=11, close, reset, retry-after=12, status=503, body={\"a\": 1, \"b\": 2}",
         );
         let expected = Fault {
             status: Some(503),
@@ -198,6 +201,7 @@ mod tests {
             reset: true,
             stall: Some(1),
             stall_for: Some(Duration::from_secs(2)),
+            hold: Some(2),
             cut: Some(3),
             tear: Some(4),
             pace: Some(Duration::from_millis(5)),

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
+use tokio::sync::watch;
 
 use super::answer::{Answer, Plan};
 use super::api;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub(super) number: AtomicU64,
     pub(super) healthy: AtomicBool,
     pub(super) faults: Mutex<Faults>,
+    /// Sends when what is held shall go on.
+    pub(super) release: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -205,7 +208,14 @@ fn respond(
 ) -> Response<Paced> {
     entry.status(answer.status);
     let length = answer.length;
-    let mut response = Response::new(Paced::new(answer.pieces, length, fault, entry, line));
+    let mut response = Response::new(Paced::new(
+        answer.pieces,
+        length,
+        fault,
+        entry,
+        line,
+        state.release.subscribe(),
+    ));
     *response.status_mut() = answer.status.try_into().unwrap_or_default();
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: &str| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::connection::{Conn, Line};
 use super::fault::Fault;
@@ -82,6 +82,7 @@ impl Builder {
             number: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
             faults: Mutex::default(),
+            release: watch::Sender::default(),
             name: self.name,
         });
         let (stop, stopped) = oneshot::channel();
@@ -196,6 +197,11 @@ impl ModelServer {
     /// Answers well again.
     pub fn clear_faults(&self) {
         *self.state.faults() = Faults::default();
+    }
+
+    /// Lets every answer go on that a [`Fault::hold`] holds; those that begin later are held anew.
+    pub fn release(&self) {
+        self.state.release.send_replace(());
     }
 
     /// What `/health` says: 200 or 503. Requests are answered either way.

@@ -13,6 +13,8 @@ use super::fault::{Chunking, Fault};
 pub(super) enum Step {
     Write(Piece),
     Wait(Duration),
+    /// Nothing more until the server is told.
+    Hold,
     /// Nothing more, ever; only the peer ends it.
     Hang,
     /// The connection is reset.
@@ -25,6 +27,8 @@ pub(super) struct Steps {
     sent: u64,
     /// Not yet stalled: after how many events, and how.
     stall: Option<(u64, Option<Duration>)>,
+    /// Not yet held: after how many events.
+    hold: Option<u64>,
     cut: Option<u64>,
     tear: Option<u64>,
 }
@@ -36,6 +40,7 @@ impl Steps {
             pieces,
             sent: 0,
             stall,
+            hold: fault.hold,
             cut: fault.cut,
             tear: fault.tear,
         }
@@ -48,6 +53,9 @@ impl Iterator for Steps {
     fn next(&mut self) -> Option<Step> {
         if let Some((_, lasts)) = self.stall.take_if(|(after, _)| *after == self.sent) {
             return Some(lasts.map_or(Step::Hang, Step::Wait));
+        }
+        if self.hold.take_if(|after| *after == self.sent).is_some() {
+            return Some(Step::Hold);
         }
         if self.cut == Some(self.sent) {
             return Some(Step::Cut);
@@ -170,6 +178,7 @@ mod tests {
             .map_while(|step| match step {
                 Step::Write(p) => Some(format!("{}+{}", String::from_utf8_lossy(&p.bytes), p.tokens)),
                 Step::Wait(time) => Some(format!("{time:?}")),
+                Step::Hold => Some("hold".to_owned()),
                 Step::Hang => Some("hang".to_owned()),
                 Step::Cut => Some("cut".to_owned()),
             })
@@ -197,6 +206,7 @@ mod tests {
             ["abcd+1", "5ms", "ef+1", "ghi+1"]
         );
         assert_eq!(written("stall=1", &events)[..3], ["abcd+1", "hang", "ef+1"]);
+        assert_eq!(written("hold=1", &events), ["abcd+1", "hold", "ef+1", "ghi+1"]);
         assert_eq!(written("cut=0", &events)[..1], ["cut"]);
         assert_eq!(written("cut=3", &events)[2..4], ["ghi+1", "cut"]);
         assert_eq!(written("tear=0", &events)[..2], ["ab+0", "cut"]);

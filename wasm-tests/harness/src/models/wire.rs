@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::answer::{Piece, Pieces};
 use super::connection::Line;
@@ -25,7 +26,9 @@ pub(super) struct Paced {
     /// Bytes still to come, where the head says how many.
     left: Option<u64>,
     pace: Option<Duration>,
-    asleep: Option<Pin<Box<Sleep>>>,
+    /// Changes when what is held shall go on.
+    release: watch::Receiver<()>,
+    asleep: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Something was handed to hyper (at first: the head) that it has not yet been let to write out.
     unflushed: bool,
     begun: bool,
@@ -33,7 +36,14 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(pieces: Pieces, length: Option<u64>, fault: &Fault, entry: Entry, line: Line) -> Self {
+    pub(super) fn new(
+        pieces: Pieces,
+        length: Option<u64>,
+        fault: &Fault,
+        entry: Entry,
+        line: Line,
+        release: watch::Receiver<()>,
+    ) -> Self {
         let steps = Steps::new(pieces, fault);
         let mut steps: Box<dyn Iterator<Item = Step> + Send> = match fault.chunking {
             Chunking::Events => Box::new(steps),
@@ -46,6 +56,7 @@ impl Paced {
             line,
             left: length,
             pace: fault.pace,
+            release,
             asleep: None,
             unflushed: false,
             begun: false,
@@ -57,7 +68,7 @@ impl Paced {
         self.begun = true;
         self.unflushed = true;
         self.next = self.steps.next();
-        self.asleep = self.pace.map(|pace| Box::pin(sleep(pace)));
+        self.asleep = self.pace.map(|pace| Box::pin(sleep(pace)) as _);
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(piece.bytes.len() as u64);
         }
@@ -95,6 +106,12 @@ impl Body for Paced {
                 Some(Step::Wait(time)) => {
                     this.next = this.steps.next();
                     this.asleep = Some(Box::pin(sleep(time)));
+                }
+                Some(Step::Hold) => {
+                    this.next = this.steps.next();
+                    let mut release = this.release.clone();
+                    // It fails when the server ends, and with it this.
+                    this.asleep = Some(Box::pin(async move { drop(release.changed().await) }));
                 }
                 // Nothing wakes this again: hyper watches the connection, and drops it when the peer goes.
                 Some(Step::Hang) => {
