@@ -10,7 +10,7 @@ help: ## this list
 	@echo "  ENVOY_BIN=/path         use another Envoy      ENVOY_RUNTIME=docker   use the official image"
 	@echo "  WASM_TOOLCHAIN=debian   (or rustup) choose the compiler for wasm"
 
-demo: ## a scripted tour: model servers, Envoy, a fresh key, a dozen exchanges
+demo: ## a scripted tour: model servers, Envoy, fresh keys, some fifty steps
 	@scripts/stack.sh demo $(ARGS)
 
 run: ## the same stack in the foreground, with a key and a curl line to paste

@@ -110,7 +110,8 @@ impl Breaker {
             ..self
         };
         Self {
-            open_until: now.saturating_add(opened.pause(policy)),
+            // A probe may have been told to stay away for longer.
+            open_until: self.open_until.max(now.saturating_add(opened.pause(policy))),
             ..opened
         }
     }
@@ -251,6 +252,15 @@ mod tests {
             Verdict::Wait(10 * SECOND),
             "within the operator's bound"
         );
+    }
+
+    /// An attempt may be told of twice: by its own answer, and as one that was followed by another.
+    #[test]
+    fn a_probe_that_was_asked_to_leave_stays_away_though_it_failed() {
+        let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
+        let left = probing.after(&POLICY, Ending::Leave(Duration::from_secs(9)), false, 4 * SECOND);
+        let failed = left.after(&POLICY, Ending::Failure, true, 4 * SECOND);
+        assert_eq!(failed.ask(&POLICY, 4 * SECOND), Verdict::Wait(9 * SECOND));
     }
 
     proptest! {
