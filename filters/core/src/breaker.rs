@@ -29,6 +29,9 @@ pub enum Ending {
     Failure,
     /// It asked to be left alone for so long (429 or 503 with Retry-After).
     Leave(Duration),
+    /// Another attempt followed, so it failed, at some time since then (nanoseconds since 1970). If it asked to be left
+    /// alone, that was told already, by whoever saw it.
+    Followed(u64),
 }
 
 /// The state of a breaker. `Default` is closed. Times are nanoseconds since 1970.
@@ -40,6 +43,8 @@ pub struct Breaker {
     openings: u16,
     /// Until when it lets nobody through; zero while it is closed.
     open_until: u64,
+    /// When it was last asked to leave the target alone.
+    left_at: u64,
 }
 
 /// What a breaker says to a request.
@@ -55,7 +60,16 @@ pub enum Verdict {
 
 impl Breaker {
     /// Bytes of a stored state.
-    pub const SIZE: usize = 12;
+    pub const SIZE: usize = 20;
+
+    /// Whether there is nothing that a success would have to make up for.
+    pub fn is_untroubled(self) -> bool {
+        let left_at = self.left_at;
+        self == Self {
+            left_at,
+            ..Self::default()
+        }
+    }
 
     /// Whether a request may go to the target now.
     pub fn ask(self, policy: &Policy, now: u64) -> Verdict {
@@ -84,12 +98,17 @@ impl Breaker {
                 let pause = nanos(pause).min(nanos(policy.longest)).max(1);
                 Self {
                     open_until: self.open_until.max(now.saturating_add(pause)),
+                    left_at: now,
                     ..self
                 }
             }
-            Ending::Success if probe || !open => Self::default(),
-            Ending::Failure if probe => self.opened(policy, now),
-            Ending::Failure if !open => {
+            Ending::Success if probe || !open => Self {
+                left_at: self.left_at,
+                ..Self::default()
+            },
+            Ending::Followed(since) if self.left_at >= since => self,
+            Ending::Failure | Ending::Followed(_) if probe => self.opened(policy, now),
+            Ending::Failure | Ending::Followed(_) if !open => {
                 let failed = Self {
                     failures: self.failures.saturating_add(1),
                     ..self
@@ -100,7 +119,7 @@ impl Breaker {
                     failed.opened(policy, now)
                 }
             }
-            Ending::Success | Ending::Failure => self,
+            Ending::Success | Ending::Failure | Ending::Followed(_) => self,
         }
     }
 
@@ -110,8 +129,7 @@ impl Breaker {
             ..self
         };
         Self {
-            // A probe may have been told to stay away for longer.
-            open_until: self.open_until.max(now.saturating_add(opened.pause(policy))),
+            open_until: now.saturating_add(opened.pause(policy)),
             ..opened
         }
     }
@@ -129,10 +147,12 @@ impl Breaker {
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         let (failures, rest) = bytes.split_at_mut(2);
-        let (openings, until) = rest.split_at_mut(2);
+        let (openings, rest) = rest.split_at_mut(2);
+        let (until, left_at) = rest.split_at_mut(8);
         failures.copy_from_slice(&self.failures.to_le_bytes());
         openings.copy_from_slice(&self.openings.to_le_bytes());
         until.copy_from_slice(&self.open_until.to_le_bytes());
+        left_at.copy_from_slice(&self.left_at.to_le_bytes());
         bytes
     }
 
@@ -142,10 +162,12 @@ impl Breaker {
             let (failures, rest) = bytes.split_first_chunk()?;
             let (openings, rest) = rest.split_first_chunk()?;
             let (until, rest) = rest.split_first_chunk()?;
+            let (left_at, rest) = rest.split_first_chunk()?;
             rest.is_empty().then_some(Self {
                 failures: u16::from_le_bytes(*failures),
                 openings: u16::from_le_bytes(*openings),
                 open_until: u64::from_le_bytes(*until),
+                left_at: u64::from_le_bytes(*left_at),
             })
         };
         read().unwrap_or_default()
@@ -254,19 +276,34 @@ mod tests {
         );
     }
 
-    /// An attempt may be told of twice: by its own answer, and as one that was followed by another.
+    /// By its own answer when that came, and as one that was followed by another when the request was answered.
     #[test]
-    fn a_probe_that_was_asked_to_leave_stays_away_though_it_failed() {
-        let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
-        let left = probing.after(&POLICY, Ending::Leave(Duration::from_secs(9)), false, 4 * SECOND);
-        let failed = left.after(&POLICY, Ending::Failure, true, 4 * SECOND);
-        assert_eq!(failed.ask(&POLICY, 4 * SECOND), Verdict::Wait(9 * SECOND));
+    fn an_attempt_that_is_told_of_twice_counts_once() {
+        let followed = |breaker: Breaker, probe: bool, now: u64| {
+            breaker.after(&POLICY, Ending::Followed(SECOND), probe, now * SECOND)
+        };
+        let seconds = |seconds| Ending::Leave(Duration::from_secs(seconds));
+        let left = Breaker::default().after(&POLICY, seconds(1), false, 2 * SECOND);
+        assert_eq!(followed(left, false, 3), left);
+        // Also where it works again by then.
+        let works = probe(left, 4 * SECOND).after(&POLICY, Ending::Success, true, 4 * SECOND);
+        assert!(works.is_untroubled());
+        assert_eq!(followed(works, false, 5), works);
+        // A probe that was asked to leave did not fail.
+        let probing = probe(fail(Breaker::default(), 3, 0), 3 * SECOND);
+        let left = probing.after(&POLICY, seconds(9), false, 4 * SECOND);
+        assert_eq!(
+            followed(left, true, 5).ask(&POLICY, 5 * SECOND),
+            Verdict::Wait(8 * SECOND)
+        );
+        // One that nobody saw failed.
+        assert!(!followed(Breaker::default(), false, 3).is_untroubled());
     }
 
     proptest! {
         #[test]
-        fn survives_storage(failures: u16, openings: u16, open_until: u64, junk: Vec<u8>) {
-            let breaker = Breaker { failures, openings, open_until };
+        fn survives_storage(failures: u16, openings: u16, open_until: u64, left_at: u64, junk: Vec<u8>) {
+            let breaker = Breaker { failures, openings, open_until, left_at };
             prop_assert_eq!(Breaker::from_bytes(&breaker.to_bytes()), breaker);
             if junk.len() != Breaker::SIZE {
                 prop_assert_eq!(Breaker::from_bytes(&junk), Breaker::default());
@@ -276,7 +313,7 @@ mod tests {
         /// However it came to be, it lets somebody through again within the longest pause.
         #[test]
         fn never_open_for_ever(failures: u16, openings: u16, now in 0..u64::MAX / 4, probes: bool) {
-            let breaker = Breaker { failures, openings, open_until: 0 };
+            let breaker = Breaker { failures, openings, open_until: 0, left_at: 0 };
             let after = breaker.after(&POLICY, Ending::Failure, probes, now);
             let later = now + 10 * SECOND;
             prop_assert!(!matches!(after.ask(&POLICY, later), Verdict::Wait(_)));

@@ -46,6 +46,11 @@ impl Gateway {
         })
     }
 
+    /// Says that this configuration is in force, to the access logger of attempts.
+    pub fn announce(&self) -> Result<(), Vec<ConfigError>> {
+        self.router.announce()
+    }
+
     /// Called every [`TICK_MILLIS`].
     pub fn tick(&mut self) {
         self.key_auth.tick();

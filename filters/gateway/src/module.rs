@@ -75,8 +75,8 @@ impl Module for Root {
     }
 
     fn logged(&mut self) {
-        if let Self::Attempts(_) = self {
-            Attempts::logged();
+        if let Self::Attempts(attempts) = self {
+            attempts.logged();
         }
     }
 
@@ -107,6 +107,7 @@ impl Module for Root {
 
 fn gateway(json: &[u8]) -> Result<Root, Vec<ConfigError>> {
     let gateway = Gateway::configure(json)?;
+    gateway.announce()?;
     set_tick_period(TICK_MILLIS).map_err(|status| vec![ConfigError::unusable(status)])?;
     Ok(Root::Gateway(Box::new(gateway)))
 }

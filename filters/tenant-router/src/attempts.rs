@@ -1,14 +1,18 @@
-//! An access logger of Envoy's attempts. Envoy's router shows a filter only the last answer of a request; here each attempt
-//! is seen, and with it what a target asked for before another one was tried.
+//! An access logger of Envoy's attempts. Envoy's router shows a filter only the last answer of a request; here each
+//! attempt is seen, and with it what a target asked for before another one was tried.
 
 use tollgate_core::breaker::Ending;
 use tollgate_core::config::{ConfigError, from_json};
-use tollgate_host::{HeaderMap, Map, property};
+use tollgate_host::{HeaderMap, Level, Map, log, property};
 
 use crate::health;
 
 /// Notes how long a target wants to be left alone.
-pub struct Attempts;
+#[derive(Default)]
+pub struct Attempts {
+    /// Whether it was said that there is nobody to note it for.
+    warned: bool,
+}
 
 impl Attempts {
     /// There is nothing to configure.
@@ -17,20 +21,25 @@ impl Attempts {
         #[serde(deny_unknown_fields)]
         struct Nothing {}
         from_json(json)
-            .map(|Nothing {}| Self)
+            .map(|Nothing {}| Self::default())
             .map_err(|error| vec![error])
     }
 
     /// An attempt is over.
-    pub fn logged() {
+    pub fn logged(&mut self) {
         let Some(ending) = HeaderMap::read(Map::Response).ok().as_ref().map(health::answered) else {
             return;
         };
         if let Ending::Leave(pause) = ending
             && let Ok(cluster) = property(&["xds", "cluster_name"])
             && let Ok(cluster) = core::str::from_utf8(&cluster)
+            && health::leave(cluster, pause).is_err()
+            && !core::mem::replace(&mut self.warned, true)
         {
-            health::leave(cluster, pause);
+            log(
+                Level::Warn,
+                "attempts: no filter with this vm_id; a Retry-After behind a retry is not heeded",
+            );
         }
     }
 }

@@ -59,6 +59,8 @@ struct Visited {
     sunset_at: Option<i64>,
     /// Whether a good answer has begun, whose ending is to be noted.
     begun: bool,
+    /// When it went out; nanoseconds since 1970.
+    since: u64,
 }
 
 /// Targets that may be visited.
@@ -75,14 +77,18 @@ impl Router {
         Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
     }
 
-    /// Sets the filter up. `Err` where its metrics can't be defined or the shared data can't be written.
+    /// Sets the filter up. `Err` where its metrics can't be defined.
     pub fn new(config: Config) -> Result<Self, Status> {
-        health::publish(&config.breaker)?;
         Ok(Self {
             config,
             metrics: Metrics::define()?,
             draw: now_nanos()? | 1,
         })
+    }
+
+    /// Says that this configuration is in force, to the access logger of attempts.
+    pub fn announce(&self) -> Result<(), Vec<ConfigError>> {
+        health::publish(&self.config.breaker).map_err(|status| vec![ConfigError::unusable(status)])
     }
 
     /// Reads what `who` asks for. What has no body is answered here; the rest waits for it.
@@ -224,6 +230,7 @@ impl Router {
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
             begun: false,
+            since: whole_at,
             order: chosen.order,
         };
         Ok((visited, action))
@@ -310,7 +317,9 @@ impl Router {
             if !asked || flags & OVERFLOW != 0 {
                 return Action::Continue;
             }
-            visited.order.answered(&self.config.breaker, attempts, ending);
+            visited
+                .order
+                .answered(&self.config.breaker, attempts, ending, visited.since);
             visited.begun = ending == Ending::Success;
         }
         Action::Continue

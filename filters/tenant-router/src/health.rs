@@ -47,7 +47,7 @@ pub(crate) fn ask(policy: &Policy, cluster: &str) -> Leave {
         return Leave::Go(Visit::default());
     };
     let breaker = Breaker::from_bytes(&bytes);
-    let troubled = breaker != Breaker::default();
+    let troubled = !breaker.is_untroubled();
     let Some(now) = troubled.then(now_nanos).and_then(Result::ok) else {
         return Leave::Go(Visit {
             probe: false,
@@ -77,7 +77,7 @@ pub(crate) fn spare(policy: &Policy, cluster: &str) -> Option<Visit> {
         return Some(Visit::default());
     };
     let breaker = Breaker::from_bytes(&bytes);
-    let troubled = breaker != Breaker::default();
+    let troubled = !breaker.is_untroubled();
     // A closed breaker passes at any time.
     (breaker.ask(policy, 0) == Verdict::Pass).then_some(Visit {
         probe: false,
@@ -121,20 +121,20 @@ pub(crate) fn publish(policy: &Policy) -> Result<(), Status> {
     set_shared(LONGEST, &millis.to_le_bytes())
 }
 
-/// Leaves a target alone for so long, as far as the filter allows. Without a filter nobody goes there.
-pub(crate) fn leave(cluster: &str, pause: Duration) {
-    let longest = shared(LONGEST).ok().flatten();
-    let Some(millis) =
-        longest.and_then(|(bytes, _)| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
-    else {
-        return;
-    };
+/// Leaves a target alone for so long, as far as the filter allows; `Err` where none has said how far.
+pub(crate) fn leave(cluster: &str, pause: Duration) -> Result<(), Status> {
+    let (longest, _) = shared(LONGEST)?.ok_or(Status::NotFound)?;
+    let millis = longest
+        .first_chunk()
+        .map(|eight| u64::from_le_bytes(*eight))
+        .ok_or(Status::BadArgument)?;
     let policy = Policy {
         failures: 1,
         open: Duration::ZERO,
         longest: Duration::from_millis(millis),
     };
     ended(&policy, cluster, Visit::default(), Ending::Leave(pause));
+    Ok(())
 }
 
 /// What an answer with these headers says of the target that gave it.

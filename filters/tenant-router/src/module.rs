@@ -27,7 +27,7 @@ impl Module for Root {
         let json = to_json(configuration).map_err(|error| vec![error]);
         let root = json.and_then(|json| match property(&["plugin_root_id"]).as_deref() {
             Ok(b"attempts") => Attempts::configure(&json).map(Self::Attempts),
-            Ok(b"tenant-router") => Router::configure(&json).map(|router| Self::Router(Box::new(router))),
+            Ok(b"tenant-router") => router(&json),
             _ => Err(vec![ConfigError::new(
                 "root_id",
                 "expected `tenant-router` (the filter) or `attempts` (the access logger)",
@@ -76,14 +76,20 @@ impl Module for Root {
     }
 
     fn logged(&mut self) {
-        if let Self::Attempts(_) = self {
-            Attempts::logged();
+        if let Self::Attempts(attempts) = self {
+            attempts.logged();
         }
     }
 
     fn orphaned() -> Action {
         refuse(&Refusal::Misconfigured, Dialect::OpenAi, None)
     }
+}
+
+fn router(json: &[u8]) -> Result<Root, Vec<ConfigError>> {
+    let router = Router::configure(json)?;
+    router.announce()?;
+    Ok(Root::Router(Box::new(router)))
 }
 
 /// Tells the filters behind what is asked for.

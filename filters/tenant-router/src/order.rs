@@ -50,11 +50,12 @@ impl Order {
         attempts.saturating_sub(1) % self.0.len().max(1)
     }
 
-    /// Notes how the last of so many attempts was answered; those before it failed, or there would be none after them.
+    /// Notes how the last of so many attempts since then was answered; those before it failed, or there would be none
+    /// after them.
     ///
     /// A good answer is one once it is whole, see [`Self::ended`]; only a probe's counts as soon as it begins, since
     /// others wait for it.
-    pub(crate) fn answered(&self, policy: &Policy, attempts: usize, ending: Ending) {
+    pub(crate) fn answered(&self, policy: &Policy, attempts: usize, ending: Ending, since: u64) {
         let last = self.last(attempts);
         for (place, (cluster, visit)) in self.0.iter().enumerate() {
             if place == last {
@@ -63,7 +64,7 @@ impl Order {
                 }
             } else if place < attempts.saturating_sub(1) {
                 // Several attempts at one target are one visit. Where one of them was answered, it works.
-                health::ended(policy, cluster, *visit, Ending::Failure);
+                health::ended(policy, cluster, *visit, Ending::Followed(since));
             }
         }
     }
