@@ -40,6 +40,22 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// One that has come no further than its request.
+    pub(crate) fn begun(request: Message, properties: Properties, started: SystemTime) -> Self {
+        Self {
+            request,
+            response: Message::default(),
+            filter_state: BTreeMap::new(),
+            properties,
+            started,
+            ended: None,
+            route_cache_cleared: 0,
+            flags: 0,
+            attempts: 0,
+            details: None,
+        }
+    }
+
     pub(crate) fn message(&mut self, dir: Dir) -> &mut Message {
         match dir {
             Dir::Request => &mut self.request,

@@ -1,9 +1,13 @@
 //! A loaded plugin: a root context, its ticks and callouts, and the requests that go through it.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::calls::{GrpcCall, HttpCall};
+use crate::exchange::{Exchange, StreamContext};
+use crate::host::Context;
 use crate::request::{Chain, Request};
 use crate::vm::{Trap, Vm};
 use crate::world::LogLine;
@@ -110,6 +114,22 @@ impl Plugin {
         });
         assert!(ticking.is_some(), "this plugin has set no tick period");
         self.vm.run(self.root, "proxy_on_tick", &[self.root]);
+        self.vm.raise();
+    }
+
+    /// Calls `on_log` of the root, with an exchange in reach as it is for a filter that logs.
+    #[track_caller]
+    pub(crate) fn log(&self, exchange: Exchange) {
+        let logged = Context::Stream(StreamContext {
+            root: self.root,
+            exchange: Rc::new(RefCell::new(exchange)),
+            views: Default::default(),
+            logging: true,
+        });
+        let root = self.vm.host(|host| host.contexts.insert(self.root, logged));
+        self.vm.run(self.root, "proxy_on_log", &[self.root]);
+        self.vm
+            .host(|host| host.contexts.extend(root.map(|root| (self.root, root))));
         self.vm.raise();
     }
 

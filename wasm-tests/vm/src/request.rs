@@ -199,25 +199,28 @@ impl Request {
         stream
     }
 
+    /// Has the plugin, as an access logger, log an attempt with this request and the upstream's answer.
+    #[track_caller]
+    pub fn log_attempt(self) {
+        let plugin = &self.chain[0];
+        let request = Message {
+            headers: self.headers,
+            trailers: self.trailers,
+        };
+        let mut exchange = Exchange::begun(request, self.properties, plugin.vm().world().now());
+        exchange.response.headers = self.upstream.headers;
+        plugin.log(exchange);
+    }
+
     /// Sends the headers alone.
     #[track_caller]
     pub fn open(self) -> Stream {
         let world = self.chain[0].vm().world().clone();
-        let exchange = Exchange {
-            request: Message {
-                headers: self.headers,
-                trailers: self.trailers.clone(),
-            },
-            response: Message::default(),
-            filter_state: Default::default(),
-            properties: self.properties,
-            started: world.now(),
-            ended: None,
-            route_cache_cleared: 0,
-            flags: 0,
-            attempts: 0,
-            details: None,
+        let request = Message {
+            headers: self.headers,
+            trailers: self.trailers.clone(),
         };
+        let exchange = Exchange::begun(request, self.properties, world.now());
         let flow = Flow::new(&world, &self.chain, exchange);
         let stream = Stream::new(
             world,

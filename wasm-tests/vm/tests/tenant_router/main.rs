@@ -7,6 +7,7 @@
 )]
 
 mod admission;
+mod attempts;
 mod bad_config;
 mod bodies;
 mod breakers;

@@ -1,0 +1,100 @@
+//! The access logger of attempts: what a target asks for is heeded, whoever saw it.
+
+use serde_json::json;
+use tollgate_vm::{Hostcall, Plugin, Request, Response, World};
+
+use crate::stage::{CHAT, Stage, stage, target};
+use crate::support::faults::failures;
+
+fn logger(world: &World) -> Plugin {
+    let vm = world.vm(&tollgate_vm::module("tenant-router"), crate::stage::VM_ID);
+    vm.configure("attempts", json!({})).unwrap()
+}
+
+/// An attempt at `cluster` that was answered so.
+fn attempt(logger: &Plugin, cluster: &str, response: Response) -> Request {
+    let request = logger.post(CHAT).property(&["xds", "cluster_name"], cluster);
+    request.upstream(response)
+}
+
+fn leave(seconds: u32) -> Response {
+    Response::new(429).header("retry-after", seconds.to_string())
+}
+
+fn next(stage: &Stage) -> String {
+    let outcome = stage.chat("llama-70b").upstream(Response::new(200)).send();
+    target(&outcome)
+}
+
+#[test]
+fn a_target_that_asked_an_attempt_for_it_is_left_alone_that_long() {
+    let stage = stage();
+    let logger = logger(&stage.world);
+    for other in [
+        Response::new(429),
+        Response::new(200).header("retry-after", "7"),
+        Response::new(503).header("retry-after", "soon"),
+    ] {
+        attempt(&logger, "llama", other).log_attempt();
+        assert_eq!(next(&stage), "llama");
+    }
+    attempt(&logger, "llama", leave(7)).log_attempt();
+    stage.pass(6_999);
+    assert_eq!(next(&stage), "spare");
+    stage.pass(1);
+    assert_eq!(next(&stage), "llama");
+}
+
+/// Told of by its own answer, and as one that was followed by another.
+#[test]
+fn an_attempt_that_was_followed_by_another_counts_once() {
+    let stage = stage();
+    let logger = logger(&stage.world);
+    let slow: Vec<_> = (0..5).map(|_| stage.chat("llama-70b").start()).collect();
+    attempt(&logger, "llama", leave(1)).log_attempt();
+    stage.pass(1_000);
+    assert_eq!(next(&stage), "llama");
+    for stream in slow {
+        stream.attempts(2);
+        stream.respond_with(Response::new(200));
+        stream.finish().expect_response(200);
+    }
+    assert_eq!(next(&stage), "llama");
+}
+
+#[test]
+fn where_no_filter_is_there_to_heed_it_that_is_said_once() {
+    let world = World::new();
+    let logger = logger(&world);
+    for _ in 0..3 {
+        attempt(&logger, "llama", leave(7)).log_attempt();
+    }
+    let said = world.log();
+    let about = said
+        .iter()
+        .filter(|line| line.text.contains("no filter with this vm_id"));
+    assert_eq!(about.count(), 1);
+}
+
+#[test]
+fn whatever_fails_it_goes_on_logging() {
+    let stage = stage();
+    let logger = logger(&stage.world);
+    let calls = [
+        Hostcall::Log,
+        Hostcall::GetCurrentTime,
+        Hostcall::GetProperty,
+        Hostcall::GetHeaderMapPairs,
+        Hostcall::GetSharedData,
+        Hostcall::SetSharedData,
+    ];
+    for failure in failures(&calls, 3) {
+        failure.befall(&stage.world);
+        attempt(&logger, "llama", leave(7)).log_attempt();
+        stage.world.clear_faults();
+        stage.pass(60_000);
+        assert_eq!(next(&stage), "llama", "{failure}");
+    }
+    attempt(&logger, "llama", leave(7)).log_attempt();
+    assert_eq!(next(&stage), "spare");
+}
