@@ -81,6 +81,11 @@ impl HeaderMap {
             .find(|(found, _)| *found == name)
             .map(|(_, value)| value)
     }
+
+    /// The same as text; `None` also where it is none.
+    pub fn text(&self, name: &[u8]) -> Option<&str> {
+        core::str::from_utf8(self.get(name)?).ok()
+    }
 }
 
 /// One header's value, several joined by commas; `None` where it is absent. For more than two or three, or to tell

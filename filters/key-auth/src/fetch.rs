@@ -170,12 +170,7 @@ impl Fetcher {
             return;
         }
         let headers = HeaderMap::read(Map::HttpCallResponse).ok();
-        let header = |name: &[u8]| {
-            headers
-                .as_ref()?
-                .get(name)
-                .and_then(|value| core::str::from_utf8(value).ok())
-        };
+        let header = |name: &[u8]| headers.as_ref()?.text(name);
         self.state = match header(b":status") {
             Some("200") => match read_buffer(Buffer::HttpCallBody) {
                 Ok(body) => {

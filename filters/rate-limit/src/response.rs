@@ -21,7 +21,7 @@ impl RateLimit {
         };
         let now = now_nanos().unwrap_or(open.began);
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
-        let status = get(b":status").and_then(|status| core::str::from_utf8(status).ok());
+        let status = headers.and_then(|headers| headers.text(b":status"));
         let kind = Kind::of(get(b"content-type"), get(b"content-encoding"));
         // Without what is taken out it is shorter. Where that can't be said, nothing is.
         if open.extra == Extra::Drop

@@ -101,7 +101,7 @@ impl Router {
     ) -> Action {
         let path = headers.get(b":path").unwrap_or_default();
         let dialect = Dialect::of(path);
-        let request_id = request_id(headers);
+        let request_id = headers.text(b"x-request-id");
         match self.begin(headers, path, &who, end) {
             Ok(Begun::Answered(body)) => {
                 self.metrics.listed();
@@ -132,7 +132,11 @@ impl Router {
         let dialect = headers
             .and_then(|headers| headers.get(b":path"))
             .map_or(Dialect::OpenAi, Dialect::of);
-        self.refuse(&Refusal::Misconfigured, dialect, headers.and_then(request_id))
+        self.refuse(
+            &Refusal::Misconfigured,
+            dialect,
+            headers.and_then(|headers| headers.text(b"x-request-id")),
+        )
     }
 
     fn begin(&self, headers: &HeaderMap, path: &[u8], who: &Identity, end: bool) -> Result<Begun, Refusal> {
@@ -382,11 +386,6 @@ fn attempts() -> usize {
 
 fn controls(name: &[u8]) -> bool {
     (name.starts_with(b"x-envoy-") && name != b"x-envoy-external-address") || name == b"x-tollgate-targets"
-}
-
-fn request_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get(b"x-request-id")?;
-    core::str::from_utf8(id).ok()
 }
 
 enum Begun {

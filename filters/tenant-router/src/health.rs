@@ -139,13 +139,8 @@ pub(crate) fn leave(cluster: &str, pause: Duration) -> Result<(), Status> {
 
 /// What an answer with these headers says of the target that gave it.
 pub(crate) fn answered(headers: &HeaderMap) -> Ending {
-    let text = |name: &[u8]| {
-        headers
-            .get(name)
-            .and_then(|value| core::str::from_utf8(value).ok())
-    };
-    let status = text(b":status").and_then(|status| status.parse().ok());
-    ending(status.unwrap_or(0), text(b"retry-after"))
+    let status = headers.text(b":status").and_then(|status| status.parse().ok());
+    ending(status.unwrap_or(0), headers.text(b"retry-after"))
 }
 
 fn ending(status: u16, retry_after: Option<&str>) -> Ending {

@@ -239,10 +239,9 @@ fn failed(status: Status) -> Refusal {
 
 impl Caller {
     fn of(headers: &HeaderMap) -> Self {
-        let id = headers.get(b"x-request-id");
         Self {
             dialect: headers.get(b":path").map(Dialect::of),
-            request_id: id.and_then(|id| core::str::from_utf8(id).ok()).map(str::to_owned),
+            request_id: headers.text(b"x-request-id").map(str::to_owned),
         }
     }
 }

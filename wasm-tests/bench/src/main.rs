@@ -1,9 +1,9 @@
 //! `make bench`: what each filter costs, beside bare Envoy, in one interleaved run on this machine.
 //!
 //! Every row is an Envoy of its own with one worker on one CPU, but for the table by the number of workers; load and
-//! model servers share another CPU. The
-//! rows take turns, a second or so each, for many rounds, and each is compared with bare Envoy *of the same
-//! round*, so that what slows the machine for a while slows both. `docs/performance.md` says how to read it.
+//! model servers share another CPU. The rows take turns, a second or so each, for many rounds, and each is compared
+//! with bare Envoy *of the same round*, so that what slows the machine for a while slows both. `docs/performance.md`
+//! says how to read it.
 
 mod ask;
 mod check;

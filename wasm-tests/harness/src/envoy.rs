@@ -1,5 +1,6 @@
 //! A running gateway: one real Envoy on the repository's own files.
 
+use std::collections::HashMap;
 use std::fs;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use crate::net;
 use crate::options::Options;
 use crate::process::Process;
 use crate::stats::{Prometheus, Stats};
-use crate::usage_log::UsageLog;
+use crate::usage_log::{UsageLog, UsageRecord};
 
 /// How long Envoy may take to serve. Compiling a module takes it about a second, on a busy machine several.
 const START: Duration = Duration::from_secs(60);
@@ -170,6 +171,32 @@ impl Gateway {
     /// The usage records.
     pub fn usage_log(&self) -> UsageLog {
         UsageLog::new(self.staged.usage_log())
+    }
+
+    /// The usage records by request, once none is under way.
+    ///
+    /// # Panics
+    /// There is not exactly one for each request that Envoy counted.
+    pub async fn usage_records(&self) -> HashMap<String, UsageRecord> {
+        let requests = net::eventually("all requests end", async || {
+            let stats = self.stats().await;
+            let active = stats.counter("http.gateway.downstream_rq_active");
+            (active == 0).then_some(stats.counter("http.gateway.downstream_rq_total"))
+        })
+        .await;
+        let log = self.usage_log();
+        let list = log.wait(|records| records.len() as u64 >= requests).await;
+        assert_eq!(
+            list.len() as u64,
+            requests,
+            "one record for each request that Envoy counted"
+        );
+        let mut records = HashMap::new();
+        for record in list {
+            let again = records.insert(record.id.clone(), record);
+            assert_eq!(again, None, "a second record of one request");
+        }
+        records
     }
 
     /// What Envoy and the filters logged so far.

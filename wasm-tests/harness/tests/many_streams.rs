@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
 use tollgate_harness::client::Request;
 use tollgate_harness::models::{Ending, FAULT_HEADER, ModelServer};
-use tollgate_harness::usage_log::UsageRecord;
 use tollgate_harness::{Client, Directory, Gateway, Options, config, net};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -135,28 +134,9 @@ impl Stage {
         assert!(as_wanted.await.is_some(), "{found:?} requests under way");
     }
 
-    /// Waits until no request is under way, and gives the usage records by request.
-    async fn records(&self) -> HashMap<String, UsageRecord> {
-        let requests = net::eventually("all requests end", async || {
-            let stats = self.gateway.stats().await;
-            let active = stats.counter("http.gateway.downstream_rq_active");
-            (active == 0).then_some(stats.counter("http.gateway.downstream_rq_total"))
-        })
-        .await;
-        let list = self.gateway.usage_log();
-        let list = list.wait(|records| records.len() as u64 >= requests).await;
-        assert_eq!(list.len() as u64, requests);
-        let mut records = HashMap::new();
-        for record in list {
-            let again = records.insert(record.id.clone(), record);
-            assert_eq!(again, None, "a second record of one request");
-        }
-        records
-    }
-
     /// Asserts that each request has its record, with the tokens that the model server reported.
     async fn assert_recorded(&self, ids: &[String]) {
-        let records = self.records().await;
+        let records = self.gateway.usage_records().await;
         let seen = self.model.wait_for(ids.len(), PATIENCE).await.unwrap();
         let seen: HashMap<_, _> = seen
             .iter()

@@ -23,32 +23,7 @@ pub(crate) struct Books {
 impl Books {
     /// Waits until every request has ended and is written down.
     pub(crate) async fn close(stage: &Stage) -> Self {
-        net::eventually("all requests end", async || {
-            let stats = stage.gateway.stats().await;
-            let active = stats.counter("http.gateway.downstream_rq_active");
-            (active == 0).then_some(())
-        })
-        .await;
-        let requests = stage
-            .gateway
-            .stats()
-            .await
-            .counter("http.gateway.downstream_rq_total");
-        let list = stage
-            .gateway
-            .usage_log()
-            .wait(|records| records.len() as u64 >= requests)
-            .await;
-        assert_eq!(
-            list.len() as u64,
-            requests,
-            "one record for each request that Envoy counted"
-        );
-        let mut records = HashMap::new();
-        for record in list {
-            let again = records.insert(record.id.clone(), record);
-            assert_eq!(again, None, "a second record of one request");
-        }
+        let records = stage.gateway.usage_records().await;
 
         let mut rows: Vec<Served> = stage.models.iter().flat_map(|server| server.seen()).collect();
         rows.sort_by_key(|row| row.arrived);
@@ -66,7 +41,7 @@ impl Books {
         }
         let logged = net::eventually("the access log is written", async || {
             let logged: Vec<_> = stage.gateway.access_log().records();
-            (logged.len() as u64 >= requests).then_some(logged)
+            (logged.len() >= records.len()).then_some(logged)
         })
         .await;
         Self {

@@ -1,13 +1,13 @@
 //! The access logger of attempts: what a target asks for is heeded, whoever saw it.
 
 use serde_json::json;
-use tollgate_vm::{Hostcall, Plugin, Request, Response, World};
+use tollgate_vm::{Hostcall, Plugin, Request, Response, World, module};
 
-use crate::stage::{CHAT, Stage, stage, target};
+use crate::stage::{CHAT, Stage, VM_ID, stage, target};
 use crate::support::faults::failures;
 
 fn logger(world: &World) -> Plugin {
-    let vm = world.vm(&tollgate_vm::module("tenant-router"), crate::stage::VM_ID);
+    let vm = world.vm(&module("tenant-router"), VM_ID);
     vm.configure("attempts", json!({})).unwrap()
 }
 

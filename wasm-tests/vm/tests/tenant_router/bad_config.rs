@@ -3,6 +3,7 @@
 use serde_json::json;
 use tollgate_vm::{World, module};
 
+use crate::stage::VM_ID;
 use crate::support::bad_config::{each_is_refused, nonsense_is_refused};
 
 #[test]
@@ -17,7 +18,7 @@ fn what_is_no_configuration_at_all_is_refused() {
 
 #[test]
 fn a_role_that_does_not_exist_is_named() {
-    let vm = World::new().vm(&module("tenant-router"), "tollgate.tenant-router");
+    let vm = World::new().vm(&module("tenant-router"), VM_ID);
     for root_id in ["", "attempt", "router"] {
         let said = vm.configure(root_id, json!({})).err().unwrap().text();
         let expected = "root_id: expected `tenant-router` (the filter) or `attempts` (the access logger)";
@@ -27,7 +28,7 @@ fn a_role_that_does_not_exist_is_named() {
 
 #[test]
 fn the_access_logger_has_nothing_to_configure() {
-    let vm = World::new().vm(&module("tenant-router"), "tollgate.tenant-router");
+    let vm = World::new().vm(&module("tenant-router"), VM_ID);
     vm.configure("attempts", json!({})).unwrap();
     let said = vm
         .configure("attempts", json!({"longest": "60s"}))
