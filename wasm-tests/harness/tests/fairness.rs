@@ -232,7 +232,10 @@ async fn places_of_those_who_leave_are_free() {
             let request = stage.ask(key, 5_000).send();
             tokio::time::timeout(Duration::from_millis(100 + 50 * round), request)
         });
-        assert!(join_all(given_up).await.iter().all(Result::is_err));
+        // On a busy machine those of the round before may still be on their way out: then the model is full.
+        for reply in join_all(given_up).await.into_iter().flatten() {
+            reply.expect(429).code("slow_down");
+        }
     }
     stage.all_places_are_free().await;
     let left = |records: &[UsageRecord]| {
