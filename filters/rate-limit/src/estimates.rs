@@ -21,12 +21,24 @@ pub(crate) use tollgate_core::limits::estimate::{Asked, Settled};
 impl Estimates {
     /// What is known of a model.
     pub(crate) fn of(&mut self, model: &str) -> Estimator {
-        self.known(model).estimator
+        if let Some(known) = self.0.get(model) {
+            return known.estimator;
+        }
+        let estimator = stored(model);
+        let known = Known {
+            estimator,
+            learned: false,
+        };
+        self.0.insert(model.to_owned(), known);
+        estimator
     }
 
-    /// Learns from a request that was reported in full. `streamed` are events and bytes of its answer.
+    /// Learns from a request that was reported in full and was estimated before. `streamed` are events and bytes of its
+    /// answer.
     pub(crate) fn learn(&mut self, model: &str, asked: &Asked, usage: &Usage, streamed: Option<(u64, u64)>) {
-        let known = self.known(model);
+        let Some(known) = self.0.get_mut(model) else {
+            return;
+        };
         known.estimator.learn(
             asked,
             &Settled {
@@ -36,20 +48,6 @@ impl Estimates {
             },
         );
         known.learned = true;
-    }
-
-    fn known(&mut self, model: &str) -> &mut Known {
-        if !self.0.contains_key(model) {
-            let known = Known {
-                estimator: stored(model),
-                learned: false,
-            };
-            self.0.insert(model.to_owned(), known);
-        }
-        self.0.entry(model.to_owned()).or_insert_with(|| Known {
-            estimator: Estimator::default(),
-            learned: false,
-        })
     }
 
     /// Shares what was learned, and takes over what others learned more of.

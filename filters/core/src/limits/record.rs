@@ -56,9 +56,17 @@ impl Record {
         find(&self.cells, id)
     }
 
-    /// Stores the cell of a row.
-    pub(super) fn put_cell(&mut self, id: u64, cell: Cell) {
-        put(&mut self.cells, id, cell);
+    /// Changes the cell of a row; a new one of this quota where there is none.
+    pub(super) fn change_cell<T>(&mut self, id: u64, quota: Quota, change: impl FnOnce(&mut Cell) -> T) -> T {
+        let time = self.time;
+        self::change(&mut self.cells, id, || Cell::new(quota, time), change)
+    }
+
+    /// Changes the cell of a row if there is one.
+    pub(super) fn change_known_cell(&mut self, id: u64, change: impl FnOnce(&mut Cell)) {
+        if let Some((_, cell)) = self.cells.iter_mut().find(|(other, _)| *other == id) {
+            change(cell);
+        }
     }
 
     /// What a row has under way.
@@ -66,9 +74,9 @@ impl Record {
         find(&self.slots, id)
     }
 
-    /// Stores what a row has under way.
-    pub(super) fn put_slots(&mut self, id: u64, slots: Slots) {
-        put(&mut self.slots, id, slots);
+    /// Changes what a row has under way.
+    pub(super) fn change_slots(&mut self, id: u64, change: impl FnOnce(&mut Slots)) {
+        self::change(&mut self.slots, id, Slots::default, change);
     }
 
     /// Drops entries of unknown rows that hold nothing, or are too many.
@@ -127,11 +135,19 @@ fn find<T>(list: &[(u64, T)], id: u64) -> Option<&T> {
         .map(|(_, value)| value)
 }
 
-fn put<T>(list: &mut Vec<(u64, T)>, id: u64, value: T) {
-    match list.iter_mut().find(|(other, _)| *other == id) {
-        Some((_, old)) => *old = value,
-        None => list.push((id, value)),
+fn change<T, R>(
+    list: &mut Vec<(u64, T)>,
+    id: u64,
+    new: impl FnOnce() -> T,
+    change: impl FnOnce(&mut T) -> R,
+) -> R {
+    if let Some((_, value)) = list.iter_mut().find(|(other, _)| *other == id) {
+        return change(value);
     }
+    let mut value = new();
+    let result = change(&mut value);
+    list.push((id, value));
+    result
 }
 
 fn decode(bytes: &[u8]) -> Option<Record> {
@@ -189,11 +205,13 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn quota() -> Quota {
+        Quota::new("1/second".parse().unwrap(), 10).unwrap()
+    }
+
     fn one(count: u64, now: u64) -> Record {
         let mut record = Record::read(None, now);
-        let mut cell = Cell::new(Quota::new("1/second".parse().unwrap(), 10).unwrap(), now);
-        cell.charge(count);
-        record.put_cell(7, cell);
+        record.change_cell(7, quota(), |cell| cell.charge(count));
         record
     }
 
@@ -225,11 +243,11 @@ mod tests {
     #[test]
     fn unknown_rows_stay_while_they_hold_something() {
         let mut record = one(5, SECOND);
-        let mut slots = Slots::default();
-        slots.take(1);
-        record.put_slots(8, slots.clone());
-        slots.take(2);
-        record.put_slots(9, slots);
+        record.change_slots(8, |slots| slots.take(1));
+        record.change_slots(9, |slots| {
+            slots.take(1);
+            slots.take(2);
+        });
         let alive = |owner| owner == 2;
         record.tidy(|_| false, &alive);
         assert_eq!(used(&record), 5);
@@ -244,7 +262,7 @@ mod tests {
         record.tidy(|_| false, &alive);
         assert_eq!(record.cell(7), None);
         for id in 0..100 {
-            record.put_cell(id, one(5, SECOND).cell(7).unwrap().clone());
+            record.change_cell(id, quota(), |cell| cell.charge(5));
         }
         record.tidy(|_| false, &alive);
         assert_eq!(record.cells.len(), MOST_UNKNOWN);

@@ -333,9 +333,8 @@ impl<'t> Open<'t> {
                 && let Some(cell) = self.record.cell(hit.row.id)
                 && cell.quota != quota
             {
-                let mut cell = cell.clone();
-                cell.adopt(quota);
-                self.record.put_cell(hit.row.id, cell);
+                self.record
+                    .change_cell(hit.row.id, quota, |cell| cell.adopt(quota));
                 changed = true;
             }
         }
@@ -349,9 +348,10 @@ impl<'t> Open<'t> {
         match hit.bound {
             Bound::Rate(quota) => {
                 let amount = ask.amounts.of(hit.row.count);
-                let mut cell = self.cell(hit, quota).into_owned();
-                let mark = cell.charge(amount);
-                self.record.put_cell(id, cell);
+                let mark = self.record.change_cell(id, quota, |cell| {
+                    cell.adopt(quota);
+                    cell.charge(amount)
+                });
                 Held::Amount {
                     id,
                     count: hit.row.count,
@@ -361,10 +361,10 @@ impl<'t> Open<'t> {
                 }
             }
             Bound::Most(_) => {
-                let mut slots = self.record.slots(id).cloned().unwrap_or_default();
-                slots.keep(ask.alive);
-                slots.take(ask.owner);
-                self.record.put_slots(id, slots);
+                self.record.change_slots(id, |slots| {
+                    slots.keep(ask.alive);
+                    slots.take(ask.owner);
+                });
                 Held::Slot { id, owner: ask.owner }
             }
         }

@@ -5,7 +5,7 @@
 //! with its owner.
 
 use super::amounts::{Amounts, Count};
-use super::cell::{Cell, Mark, Quota};
+use super::cell::{Mark, Quota};
 use super::record::Record;
 use super::store::{ATTEMPTS, Store, StoreError};
 
@@ -169,23 +169,13 @@ impl Change {
     fn apply(&self, record: &mut Record) {
         match self {
             Self::GiveBack { id, amount, mark } => {
-                if let Some(mut cell) = record.cell(*id).cloned() {
-                    cell.give_back(*amount, mark);
-                    record.put_cell(*id, cell);
-                }
+                record.change_known_cell(*id, |cell| cell.give_back(*amount, mark))
             }
             // By the quota that the cell has now, which may have changed since.
             Self::Charge { id, amount, quota } => {
-                let fresh = Cell::new(*quota, record.time);
-                let mut cell = record.cell(*id).cloned().unwrap_or(fresh);
-                cell.charge(*amount);
-                record.put_cell(*id, cell);
+                record.change_cell(*id, *quota, |cell| cell.charge(*amount));
             }
-            Self::Free { id, owner } => {
-                let mut slots = record.slots(*id).cloned().unwrap_or_default();
-                slots.free(*owner);
-                record.put_slots(*id, slots);
-            }
+            Self::Free { id, owner } => record.change_slots(*id, |slots| slots.free(*owner)),
         }
     }
 }

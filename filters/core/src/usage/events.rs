@@ -22,6 +22,8 @@ pub(super) struct Stream {
     held: Vec<u8>,
     /// How long the event under way is so far.
     length: usize,
+    /// How many lines of it have ended.
+    lines: usize,
     /// Whether the line under way has no byte yet.
     line_empty: bool,
     /// Whether the last byte was a CR, whose LF may follow.
@@ -43,6 +45,7 @@ impl Stream {
             extra,
             held: Vec::new(),
             length: 0,
+            lines: 0,
             line_empty: true,
             after_cr: false,
             dropped: false,
@@ -113,6 +116,7 @@ impl Stream {
                 return None;
             };
             let blank = self.line_empty && offset == 0;
+            self.lines += 1;
             self.line_empty = true;
             self.after_cr = rest.get(offset) == Some(&b'\r');
             at += offset + 1;
@@ -132,7 +136,7 @@ impl Stream {
             self.held.extend_from_slice(part);
             passing.drop(range);
         } else if self.held.is_empty() {
-            self.dropped = self.look(part);
+            self.dropped = self.look(&self.whole(part), passing.may_report);
             if self.dropped {
                 passing.drop(range);
             }
@@ -140,7 +144,7 @@ impl Stream {
             let mut event = core::mem::take(&mut self.held);
             let earlier = event.len();
             event.extend_from_slice(part);
-            self.dropped = self.look(&event);
+            self.dropped = self.look(&self.whole(&event), true);
             if self.dropped {
                 passing.drop(range);
             } else {
@@ -165,7 +169,7 @@ impl Stream {
     fn cut_short(&mut self, passing: &mut Passing<'_>) {
         let event = core::mem::take(&mut self.held);
         if !event.is_empty() {
-            self.look(&event);
+            self.look(&Event::of(self.unmarked(&event)), true);
             passing.put(&event);
         }
         self.ended();
@@ -173,17 +177,30 @@ impl Stream {
 
     fn ended(&mut self) {
         self.produced.events += u64::from(self.length > Reader::MAX_HELD);
-        self.length = 0;
+        (self.length, self.lines) = (0, 0);
         self.begun = true;
     }
 
-    /// Takes note of an event; whether it is to be taken out.
-    fn look(&mut self, bytes: &[u8]) -> bool {
-        let bytes = match bytes.strip_prefix(b"\xEF\xBB\xBF") {
+    /// A complete event. Nearly all have one line and the blank one behind it.
+    fn whole<'e>(&self, bytes: &'e [u8]) -> Event<'e> {
+        let bytes = self.unmarked(bytes);
+        if self.lines == 2 {
+            Event::of_one_line(bytes)
+        } else {
+            Event::of(bytes)
+        }
+    }
+
+    /// An event without the byte order mark that the first may begin with.
+    fn unmarked<'e>(&self, bytes: &'e [u8]) -> &'e [u8] {
+        match bytes.strip_prefix(b"\xEF\xBB\xBF") {
             Some(rest) if !self.begun => rest,
             _ => bytes,
-        };
-        let event = Event::of(bytes);
+        }
+    }
+
+    /// Takes note of an event; whether it is to be taken out.
+    fn look(&mut self, event: &Event<'_>, may_report: bool) -> bool {
         let Some(data) = event.data.as_deref().filter(|data| !data.is_empty()) else {
             return false;
         };
@@ -193,7 +210,11 @@ impl Stream {
         }
         self.produced.events += 1;
         self.produced.bytes += data.len() as u64;
-        let said = event::read(data);
+        let said = if may_report {
+            event::read(data)
+        } else {
+            event::Said::default()
+        };
         self.finished |= said.ends || event.name.is_some_and(event::is_last);
         if !matches!(said.reported, Reported::Nothing) {
             self.covered = self.produced;
@@ -206,6 +227,8 @@ impl Stream {
 /// What of a chunk goes on, put together only where it differs from the chunk.
 struct Passing<'c> {
     chunk: &'c [u8],
+    /// Whether an event that the chunk has whole may report a usage: looked for once, not event by event.
+    may_report: bool,
     /// Nothing is withheld or taken out.
     all: bool,
     /// Up to where the chunk is dealt with in `changed`.
@@ -217,6 +240,7 @@ impl<'c> Passing<'c> {
     fn new(chunk: &'c [u8], extra: Extra) -> Self {
         Self {
             chunk,
+            may_report: event::names_usage(chunk),
             all: extra == Extra::Pass,
             from: 0,
             changed: None,

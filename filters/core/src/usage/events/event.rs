@@ -13,6 +13,7 @@ use crate::usage::report::Reported;
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""usage""#));
 
 /// The fields of an event that are of interest.
+#[derive(Default)]
 pub(super) struct Event<'e> {
     /// `event`.
     pub(super) name: Option<&'e [u8]>,
@@ -22,25 +23,34 @@ pub(super) struct Event<'e> {
 
 impl<'e> Event<'e> {
     pub(super) fn of(bytes: &'e [u8]) -> Self {
-        let mut event = Self {
-            name: None,
-            data: None,
-        };
+        let mut event = Self::default();
         for line in lines(bytes) {
-            if let Some(value) = field(line, b"data") {
-                match &mut event.data {
-                    None => event.data = Some(Cow::Borrowed(value)),
-                    Some(data) => {
-                        let data = data.to_mut();
-                        data.push(b'\n');
-                        data.extend_from_slice(value);
-                    }
-                }
-            } else if let Some(value) = field(line, b"event") {
-                event.name = Some(value);
-            }
+            event.take(line);
         }
         event
+    }
+
+    /// Of an event that has one line, and nothing but line ends behind it: that is not looked for again.
+    pub(super) fn of_one_line(bytes: &'e [u8]) -> Self {
+        let mut event = Self::default();
+        let last = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r'));
+        event.take(last.and_then(|last| bytes.get(..=last)).unwrap_or_default());
+        event
+    }
+
+    fn take(&mut self, line: &'e [u8]) {
+        if let Some(value) = field(line, b"data") {
+            match &mut self.data {
+                None => self.data = Some(Cow::Borrowed(value)),
+                Some(data) => {
+                    let data = data.to_mut();
+                    data.push(b'\n');
+                    data.extend_from_slice(value);
+                }
+            }
+        } else if let Some(value) = field(line, b"event") {
+            self.name = Some(value);
+        }
     }
 }
 
@@ -125,6 +135,11 @@ pub(super) fn read(data: &[u8]) -> Said {
             .kind
             .is_some_and(|kind| is_last(kind.get().trim_matches('"').as_bytes())),
     }
+}
+
+/// Whether there may be a member called `usage`.
+pub(super) fn names_usage(bytes: &[u8]) -> bool {
+    USAGE.find(bytes).is_some()
 }
 
 /// Whether a member may be called `usage` and not be null: most events hold no more than `"usage":null`.
