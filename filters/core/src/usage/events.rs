@@ -136,7 +136,7 @@ impl Stream {
             self.held.extend_from_slice(part);
             passing.drop(range);
         } else if self.held.is_empty() {
-            self.dropped = self.look(&self.whole(part), passing.may_report);
+            self.dropped = self.look(&self.whole(part), passing.names_usage(&range));
             if self.dropped {
                 passing.drop(range);
             }
@@ -210,12 +210,12 @@ impl Stream {
         }
         self.produced.events += 1;
         self.produced.bytes += data.len() as u64;
-        let said = if may_report {
-            event::read(data)
-        } else {
-            event::Said::default()
-        };
-        self.finished |= said.ends || event.name.is_some_and(event::is_last);
+        self.finished |= event.name.is_some_and(event::is_last);
+        if !may_report {
+            return false;
+        }
+        let said = event::read(data);
+        self.finished |= said.ends;
         if !matches!(said.reported, Reported::Nothing) {
             self.covered = self.produced;
         }
@@ -227,8 +227,8 @@ impl Stream {
 /// What of a chunk goes on, put together only where it differs from the chunk.
 struct Passing<'c> {
     chunk: &'c [u8],
-    /// Whether an event that the chunk has whole may report a usage: looked for once, not event by event.
-    may_report: bool,
+    /// Where the chunk next has a member that may be called `usage`, as far as was looked.
+    usage_at: usize,
     /// Nothing is withheld or taken out.
     all: bool,
     /// Up to where the chunk is dealt with in `changed`.
@@ -240,11 +240,19 @@ impl<'c> Passing<'c> {
     fn new(chunk: &'c [u8], extra: Extra) -> Self {
         Self {
             chunk,
-            may_report: event::names_usage(chunk),
+            usage_at: event::find_usage(chunk, 0),
             all: extra == Extra::Pass,
             from: 0,
             changed: None,
         }
+    }
+
+    /// Whether a member that may be called `usage` stands at `range`. The chunk is searched once, not event by event.
+    fn names_usage(&mut self, range: &Range<usize>) -> bool {
+        if self.usage_at < range.start {
+            self.usage_at = event::find_usage(self.chunk, range.start);
+        }
+        self.usage_at < range.end
     }
 
     /// Leaves out what stands at `range`, behind all that was dealt with.

@@ -390,6 +390,41 @@ fn names_with_escapes_and_repeated_members() {
         Some(usage(1, 2, 0, 0))
     );
     assert_eq!(body(format!(r#"{{"usage":{counts},"usage":null}}"#)), None);
+    assert_eq!(
+        body(
+            r#"{"usage":{"prompt_tokens":7,"prompt_token\u0073":1,"completion_tokens":9,"completion_tokens":2}}"#
+        ),
+        Some(usage(1, 2, 0, 0))
+    );
+}
+
+#[test]
+fn a_usage_is_found_in_whichever_event_of_a_chunk() {
+    let token = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let null = "data: {\"choices\":[{}],\"usage\":null}\n\n";
+    let report = |input: u64| {
+        format!(
+            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":2}}}}\n\n"
+        )
+    };
+    let events = [token, &report(1), token, null, &report(5), null, token];
+    for shown in 1..=events.len() {
+        let text = events.get(..shown).unwrap().concat();
+        let expected = match shown {
+            1 => None,
+            2..=4 => Some(usage(1, 2, 0, 0)),
+            _ => Some(usage(5, 2, 0, 0)),
+        };
+        assert_eq!(stream(&text), expected, "{text}");
+        split_everywhere(Some(Kind::Events), text.as_bytes());
+    }
+}
+
+#[test]
+fn two_lines_without_their_blank_one_are_no_single_line() {
+    let stream_end = "event: message_delta\ndata: {\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}\n";
+    assert_eq!(stream(stream_end), Some(usage(3, 4, 0, 0)));
+    assert_eq!(stream(stream_end.replace('\n', "\r\n")), Some(usage(3, 4, 0, 0)));
 }
 
 #[test]

@@ -137,9 +137,10 @@ pub(super) fn read(data: &[u8]) -> Said {
     }
 }
 
-/// Whether there may be a member called `usage`.
-pub(super) fn names_usage(bytes: &[u8]) -> bool {
-    USAGE.find(bytes).is_some()
+/// Where `"usage"` stands next, from `from` on; the end where it does not.
+pub(super) fn find_usage(bytes: &[u8], from: usize) -> usize {
+    let found = bytes.get(from..).and_then(|rest| USAGE.find(rest));
+    found.map_or(bytes.len(), |at| from + at)
 }
 
 /// Whether a member may be called `usage` and not be null: most events hold no more than `"usage":null`.
