@@ -1,9 +1,6 @@
 //! A `usage` object, whoever wrote it, and what several of them say together.
 
-use core::fmt;
-
-use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value};
 
 use super::Usage;
 
@@ -63,19 +60,24 @@ pub(super) struct Report {
 impl Report {
     /// `None` if it is no object, or if a count is none.
     fn read(json: &[u8]) -> Option<Self> {
-        let usage: Members = serde_json::from_slice(json).ok()?;
-        let input_details = usage.prompt_details.or(usage.input_details);
-        let output_details = usage.completion_details.or(usage.output_details);
+        let usage = Members(serde_json::from_slice(json).ok()?);
+        let input_details = usage.details("prompt_tokens_details", "input_tokens_details")?;
+        let output_details = usage.details("completion_tokens_details", "output_tokens_details")?;
+        let prompt = usage.count("prompt_tokens")?;
+        let cache_read = usage.count("cache_read_input_tokens")?;
+        let cache_written = usage.count("cache_creation_input_tokens")?;
         // Gateways that translate add Anthropic's members to a count that has them already.
-        let apart = usage.prompt.is_none() && input_details.is_none();
+        let apart = prompt.is_none() && input_details.is_none();
         Some(Self {
-            input: usage.prompt.or(usage.input),
-            output: usage.completion.or(usage.output),
-            total: usage.total,
-            cached: input_details.flatten().or(usage.cache_read),
-            reasoning: output_details.flatten(),
-            cache_read: usage.cache_read.filter(|_| apart),
-            cache_written: usage.cache_written.filter(|_| apart),
+            input: prompt.or(usage.count("input_tokens")?),
+            output: usage
+                .count("completion_tokens")?
+                .or(usage.count("output_tokens")?),
+            total: usage.count("total_tokens")?,
+            cached: count_in(input_details, "cached_tokens")?.or(cache_read),
+            reasoning: count_in(output_details, "reasoning_tokens")?,
+            cache_read: cache_read.filter(|_| apart),
+            cache_written: cache_written.filter(|_| apart),
         })
     }
 
@@ -117,130 +119,40 @@ impl Report {
     }
 }
 
-/// The members of interest, of the usage and of the details in it; null is none. Of two with one name the last counts.
-#[derive(Default)]
-struct Members {
-    prompt: Option<u64>,
-    input: Option<u64>,
-    completion: Option<u64>,
-    output: Option<u64>,
-    total: Option<u64>,
-    cache_read: Option<u64>,
-    cache_written: Option<u64>,
-    /// Of details: tokens from a cache, and of reasoning.
-    cached: Option<u64>,
-    reasoning: Option<u64>,
-    /// Details: what is of interest in them; `None` where there are none.
-    prompt_details: Option<Option<u64>>,
-    input_details: Option<Option<u64>>,
-    completion_details: Option<Option<u64>>,
-    output_details: Option<Option<u64>>,
-}
+struct Members(Map<String, Value>);
 
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
-    PromptTokens,
-    InputTokens,
-    CompletionTokens,
-    OutputTokens,
-    TotalTokens,
-    CacheReadInputTokens,
-    CacheCreationInputTokens,
-    CachedTokens,
-    ReasoningTokens,
-    PromptTokensDetails,
-    InputTokensDetails,
-    CompletionTokensDetails,
-    OutputTokensDetails,
-    #[serde(other)]
-    Other,
-}
+impl Members {
+    fn count(&self, name: &str) -> Option<Option<u64>> {
+        count_in(Some(&self.0), name)
+    }
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members::default();
-                while let Some(name) = map.next_key()? {
-                    match name {
-                        Name::PromptTokens => members.prompt = count(&mut map)?,
-                        Name::InputTokens => members.input = count(&mut map)?,
-                        Name::CompletionTokens => members.completion = count(&mut map)?,
-                        Name::OutputTokens => members.output = count(&mut map)?,
-                        Name::TotalTokens => members.total = count(&mut map)?,
-                        Name::CacheReadInputTokens => members.cache_read = count(&mut map)?,
-                        Name::CacheCreationInputTokens => members.cache_written = count(&mut map)?,
-                        Name::CachedTokens => members.cached = count(&mut map)?,
-                        Name::ReasoningTokens => members.reasoning = count(&mut map)?,
-                        Name::PromptTokensDetails => members.prompt_details = cached(&mut map)?,
-                        Name::InputTokensDetails => members.input_details = cached(&mut map)?,
-                        Name::CompletionTokensDetails => members.completion_details = reasoning(&mut map)?,
-                        Name::OutputTokensDetails => members.output_details = reasoning(&mut map)?,
-                        Name::Other => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(members)
-            }
+    /// The object by either name; the outer `None` if it is something else.
+    fn details(&self, chat: &str, responses: &str) -> Option<Option<&Map<String, Value>>> {
+        match self.0.get(chat).or(self.0.get(responses)) {
+            None | Some(Value::Null) => Some(None),
+            Some(Value::Object(members)) => Some(Some(members)),
+            Some(_) => None,
         }
-        deserializer.deserialize_map(Object)
     }
 }
 
-fn cached<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Option<u64>>, A::Error> {
-    let details: Option<Members> = map.next_value()?;
-    Ok(details.map(|details| details.cached))
-}
-
-fn reasoning<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Option<u64>>, A::Error> {
-    let details: Option<Members> = map.next_value()?;
-    Ok(details.map(|details| details.reasoning))
-}
-
-fn count<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<u64>, A::Error> {
-    let Count(count) = map.next_value()?;
-    Ok(count)
-}
-
-/// A count; null is none.
-struct Count(Option<u64>);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl Visitor<'_> for Number {
-            type Value = Count;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a count or null")
-            }
-
-            fn visit_unit<E>(self) -> Result<Count, E> {
-                Ok(Count(None))
-            }
-
-            fn visit_u64<E: Error>(self, count: u64) -> Result<Count, E> {
-                if count > MAX_COUNT {
-                    return Err(E::custom("more than any request has"));
-                }
-                Ok(Count(Some(count)))
-            }
-
-            /// Also of `100.0`, as some servers write it.
-            fn visit_f64<E: Error>(self, count: f64) -> Result<Count, E> {
-                if count.fract() != 0.0 || !(0.0..=MAX_COUNT as f64).contains(&count) {
-                    return Err(E::custom("no whole number, or more than any request has"));
-                }
-                Ok(Count(Some(count as u64)))
-            }
-        }
-        deserializer.deserialize_any(Number)
+/// A member's count, null being none; the outer `None` if it is no count.
+fn count_in(members: Option<&Map<String, Value>>, name: &str) -> Option<Option<u64>> {
+    match members.and_then(|members| members.get(name)) {
+        None | Some(Value::Null) => Some(None),
+        Some(Value::Number(number)) => whole(number).map(Some),
+        Some(_) => None,
     }
+}
+
+/// Also of `100.0`, as some servers write it.
+fn whole(number: &Number) -> Option<u64> {
+    let double = || {
+        let double = number.as_f64()?;
+        (double.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&double)).then_some(double as u64)
+    };
+    number
+        .as_u64()
+        .or_else(double)
+        .filter(|&count| count <= MAX_COUNT)
 }
