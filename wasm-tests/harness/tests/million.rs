@@ -212,7 +212,8 @@ async fn a_million_keys_load_and_reload_without_stalling_a_worker() {
     );
     assert_eq!(misses("workers"), (0, 0));
     // The main thread takes each document over in one piece (a copy of 109 MB into the VM, whose memory grows for
-    // it): longer than the 200 ms of a miss, on a busy machine than the second of a mega miss. Nobody waits for it.
+    // it): longer than the 200 ms of a miss, on a busy machine than the second of a mega miss. No request waits
+    // for it.
     let (miss, mega_miss) = misses("main_thread");
     assert!(miss <= 2 && mega_miss <= 2, "{miss} {mega_miss}");
     let (now, peak) = (gateway.rss_kb(), peak_kb(&gateway));

@@ -56,17 +56,15 @@ impl Record {
         find(&self.cells, id)
     }
 
+    /// The same, to be changed.
+    pub(super) fn cell_mut(&mut self, id: u64) -> Option<&mut Cell> {
+        find_mut(&mut self.cells, id)
+    }
+
     /// Changes the cell of a row; a new one of this quota where there is none.
     pub(super) fn change_cell<T>(&mut self, id: u64, quota: Quota, change: impl FnOnce(&mut Cell) -> T) -> T {
         let time = self.time;
-        self::change(&mut self.cells, id, || Cell::new(quota, time), change)
-    }
-
-    /// Changes the cell of a row if there is one.
-    pub(super) fn change_known_cell(&mut self, id: u64, change: impl FnOnce(&mut Cell)) {
-        if let Some((_, cell)) = self.cells.iter_mut().find(|(other, _)| *other == id) {
-            change(cell);
-        }
+        change_in(&mut self.cells, id, || Cell::new(quota, time), change)
     }
 
     /// What a row has under way.
@@ -74,9 +72,9 @@ impl Record {
         find(&self.slots, id)
     }
 
-    /// Changes what a row has under way.
+    /// Changes what a row has under way; where it has no entry, it gets one.
     pub(super) fn change_slots(&mut self, id: u64, change: impl FnOnce(&mut Slots)) {
-        self::change(&mut self.slots, id, Slots::default, change);
+        change_in(&mut self.slots, id, Slots::default, change);
     }
 
     /// Drops entries of unknown rows that hold nothing, or are too many.
@@ -135,13 +133,19 @@ fn find<T>(list: &[(u64, T)], id: u64) -> Option<&T> {
         .map(|(_, value)| value)
 }
 
-fn change<T, R>(
+fn find_mut<T>(list: &mut [(u64, T)], id: u64) -> Option<&mut T> {
+    list.iter_mut()
+        .find(|(other, _)| *other == id)
+        .map(|(_, value)| value)
+}
+
+fn change_in<T, R>(
     list: &mut Vec<(u64, T)>,
     id: u64,
     new: impl FnOnce() -> T,
     change: impl FnOnce(&mut T) -> R,
 ) -> R {
-    if let Some((_, value)) = list.iter_mut().find(|(other, _)| *other == id) {
+    if let Some(value) = find_mut(list, id) {
         return change(value);
     }
     let mut value = new();

@@ -330,11 +330,10 @@ impl<'t> Open<'t> {
         let mut changed = false;
         for hit in &self.hits {
             if let Bound::Rate(quota) = hit.bound
-                && let Some(cell) = self.record.cell(hit.row.id)
+                && let Some(cell) = self.record.cell_mut(hit.row.id)
                 && cell.quota != quota
             {
-                self.record
-                    .change_cell(hit.row.id, quota, |cell| cell.adopt(quota));
+                cell.adopt(quota);
                 changed = true;
             }
         }

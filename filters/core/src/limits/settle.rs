@@ -169,7 +169,9 @@ impl Change {
     fn apply(&self, record: &mut Record) {
         match self {
             Self::GiveBack { id, amount, mark } => {
-                record.change_known_cell(*id, |cell| cell.give_back(*amount, mark))
+                if let Some(cell) = record.cell_mut(*id) {
+                    cell.give_back(*amount, mark);
+                }
             }
             // By the quota that the cell has now, which may have changed since.
             Self::Charge { id, amount, quota } => {

@@ -227,8 +227,8 @@ impl Stream {
 /// What of a chunk goes on, put together only where it differs from the chunk.
 struct Passing<'c> {
     chunk: &'c [u8],
-    /// Where the chunk next has a member that may be called `usage`, as far as was looked.
-    usage_at: usize,
+    /// What [`event::find_usage`] found last; `None` until somebody asks.
+    usage_at: Option<usize>,
     /// Nothing is withheld or taken out.
     all: bool,
     /// Up to where the chunk is dealt with in `changed`.
@@ -240,19 +240,22 @@ impl<'c> Passing<'c> {
     fn new(chunk: &'c [u8], extra: Extra) -> Self {
         Self {
             chunk,
-            usage_at: event::find_usage(chunk, 0),
+            usage_at: None,
             all: extra == Extra::Pass,
             from: 0,
             changed: None,
         }
     }
 
-    /// Whether a member that may be called `usage` stands at `range`. The chunk is searched once, not event by event.
+    /// Whether a member that may be called `usage` stands at `range`, which is behind those that were asked about. The
+    /// chunk is searched once, not event by event.
     fn names_usage(&mut self, range: &Range<usize>) -> bool {
-        if self.usage_at < range.start {
-            self.usage_at = event::find_usage(self.chunk, range.start);
-        }
-        self.usage_at < range.end
+        let at = match self.usage_at {
+            Some(at) if at >= range.start => at,
+            _ => event::find_usage(self.chunk, range.start),
+        };
+        self.usage_at = Some(at);
+        at < range.end
     }
 
     /// Leaves out what stands at `range`, behind all that was dealt with.

@@ -30,7 +30,7 @@ impl<'e> Event<'e> {
         event
     }
 
-    /// Of an event that has one line, and nothing but line ends behind it: that is not looked for again.
+    /// The same of one that is known to have one line and nothing but line ends behind it: they are not searched for.
     pub(super) fn of_one_line(bytes: &'e [u8]) -> Self {
         let mut event = Self::default();
         let last = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r'));
