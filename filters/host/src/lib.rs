@@ -33,6 +33,10 @@ pub use runtime::{Action, Module};
 pub use shared::{Cas, create_shared, set_shared, set_shared_if, shared};
 pub use status::{Result, Status};
 
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: tollgate_pool::Pool = tollgate_pool::Pool::new();
+
 // What `export!` needs in the module's own crate.
 #[doc(hidden)]
 pub use memory::allocate;
