@@ -63,12 +63,21 @@ impl Quota {
     }
 
     const fn units(&self, count: u64) -> u128 {
-        count as u128 * self.period as u128
+        product(count, self.period)
     }
 
     /// Nanoseconds in which so much leaks.
     fn leaks_in(&self, units: u128) -> u64 {
         up(units, u64::from(self.amount))
+    }
+}
+
+/// `a × b`. Few products are wide, and a wide multiplication is slow in wasm.
+pub(super) const fn product(a: u64, b: u64) -> u128 {
+    if a.leading_zeros() + b.leading_zeros() >= 64 {
+        (a * b) as u128
+    } else {
+        a as u128 * b as u128
     }
 }
 
@@ -146,7 +155,7 @@ impl Cell {
 
     /// Lets it leak for so many nanoseconds.
     pub(super) fn leak(&mut self, nanos: u64) {
-        let leaked = u128::from(nanos) * u128::from(self.quota.amount);
+        let leaked = product(nanos, self.quota.amount());
         self.level = self.level.saturating_sub(leaked);
         self.forget();
     }

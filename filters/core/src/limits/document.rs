@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::amounts::Count;
 use super::cell::Quota;
+use super::headers::policy;
 use super::subject::{Dimension, Per};
 use super::table::{Bound, Mode, OnError, Row, Selector, Table};
 use crate::config::{ConfigError, Number, Object, Rate};
@@ -168,12 +169,15 @@ impl Check<'_> {
         let overrides: Vec<_> = overrides
             .map(|(at, Object(one))| self.special(at, one, &numbers, raw.count, per))
             .collect();
+        let overrides = overrides.into_iter().collect::<Option<_>>()?;
+        let bound = bound?;
         Some(Row {
             id: id(&raw.name, raw.count),
+            policy: policy(&raw.name, bound),
             name: raw.name,
             per,
             count: raw.count,
-            bound: bound?,
+            bound,
             mode: match raw.mode {
                 Some(RawMode::Shadow) => Mode::Shadow,
                 Some(RawMode::Enforce) | None => Mode::Enforce,
@@ -183,7 +187,7 @@ impl Check<'_> {
                 Some(RawOnError::Deny) | None => OnError::Deny,
             },
             when,
-            overrides: overrides.into_iter().collect::<Option<_>>()?,
+            overrides,
         })
     }
 

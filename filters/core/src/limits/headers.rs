@@ -9,6 +9,7 @@
 use core::cmp::Ordering;
 
 use super::amounts::Count;
+use super::cell::product;
 use super::reserve::{Admitted, Denied, Reason, Refused, Standing, Wait};
 use super::table::{Bound, Mode, Row, Table};
 use crate::endpoint::Dialect;
@@ -112,10 +113,7 @@ fn named(headers: &mut Vec<Header>, [limit, remaining, reset]: Names, shown: &Sh
 /// `None` for a row that is not the customer's to see.
 fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Option<Shown<'t>> {
     let denied = denied.filter(|denied| denied.standing.row == standing.row);
-    let limit = match standing.bound {
-        Bound::Rate(quota) => quota.amount(),
-        Bound::Most(most) => u64::from(most),
-    };
+    let limit = most(standing.bound);
     let (remaining, reset) = match (row.per.is_shared(), denied.map(|denied| denied.wait)) {
         (true, Some(Wait::Nanos(nanos))) => (0, nanos),
         (true, _) => return None,
@@ -132,36 +130,55 @@ fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Optio
 }
 
 impl Shown<'_> {
-    /// Appends `"key-rpm";q=60;w=60`.
+    /// Appends `"key-rpm";q=60;w=60`, behind what is there.
     fn policy(&self, list: &mut String) {
-        self.name(list);
-        list.push_str(";q=");
-        number(list, self.limit);
-        match self.bound {
-            Bound::Rate(quota) => {
-                list.push_str(";w=");
-                number(list, quota.period() / 1_000_000_000);
-            }
-            Bound::Most(_) => list.push_str(";qu=\"concurrent-requests\""),
+        separate(list);
+        if self.bound == self.row.bound {
+            list.push_str(&self.row.policy);
+        } else {
+            list.push_str(&policy(&self.row.name, self.bound));
         }
     }
 
-    /// Appends `"key-rpm";r=59;t=1`.
+    /// Appends `"key-rpm";r=59;t=1`, behind what is there.
     fn state(&self, list: &mut String) {
-        self.name(list);
-        list.push_str(";r=");
+        separate(list);
+        list.push('"');
+        list.push_str(&self.row.name);
+        list.push_str("\";r=");
         number(list, self.remaining);
         if let Bound::Rate(_) = self.bound {
             list.push_str(";t=");
             number(list, self.reset.div_ceil(1_000_000_000));
         }
     }
+}
 
-    /// Appends the name as an item, behind the one before.
-    fn name(&self, list: &mut String) {
-        list.push_str(if list.is_empty() { "\"" } else { ", \"" });
-        list.push_str(&self.row.name);
-        list.push('"');
+fn separate(list: &mut String) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+}
+
+/// A limit as an item of `RateLimit-Policy`.
+pub(super) fn policy(name: &str, bound: Bound) -> String {
+    let mut policy = format!("\"{name}\";q=");
+    number(&mut policy, most(bound));
+    match bound {
+        Bound::Rate(quota) => {
+            policy.push_str(";w=");
+            number(&mut policy, quota.period() / 1_000_000_000);
+        }
+        Bound::Most(_) => policy.push_str(";qu=\"concurrent-requests\""),
+    }
+    policy
+}
+
+/// A limit's number.
+const fn most(bound: Bound) -> u64 {
+    match bound {
+        Bound::Rate(quota) => quota.amount(),
+        Bound::Most(most) => most as u64,
     }
 }
 
@@ -176,7 +193,7 @@ fn digits(number: u64) -> String {
 
 /// The one that refused first, then the one of which the smallest part remains.
 fn tighter(a: &Shown<'_>, b: &Shown<'_>) -> Ordering {
-    let part = |one: &Shown<'_>, other: &Shown<'_>| u128::from(one.remaining) * u128::from(other.limit);
+    let part = |one: &Shown<'_>, other: &Shown<'_>| product(one.remaining, other.limit);
     b.refused.cmp(&a.refused).then(part(a, b).cmp(&part(b, a)))
 }
 

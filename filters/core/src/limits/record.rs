@@ -73,8 +73,8 @@ impl Record {
     }
 
     /// Changes what a row has under way; where it has no entry, it gets one.
-    pub(super) fn change_slots(&mut self, id: u64, change: impl FnOnce(&mut Slots)) {
-        change_in(&mut self.slots, id, Slots::default, change);
+    pub(super) fn change_slots<T>(&mut self, id: u64, change: impl FnOnce(&mut Slots) -> T) -> T {
+        change_in(&mut self.slots, id, Slots::default, change)
     }
 
     /// Drops entries of unknown rows that hold nothing, or are too many.

@@ -111,6 +111,22 @@ struct Open<'t> {
     verdicts: Vec<Option<Wait>>,
 }
 
+/// What came of a request in one record.
+struct Charged {
+    taken: Taken,
+    standings: Vec<Standing>,
+    /// Shadow rows that are over.
+    over: Vec<usize>,
+}
+
+impl Admitted {
+    fn add(&mut self, charged: Charged) {
+        self.reservation.groups.push(charged.taken);
+        self.standings.extend(charged.standings);
+        self.would_refuse.extend(charged.over);
+    }
+}
+
 enum Failure {
     Limited,
     Store(StoreError),
@@ -133,16 +149,17 @@ impl Table {
             }
             return Err(denied(&open, ask, None));
         }
-        let mut would_refuse = Vec::new();
-        let mut reservation = Reservation::default();
+        let mut admitted = Admitted {
+            reservation: Reservation::default(),
+            standings: Vec::with_capacity(self.rows.len()),
+            would_refuse: Vec::new(),
+            unchecked,
+        };
         let taken = open.iter_mut().try_for_each(|one| {
             match one.take(self, store, ask) {
-                Ok((taken, over)) => {
-                    reservation.groups.push(taken);
-                    would_refuse.extend(over);
-                }
+                Ok(charged) => admitted.add(charged),
                 Err(Failure::Store(error)) => {
-                    excuse(&one.hits, error, &mut unchecked)?;
+                    excuse(&one.hits, error, &mut admitted.unchecked)?;
                     one.hits.clear();
                 }
                 Err(limited @ Failure::Limited) => return Err(limited),
@@ -150,14 +167,9 @@ impl Table {
             Ok(())
         });
         match taken {
-            Ok(()) => Ok(Admitted {
-                reservation,
-                standings: standings(&open, ask),
-                would_refuse,
-                unchecked,
-            }),
+            Ok(()) => Ok(admitted),
             Err(failure) => {
-                let unreturned = reservation.cancel(store, ask.now).err();
+                let unreturned = admitted.reservation.cancel(store, ask.now).err();
                 Err(match failure {
                     Failure::Limited => denied(&open, ask, unreturned),
                     Failure::Store(error) => Refused {
@@ -237,7 +249,7 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
 
 fn standings(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<Standing> {
     open.iter()
-        .flat_map(|one| one.hits.iter().map(|hit| one.standing(hit, ask)))
+        .flat_map(|one| one.hits.iter().map(|hit| standing(&one.record, hit, ask)))
         .collect()
 }
 
@@ -262,7 +274,7 @@ impl<'t> Open<'t> {
 
     fn judge(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
         match hit.bound {
-            Bound::Rate(quota) => match self.cell(hit, quota).judge(ask.amounts.of(hit.row.count)) {
+            Bound::Rate(quota) => match cell(&self.record, hit, quota).judge(ask.amounts.of(hit.row.count)) {
                 Verdict::Admit => None,
                 // The record may be a little ahead of this worker's clock.
                 Verdict::Wait(wait) => {
@@ -272,52 +284,23 @@ impl<'t> Open<'t> {
                 Verdict::Never => Some(Wait::Never),
             },
             Bound::Most(most) => {
-                (self.under_way(hit, ask) >= u64::from(most)).then_some(Wait::Nanos(PLACE_PAUSE))
+                (under_way(&self.record, hit, ask) >= u64::from(most)).then_some(Wait::Nanos(PLACE_PAUSE))
             }
         }
     }
 
-    fn cell(&self, hit: &Hit<'_>, quota: Quota) -> Cow<'_, Cell> {
-        match self.record.cell(hit.row.id) {
-            Some(cell) if cell.quota == quota => Cow::Borrowed(cell),
-            Some(cell) => {
-                let mut cell = cell.clone();
-                cell.adopt(quota);
-                Cow::Owned(cell)
-            }
-            None => Cow::Owned(Cell::new(quota, self.record.time)),
-        }
-    }
-
-    fn under_way(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
-        let slots = self.record.slots(hit.row.id);
-        slots.map_or(0, |slots| slots.in_use_by(ask.alive))
-    }
-
-    /// Charges every row that is not over, and stores that. Gives what is held, and shadow rows that are over.
-    fn take(
-        &mut self,
-        table: &Table,
-        store: &mut impl Store,
-        ask: &Ask<'_>,
-    ) -> Result<(Taken, Vec<usize>), Failure> {
+    /// Charges every row that is not over, and stores that.
+    fn take(&mut self, table: &Table, store: &mut impl Store, ask: &Ask<'_>) -> Result<Charged, Failure> {
         for _ in 0..ATTEMPTS {
             if self.refuses() {
                 return Err(Failure::Limited);
             }
-            let (mut within, mut over) = (Vec::with_capacity(self.hits.len()), Vec::new());
-            for (hit, wait) in self.judged() {
-                if wait.is_none() {
-                    within.push(*hit);
-                } else {
-                    over.push(hit.at);
-                }
-            }
-            let held = within.iter().map(|hit| self.charge(hit, ask)).collect();
-            self.record.tidy(|id| table.knows(id), ask.alive);
+            let mut charged = self.charge(ask);
+            let own = |id| self.hits.iter().any(|hit| hit.row.id == id);
+            self.record.tidy(|id| own(id) || table.knows(id), ask.alive);
             if store.swap(&self.key, &self.record.encode(), self.version)? {
-                let key = core::mem::take(&mut self.key);
-                return Ok((Taken { key, held }, over));
+                charged.taken.key = core::mem::take(&mut self.key);
+                return Ok(charged);
             }
             self.read(store, ask)?;
         }
@@ -342,55 +325,99 @@ impl<'t> Open<'t> {
         }
     }
 
-    fn charge(&mut self, hit: &Hit<'_>, ask: &Ask<'_>) -> Held {
-        let id = hit.row.id;
-        match hit.bound {
-            Bound::Rate(quota) => {
-                let amount = ask.amounts.of(hit.row.count);
-                let mark = self.record.change_cell(id, quota, |cell| {
-                    cell.adopt(quota);
-                    cell.charge(amount)
-                });
-                Held::Amount {
-                    id,
-                    count: hit.row.count,
-                    amount,
-                    quota,
-                    mark,
+    /// Charges every row that is not over.
+    fn charge(&mut self, ask: &Ask<'_>) -> Charged {
+        let rows = self.hits.len();
+        let (mut held, mut standings) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let mut over = Vec::new();
+        for (hit, wait) in self.hits.iter().zip(&self.verdicts) {
+            let id = hit.row.id;
+            let standing = match hit.bound {
+                _ if wait.is_some() => {
+                    over.push(hit.at);
+                    standing(&self.record, hit, ask)
                 }
-            }
-            Bound::Most(_) => {
-                self.record.change_slots(id, |slots| {
-                    slots.keep(ask.alive);
-                    slots.take(ask.owner);
-                });
-                Held::Slot { id, owner: ask.owner }
-            }
+                Bound::Rate(quota) => {
+                    let amount = ask.amounts.of(hit.row.count);
+                    let (mark, standing) = self.record.change_cell(id, quota, |cell| {
+                        cell.adopt(quota);
+                        (cell.charge(amount), hit.at_level(cell))
+                    });
+                    held.push(Held::Amount {
+                        id,
+                        count: hit.row.count,
+                        amount,
+                        quota,
+                        mark,
+                    });
+                    standing
+                }
+                Bound::Most(most) => {
+                    let used = self.record.change_slots(id, |slots| {
+                        slots.keep(ask.alive);
+                        slots.take(ask.owner);
+                        slots.in_use()
+                    });
+                    held.push(Held::Slot { id, owner: ask.owner });
+                    hit.with_under_way(used, most)
+                }
+            };
+            standings.push(standing);
+        }
+        Charged {
+            taken: Taken {
+                key: Vec::new(),
+                held,
+            },
+            standings,
+            over,
+        }
+    }
+}
+
+/// The cell of a row as it is by this quota.
+fn cell<'r>(record: &'r Record, hit: &Hit<'_>, quota: Quota) -> Cow<'r, Cell> {
+    match record.cell(hit.row.id) {
+        Some(cell) if cell.quota == quota => Cow::Borrowed(cell),
+        Some(cell) => {
+            let mut cell = cell.clone();
+            cell.adopt(quota);
+            Cow::Owned(cell)
+        }
+        None => Cow::Owned(Cell::new(quota, record.time)),
+    }
+}
+
+fn under_way(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
+    let slots = record.slots(hit.row.id);
+    slots.map_or(0, |slots| slots.in_use_by(ask.alive))
+}
+
+fn standing(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Standing {
+    match hit.bound {
+        Bound::Rate(quota) => hit.at_level(&cell(record, hit, quota)),
+        Bound::Most(most) => hit.with_under_way(under_way(record, hit, ask), most),
+    }
+}
+
+impl Hit<'_> {
+    fn at_level(&self, cell: &Cell) -> Standing {
+        Standing {
+            row: self.at,
+            bound: self.bound,
+            used: cell.used(),
+            remaining: cell.remaining(),
+            reset: cell.reset(),
         }
     }
 
-    fn standing(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> Standing {
-        match hit.bound {
-            Bound::Rate(quota) => {
-                let cell = self.cell(hit, quota);
-                Standing {
-                    row: hit.at,
-                    bound: hit.bound,
-                    used: cell.used(),
-                    remaining: cell.remaining(),
-                    reset: cell.reset(),
-                }
-            }
-            Bound::Most(most) => {
-                let used = self.under_way(hit, ask);
-                Standing {
-                    row: hit.at,
-                    bound: hit.bound,
-                    used,
-                    remaining: u64::from(most).saturating_sub(used),
-                    reset: 0,
-                }
-            }
+    fn with_under_way(&self, used: u64, most: u32) -> Standing {
+        Standing {
+            row: self.at,
+            bound: self.bound,
+            used,
+            remaining: u64::from(most).saturating_sub(used),
+            reset: 0,
         }
     }
 }

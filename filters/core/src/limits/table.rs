@@ -36,6 +36,8 @@ pub struct Row {
     pub mode: Mode,
     /// What it does when the store fails.
     pub on_error: OnError,
+    /// How it is announced to those whom no override names.
+    pub(super) policy: String,
     /// In the store: a hash of name and count.
     pub(super) id: u64,
     pub(super) when: Selector,
