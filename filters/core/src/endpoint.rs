@@ -125,6 +125,24 @@ impl Endpoint {
         })
     }
 
+    /// Its name in configurations and records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::Embeddings => "embeddings",
+            Self::Moderations => "moderations",
+            Self::ImagesGenerations => "images_generations",
+            Self::ImagesEdits => "images_edits",
+            Self::Speech => "speech",
+            Self::Transcriptions => "transcriptions",
+            Self::Translations => "translations",
+            Self::Models => "models",
+        }
+    }
+
     /// The scope that it needs.
     pub const fn scope(self) -> Scope {
         match self {
@@ -183,6 +201,27 @@ pub(crate) fn without_query(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_called_the_same_everywhere() {
+        for path in [
+            "chat/completions",
+            "completions",
+            "responses",
+            "messages",
+            "embeddings",
+            "moderations",
+            "images/generations",
+            "images/edits",
+            "audio/speech",
+            "audio/transcriptions",
+            "audio/translations",
+            "models",
+        ] {
+            let endpoint = Endpoint::of(format!("/v1/{path}").as_bytes()).unwrap();
+            assert_eq!(serde_json::to_value(endpoint).unwrap(), endpoint.name());
+        }
+    }
 
     #[test]
     fn each_endpoint_has_a_scope() {

@@ -21,10 +21,9 @@ pub(crate) struct Metrics {
     under_way: Gauge,
     /// Requests that began less those that ended, since the last tick.
     balance: i64,
-    /// By organisation, then by model.
-    series: HashMap<String, HashMap<String, Series>>,
-    /// How many there are.
-    count: usize,
+    series: Vec<Series>,
+    /// Where each one's stands, by organisation, then by model.
+    places: HashMap<String, HashMap<String, usize>>,
 }
 
 /// Of one limit.
@@ -113,8 +112,8 @@ impl Metrics {
             gateway: Spread::define("tollgate_gateway_us")?,
             under_way: Gauge::define("tollgate_requests_under_way")?,
             balance: 0,
-            series: HashMap::new(),
-            count: 0,
+            series: Vec::new(),
+            places: HashMap::new(),
         })
     }
 
@@ -160,7 +159,7 @@ impl Metrics {
         let Some(series) = self.series(org, model) else {
             return;
         };
-        let at = Outcome::ALL.iter().position(|(one, _)| *one == outcome);
+        let at = Outcome::ALL.iter().position(|one| *one == outcome);
         if let Some(pending) = at.and_then(|at| series.outcomes.get_mut(at)) {
             pending.add(1);
         }
@@ -177,24 +176,27 @@ impl Metrics {
     }
 
     fn series(&mut self, org: &str, model: &str) -> Option<&mut Series> {
-        let known = |series: &HashMap<String, HashMap<String, Series>>, org: &str, model: &str| {
-            series.get(org).is_some_and(|models| models.contains_key(model))
+        let at = match self.place(org, model) {
+            Some(at) => at,
+            None if self.series.len() < MOST_SERIES => self.begin(org, model)?,
+            None => match self.place(OTHER, OTHER) {
+                Some(at) => at,
+                None => self.begin(OTHER, OTHER)?,
+            },
         };
-        let (mut org, mut model) = (org, model);
-        if !known(&self.series, org, model) {
-            if self.count >= MOST_SERIES {
-                (org, model) = (OTHER, OTHER);
-            }
-            if !known(&self.series, org, model) {
-                let series = Series::define(org, model).ok()?;
-                self.series
-                    .entry(org.to_owned())
-                    .or_default()
-                    .insert(model.to_owned(), series);
-                self.count += 1;
-            }
-        }
-        self.series.get_mut(org)?.get_mut(model)
+        self.series.get_mut(at)
+    }
+
+    fn place(&self, org: &str, model: &str) -> Option<usize> {
+        self.places.get(org)?.get(model).copied()
+    }
+
+    fn begin(&mut self, org: &str, model: &str) -> Option<usize> {
+        let at = self.series.len();
+        self.series.push(Series::define(org, model).ok()?);
+        let models = self.places.entry(org.to_owned()).or_default();
+        models.insert(model.to_owned(), at);
+        Some(at)
     }
 
     /// Hands what was counted to Envoy.
@@ -202,7 +204,7 @@ impl Metrics {
         self.under_way.add(core::mem::take(&mut self.balance));
         self.first_byte.flush();
         self.gateway.flush();
-        for series in self.series.values_mut().flat_map(HashMap::values_mut) {
+        for series in &mut self.series {
             series
                 .outcomes
                 .iter_mut()
@@ -216,7 +218,7 @@ impl Series {
     fn define(org: &str, model: &str) -> Result<Self> {
         let name = |what: &str, kind: &str| format!("tollgate_{what}.{kind}.org.{org}.model.{model}");
         let [complete, aborted, no_answer, failed, limited, refused] = Outcome::ALL
-            .map(|(_, outcome)| Pending::define(&name("requests", &format!("outcome.{outcome}"))));
+            .map(|outcome| Pending::define(&name("requests", &format!("outcome.{}", outcome.name()))));
         let [input, output, cached, reasoning, cost] =
             KINDS.map(|kind| Pending::define(&name("usage", &format!("kind.{kind}"))));
         Ok(Self {

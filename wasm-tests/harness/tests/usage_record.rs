@@ -80,7 +80,7 @@ fn the_examples_are_records_of_every_outcome() {
         assert!(always.iter().all(|name| members.get(name).is_some()), "{line}");
         outcomes.insert(record.outcome);
     }
-    let expected = Outcome::ALL.iter().map(|(_, name)| Some((*name).to_owned()));
+    let expected = Outcome::ALL.iter().map(|outcome| Some(outcome.name().to_owned()));
     assert_eq!(outcomes, expected.chain([None]).collect());
 }
 

@@ -1,6 +1,11 @@
 //! A `usage` object, whoever wrote it, and what several of them say together.
 
-use serde_json::{Map, Number, Value};
+use core::fmt;
+use std::borrow::Cow;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Number;
+use serde_json::value::RawValue;
 
 use super::Usage;
 
@@ -45,7 +50,7 @@ impl Reported {
 }
 
 /// One report's counts; `None` where it says nothing.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Report {
     input: Option<u64>,
     output: Option<u64>,
@@ -60,22 +65,21 @@ pub(super) struct Report {
 impl Report {
     /// `None` if it is no object, or if a count is none.
     fn read(json: &[u8]) -> Option<Self> {
-        let usage = Members(serde_json::from_slice(json).ok()?);
-        let input_details = usage.details("prompt_tokens_details", "input_tokens_details")?;
-        let output_details = usage.details("completion_tokens_details", "output_tokens_details")?;
-        let prompt = usage.count("prompt_tokens")?;
-        let cache_read = usage.count("cache_read_input_tokens")?;
-        let cache_written = usage.count("cache_creation_input_tokens")?;
+        let usage: Members<'_> = serde_json::from_str(core::str::from_utf8(json).ok()?).ok()?;
+        let input_details = details(usage.prompt_tokens_details, usage.input_tokens_details)?;
+        let output_details = details(usage.completion_tokens_details, usage.output_tokens_details)?;
+        let prompt = count(usage.prompt_tokens)?;
+        let cache_read = count(usage.cache_read_input_tokens)?;
+        let cache_written = count(usage.cache_creation_input_tokens)?;
         // Gateways that translate add Anthropic's members to a count that has them already.
         let apart = prompt.is_none() && input_details.is_none();
+        let cached = count(input_details.and_then(|details| details.cached_tokens))?;
         Some(Self {
-            input: prompt.or(usage.count("input_tokens")?),
-            output: usage
-                .count("completion_tokens")?
-                .or(usage.count("output_tokens")?),
-            total: usage.count("total_tokens")?,
-            cached: count_in(input_details, "cached_tokens")?.or(cache_read),
-            reasoning: count_in(output_details, "reasoning_tokens")?,
+            input: prompt.or(count(usage.input_tokens)?),
+            output: count(usage.completion_tokens)?.or(count(usage.output_tokens)?),
+            total: count(usage.total_tokens)?,
+            cached: cached.or(cache_read),
+            reasoning: count(output_details.and_then(|details| details.reasoning_tokens))?,
             cache_read: cache_read.filter(|_| apart),
             cache_written: cache_written.filter(|_| apart),
         })
@@ -119,34 +123,97 @@ impl Report {
     }
 }
 
-struct Members(Map<String, Value>);
+/// The members that count, of a usage or of its details, as they stand: what a report does not need may be anything.
+/// Of several with one name the last counts.
+#[derive(Default, Clone, Copy)]
+struct Members<'j> {
+    prompt_tokens: Option<&'j RawValue>,
+    input_tokens: Option<&'j RawValue>,
+    completion_tokens: Option<&'j RawValue>,
+    output_tokens: Option<&'j RawValue>,
+    total_tokens: Option<&'j RawValue>,
+    cache_read_input_tokens: Option<&'j RawValue>,
+    cache_creation_input_tokens: Option<&'j RawValue>,
+    prompt_tokens_details: Option<&'j RawValue>,
+    input_tokens_details: Option<&'j RawValue>,
+    completion_tokens_details: Option<&'j RawValue>,
+    output_tokens_details: Option<&'j RawValue>,
+    cached_tokens: Option<&'j RawValue>,
+    reasoning_tokens: Option<&'j RawValue>,
+}
 
-impl Members {
-    fn count(&self, name: &str) -> Option<Option<u64>> {
-        count_in(Some(&self.0), name)
+impl<'j> Members<'j> {
+    fn named(&mut self, name: &str) -> Option<&mut Option<&'j RawValue>> {
+        Some(match name {
+            "prompt_tokens" => &mut self.prompt_tokens,
+            "input_tokens" => &mut self.input_tokens,
+            "completion_tokens" => &mut self.completion_tokens,
+            "output_tokens" => &mut self.output_tokens,
+            "total_tokens" => &mut self.total_tokens,
+            "cache_read_input_tokens" => &mut self.cache_read_input_tokens,
+            "cache_creation_input_tokens" => &mut self.cache_creation_input_tokens,
+            "prompt_tokens_details" => &mut self.prompt_tokens_details,
+            "input_tokens_details" => &mut self.input_tokens_details,
+            "completion_tokens_details" => &mut self.completion_tokens_details,
+            "output_tokens_details" => &mut self.output_tokens_details,
+            "cached_tokens" => &mut self.cached_tokens,
+            "reasoning_tokens" => &mut self.reasoning_tokens,
+            _ => return None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
 
-    /// The object by either name; the outer `None` if it is something else.
-    fn details(&self, chat: &str, responses: &str) -> Option<Option<&Map<String, Value>>> {
-        match self.0.get(chat).or(self.0.get(responses)) {
-            None | Some(Value::Null) => Some(None),
-            Some(Value::Object(members)) => Some(Some(members)),
-            Some(_) => None,
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(Name(name)) = all.next_key()? {
+            let value = all.next_value()?;
+            if let Some(place) = members.named(&name) {
+                *place = Some(value);
+            }
         }
+        Ok(members)
+    }
+}
+
+/// Borrowed where it holds no escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'j>(#[serde(borrow)] Cow<'j, str>);
+
+/// The details by either name, null being none; the outer `None` if they are no object.
+fn details<'j>(chat: Option<&'j RawValue>, responses: Option<&'j RawValue>) -> Option<Option<Members<'j>>> {
+    match chat.or(responses).map(RawValue::get) {
+        None | Some("null") => Some(None),
+        Some(json) => serde_json::from_str(json).ok().map(Some),
     }
 }
 
 /// A member's count, null being none; the outer `None` if it is no count.
-fn count_in(members: Option<&Map<String, Value>>, name: &str) -> Option<Option<u64>> {
-    match members.and_then(|members| members.get(name)) {
-        None | Some(Value::Null) => Some(None),
-        Some(Value::Number(number)) => whole(number).map(Some),
-        Some(_) => None,
+fn count(value: Option<&RawValue>) -> Option<Option<u64>> {
+    match value.map(RawValue::get) {
+        None | Some("null") => Some(None),
+        Some(json) => whole(json).map(Some),
     }
 }
 
 /// Also of `100.0`, as some servers write it.
-fn whole(number: &Number) -> Option<u64> {
+fn whole(json: &str) -> Option<u64> {
+    let number: Number = serde_json::from_str(json).ok()?;
     let double = || {
         let double = number.as_f64()?;
         (double.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&double)).then_some(double as u64)
@@ -155,4 +222,118 @@ fn whole(number: &Number) -> Option<u64> {
         .as_u64()
         .or_else(double)
         .filter(|&count| count <= MAX_COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    /// The same report out of a tree. `None` for what is no report.
+    fn by_tree(json: &str) -> Option<Report> {
+        let usage: Map<String, Value> = serde_json::from_str(json).ok()?;
+        let count = |members: &Map<String, Value>, name: &str| match members.get(name) {
+            None | Some(Value::Null) => Some(None),
+            Some(number @ Value::Number(_)) => whole(&number.to_string()).map(Some),
+            Some(_) => None,
+        };
+        let details = |chat: &str, responses: &str| match usage.get(chat).or(usage.get(responses)) {
+            None | Some(Value::Null) => Some(Map::new()),
+            Some(Value::Object(members)) => Some(members.clone()),
+            Some(_) => None,
+        };
+        let either = |chat: &str, responses: &str| {
+            let responses = count(&usage, responses)?;
+            count(&usage, chat).map(|chat| chat.or(responses))
+        };
+        let inputs = details("prompt_tokens_details", "input_tokens_details")?;
+        let outputs = details("completion_tokens_details", "output_tokens_details")?;
+        let no_details = ["prompt_tokens_details", "input_tokens_details"];
+        let no_details = no_details
+            .iter()
+            .find_map(|name| usage.get(*name))
+            .is_none_or(Value::is_null);
+        let apart = count(&usage, "prompt_tokens")?.is_none() && no_details;
+        let cache_read = count(&usage, "cache_read_input_tokens")?;
+        let cache_written = count(&usage, "cache_creation_input_tokens")?;
+        Some(Report {
+            input: either("prompt_tokens", "input_tokens")?,
+            output: either("completion_tokens", "output_tokens")?,
+            total: count(&usage, "total_tokens")?,
+            cached: count(&inputs, "cached_tokens")?.or(cache_read),
+            reasoning: count(&outputs, "reasoning_tokens")?,
+            cache_read: cache_read.filter(|_| apart),
+            cache_written: cache_written.filter(|_| apart),
+        })
+    }
+
+    const NAMES: [&str; 15] = [
+        "prompt_tokens",
+        "input_tokens",
+        "completion_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "prompt_tokens_details",
+        "input_tokens_details",
+        "completion_tokens_details",
+        "output_tokens_details",
+        "cached_tokens",
+        "reasoning_tokens",
+        "service_tier",
+        r"prompt\u005ftokens",
+    ];
+
+    /// Values that a count or details may have, and others; objects of the same names within.
+    fn value() -> impl Strategy<Value = String> {
+        let plain = prop_oneof![
+            6 => (0..2_000_u64).prop_map(|count| count.to_string()),
+            3 => prop::sample::select(vec!["null", "7.0", "7.5", "-1", "true", "\"7\"", "[7]", "9007199254740992", "9007199254740993", "18446744073709551616", "1e3", "{}"])
+                .prop_map(str::to_owned),
+        ];
+        plain.prop_recursive(2, 16, 6, object)
+    }
+
+    /// Names may come twice.
+    fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let members = prop::collection::vec((prop::sample::select(NAMES.to_vec()), value), 0..8);
+        members.prop_map(|members| {
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, value)| format!("\"{name}\" : {value}"))
+                .collect();
+            format!("{{ {} }}", members.join(" , "))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn a_report_is_what_a_tree_says(json in object(value())) {
+            prop_assert_eq!(Report::read(json.as_bytes()), by_tree(&json), "{}", json);
+        }
+    }
+
+    #[test]
+    fn what_nobody_needs_may_be_anything() {
+        for unread in [
+            r#""service_tier":{"prompt_tokens":"many"}"#,
+            r#""input_tokens_details":[7]"#,
+            r#""cached_tokens":-1"#,
+            r#""prompt_tokens":"seven","prompt_tokens":7"#,
+        ] {
+            let json = format!(
+                r#"{{{unread},"prompt_tokens":7,"prompt_tokens_details":{{"cached_tokens":3,"reasoning_tokens":"x"}},"completion_tokens":2}}"#
+            );
+            let report = Report::read(json.as_bytes()).unwrap();
+            assert_eq!(
+                (report.input, report.output, report.cached),
+                (Some(7), Some(2), Some(3))
+            );
+        }
+    }
 }
