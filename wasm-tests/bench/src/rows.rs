@@ -150,6 +150,13 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
             ours::floors(parts, 3)?,
         ),
         Row::new(
+            "floor-chain",
+            "the callbacks and host calls of `chain-composed`, with nothing done in between. No auth",
+            vec![ours::floor(parts, "floor-chain")?],
+        )
+        .routes_by(Routing::Target)
+        .counts(&["wasmcustom.bench_floor_chain"]),
+        Row::new(
             "key-auth-1k",
             "key-auth, 1,000 keys inline",
             vec![ours::key_auth(parts)?],

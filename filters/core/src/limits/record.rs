@@ -157,14 +157,11 @@ fn change_in<T, R>(
 fn decode(bytes: &[u8]) -> Option<Record> {
     let mut rest = bytes;
     let time = u64::from_le_bytes(take(&mut rest)?);
-    let cells = (0..u16::from_le_bytes(take(&mut rest)?))
-        .map(|_| cell(&mut rest))
-        .collect::<Option<_>>()?;
+    let cells = list(&mut rest, cell)?;
     let mut slots = Vec::new();
     while !rest.is_empty() {
         let id = u64::from_le_bytes(take(&mut rest)?);
-        let owners = (0..u16::from_le_bytes(take(&mut rest)?)).map(|_| owner(&mut rest));
-        slots.push((id, Slots(owners.collect::<Option<_>>()?)));
+        slots.push((id, Slots(list(&mut rest, owner)?)));
     }
     Some(Record { time, cells, slots })
 }
@@ -179,11 +176,7 @@ fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
         level: Cell::level_within(u128::from_le_bytes(take(rest)?))?,
         charged: u64::from_le_bytes(take(rest)?),
         born: u64::from_le_bytes(take(rest)?),
-        returned: Returned(
-            (0..u16::from_le_bytes(take(rest)?))
-                .map(|_| part(rest))
-                .collect::<Option<_>>()?,
-        ),
+        returned: Returned(list(rest, part)?),
     };
     Some((id, cell))
 }
@@ -194,6 +187,17 @@ fn part(rest: &mut &[u8]) -> Option<(u64, u64)> {
 
 fn owner(rest: &mut &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_le_bytes(take(rest)?), u32::from_le_bytes(take(rest)?)))
+}
+
+/// How many there are, and then each one.
+fn list<T>(rest: &mut &[u8], one: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
+    let count = u16::from_le_bytes(take(rest)?);
+    // A count that is junk asks for no more memory than what follows could fill.
+    let mut list = Vec::with_capacity(usize::from(count).min(rest.len() / size_of::<u64>()));
+    for _ in 0..count {
+        list.push(one(rest)?);
+    }
+    Some(list)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

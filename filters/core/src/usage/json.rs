@@ -148,21 +148,29 @@ impl Body {
         next
     }
 
-    fn nested(&mut self, chunk: &[u8], at: usize) -> usize {
-        let rest = chunk.get(at..).unwrap_or_default();
-        let Some(offset) = structural(rest) else {
-            return chunk.len();
-        };
-        let next = at + offset + 1;
-        match rest.get(offset) {
-            Some(b'"') => self.place = Place::Text,
-            Some(b'{' | b'[') => self.depth += 1,
-            _ => self.depth -= 1,
+    fn nested(&mut self, chunk: &[u8], mut at: usize) -> usize {
+        loop {
+            let rest = chunk.get(at..).unwrap_or_default();
+            let Some(offset) = structural(rest) else {
+                return chunk.len();
+            };
+            at += offset + 1;
+            match rest.get(offset) {
+                Some(b'"') => match plain_string(chunk, at) {
+                    Some(end) => at = end,
+                    None => {
+                        self.place = Place::Text;
+                        return at;
+                    }
+                },
+                Some(b'{' | b'[') => self.depth += 1,
+                _ => self.depth -= 1,
+            }
+            if self.depth == 0 {
+                self.value_ends(chunk, at);
+                return at;
+            }
         }
-        if self.depth == 0 {
-            self.value_ends(chunk, next);
-        }
-        next
     }
 
     /// `end` is where the chunk goes on behind the value.
@@ -230,6 +238,13 @@ impl Kept {
             self.earlier.extend_from_slice(part);
         }
     }
+}
+
+/// Where the chunk goes on behind a string whose text begins at `from`; `None` if it holds escapes, or does not end here.
+fn plain_string(chunk: &[u8], from: usize) -> Option<usize> {
+    let rest = chunk.get(from..)?;
+    let offset = memchr2(b'"', b'\\', rest)?;
+    (rest.get(offset) == Some(&b'"')).then_some(from + offset + 1)
 }
 
 /// Where the next byte is that quotes, opens or closes. Eight at a time: a list of numbers has none for long.
