@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Body, span};
 use crate::endpoint::Endpoint;
@@ -20,8 +20,22 @@ pub struct Edit<'a> {
     pub text: Cow<'a, str>,
 }
 
-const MEMBER: &str = r#""stream_options":{"include_usage":true},"#;
+const STREAM_OPTIONS: &str = r#""stream_options":{"include_usage":true},"#;
 const OPTIONS: &str = r#"{"include_usage":true}"#;
+const INCLUDE_USAGE: &str = r#""include_usage":true"#;
+const INCLUDE_USAGE_AHEAD: &str = r#""include_usage":true,"#;
+
+/// `stream_options`, of which nothing is read but where the member stands: all else of it is a stranger's, however much.
+#[derive(Deserialize)]
+struct Options<'a> {
+    /// Null too is a value to replace.
+    #[serde(borrow, default, deserialize_with = "as_it_stands")]
+    include_usage: Option<&'a RawValue>,
+}
+
+fn as_it_stands<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
 
 /// What makes a model server say the usage of this stream; `None` where it does so unasked, or was asked.
 ///
@@ -30,36 +44,41 @@ pub fn ask_usage(endpoint: Endpoint, whole: &[u8], body: &Body<'_>) -> Option<Ed
     if !body.stream || !matches!(endpoint, Endpoint::Chat | Endpoint::Completions) {
         return None;
     }
-    let edit = |at: usize, len: usize, text| {
+    let edit = |at: usize, len: usize, text: &'static str| {
         Some(Edit {
             at: u32::try_from(at).ok()?,
             len: u32::try_from(len).ok()?,
-            text,
+            text: Cow::Borrowed(text),
         })
     };
     let Some(options) = body.stream_options else {
         // Ahead of all members, of which `stream` is one.
         let start = memchr::memchr(b'{', whole)?;
-        return edit(start + 1, 0, Cow::Borrowed(MEMBER));
+        return edit(start + 1, 0, STREAM_OPTIONS);
     };
     if options.include_usage == Some(true) {
         return None;
     }
     let place = span(whole, options.json.as_bytes())?;
-    let text = match serde_json::from_str::<Option<Map<String, Value>>>(options.json).ok()? {
-        None => Cow::Borrowed(OPTIONS),
-        Some(mut options) => {
-            options.insert("include_usage".to_owned(), Value::Bool(true));
-            Cow::Owned(Value::Object(options).to_string())
-        }
+    let Some(members) = options.json.strip_prefix('{') else {
+        // It is null.
+        return edit(place.start, place.len(), OPTIONS);
     };
-    edit(place.start, place.len(), text)
+    let read: Options<'_> = serde_json::from_str(options.json).ok()?;
+    if let Some(value) = read.include_usage {
+        let value = span(whole, value.get().as_bytes())?;
+        return edit(value.start, value.len(), "true");
+    }
+    let alone = members.trim_ascii_start().starts_with('}');
+    let member = if alone { INCLUDE_USAGE } else { INCLUDE_USAGE_AHEAD };
+    edit(place.start + 1, 0, member)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::body::read_json;
+    use serde_json::Value;
 
     fn asked(text: &str) -> Option<Value> {
         let body = read_json(text.as_bytes()).unwrap();
@@ -91,12 +110,21 @@ mod tests {
         );
         assert_eq!(
             asked(r#"{"stream":true,"stream_options":{"include_usage":false}}"#),
-            Some(plain)
+            Some(plain.clone())
         );
         assert_eq!(
             asked(r#"{"stream":true,"stream_options":{"include_usage":null,"include_obfuscation":false}}"#),
             Some(serde_json::json!({"include_usage": true, "include_obfuscation": false}))
         );
+        assert_eq!(
+            asked(r#"{"stream":true,"stream_options": { "x" : [{"include_usage":false},1e9] } }"#),
+            Some(serde_json::json!({"include_usage": true, "x": [{"include_usage": false}, 1e9]}))
+        );
+        assert_eq!(
+            asked(r#"{"stream_options":{"x":{}, "include\u005fusage" : false },"stream":true}"#),
+            Some(serde_json::json!({"include_usage": true, "x": {}}))
+        );
+        assert_eq!(asked(r#"{"stream_options":{ },"stream":true}"#), Some(plain));
     }
 
     #[test]

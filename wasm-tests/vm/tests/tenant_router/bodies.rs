@@ -103,3 +103,29 @@ fn a_long_body_is_no_trouble() {
     let outcome = stage.post(CHAT).json(&body).in_chunks(16 << 10).send();
     outcome.expect_forwarded().header("x-tollgate-target", "llama");
 }
+
+#[test]
+fn a_body_of_many_small_values_takes_a_few_times_its_size() {
+    const SIZE: usize = 1 << 20;
+    let stage = stage();
+    let vm = stage.workers[0].vm();
+    let before = vm.memory();
+    let list = |items: usize| format!("[{}]", vec!["1"; items].join(","));
+    let values = [r#""a""#, r#"{"":1}"#, r#"{"a":{"b":[]}}"#].map(str::to_owned);
+    for value in values.into_iter().chain([1, 5, 9, 17, 33].map(list)) {
+        let many = vec![value.as_str(); SIZE / (value.len() + 1)].join(",");
+        // A place where the gateway writes.
+        let body = format!(r#"{{"model":"llama-70b","stream":true,"stream_options":{{"x":[{many}]}}}}"#);
+        let request = stage.known(stage.workers[0].post(CHAT));
+        let outcome = request
+            .header("content-type", "application/json")
+            .body(body.as_bytes())
+            .send();
+        assert_eq!(
+            routed(&outcome).ask_usage.unwrap().text,
+            r#""include_usage":true,"#
+        );
+        let grown = vm.memory() - before;
+        assert!(grown <= 6 * body.len(), "{value}: {grown} bytes");
+    }
+}
