@@ -1,9 +1,10 @@
-//! The modules' allocator. A request takes some hundred small pieces of memory and gives each back soon: a general
-//! allocator spends ten times as long on them as they need.
+//! The modules' allocator. A request takes some hundred small pieces of memory and gives each back soon, on which a
+//! general allocator spends more than on anything else that it does.
 //!
 //! Pieces of up to 1,024 bytes come in classes, 16 bytes apart. One that is given back waits in its class for the next
-//! that asks; nothing is searched or merged. New ones are cut from slabs, which are kept: a class holds what
-//! it held at its peak. All else is left to Rust's own allocator.
+//! that asks; nothing is searched or merged. They are cut from one arena, and when that is used up they come from Rust's
+//! own allocator as all larger ones do: whatever strangers make a module hold, no more than the arena stays in pieces
+//! of sizes that nobody asks for again.
 
 use core::cell::Cell;
 use core::ptr;
@@ -13,20 +14,21 @@ use std::alloc::{GlobalAlloc, Layout, System};
 const STEP: usize = 16;
 /// The largest class.
 const MOST: usize = 1_024;
-/// What is asked for when new pieces are needed: a wasm page's quarter.
-const SLAB: usize = 16_384;
+/// Enough for some thousand requests under way. It takes no memory before it is used.
+const ARENA: usize = 8 << 20;
 
 /// The allocator. It is not for threads; a wasm module has one.
 pub struct Pool {
     /// Of each class, the first piece that waits; each holds the address of the next.
     waiting: [Cell<*mut u8>; MOST / STEP],
-    /// What is left of the last slab.
-    slab: Cell<*mut u8>,
-    left: Cell<usize>,
+    /// Where the arena begins; null before the first piece.
+    arena: Cell<*mut u8>,
+    /// How much of it is cut.
+    cut: Cell<usize>,
 }
 
 // SAFETY: a wasm module without shared memory has one thread.
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
 unsafe impl Sync for Pool {}
 
 impl Pool {
@@ -35,8 +37,8 @@ impl Pool {
     pub const fn new() -> Self {
         Self {
             waiting: [const { Cell::new(ptr::null_mut()) }; MOST / STEP],
-            slab: Cell::new(ptr::null_mut()),
-            left: Cell::new(0),
+            arena: Cell::new(ptr::null_mut()),
+            cut: Cell::new(0),
         }
     }
 
@@ -49,36 +51,26 @@ impl Pool {
         Some((self.waiting.get(steps.checked_sub(1)?)?, steps * STEP))
     }
 
-    /// A new piece; null where there is no memory.
-    #[cold]
-    fn cut(&self, size: usize) -> *mut u8 {
-        if self.left.get() < size {
-            self.keep_rest();
-            let Ok(layout) = Layout::from_size_align(SLAB, STEP) else {
-                return ptr::null_mut();
-            };
-            // SAFETY: the layout's size is not zero.
-            let slab = unsafe { System.alloc(layout) };
-            if slab.is_null() {
-                return slab;
-            }
-            self.slab.set(slab);
-            self.left.set(SLAB);
-        }
-        let piece = self.slab.get();
-        // SAFETY: at least `size` bytes are left of the slab.
-        self.slab.set(unsafe { piece.add(size) });
-        self.left.set(self.left.get() - size);
-        piece
+    /// Whether a piece was cut from the arena.
+    fn owns(&self, piece: *mut u8) -> bool {
+        piece.addr().wrapping_sub(self.arena.get().addr()) < self.cut.get()
     }
 
-    /// What is left of a slab is a piece as well.
-    fn keep_rest(&self) {
-        let rest = Layout::from_size_align(self.left.replace(0), STEP);
-        if let Some((waiting, _)) = rest.ok().and_then(|rest| self.class(rest)) {
-            // SAFETY: a rest is a whole number of steps, and nobody else has it.
-            unsafe { give(waiting, self.slab.get()) };
+    /// A new piece of the arena; `None` when that is used up.
+    #[cold]
+    fn cut(&self, size: usize) -> Option<*mut u8> {
+        if self.arena.get().is_null() {
+            let layout = Layout::from_size_align(ARENA, STEP).ok()?;
+            // SAFETY: the layout's size is not zero.
+            self.arena.set(unsafe { System.alloc(layout) });
         }
+        let from = self.cut.get();
+        let fits = !self.arena.get().is_null() && from + size <= ARENA;
+        fits.then(|| {
+            self.cut.set(from + size);
+            // SAFETY: so much of the arena is there, and was not cut yet.
+            unsafe { self.arena.get().add(from) }
+        })
     }
 }
 
@@ -88,62 +80,60 @@ impl Default for Pool {
     }
 }
 
-/// # Safety
-/// `piece` must be of this class, and nobody's any more.
-unsafe fn give(waiting: &Cell<*mut u8>, piece: *mut u8) {
-    // SAFETY: a piece is at least as large as an address and aligned for one.
-    unsafe { piece.cast::<*mut u8>().write(waiting.get()) };
-    waiting.set(piece);
-}
-
-// SAFETY: a piece is cut from a slab once, and is either in its class's list or its owner's. The class follows from the
+// SAFETY: a piece of the arena is cut once, and is either in its class's list or its owner's. Its class follows from the
 // layout alone, which is the same when it is given back. Not inlined: it is called from everywhere, and smaller code is
 // quicker here.
 unsafe impl GlobalAlloc for Pool {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some((waiting, size)) = self.class(layout) else {
-            // SAFETY: as asked for by the caller.
-            return unsafe { System.alloc(layout) };
-        };
-        let piece = waiting.get();
-        if piece.is_null() {
-            return self.cut(size);
+        if let Some((waiting, size)) = self.class(layout) {
+            let piece = waiting.get();
+            if !piece.is_null() {
+                // SAFETY: what waits holds the address of the next.
+                waiting.set(unsafe { piece.cast::<*mut u8>().read() });
+                return piece;
+            }
+            if let Some(piece) = self.cut(size) {
+                return piece;
+            }
         }
-        // SAFETY: what waits holds the address of the next.
-        waiting.set(unsafe { piece.cast::<*mut u8>().read() });
-        piece
+        // SAFETY: as asked for by the caller.
+        unsafe { System.alloc(layout) }
     }
 
     #[inline(never)]
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
         match self.class(layout) {
-            // SAFETY: the caller gives back what `alloc` gave for this layout.
-            Some((waiting, _)) => unsafe { give(waiting, piece) },
-            // SAFETY: as above.
-            None => unsafe { System.dealloc(piece, layout) },
+            Some((waiting, _)) if self.owns(piece) => {
+                // SAFETY: it is as large as an address at least and aligned for one, and nobody's any more.
+                unsafe { piece.cast::<*mut u8>().write(waiting.get()) };
+                waiting.set(piece);
+            }
+            // SAFETY: the caller gives back what `alloc` gave for this layout, which was not of the arena.
+            _ => unsafe { System.dealloc(piece, layout) },
         }
     }
 
     #[inline(never)]
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !self.owns(piece) {
+            // SAFETY: as asked for by the caller, who has it of the same allocator.
+            return unsafe { System.realloc(piece, layout, size) };
+        }
         // SAFETY: the caller promises that such a layout exists.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        match (self.class(layout), self.class(wanted)) {
-            (Some((_, has)), Some((_, wants))) if has == wants => piece,
-            // SAFETY: as asked for by the caller, who has it of the same allocator.
-            (None, None) => unsafe { System.realloc(piece, layout, size) },
-            _ => {
-                // SAFETY: neither size is zero; both pieces are as large as what is copied, and are two.
-                unsafe {
-                    let moved = self.alloc(wanted);
-                    if !moved.is_null() {
-                        ptr::copy_nonoverlapping(piece, moved, layout.size().min(size));
-                        self.dealloc(piece, layout);
-                    }
-                    moved
-                }
+        let size_of = |layout| self.class(layout).map(|(_, size)| size);
+        if size_of(layout) == size_of(wanted) {
+            return piece;
+        }
+        // SAFETY: neither size is zero; both pieces are as large as what is copied, and are two.
+        unsafe {
+            let moved = self.alloc(wanted);
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(piece, moved, layout.size().min(size));
+                self.dealloc(piece, layout);
             }
+            moved
         }
     }
 }
@@ -193,8 +183,11 @@ mod tests {
     proptest! {
         /// Whatever is taken, resized and given back, each piece keeps what its owner wrote, and is aligned.
         #[test]
-        fn pieces_keep_apart(steps in steps()) {
+        fn pieces_keep_apart(left in 0..ARENA / STEP, steps in steps()) {
             let pool = Pool::new();
+            pool.cut(STEP).unwrap();
+            // Of some arenas little is left, so that pieces come from both allocators.
+            pool.cut.set(ARENA - left.min(1_000) * STEP);
             let mut pieces: Vec<Piece> = Vec::new();
             for (mark, step) in steps.into_iter().enumerate() {
                 match step {
@@ -230,22 +223,46 @@ mod tests {
         }
     }
 
+    fn take(pool: &Pool, size: usize) -> (*mut u8, Layout) {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: the size is not zero.
+        (unsafe { pool.alloc(layout) }, layout)
+    }
+
+    fn give(pool: &Pool, (piece, layout): (*mut u8, Layout)) {
+        // SAFETY: it came from this allocator with this layout.
+        unsafe { pool.dealloc(piece, layout) };
+    }
+
     #[test]
     fn what_was_given_back_serves_the_next() {
         let pool = Pool::new();
-        let take = |size| {
-            let layout = Layout::from_size_align(size, 8).unwrap();
-            // SAFETY: the size is not zero.
-            (unsafe { pool.alloc(layout) }, layout)
-        };
-        let mut first: Vec<_> = (1..=MOST).map(take).collect();
-        let left = (pool.slab.get(), pool.left.get());
-        for (piece, layout) in first.drain(..).rev() {
-            // SAFETY: it came from this allocator with this layout.
-            unsafe { pool.dealloc(piece, layout) };
+        let pieces: Vec<_> = (1..=MOST).map(|size| take(&pool, size)).collect();
+        let cut = pool.cut.get();
+        pieces.into_iter().for_each(|piece| give(&pool, piece));
+        let again: Vec<_> = (1..=MOST).map(|size| take(&pool, size)).collect();
+        assert_eq!((again.len(), pool.cut.get()), (MOST, cut), "nothing new was cut");
+    }
+
+    #[test]
+    fn peaks_of_all_sizes_keep_no_more_than_the_arena() {
+        let pool = Pool::new();
+        for size in (STEP..=MOST).step_by(STEP) {
+            let pieces: Vec<_> = (0..ARENA / size + 10).map(|_| take(&pool, size)).collect();
+            assert!(pieces.iter().all(|(piece, _)| !piece.is_null()));
+            assert!(pieces.iter().any(|(piece, _)| !pool.owns(*piece)), "{size}");
+            pieces.into_iter().for_each(|piece| give(&pool, piece));
+            assert!(pool.cut.get() <= ARENA);
         }
-        let again: Vec<_> = (1..=MOST).map(take).collect();
-        assert_eq!(again.len(), MOST);
-        assert_eq!((pool.slab.get(), pool.left.get()), left, "nothing new was cut");
+        // One that is not of the arena grows within its class, and into the arena's sizes.
+        let (piece, layout) = take(&pool, 1_000);
+        assert!(!pool.owns(piece));
+        // SAFETY: it came from this allocator with this layout, and has as many bytes.
+        let byte = unsafe {
+            piece.write_bytes(7, 1_000);
+            let grown = pool.realloc(piece, layout, 1_024);
+            grown.add(999).read()
+        };
+        assert_eq!(byte, 7);
     }
 }
