@@ -22,7 +22,7 @@ pub(crate) struct Metrics {
     /// Requests that began less those that ended, since the last tick.
     balance: i64,
     series: Vec<Series>,
-    /// Where each one's stands, by organisation, then by model.
+    /// The place in `series`, by organisation, then by model.
     places: HashMap<String, HashMap<String, usize>>,
 }
 

@@ -192,7 +192,7 @@ fn owner(rest: &mut &[u8]) -> Option<(u32, u32)> {
 /// How many there are, and then each one.
 fn list<T>(rest: &mut &[u8], one: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
     let count = u16::from_le_bytes(take(rest)?);
-    // A count that is junk asks for no more memory than what follows could fill.
+    // A count that is junk asks for some times what follows at most.
     let mut list = Vec::with_capacity(usize::from(count).min(rest.len() / size_of::<u64>()));
     for _ in 0..count {
         list.push(one(rest)?);

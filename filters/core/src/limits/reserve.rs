@@ -331,12 +331,13 @@ impl<'t> Open<'t> {
         let (mut held, mut standings) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let mut over = Vec::new();
         for (hit, wait) in self.hits.iter().zip(&self.verdicts) {
+            if wait.is_some() {
+                over.push(hit.at);
+                standings.push(standing(&self.record, hit, ask));
+                continue;
+            }
             let id = hit.row.id;
             let standing = match hit.bound {
-                _ if wait.is_some() => {
-                    over.push(hit.at);
-                    standing(&self.record, hit, ask)
-                }
                 Bound::Rate(quota) => {
                     let amount = ask.amounts.of(hit.row.count);
                     let (mark, standing) = self.record.change_cell(id, quota, |cell| {

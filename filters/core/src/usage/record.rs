@@ -269,10 +269,16 @@ mod tests {
         );
     }
 
+    /// Of any characters, quotes and control characters among them.
+    fn name() -> impl Strategy<Value = String> {
+        let character = prop_oneof![any::<char>(), (0..128_u8).prop_map(char::from)];
+        prop::collection::vec(character, 0..20).prop_map(String::from_iter)
+    }
+
     proptest! {
         /// Whatever the names hold, the line is an object, and says them.
         #[test]
-        fn names_may_hold_anything(org: String, model: String, limits: Vec<String>) {
+        fn names_may_hold_anything(org in name(), model in name(), limits in prop::collection::vec(name(), 0..3)) {
             let record = Record {
                 caller: Caller { org: &org, ..record().caller },
                 asked: record().asked.map(|asked| Asked { model: &model, ..asked }),

@@ -325,6 +325,9 @@ mod tests {
             r#""input_tokens_details":[7]"#,
             r#""cached_tokens":-1"#,
             r#""prompt_tokens":"seven","prompt_tokens":7"#,
+            r#""other":"\ud800""#,
+            r#""other":1e999"#,
+            &format!(r#""other":{}{}"#, "[".repeat(200), "]".repeat(200)),
         ] {
             let json = format!(
                 r#"{{{unread},"prompt_tokens":7,"prompt_tokens_details":{{"cached_tokens":3,"reasoning_tokens":"x"}},"completion_tokens":2}}"#

@@ -68,7 +68,7 @@ impl Module for Floor {
         }
         let _ = now_nanos();
         let body = read_buffer(Buffer::RequestBody).unwrap_or_default();
-        // The last look decides whether the answer is of the right server: the bench checks it.
+        // The bench checks that each model is answered by its own server.
         let model = if body.starts_with(br#"{"model":"llama-8b""#) {
             "llama-8b"
         } else {
