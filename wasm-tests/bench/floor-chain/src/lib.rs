@@ -2,8 +2,8 @@
 //! with values that were made beforehand and as good as no work in between: what the crossings alone cost.
 
 use tollgate_host::{
-    Action, Buffer, Counter, HeaderMap, Map, Module, Status, add_header, clear_route_cache, create_shared,
-    now_nanos, read_buffer, remove_header, set_header, set_property, set_shared_if, shared,
+    Action, Buffer, Counter, HeaderMap, Map, Module, add_header, clear_route_cache, create_shared, now_nanos,
+    read_buffer, remove_header, set_header, set_property, set_shared_if, shared,
 };
 
 /// As long as a state of filters, a record of limits or one of usage: some 300 bytes.
@@ -120,11 +120,10 @@ impl Module for Floor {
 /// Reads and writes two records: the caller's own and one of all.
 fn rewrite(own: &[u8]) {
     for key in [own, b"all"] {
-        let _ = match shared(key) {
-            Ok(Some((record, version))) => set_shared_if(key, &record, version),
-            Ok(None) => create_shared(key, &STATE),
-            Err(status) => Err::<(), Status>(status),
-        };
+        let _ = shared(key).and_then(|found| match found {
+            Some((record, version)) => set_shared_if(key, &record, version),
+            None => create_shared(key, &STATE),
+        });
     }
 }
 
