@@ -18,7 +18,7 @@ if cargo nextest --version >/dev/null 2>&1; then
         # What goes through the filters once more, with the three of them as one module.
         say "tests: the one module"
         TOLLGATE_FORM=gateway cargo nextest run --locked -p tollgate-harness -E \
-            'binary(/^(auth_contract|bodies|catalogue_change|endings|fairness|fallback|limits|limits_hostile|local_replies|never_over|routing|sdk)$/)'
+            'binary(/^(adversary|auth_contract|bodies|catalogue_change|endings|fairness|fallback|limits|limits_hostile|local_replies|never_over|routing|sdk)$/)'
     fi
 else
     # One test file at a time, two tests of it at once: each test on Envoy starts several processes.

@@ -148,7 +148,9 @@ async fn shares(workers: u32) {
     for ((org, weight, _), answered) in FLOOD.iter().zip(answered) {
         let share = all as f64 * *weight as f64 / 7.0;
         let ratio = answered as f64 / share;
-        assert!((0.9..=1.1).contains(&ratio), "{org} got {ratio:.3} of its share");
+        // Without weights they would get 0.78 to 2.33 of it. A client that comes back late, on a busy machine, leaves
+        // its place to somebody else.
+        assert!((0.8..=1.25).contains(&ratio), "{org} got {ratio:.3} of its share");
     }
     stage.all_places_are_free().await;
 }
