@@ -540,32 +540,6 @@ async fn without_a_filter_nobody_gets_in() {
 }
 
 #[tokio::test]
-async fn a_grpc_client_is_refused_in_its_own_terms() {
-    // Envoy answers gRPC with status 200 and the refusal in `grpc-status`, whatever is configured.
-    let stack = Stack::start().await;
-    let ask = |path: &str| {
-        let request = stack.gateway.post(path).http2();
-        request
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body("")
-    };
-    ask(OPENAI)
-        .send()
-        .await
-        .expect(200)
-        .has("grpc-status", "16")
-        .lacks("openai-organization");
-    ask("/v2/x")
-        .key(&stack.key)
-        .send()
-        .await
-        .expect(200)
-        .has("grpc-status", "12");
-    assert_eq!(stack.models.seen().len(), 0);
-}
-
-#[tokio::test]
 async fn refusals_of_our_filters_pass_unchanged() {
     let stack = Stack::start().await;
     let wrong = tollgate_harness::directory::mint();

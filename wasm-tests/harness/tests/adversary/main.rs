@@ -1,0 +1,14 @@
+//! Attackers: with a key, without one, and as a malicious model server. Each test is one thing that they would gain.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+mod frames;
+mod grpc;
+mod identity;
+mod stage;
