@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::num::NonZeroU64;
 use core::str::FromStr;
 use std::collections::BTreeMap;
 
@@ -345,6 +346,62 @@ impl FromStr for Rate {
     }
 }
 
+/// A number of bytes written as `512`, `512B`, `64KiB`, `32MiB` or `1GiB`; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(NonZeroU64);
+
+impl ByteSize {
+    /// How many.
+    pub const fn bytes(self) -> NonZeroU64 {
+        self.0
+    }
+
+    const EXPECTED: &str = "a size such as `64KiB`, `32MiB` or `1GiB`, above zero";
+}
+
+impl FromStr for ByteSize {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit: u64 = match unit {
+            "B" | "" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(Self::EXPECTED),
+        };
+        let bytes = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit));
+        bytes.and_then(NonZeroU64::new).map(Self).ok_or(Self::EXPECTED)
+    }
+}
+
+/// Bytes in a second, written as `16KiB/s`; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRate(ByteSize);
+
+impl ByteRate {
+    /// How many.
+    pub const fn per_second(self) -> u64 {
+        self.0.bytes().get()
+    }
+
+    const EXPECTED: &str = "bytes a second such as `16KiB/s`, above zero";
+}
+
+impl FromStr for ByteRate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let size = text.strip_suffix("/s").and_then(|size| size.parse().ok());
+        size.map(Self).ok_or(Self::EXPECTED)
+    }
+}
+
 macro_rules! deserialize_from_str {
     ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -357,7 +414,7 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
-deserialize_from_str!(Span, Rate);
+deserialize_from_str!(Span, Rate, ByteRate, ByteSize);
 
 #[cfg(test)]
 mod tests {
@@ -380,6 +437,22 @@ mod tests {
             "5 s",
         ] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let size = |text: &str| text.parse::<ByteSize>().map(|size| size.bytes().get());
+        assert_eq!(size("64KiB"), Ok(65_536));
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!((size("7B"), size("7")), (Ok(7), Ok(7)));
+        assert_eq!(
+            "16KiB/s".parse::<ByteRate>().map(ByteRate::per_second),
+            Ok(16_384)
+        );
+        for bad in ["", "0B", "KiB", "1.5MiB", "1MB", "-1B", "99999999999GiB", "1 KiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+            assert!(format!("{bad}/s").parse::<ByteRate>().is_err(), "{bad}");
         }
     }
 

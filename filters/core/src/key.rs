@@ -159,6 +159,11 @@ impl KeyTag {
         Self(hash.h1, hash.h2)
     }
 
+    /// Half of it, where it is kept among few.
+    pub const fn number(self) -> u64 {
+        self.1
+    }
+
     /// Bits that spread keys over the slots of a cache.
     pub const fn low_bits(self) -> u16 {
         self.0 as u16

@@ -20,4 +20,5 @@ pub mod price;
 pub mod priority_groups;
 pub mod request;
 pub mod route;
+pub mod uploads;
 pub mod usage;

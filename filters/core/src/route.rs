@@ -10,6 +10,7 @@ use crate::catalogue;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::{ApiError, Retry};
 use crate::price::Price;
+use crate::uploads;
 
 /// The name of the filter state that carries an encoded [`Routed`].
 pub const PROPERTY: &str = "tollgate.request";
@@ -77,6 +78,10 @@ pub enum Refusal {
     Model(catalogue::Refusal),
     /// Every target is broken; the first may be tried again in so many milliseconds.
     Unavailable(u64),
+    /// Too much is in upload.
+    Uploads(uploads::Over),
+    /// The body came too slowly.
+    SlowUpload(uploads::TooSlow),
 }
 
 impl From<catalogue::Refusal> for Refusal {
@@ -103,11 +108,13 @@ impl Refusal {
             Self::MissingModel => "missing_model",
             Self::Model(refusal) => refusal.reason(),
             Self::Unavailable(_) => "model_unavailable",
+            Self::Uploads(_) => "uploads_limited",
+            Self::SlowUpload(_) => "slow_upload",
         }
     }
 
     /// Every reason.
-    pub const REASONS: [&'static str; 13] = [
+    pub const REASONS: [&'static str; 15] = [
         "misconfigured",
         "unknown_url",
         "method_not_allowed",
@@ -121,6 +128,8 @@ impl Refusal {
         "output_too_long",
         "context_length_exceeded",
         "model_unavailable",
+        "uploads_limited",
+        "slow_upload",
     ];
 
     /// What the customer is told.
@@ -172,6 +181,8 @@ impl Refusal {
                 "The request names no model: `model` is missing.".into(),
             ),
             Self::Model(refusal) => refusal.answer(),
+            Self::Uploads(over) => over.answer(),
+            Self::SlowUpload(slow) => slow.answer(),
             Self::Unavailable(millis) => ApiError {
                 kind: "service_unavailable_error",
                 retry: Retry::AfterMillis(*millis),

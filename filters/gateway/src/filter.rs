@@ -4,19 +4,21 @@ use std::rc::Rc;
 
 use tollgate_core::config::ConfigError;
 use tollgate_core::identity::Identity;
-use tollgate_host::{Action, HeaderMap, Map};
+use tollgate_host::{Action, HeaderMap, Map, Sweep};
 use tollgate_key_auth::filter::KeyAuth;
 use tollgate_key_auth::module::TICK_MILLIS as KEY_AUTH_TICK;
 use tollgate_rate_limit::filter::{RateLimit, Stream as Limited};
 use tollgate_rate_limit::module::TICK_MILLIS as RATE_LIMIT_TICK;
 use tollgate_tenant_router::filter::{Router, Stream as Routed};
+use tollgate_tenant_router::module::TICK_MILLIS as ROUTER_TICK;
 
 use crate::config::filters;
 
 /// From one tick to the next: as often as the filter asks for that asks most.
 pub const TICK_MILLIS: u32 = KEY_AUTH_TICK;
-/// Of so many ticks one is the limits'.
+/// Of so many ticks one is the limits' and the router's.
 const TICKS_A_LIMIT: u32 = RATE_LIMIT_TICK / KEY_AUTH_TICK;
+const _: () = assert!(RATE_LIMIT_TICK == ROUTER_TICK, "one tick in so many is for both");
 
 /// One configuration of all three.
 pub struct Gateway {
@@ -52,12 +54,20 @@ impl Gateway {
     }
 
     /// Called every [`TICK_MILLIS`].
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self) -> Sweep {
         self.key_auth.tick();
         self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(TICKS_A_LIMIT) {
-            self.rate_limit.tick();
+        if !self.ticks.is_multiple_of(TICKS_A_LIMIT) {
+            return Sweep::Nothing;
         }
+        self.rate_limit.tick();
+        self.router.tick();
+        Sweep::Streams
+    }
+
+    /// Ends a stream whose body comes too slowly.
+    pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
+        self.router.look(&mut stream.routed, enter);
     }
 
     /// Nothing more comes: hands over what was counted.
@@ -82,18 +92,19 @@ impl Gateway {
             .request_headers(&mut stream.routed, &headers, who, end)
     }
 
-    /// Where it goes, and whether it may now.
-    pub fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+    /// Where it goes, and whether it may now. `None` bytes are as many as before.
+    pub fn request_body(&mut self, stream: &mut Stream, len: Option<usize>, end: bool) -> Action {
         let Self {
             router, rate_limit, ..
         } = self;
         let Stream { who, routed, limited } = stream;
-        router.request_body(routed, end, |routed| {
+        router.request_body(routed, len, end, |routed| {
             let Some(who) = who.take() else {
                 return tollgate_rate_limit::filter::misconfigured();
             };
             match rate_limit.judge(limited, who, routed) {
-                Action::Continue => RateLimit::request_body(limited, len, end),
+                // All of it is there.
+                Action::Continue => RateLimit::request_body(limited, usize::MAX, end),
                 Action::Pause => Action::Pause,
             }
         })

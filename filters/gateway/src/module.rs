@@ -2,7 +2,7 @@
 
 use tollgate_core::config::ConfigError;
 use tollgate_core::plugin_config::to_json;
-use tollgate_host::{Action, HttpCall, Module, accepted, property, set_tick_period};
+use tollgate_host::{Action, HttpCall, Module, Sweep, accepted, property, set_tick_period};
 use tollgate_key_auth::fetch::Fetcher;
 use tollgate_tenant_router::attempts::Attempts;
 
@@ -44,13 +44,16 @@ impl Module for Root {
 
     fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
         match self {
-            Self::Gateway(gateway) => gateway.request_body(stream, len, end),
+            Self::Gateway(gateway) => gateway.request_body(stream, Some(len), end),
             Self::Fetcher(_) | Self::Attempts(_) => Self::orphaned(),
         }
     }
 
     fn request_trailers(&mut self, stream: &mut Stream) -> Action {
-        self.request_body(stream, usize::MAX, true)
+        match self {
+            Self::Gateway(gateway) => gateway.request_body(stream, None, true),
+            Self::Fetcher(_) | Self::Attempts(_) => Self::orphaned(),
+        }
     }
 
     fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
@@ -84,11 +87,18 @@ impl Module for Root {
         tollgate_rate_limit::filter::misconfigured()
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Sweep {
         match self {
-            Self::Gateway(gateway) => gateway.tick(),
+            Self::Gateway(gateway) => return gateway.tick(),
             Self::Fetcher(fetcher) => fetcher.tick(),
             Self::Attempts(_) => {}
+        }
+        Sweep::Nothing
+    }
+
+    fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
+        if let Self::Gateway(gateway) = self {
+            gateway.look(stream, enter);
         }
     }
 

@@ -8,6 +8,7 @@ unsafe extern "C" {
     pub(crate) fn proxy_log(level: u32, text: *const u8, len: usize) -> RawStatus;
     pub(crate) fn proxy_get_current_time_nanoseconds(time: *mut u64) -> RawStatus;
     pub(crate) fn proxy_set_tick_period_milliseconds(period: u32) -> RawStatus;
+    pub(crate) fn proxy_set_effective_context(context: u32) -> RawStatus;
     pub(crate) fn proxy_get_buffer_bytes(
         buffer: u32,
         start: usize,

@@ -1,4 +1,4 @@
-//! Time and ticks.
+//! Time, ticks, and which stream the calls of a tick are for.
 
 use crate::abi;
 use crate::status::{Result, check};
@@ -15,4 +15,10 @@ pub fn now_nanos() -> Result<u64> {
 pub fn set_tick_period(millis: u32) -> Result<()> {
     // SAFETY: no pointers.
     check(unsafe { abi::proxy_set_tick_period_milliseconds(millis) })
+}
+
+/// Has the calls that follow be about a stream, in a callback that is of none. `Err` where it is gone.
+pub(crate) fn set_effective_context(id: u32) -> Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { abi::proxy_set_effective_context(id) })
 }

@@ -29,7 +29,7 @@ pub use log::{Level, accepted, log};
 pub use metric::{Counter, Gauge, Histogram};
 pub use property::{clear_route_cache, client_address, number, property, set_property};
 pub use reply::send_local_reply;
-pub use runtime::{Action, Module};
+pub use runtime::{Action, Module, Sweep};
 pub use shared::{Cas, create_shared, set_shared, set_shared_if, shared};
 pub use status::{Result, Status};
 

@@ -7,6 +7,7 @@ use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::HashMap;
 
 use crate::buffer::{Buffer, read_buffer};
+use crate::clock::set_effective_context;
 use crate::http::HttpCall;
 
 /// What the proxy does next with a stream.
@@ -17,6 +18,15 @@ pub enum Action {
     Continue = 0,
     /// Waits: an answer was sent, or the stream is resumed later.
     Pause = 1,
+}
+
+/// What follows a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// Nothing.
+    Nothing,
+    /// Each stream of the root is looked at.
+    Streams,
 }
 
 /// A filter. The value is one root: a configuration that was accepted.
@@ -67,8 +77,14 @@ pub trait Module: Sized + 'static {
     /// A stream whose root is unknown: answers it, as nothing can be checked.
     fn orphaned() -> Action;
 
-    /// The tick period has passed.
-    fn tick(&mut self) {}
+    /// The tick period has passed. Whether every stream is to be looked at now.
+    fn tick(&mut self) -> Sweep {
+        Sweep::Nothing
+    }
+
+    /// Looks at a stream after a tick that asked for it. What is done about the stream comes behind `enter`, which tells
+    /// the proxy that it is about this one; `false` where it is gone.
+    fn look(&mut self, _stream: &mut Self::Stream, _enter: impl FnOnce() -> bool) {}
 
     /// The root is over: another configuration has taken its place, and its last stream has ended.
     fn ended(&mut self) {}
@@ -211,11 +227,23 @@ fn on_stream<M: Module, T>(
 
 /// `proxy_on_tick`.
 pub fn tick<M: Module>(contexts: &Held<M>, id: u32) {
-    if let Ok(mut contexts) = contexts.try_borrow_mut()
-        && let Some(root) = contexts.root(id)
-    {
-        root.tick();
+    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+        return;
+    };
+    let Contexts { roots, streams } = &mut *contexts;
+    let root = roots.iter_mut().find(|(root, _)| *root == id);
+    let Some(root) = root.and_then(|(_, root)| root.as_mut()) else {
+        return;
+    };
+    if root.tick() == Sweep::Nothing {
+        return;
     }
+    let own = streams.iter_mut().flatten().filter(|(_, entry)| entry.root == id);
+    for (stream, entry) in own {
+        root.look(&mut entry.stream, || set_effective_context(*stream).is_ok());
+    }
+    // Where the proxy refuses, nothing more is asked of it in this callback.
+    let _ = set_effective_context(id);
 }
 
 /// `proxy_on_http_call_response`.

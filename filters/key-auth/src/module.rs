@@ -4,7 +4,7 @@ use tollgate_core::auth::Refusal;
 use tollgate_core::config::ConfigError;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::request::Request;
-use tollgate_host::{Action, HeaderMap, HttpCall, Map, Module, accepted, property, set_tick_period};
+use tollgate_host::{Action, HeaderMap, HttpCall, Map, Module, Sweep, accepted, property, set_tick_period};
 
 use crate::fetch::Fetcher;
 use crate::filter::{KeyAuth, refuse};
@@ -50,11 +50,12 @@ impl Module for Root {
         refuse(&Request::default(), &Refusal::Misconfigured)
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Sweep {
         match self {
             Self::Filter(filter) => filter.tick(),
             Self::Fetcher(fetcher) => fetcher.tick(),
         }
+        Sweep::Nothing
     }
 
     fn http_call_response(&mut self, call: HttpCall) {

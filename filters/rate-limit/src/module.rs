@@ -6,7 +6,7 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::route::{PROPERTY as REQUEST, Routed};
-use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property, set_tick_period};
+use tollgate_host::{Action, HeaderMap, Map, Module, Sweep, accepted, property, set_tick_period};
 
 use crate::filter::{RateLimit, Stream, misconfigured};
 
@@ -61,8 +61,9 @@ impl Module for RateLimit {
         Self::log(self, stream);
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Sweep {
         Self::tick(self);
+        Sweep::Nothing
     }
 
     fn ended(&mut self) {

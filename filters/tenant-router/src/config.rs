@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tollgate_core::breaker::Policy;
 use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
 use tollgate_core::config::{ConfigError, Object, Span, from_json};
+use tollgate_core::uploads;
 
 /// What the filter needs on its way.
 pub struct Config {
@@ -17,6 +18,8 @@ pub struct Config {
     pub high_priority: Vec<String>,
     /// Who may be served by another model; `None` is nobody.
     pub allow_fallback: Option<When>,
+    /// How much may be in upload.
+    pub uploads: uploads::Policy,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +31,8 @@ struct RawConfig {
     #[serde(default)]
     priorities: BTreeMap<String, Priority>,
     allow_fallback: Option<Object<RawWhen>>,
+    #[serde(default)]
+    uploads: Object<uploads::RawPolicy>,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -82,16 +87,19 @@ impl Config {
         };
         let catalogue = Catalogue::try_from(raw.catalogue.0)
             .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("catalogue"))));
+        let uploads = uploads::Policy::try_from(raw.uploads.0)
+            .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("uploads"))));
         let high = raw
             .priorities
             .into_iter()
             .filter(|(_, priority)| *priority == Priority::High);
-        match catalogue {
-            Ok(catalogue) if errors.is_empty() => Ok(Self {
+        match (catalogue, uploads) {
+            (Ok(catalogue), Ok(uploads)) if errors.is_empty() => Ok(Self {
                 catalogue,
                 breaker,
                 high_priority: high.map(|(tier, _)| tier).collect(),
                 allow_fallback: raw.allow_fallback.map(|Object(when)| When::from(when)),
+                uploads,
             }),
             _ => Err(errors),
         }

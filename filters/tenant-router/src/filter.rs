@@ -20,11 +20,13 @@ use crate::config::Config;
 use crate::health::{self, Leave};
 use crate::metrics::Metrics;
 use crate::order::Order;
+use crate::uploads::{Upload, Uploads};
 
 /// One configuration of the filter.
 pub struct Router {
     config: Config,
     metrics: Metrics,
+    uploads: Uploads,
     /// State of a xorshift generator for the weights: it needs to be even, not secret.
     draw: u64,
 }
@@ -34,6 +36,7 @@ pub struct Router {
 pub struct Stream {
     held: Option<Held>,
     routed: Option<Visited>,
+    upload: Upload,
     /// Whether it may go on. What may not does not, even if its answer could not be sent.
     passed: bool,
 }
@@ -80,6 +83,7 @@ impl Router {
     /// Sets the filter up. `Err` where its metrics can't be defined.
     pub fn new(config: Config) -> Result<Self, Status> {
         Ok(Self {
+            uploads: Uploads::join(config.uploads)?,
             config,
             metrics: Metrics::define()?,
             draw: now_nanos()? | 1,
@@ -113,6 +117,8 @@ impl Router {
                 )
             }
             Ok(Begun::Held(endpoint, boundary)) => {
+                let length = headers.text(b"content-length");
+                stream.upload = Upload::announced(length.and_then(|length| length.parse().ok()));
                 stream.held = Some(Held {
                     who,
                     endpoint,
@@ -159,19 +165,44 @@ impl Router {
         }
     }
 
-    /// Holds the body until it is whole, then routes it; `then` decides what becomes of a request that has a target.
+    /// Called every [`crate::module::TICK_MILLIS`], before each stream is [looked at](Self::look).
+    pub fn tick(&mut self) {
+        self.uploads.tick();
+    }
+
+    /// Ends a stream whose body comes too slowly, or may not come at all.
+    pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
+        let Some(held) = &stream.held else { return };
+        if let Err(refusal) = self.uploads.look(&mut stream.upload, &held.who)
+            && enter()
+        {
+            self.refuse(&refusal, held.dialect, held.request_id.as_deref());
+            stream.held = None;
+        }
+    }
+
+    /// Holds the body, of which `len` bytes have come, until it is whole, then routes it; `then` decides what becomes of
+    /// a request that has a target. `None` is as many as before.
     pub fn request_body(
         &mut self,
         stream: &mut Stream,
+        len: Option<usize>,
         end: bool,
         then: impl FnOnce(&Routed<'_>) -> Action,
     ) -> Action {
         if stream.passed {
             return Action::Continue;
         }
-        let Some(held) = stream.held.take_if(|_| end) else {
+        let Some(held) = stream.held.take() else {
             return Action::Pause;
         };
+        if let Err(over) = self.uploads.came(&mut stream.upload, &held.who, len, end) {
+            return self.refuse(&Refusal::Uploads(over), held.dialect, held.request_id.as_deref());
+        }
+        if !end {
+            stream.held = Some(held);
+            return Action::Pause;
+        }
         let routed = read_buffer(Buffer::RequestBody)
             .map_err(|_| Refusal::Misconfigured)
             .and_then(|body| self.route(&held, &body, then));
@@ -287,6 +318,7 @@ impl Router {
 
     /// Says who served and why, and notes how the target did.
     pub fn response_headers(&mut self, stream: &mut Stream, headers: Option<&HeaderMap>) -> Action {
+        self.uploads.release(&mut stream.upload);
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
@@ -331,6 +363,7 @@ impl Router {
 
     /// An answer that broke off is a failure too, and one that is whole a success. `whole` is whether it is known to be.
     pub fn log(&mut self, stream: &mut Stream, whole: bool) {
+        self.uploads.release(&mut stream.upload);
         let Some(visited) = stream.routed.take().filter(|visited| visited.begun) else {
             return;
         };

@@ -7,3 +7,4 @@ mod health;
 mod metrics;
 pub mod module;
 mod order;
+mod uploads;

@@ -7,10 +7,15 @@ use tollgate_core::endpoint::Dialect;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::route::{PROPERTY, Refusal, Routed};
-use tollgate_host::{Action, HeaderMap, Map, Module, accepted, property, set_property};
+use tollgate_host::{
+    Action, HeaderMap, Map, Module, Sweep, accepted, property, set_property, set_tick_period,
+};
 
 use crate::attempts::Attempts;
 use crate::filter::{Router, Stream, refuse};
+
+/// How often bodies that are still to come are looked at.
+pub const TICK_MILLIS: u32 = 1_000;
 
 /// What a configuration of this module is for.
 pub enum Root {
@@ -49,15 +54,18 @@ impl Module for Root {
         }
     }
 
-    fn request_body(&mut self, stream: &mut Stream, _len: usize, end: bool) -> Action {
+    fn request_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
         match self {
-            Self::Router(router) => router.request_body(stream, end, tell),
+            Self::Router(router) => router.request_body(stream, Some(len), end, tell),
             Self::Attempts(_) => Self::orphaned(),
         }
     }
 
     fn request_trailers(&mut self, stream: &mut Stream) -> Action {
-        self.request_body(stream, usize::MAX, true)
+        match self {
+            Self::Router(router) => router.request_body(stream, None, true, tell),
+            Self::Attempts(_) => Self::orphaned(),
+        }
     }
 
     fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
@@ -81,6 +89,22 @@ impl Module for Root {
         }
     }
 
+    fn tick(&mut self) -> Sweep {
+        match self {
+            Self::Router(router) => {
+                router.tick();
+                Sweep::Streams
+            }
+            Self::Attempts(_) => Sweep::Nothing,
+        }
+    }
+
+    fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
+        if let Self::Router(router) = self {
+            router.look(stream, enter);
+        }
+    }
+
     fn orphaned() -> Action {
         refuse(&Refusal::Misconfigured, Dialect::OpenAi, None)
     }
@@ -89,6 +113,7 @@ impl Module for Root {
 fn router(json: &[u8]) -> Result<Root, Vec<ConfigError>> {
     let router = Router::configure(json)?;
     router.announce()?;
+    set_tick_period(TICK_MILLIS).map_err(|status| vec![ConfigError::unusable(status)])?;
     Ok(Root::Router(Box::new(router)))
 }
 
@@ -101,4 +126,4 @@ fn tell(routed: &Routed<'_>) -> Action {
 }
 
 #[cfg(feature = "module")]
-tollgate_host::export!(Root: request_headers, request_body, request_trailers, response_headers, log);
+tollgate_host::export!(Root: request_headers, request_body, request_trailers, response_headers, log, tick);

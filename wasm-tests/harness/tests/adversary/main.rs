@@ -12,3 +12,4 @@ mod frames;
 mod grpc;
 mod identity;
 mod stage;
+mod uploads;

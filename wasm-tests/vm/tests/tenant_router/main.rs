@@ -18,3 +18,4 @@ mod refusals;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod uploads;
