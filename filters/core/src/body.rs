@@ -4,10 +4,12 @@
 //! another reader could read differently. Anything doubtful (a member given twice, a second document behind the
 //! first, bytes that are not UTF-8) is refused, with the place.
 
+mod coding;
 mod edit;
 mod json;
 mod multipart;
 
+pub use coding::{Coding, Undecoded};
 pub use edit::{Edit, ask_usage};
 pub use json::read as read_json;
 pub use multipart::{boundary, read as read_multipart};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Edit, Malformed};
+use crate::body::{Edit, Malformed, Undecoded};
 use crate::catalogue;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::{ApiError, Retry};
@@ -70,6 +70,10 @@ pub enum Refusal {
     Method(&'static str),
     /// A body of another kind is served there; holds which.
     MediaType(&'static str),
+    /// The body is coded in a way that is not decoded here.
+    ContentEncoding(String),
+    /// The body grows beyond so many bytes when it is decoded; `None` is too much for its size.
+    TooLarge(Option<u64>),
     /// The body can't be read.
     Malformed(Malformed),
     /// The body names no model.
@@ -90,6 +94,16 @@ impl From<catalogue::Refusal> for Refusal {
     }
 }
 
+impl From<Undecoded> for Refusal {
+    fn from(undecoded: Undecoded) -> Self {
+        match undecoded {
+            Undecoded::Malformed(malformed) => Self::Malformed(malformed),
+            Undecoded::TooLarge(limit) => Self::TooLarge(Some(limit)),
+            Undecoded::TooDense => Self::TooLarge(None),
+        }
+    }
+}
+
 impl From<Malformed> for Refusal {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
@@ -104,6 +118,8 @@ impl Refusal {
             Self::UnknownUrl(_) => "unknown_url",
             Self::Method(_) => "method_not_allowed",
             Self::MediaType(_) => "unsupported_media_type",
+            Self::ContentEncoding(_) => "unsupported_content_encoding",
+            Self::TooLarge(_) => "request_too_large",
             Self::Malformed(_) => "invalid_json",
             Self::MissingModel => "missing_model",
             Self::Model(refusal) => refusal.reason(),
@@ -114,11 +130,13 @@ impl Refusal {
     }
 
     /// Every reason.
-    pub const REASONS: [&'static str; 15] = [
+    pub const REASONS: [&'static str; 17] = [
         "misconfigured",
         "unknown_url",
         "method_not_allowed",
         "unsupported_media_type",
+        "unsupported_content_encoding",
+        "request_too_large",
         "invalid_json",
         "missing_model",
         "model_not_found",
@@ -170,6 +188,27 @@ impl Refusal {
                 "unsupported_media_type",
                 None,
                 format!("The body must be {kind}, and `content-type` must say so."),
+            ),
+            Self::ContentEncoding(coding) => error(
+                415,
+                "unsupported_media_type",
+                None,
+                format!(
+                    "The content-encoding `{}` is not supported. Send the body as it is, or in one of: gzip, zstd.",
+                    coding.escape_debug()
+                ),
+            ),
+            Self::TooLarge(limit) => error(
+                413,
+                "request_too_large",
+                None,
+                match limit {
+                    Some(limit) => {
+                        format!("Request body too large: decoded, it has more than the limit of {limit} bytes.")
+                    }
+                    None => "Request body too large: decoded, it has more than 1 MiB and more than 100 times its size."
+                        .into(),
+                },
             ),
             Self::Malformed(malformed) => {
                 error(400, "invalid_json", malformed.param, malformed.reason.clone())

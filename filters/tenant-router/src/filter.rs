@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use tollgate_core::body::{Body, ask_usage, read_json, read_multipart};
+use tollgate_core::body::{Body, Coding, ask_usage, read_json, read_multipart};
 use tollgate_core::breaker::Ending;
 use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
@@ -12,8 +12,8 @@ use tollgate_core::error::ApiError;
 use tollgate_core::identity::Identity;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, log, now_nanos, number, read_buffer,
-    remove_header, send_local_reply, set_header,
+    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, header, log, now_nanos, number,
+    read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
 };
 
 use crate::config::Config;
@@ -21,6 +21,9 @@ use crate::health::{self, Leave};
 use crate::metrics::Metrics;
 use crate::order::Order;
 use crate::uploads::{Upload, Uploads};
+
+/// The header that says how a body is coded.
+const CODING: &[u8] = b"content-encoding";
 
 /// One configuration of the filter.
 pub struct Router {
@@ -46,6 +49,10 @@ struct Held {
     who: Rc<Identity>,
     endpoint: Endpoint,
     boundary: Option<String>,
+    /// How the body is coded; `None` for one that is as it stands, whether a header says so or not.
+    coding: Option<Coding>,
+    /// Whether a header says how.
+    says_coding: bool,
     dialect: Dialect,
     request_id: Option<String>,
     /// Whether there are headers that Envoy obeys, and that only this filter may set.
@@ -116,13 +123,15 @@ impl Router {
                     &body,
                 )
             }
-            Ok(Begun::Held(endpoint, boundary)) => {
+            Ok(Begun::Held(endpoint, boundary, coding)) => {
                 let length = headers.text(b"content-length");
                 stream.upload = Upload::announced(length.and_then(|length| length.parse().ok()));
                 stream.held = Some(Held {
                     who,
                     endpoint,
                     boundary,
+                    coding,
+                    says_coding: headers.get(CODING).is_some(),
                     dialect,
                     request_id: request_id.map(str::to_owned),
                     controlled: headers.iter().any(|(name, _)| controls(name)),
@@ -156,11 +165,14 @@ impl Router {
             }
             Asked::Model(endpoint) => {
                 let boundary = body_kind(endpoint, headers.get(b"content-type"))?.map(str::to_owned);
+                let codings = headers.iter().filter(|(name, _)| *name == CODING);
+                let coding =
+                    Coding::read(codings.map(|(_, value)| value)).map_err(Refusal::ContentEncoding)?;
                 if end {
                     // Read as what it is: an empty body, and refused with the reason that a reader gives.
                     read_json(b"")?;
                 }
-                Ok(Begun::Held(endpoint, boundary))
+                Ok(Begun::Held(endpoint, boundary, coding))
             }
         }
     }
@@ -205,7 +217,13 @@ impl Router {
         }
         let routed = read_buffer(Buffer::RequestBody)
             .map_err(|_| Refusal::Misconfigured)
-            .and_then(|body| self.route(&held, &body, then));
+            .and_then(|body| match held.coding {
+                None => self.route(&held, &body, None, then),
+                Some(coding) => {
+                    let decoded = self.decode(&mut stream.upload, &held, coding, &body)?;
+                    self.route(&held, &decoded, Some(body.len()), then)
+                }
+            });
         match routed {
             Ok((visited, action)) => {
                 self.metrics.routed();
@@ -217,10 +235,27 @@ impl Router {
         }
     }
 
+    /// A body as it is once it is decoded: it takes as much from here on.
+    fn decode(
+        &mut self,
+        upload: &mut Upload,
+        held: &Held,
+        coding: Coding,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Refusal> {
+        let decoded = coding.decode(body, self.uploads.decoded())?;
+        self.uploads
+            .came(upload, &held.who, Some(decoded.len()), true)
+            .map_err(Refusal::Uploads)?;
+        Ok(decoded)
+    }
+
+    /// `coded` is how many bytes `whole` had before it was decoded.
     fn route(
         &mut self,
         held: &Held,
         whole: &[u8],
+        coded: Option<usize>,
         then: impl FnOnce(&Routed<'_>) -> Action,
     ) -> Result<(Visited, Action), Refusal> {
         // For a histogram alone: as if no time had passed where the clock can't be read.
@@ -251,7 +286,8 @@ impl Router {
             ask_usage: ask_usage(held.endpoint, whole, &body),
             whole_at,
         };
-        forward(&self.config, &chosen, held).map_err(|status| {
+        let forwarded = uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held));
+        forwarded.map_err(|status| {
             log(
                 Level::Error,
                 &format!("tenant-router: cannot route a request: {status:?}"),
@@ -423,7 +459,19 @@ fn controls(name: &[u8]) -> bool {
 
 enum Begun {
     Answered(Vec<u8>),
-    Held(Endpoint, Option<String>),
+    Held(Endpoint, Option<String>, Option<Coding>),
+}
+
+/// Puts a decoded body in the place of the coded one.
+fn uncoded(held: &Held, whole: &[u8], coded: Option<usize>) -> Result<(), Status> {
+    if held.says_coding {
+        remove_header(Map::Request, CODING)?;
+    }
+    let Some(coded) = coded else { return Ok(()) };
+    if header(Map::Request, "content-length")?.is_some() {
+        set_header(Map::Request, "content-length", &whole.len().to_string())?;
+    }
+    replace_in_buffer(Buffer::RequestBody, 0, coded, whole)
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by.
@@ -469,8 +517,11 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held) -> Result<(), Stat
 pub(crate) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) -> Action {
     let error: ApiError = refusal.answer();
     let mut headers = error.headers();
-    if let Refusal::Method(allow) = refusal {
-        headers.push(("allow", Cow::Borrowed(*allow)));
+    match refusal {
+        Refusal::Method(allow) => headers.push(("allow", Cow::Borrowed(*allow))),
+        // RFC 7694.
+        Refusal::ContentEncoding(_) => headers.push(("accept-encoding", Cow::Borrowed("gzip, zstd"))),
+        _ => {}
     }
     let headers: Vec<(&str, &str)> = headers
         .iter()

@@ -73,6 +73,11 @@ impl Uploads {
         Err(Status::CasMismatch)
     }
 
+    /// Most bytes of a body once it is decoded.
+    pub(crate) const fn decoded(&self) -> u64 {
+        self.policy.decoded
+    }
+
     /// `len` bytes of a body have come, as many as before where there is none; all of it at `end`.
     pub(crate) fn came(
         &mut self,

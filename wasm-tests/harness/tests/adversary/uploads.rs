@@ -11,18 +11,18 @@ use tollgate_harness::models::{FAULT_HEADER, ModelServer};
 use tollgate_harness::raw::Answer;
 use tollgate_harness::{Catalogue, Directory, Gateway, Options, Reply, net};
 
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 const MIB: usize = 1024 * 1024;
 
-struct Stage {
-    gateway: Gateway,
-    _models: ModelServer,
+pub(crate) struct Stage {
+    pub(crate) gateway: Gateway,
+    pub(crate) models: ModelServer,
     /// Two keys of one organization, and one of another.
-    keys: [ApiKey; 3],
+    pub(crate) keys: [ApiKey; 3],
 }
 
 impl Stage {
-    async fn new(uploads: Value) -> Self {
+    pub(crate) async fn new(uploads: Value) -> Self {
         let models = ModelServer::builder().keep(8).start().await.unwrap();
         let mut directory = Directory::new();
         directory.org("umbrella", json!({"models": ["llama-*"]}));
@@ -37,7 +37,7 @@ impl Stage {
         let options = Options::new().llama(models.addr()).directory(&directory);
         Self {
             gateway: options.catalogue(&catalogue).unbroken().start().await,
-            _models: models,
+            models,
             keys,
         }
     }
@@ -140,7 +140,7 @@ impl Upload {
 }
 
 /// A chat request of exactly so many bytes.
-fn chat(size: usize) -> Bytes {
+pub(crate) fn chat(size: usize) -> Bytes {
     let (before, after) = (
         r#"{"messages":[{"role":"user","content":""#,
         r#""}],"model":"llama-70b"}"#,
