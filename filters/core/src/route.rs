@@ -72,7 +72,7 @@ pub enum Refusal {
     MediaType(&'static str),
     /// The body is coded in a way that is not decoded here.
     ContentEncoding(String),
-    /// The body grows beyond so many bytes when it is decoded; `None` is too much for its size.
+    /// The body has, or has when it is decoded, more than so many bytes; `None` is too many for its size.
     TooLarge(Option<u64>),
     /// The body can't be read.
     Malformed(Malformed),
@@ -203,9 +203,7 @@ impl Refusal {
                 "request_too_large",
                 None,
                 match limit {
-                    Some(limit) => {
-                        format!("Request body too large: decoded, it has more than the limit of {limit} bytes.")
-                    }
+                    Some(limit) => format!("Request body too large: the limit is {limit} bytes."),
                     None => "Request body too large: decoded, it has more than 1 MiB and more than 100 times its size."
                         .into(),
                 },

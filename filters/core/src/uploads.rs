@@ -32,8 +32,8 @@ pub struct Policy {
     pub least_rate: u64,
     /// Nanoseconds over which the rate is measured, the first of them from the request's beginning.
     pub grace: u64,
-    /// Most bytes that a compressed body may have once it is decoded.
-    pub decoded: u64,
+    /// Most bytes of one body, as it comes and once it is decoded.
+    pub body: u64,
 }
 
 /// A bound for each of those who share it.

@@ -208,8 +208,8 @@ impl Router {
         let Some(held) = stream.held.take() else {
             return Action::Pause;
         };
-        if let Err(over) = self.uploads.came(&mut stream.upload, &held.who, len, end) {
-            return self.refuse(&Refusal::Uploads(over), held.dialect, held.request_id.as_deref());
+        if let Err(refusal) = self.uploads.came(&mut stream.upload, &held.who, len, end) {
+            return self.refuse(&refusal, held.dialect, held.request_id.as_deref());
         }
         if !end {
             stream.held = Some(held);
@@ -243,10 +243,8 @@ impl Router {
         coding: Coding,
         body: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
-        let decoded = coding.decode(body, self.uploads.decoded())?;
-        self.uploads
-            .came(upload, &held.who, Some(decoded.len()), true)
-            .map_err(Refusal::Uploads)?;
+        let decoded = coding.decode(body, self.uploads.most())?;
+        self.uploads.came(upload, &held.who, Some(decoded.len()), true)?;
         Ok(decoded)
     }
 

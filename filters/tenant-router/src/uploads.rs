@@ -73,9 +73,9 @@ impl Uploads {
         Err(Status::CasMismatch)
     }
 
-    /// Most bytes of a body once it is decoded.
-    pub(crate) const fn decoded(&self) -> u64 {
-        self.policy.decoded
+    /// Most bytes of one body.
+    pub(crate) const fn most(&self) -> u64 {
+        self.policy.body
     }
 
     /// `len` bytes of a body have come, as many as before where there is none; all of it at `end`.
@@ -85,11 +85,14 @@ impl Uploads {
         who: &Identity,
         len: Option<usize>,
         end: bool,
-    ) -> core::result::Result<(), Over> {
+    ) -> core::result::Result<(), Refusal> {
         let len = len.map_or(upload.len, |len| len as u64);
         upload.len = len;
+        if len > self.policy.body {
+            return Err(Refusal::TooLarge(Some(self.policy.body)));
+        }
         if end {
-            return self.take(upload, who, Hold::whole(len));
+            return self.take(upload, who, Hold::whole(len)).map_err(Refusal::Uploads);
         }
         // Over HTTP/1.1 the end comes as a piece of its own, right behind the last: what is there by its length is not
         // worth counting. If the end does not come, the next tick finds it.
@@ -97,7 +100,7 @@ impl Uploads {
         if all_there || (upload.held.requests > 0 && len <= upload.held.bytes) {
             return Ok(());
         }
-        self.count(upload, who)
+        self.count(upload, who).map_err(Refusal::Uploads)
     }
 
     fn count(&mut self, upload: &mut Upload, who: &Identity) -> core::result::Result<(), Over> {

@@ -18,7 +18,7 @@ pub struct RawPolicy {
     bytes: Object<RawBounds<ByteSize>>,
     least_rate: Option<ByteRate>,
     grace: Option<Span>,
-    decoded: Option<ByteSize>,
+    body: Option<ByteSize>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ impl Default for Policy {
             },
             least_rate: 16 * 1024,
             grace: 10_000_000_000,
-            decoded: 32 * MIB,
+            body: 32 * MIB,
         }
     }
 }
@@ -82,7 +82,7 @@ impl TryFrom<RawPolicy> for Policy {
             bytes,
             least_rate: raw.least_rate.map_or(default.least_rate, ByteRate::per_second),
             grace: raw.grace.map_or(default.grace, Span::nanos),
-            decoded: raw.decoded.map_or(default.decoded, |size| size.bytes().get()),
+            body: raw.body.map_or(default.body, |size| size.bytes().get()),
         };
         if raw.grace.is_some_and(|grace| grace.millis() < 1_000) {
             errors.push(ConfigError::new("grace", "expected at least `1s`"));

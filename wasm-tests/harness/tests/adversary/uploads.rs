@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tollgate_core::key::ApiKey;
-use tollgate_harness::models::{FAULT_HEADER, ModelServer};
+use tollgate_harness::models::{FAULT_HEADER, Fault, ModelServer};
 use tollgate_harness::raw::Answer;
 use tollgate_harness::{Catalogue, Directory, Gateway, Options, Reply, net};
 
@@ -405,4 +405,32 @@ async fn unfinished_uploads_of_one_key_cost_what_its_bound_says() {
     stage.upload_passes(other, 30 * MIB).await;
     drop(uploads);
     stage.upload_passes(key, 30 * MIB).await;
+}
+
+/// A stream is asked for its usage, which makes its body longer than what the client may send.
+#[tokio::test]
+async fn a_body_of_exactly_the_limit_passes_though_we_add_to_it() {
+    let stage = Stage::new(json!({})).await;
+    let limit = 32 * MIB;
+    let mut body = chat(limit).to_vec();
+    let member = br#""stream":true,"max_tokens":2,"#;
+    // In the place of as much of the text.
+    let at = body.iter().position(|byte| *byte == b'x').unwrap();
+    body.drain(at..at + member.len());
+    body.splice(1..1, *member);
+    assert_eq!(body.len(), limit);
+    let body = Bytes::from(body);
+    for http2 in [false, true] {
+        let request = stage.gateway.post(CHAT).key(&stage.keys[0]);
+        let request = if http2 { request.http2() } else { request };
+        let reply = request.body(body.clone()).send().await.expect(200);
+        assert!(reply.text().ends_with("data: [DONE]\n\n"), "{reply:#?}");
+        let seen = stage.models.seen();
+        let seen = seen.last().unwrap();
+        assert!(seen.body.len() > limit, "{}", seen.body.len());
+    }
+    // And a retry is made, as for any other.
+    stage.models.fault_once(Fault::status(503));
+    let request = stage.gateway.post(CHAT).key(&stage.keys[0]).body(body);
+    request.send().await.expect(200);
 }
