@@ -1,11 +1,11 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test fuzz lint wasm bench clean
+.PHONY: help demo run test accountant fuzz lint wasm bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  ENVOY_BIN=/path         use another Envoy      ENVOY_RUNTIME=docker   use the official image"
 	@echo "  WASM_TOOLCHAIN=debian   (or rustup) choose the compiler for wasm"
@@ -18,6 +18,9 @@ run: ## the same stack in the foreground, with a key and a curl line to paste
 
 test: ## build the modules and run every test, on a real Envoy too
 	@scripts/test.sh $(ARGS)
+
+accountant: ## 10,000 random requests, and the sums of a program that is not ours: no limit is passed
+	@scripts/accountant.sh
 
 fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer); needs a C++ compiler
 	@scripts/fuzz.sh $(ARGS)
