@@ -10,6 +10,7 @@ use crate::catalogue;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::{ApiError, Retry};
 use crate::price::Price;
+use crate::refusals;
 use crate::uploads;
 
 /// The name of the filter state that carries an encoded [`Routed`].
@@ -82,6 +83,8 @@ pub enum Refusal {
     Model(catalogue::Refusal),
     /// Every target is broken; the first may be tried again in so many milliseconds.
     Unavailable(u64),
+    /// Too many of the caller's requests were refused.
+    TooManyRefused(refusals::TooMany),
     /// Too much is in upload.
     Uploads(uploads::Over),
     /// The body came too slowly.
@@ -124,13 +127,14 @@ impl Refusal {
             Self::MissingModel => "missing_model",
             Self::Model(refusal) => refusal.reason(),
             Self::Unavailable(_) => "model_unavailable",
+            Self::TooManyRefused(_) => "refusals_limited",
             Self::Uploads(_) => "uploads_limited",
             Self::SlowUpload(_) => "slow_upload",
         }
     }
 
     /// Every reason.
-    pub const REASONS: [&'static str; 17] = [
+    pub const REASONS: [&'static str; 18] = [
         "misconfigured",
         "unknown_url",
         "method_not_allowed",
@@ -146,9 +150,16 @@ impl Refusal {
         "output_too_long",
         "context_length_exceeded",
         "model_unavailable",
+        "refusals_limited",
         "uploads_limited",
         "slow_upload",
     ];
+
+    /// Whether the request is at fault, so that another one like it would be refused again.
+    pub fn is_the_requests(&self) -> bool {
+        let status = self.answer().status;
+        (400..500).contains(&status) && status != 429
+    }
 
     /// What the customer is told.
     pub fn answer(&self) -> ApiError {
@@ -218,6 +229,7 @@ impl Refusal {
                 "The request names no model: `model` is missing.".into(),
             ),
             Self::Model(refusal) => refusal.answer(),
+            Self::TooManyRefused(too_many) => too_many.answer(),
             Self::Uploads(over) => over.answer(),
             Self::SlowUpload(slow) => slow.answer(),
             Self::Unavailable(millis) => ApiError {

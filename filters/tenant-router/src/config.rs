@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tollgate_core::breaker::Policy;
 use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
 use tollgate_core::config::{ConfigError, Object, Span, from_json};
-use tollgate_core::uploads;
+use tollgate_core::{refusals, uploads};
 
 /// What the filter needs on its way.
 pub struct Config {
@@ -18,6 +18,8 @@ pub struct Config {
     pub high_priority: Vec<String>,
     /// Who may be served by another model; `None` is nobody.
     pub allow_fallback: Option<When>,
+    /// How many requests of one caller may be refused.
+    pub refusals: refusals::Policy,
     /// How much may be in upload.
     pub uploads: uploads::Policy,
 }
@@ -31,6 +33,8 @@ struct RawConfig {
     #[serde(default)]
     priorities: BTreeMap<String, Priority>,
     allow_fallback: Option<Object<RawWhen>>,
+    #[serde(default)]
+    refusals: Object<refusals::Policy>,
     #[serde(default)]
     uploads: Object<uploads::RawPolicy>,
 }
@@ -99,6 +103,7 @@ impl Config {
                 breaker,
                 high_priority: high.map(|(tier, _)| tier).collect(),
                 allow_fallback: raw.allow_fallback.map(|Object(when)| When::from(when)),
+                refusals: raw.refusals.0,
                 uploads,
             }),
             _ => Err(errors),

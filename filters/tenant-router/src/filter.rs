@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::health::{self, Leave};
 use crate::metrics::Metrics;
 use crate::order::Order;
+use crate::refusals;
 use crate::uploads::{Upload, Uploads};
 
 /// The header that says how a body is coded.
@@ -138,7 +139,7 @@ impl Router {
                 });
                 Action::Pause
             }
-            Err(refusal) => self.refuse(&refusal, dialect, request_id),
+            Err(refusal) => self.refuse(&refusal, Some(&who), dialect, request_id),
         }
     }
 
@@ -149,6 +150,7 @@ impl Router {
             .map_or(Dialect::OpenAi, Dialect::of);
         self.refuse(
             &Refusal::Misconfigured,
+            None,
             dialect,
             headers.and_then(|headers| headers.text(b"x-request-id")),
         )
@@ -156,6 +158,7 @@ impl Router {
 
     fn begin(&self, headers: &HeaderMap, path: &[u8], who: &Identity, end: bool) -> Result<Begun, Refusal> {
         let catalogue = &self.config.catalogue;
+        refusals::admit(&self.config.refusals, who).map_err(Refusal::TooManyRefused)?;
         match asked(headers.get(b":method").unwrap_or_default(), path)? {
             Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(who)))),
             Asked::ModelEntry(name) => {
@@ -188,7 +191,12 @@ impl Router {
         if let Err(refusal) = self.uploads.look(&mut stream.upload, &held.who)
             && enter()
         {
-            self.refuse(&refusal, held.dialect, held.request_id.as_deref());
+            self.refuse(
+                &refusal,
+                Some(&held.who),
+                held.dialect,
+                held.request_id.as_deref(),
+            );
             stream.held = None;
         }
     }
@@ -209,7 +217,12 @@ impl Router {
             return Action::Pause;
         };
         if let Err(refusal) = self.uploads.came(&mut stream.upload, &held.who, len, end) {
-            return self.refuse(&refusal, held.dialect, held.request_id.as_deref());
+            return self.refuse(
+                &refusal,
+                Some(&held.who),
+                held.dialect,
+                held.request_id.as_deref(),
+            );
         }
         if !end {
             stream.held = Some(held);
@@ -231,7 +244,12 @@ impl Router {
                 stream.passed = action == Action::Continue;
                 action
             }
-            Err(refusal) => self.refuse(&refusal, held.dialect, held.request_id.as_deref()),
+            Err(refusal) => self.refuse(
+                &refusal,
+                Some(&held.who),
+                held.dialect,
+                held.request_id.as_deref(),
+            ),
         }
     }
 
@@ -413,8 +431,17 @@ impl Router {
         visited.order.ended(&self.config.breaker, attempts(), ending);
     }
 
-    fn refuse(&self, refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) -> Action {
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        who: Option<&Identity>,
+        dialect: Dialect,
+        request_id: Option<&str>,
+    ) -> Action {
         self.metrics.refused(refusal);
+        if let Some(who) = who.filter(|_| refusal.is_the_requests()) {
+            refusals::count(&self.config.refusals, who);
+        }
         refuse(refusal, dialect, request_id)
     }
 

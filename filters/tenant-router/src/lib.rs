@@ -7,4 +7,5 @@ mod health;
 mod metrics;
 pub mod module;
 mod order;
+mod refusals;
 mod uploads;

@@ -9,6 +9,7 @@
 )]
 
 mod codings;
+mod floods;
 mod frames;
 mod grpc;
 mod identity;
