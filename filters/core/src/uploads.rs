@@ -74,22 +74,34 @@ pub struct Hold {
     pub bytes: u64,
 }
 
+/// What a piece of a body takes of Envoy's memory: it puts small ones together, and gives each other one pages of its own.
+/// (A body in pieces of 600 bytes takes seven times its size.)
+pub const fn weight(piece: u64) -> u64 {
+    const SMALL: u64 = 512;
+    const PAGE: u64 = 4096;
+    if piece <= SMALL {
+        piece
+    } else {
+        piece.div_ceil(PAGE).saturating_mul(PAGE)
+    }
+}
+
 impl Hold {
-    /// What an upload should take: `len` bytes have come of `whole`, where its client said how many there will be.
-    /// Some are counted ahead.
-    pub fn coming(len: u64, whole: Option<u64>) -> Self {
-        let ahead = len.saturating_add(AHEAD);
+    /// What an upload should take of which so many bytes count, and `whole` are to come where its client said so. Some are
+    /// counted ahead.
+    pub fn coming(counted: u64, whole: Option<u64>) -> Self {
+        let ahead = counted.saturating_add(AHEAD);
         Self {
             requests: 1,
-            bytes: whole.map_or(ahead, |whole| ahead.min(whole)).max(len),
+            bytes: whole.map_or(ahead, |whole| ahead.min(whole)).max(counted),
         }
     }
 
-    /// What a body of `len` bytes takes once it is whole.
-    pub const fn whole(len: u64) -> Self {
+    /// What a body takes once it is whole.
+    pub const fn whole(counted: u64) -> Self {
         Self {
             requests: 0,
-            bytes: if len < KEPT_FROM { 0 } else { len },
+            bytes: if counted < KEPT_FROM { 0 } else { counted },
         }
     }
 
@@ -102,8 +114,11 @@ impl Hold {
     }
 
     /// The same without what was counted ahead.
-    pub const fn exactly(self, len: u64) -> Self {
-        Self { bytes: len, ..self }
+    pub const fn exactly(self, counted: u64) -> Self {
+        Self {
+            bytes: counted,
+            ..self
+        }
     }
 }
 

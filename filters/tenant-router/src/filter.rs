@@ -262,7 +262,7 @@ impl Router {
         body: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
         let decoded = coding.decode(body, self.uploads.most())?;
-        self.uploads.came(upload, &held.who, Some(decoded.len()), true)?;
+        self.uploads.decoded(upload, &held.who, decoded.len())?;
         Ok(decoded)
     }
 

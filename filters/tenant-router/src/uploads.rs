@@ -2,7 +2,7 @@
 
 use tollgate_core::identity::Identity;
 use tollgate_core::route::Refusal;
-use tollgate_core::uploads::{Hold, Ledger, Mine, Over, Pace, Policy, Who};
+use tollgate_core::uploads::{Hold, Ledger, Mine, Over, Pace, Policy, Who, weight};
 use tollgate_host::{Result, Status, create_shared, now_nanos, set_shared_if, shared};
 
 /// The shared count.
@@ -31,11 +31,18 @@ pub(crate) struct Upload {
     /// How long its body will be, as its client says.
     announced: Option<u64>,
     len: u64,
+    /// What its pieces take of memory.
+    weight: u64,
     held: Hold,
     pace: Pace,
 }
 
 impl Upload {
+    /// How many bytes count: each stands for at most two of memory.
+    fn counted(&self) -> u64 {
+        self.len.max(self.weight / 2)
+    }
+
     /// A body that is to come.
     pub(crate) fn announced(length: Option<u64>) -> Self {
         Self {
@@ -87,27 +94,43 @@ impl Uploads {
         end: bool,
     ) -> core::result::Result<(), Refusal> {
         let len = len.map_or(upload.len, |len| len as u64);
+        upload.weight = upload
+            .weight
+            .saturating_add(weight(len.saturating_sub(upload.len)));
         upload.len = len;
         if len > self.policy.body {
             return Err(Refusal::TooLarge(Some(self.policy.body)));
         }
         if end {
-            return self.take(upload, who, Hold::whole(len)).map_err(Refusal::Uploads);
+            return self
+                .take(upload, who, Hold::whole(upload.counted()))
+                .map_err(Refusal::Uploads);
         }
         // Over HTTP/1.1 the end comes as a piece of its own, right behind the last: what is there by its length is not
         // worth counting. If the end does not come, the next tick finds it.
         let all_there = upload.held.requests == 0 && upload.announced == Some(len);
-        if all_there || (upload.held.requests > 0 && len <= upload.held.bytes) {
+        if all_there || (upload.held.requests > 0 && upload.counted() <= upload.held.bytes) {
             return Ok(());
         }
         self.count(upload, who).map_err(Refusal::Uploads)
     }
 
+    /// A body was decoded, and has so many bytes now, in one piece.
+    pub(crate) fn decoded(
+        &mut self,
+        upload: &mut Upload,
+        who: &Identity,
+        len: usize,
+    ) -> core::result::Result<(), Refusal> {
+        (upload.len, upload.weight) = (0, 0);
+        self.came(upload, who, Some(len), true)
+    }
+
     fn count(&mut self, upload: &mut Upload, who: &Identity) -> core::result::Result<(), Over> {
-        let coming = Hold::coming(upload.len, upload.announced);
-        // What is counted ahead makes nobody be refused.
+        let coming = Hold::coming(upload.counted(), upload.announced);
+        // No upload is refused for what would be counted ahead of itself.
         self.take(upload, who, coming)
-            .or_else(|_| self.take(upload, who, coming.exactly(upload.len)))
+            .or_else(|_| self.take(upload, who, coming.exactly(upload.counted())))
     }
 
     /// A request is no longer held for its answer, whatever its ending.

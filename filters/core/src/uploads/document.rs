@@ -45,9 +45,9 @@ impl Default for Policy {
         const MIB: u64 = 1024 * 1024;
         Self {
             requests: Bounds {
-                key: 32,
-                organization: 128,
-                total: 512,
+                key: 100,
+                organization: 400,
+                total: 1600,
             },
             bytes: Bounds {
                 key: 256 * MIB,

@@ -87,6 +87,20 @@ fn a_refusal_says_what_whose_and_how_much() {
 }
 
 #[test]
+fn a_piece_weighs_what_it_takes_of_memory() {
+    assert_eq!(
+        [1, 512, 513, 4_096, 4_097].map(weight),
+        [1, 512, 4_096, 4_096, 8_192]
+    );
+    assert_eq!(Hold::coming(4_096, Some(600)), hold(1, 4_096));
+    assert_eq!(Hold::coming(4_096, Some(1 << 30)), hold(1, 4_096 + AHEAD));
+    assert_eq!(
+        (Hold::whole(65_535), Hold::whole(65_536)),
+        (hold(0, 0), hold(0, 65_536))
+    );
+}
+
+#[test]
 fn workers_count_together_and_each_writes_its_own() {
     let (alice, bob) = (Who::of("acme", "k1"), Who::of("acme", "k2"));
     let mut ledger = Ledger::default();
