@@ -5,6 +5,7 @@
 //! headers as they were before any attempt ([`Attempt`]), and what it changes is kept ([`Kept`]) until it is given
 //! back. Secrets and what a client used as its credential are never kept: they go at once, and for good.
 
+mod allowed;
 mod attempt;
 mod document;
 mod kept;

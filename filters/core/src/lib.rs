@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod error;
 pub mod gcra;
 pub mod glob;
+pub mod headers;
 pub mod identity;
 pub mod key;
 pub mod limits;

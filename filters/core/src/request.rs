@@ -1,6 +1,7 @@
 //! One pass over a request's headers: where it goes, what it presents, and what must not go on.
 
 use crate::endpoint::{Dialect, Scope};
+use crate::headers::{begins, ends_here};
 use crate::key::{Form, KeyHash, KeyTag, form};
 
 /// Longest credential that is looked at; a longer one is malformed. Ours have 68 characters.
@@ -130,6 +131,10 @@ impl<'a> Request<'a> {
             }
             Some(b'o') if name == b"openai-project" => self.project = self.project.and(value.trim_ascii()),
             Some(b'x') => self.extension(name, value),
+            // With `x` the letters that names begin with which end here.
+            Some(b'b' | b'c' | b'f' | b'p' | b'r' | b't' | b'v' | b'w') if ends_here(name) => {
+                self.remove(name)
+            }
             _ => {}
         }
     }
@@ -143,6 +148,8 @@ impl<'a> Request<'a> {
         } else if names_identity(name) || controls_envoy(name) {
             self.remove(name);
             self.spoofed = true;
+        } else if ends_here(name) {
+            self.remove(name);
         }
     }
 
@@ -184,11 +191,7 @@ impl<'a> Request<'a> {
 
 /// `x-tollgate-*`, in any spelling that a WSGI server would read as such: to it, `_` is `-`.
 fn names_identity(name: &[u8]) -> bool {
-    let prefix = name
-        .iter()
-        .take(11)
-        .map(|byte| if *byte == b'_' { b'-' } else { *byte });
-    prefix.eq(*b"x-tollgate-")
+    begins(name, "x-tollgate-")
 }
 
 /// `x-envoy-*`, by which a client could order retries, timeouts or another path from Envoy. The one that Envoy
@@ -282,6 +285,21 @@ mod tests {
             ]
         );
         assert!(request.spoofed);
+    }
+
+    #[test]
+    fn what_only_a_proxy_may_say_is_removed() {
+        for name in crate::headers::REQUEST {
+            let request = read(&[("accept", "a"), (name, "1"), ("user-agent", "b")]);
+            assert_eq!(request.removals(), [name.as_bytes()]);
+            assert!(!request.spoofed);
+        }
+        let kept = read(&[
+            ("x-forwarded-proto", "https"),
+            ("content-type", "a"),
+            ("x-a", "b"),
+        ]);
+        assert!(kept.removals().is_empty());
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Gateway {
 
     /// The answer is whole.
     pub fn response_trailers(stream: &mut Stream) -> Action {
-        RateLimit::response_trailers(&mut stream.limited)
+        RateLimit::response_trailers(&mut stream.limited);
+        Router::response_trailers(&stream.routed)
     }
 
     /// Notes how the target did; settles, and leaves the record.

@@ -12,6 +12,8 @@ pub enum Map {
     Request = 0,
     /// Of the response.
     Response = 2,
+    /// Trailers of the response; only in `response_trailers`.
+    ResponseTrailers = 3,
     /// Of the answer to an HTTP call; only in `http_call_response`.
     HttpCallResponse = 6,
 }

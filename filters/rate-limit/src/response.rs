@@ -2,6 +2,7 @@
 
 use core::mem;
 
+use tollgate_core::headers::tells_limits;
 use tollgate_core::limits::Amounts;
 use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Source, Used};
 use tollgate_core::usage::{Extra, Kind, Passed, Produced, Reader, Usage};
@@ -38,6 +39,13 @@ impl RateLimit {
             unread: Produced::default(),
             whole: end,
         });
+        let told = |name: &[u8]| open.headers.iter().any(|(own, _)| own.as_bytes() == name);
+        for (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
+            // Those that it has at its provider, or makes up.
+            if tells_limits(name) && !told(name) {
+                let _ = remove_header(Map::Response, name);
+            }
+        }
         for (name, value) in &open.headers {
             // In place of a model server's own. An answer without these headers is still the answer.
             let _ = set_header(Map::Response, name, value);

@@ -9,6 +9,7 @@ use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
+use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
@@ -374,6 +375,9 @@ impl Router {
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
+        if let Some(headers) = headers {
+            withhold(headers, Map::Response, is_not_a_models);
+        }
         // Where there is one target that never failed of late, its answer tells nothing new.
         let plain = visited.order.is_plain();
         let attempts = if plain { 1 } else { attempts() };
@@ -409,6 +413,16 @@ impl Router {
                 .order
                 .answered(&self.config.breaker, attempts, ending, visited.since);
             visited.begun = ending == Ending::Success;
+        }
+        Action::Continue
+    }
+
+    /// No API has trailers; a model server's could only say what its headers may not.
+    pub fn response_trailers(stream: &Stream) -> Action {
+        if stream.routed.is_some()
+            && let Ok(trailers) = HeaderMap::read(Map::ResponseTrailers)
+        {
+            withhold(&trailers, Map::ResponseTrailers, |_| true);
         }
         Action::Continue
     }
@@ -450,6 +464,18 @@ impl Router {
         self.draw ^= self.draw >> 7;
         self.draw ^= self.draw << 17;
         self.draw
+    }
+}
+
+/// Takes headers away from an answer.
+fn withhold(headers: &HeaderMap, map: Map, unwanted: impl Fn(&[u8]) -> bool) {
+    for (name, _) in headers.iter().filter(|(name, _)| unwanted(name)) {
+        if let Err(status) = remove_header(map, name) {
+            log(
+                Level::Error,
+                &format!("tenant-router: cannot remove a header of an answer: {status:?}"),
+            );
+        }
     }
 }
 

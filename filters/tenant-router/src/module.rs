@@ -77,6 +77,10 @@ impl Module for Root {
         }
     }
 
+    fn response_trailers(&mut self, stream: &mut Stream) -> Action {
+        Router::response_trailers(stream)
+    }
+
     fn log(&mut self, stream: &mut Stream) {
         if let Self::Router(router) = self {
             router.log(stream, false);
@@ -126,4 +130,6 @@ fn tell(routed: &Routed<'_>) -> Action {
 }
 
 #[cfg(feature = "module")]
-tollgate_host::export!(Root: request_headers, request_body, request_trailers, response_headers, log, tick);
+tollgate_host::export!(
+    Root: request_headers, request_body, request_trailers, response_headers, response_trailers, log, tick
+);

@@ -33,6 +33,8 @@ pub struct Adapter {
 #[derive(Default)]
 pub struct Stream {
     waiting: Option<Waiting>,
+    /// The place of the provider that is asked.
+    asked: Option<usize>,
     lent: Option<Lent>,
 }
 
@@ -138,6 +140,7 @@ impl Adapter {
         match self.carry_out(stream, &mut attempt, body) {
             Ok(()) => {
                 self.metrics.adapted(provider);
+                stream.asked = Some(provider);
                 Action::Continue
             }
             Err(refusal) => {
@@ -175,15 +178,30 @@ impl Adapter {
     }
 
     /// The answer begins: what is made of the request's headers from here on (the answer's own headers, the access
-    /// log) is about the client's request.
-    pub fn response_headers(stream: &mut Stream) {
+    /// log) is about the client's request. Of the provider's headers those go on that it may say.
+    pub fn response_headers(&self, stream: &mut Stream) {
         stream.lent = None;
+        let asked = stream.asked.and_then(|at| self.providers.iter().nth(at));
+        let Some(provider) = asked.filter(|provider| provider.credential.is_some()) else {
+            return;
+        };
+        let headers = HeaderMap::read(Map::Response);
+        let removed = headers.and_then(|headers| {
+            let mut unwanted = headers.iter().filter(|(name, _)| !provider.says(name));
+            unwanted.try_for_each(|(name, _)| remove_header(Map::Response, name))
+        });
+        if let Err(status) = removed {
+            log(
+                Level::Error,
+                &format!("upstream-adapter: cannot remove a header of an answer: {status:?}"),
+            );
+        }
     }
 
     fn refuse(&self, stream: &mut Stream, failed: &Failed, caller: &Caller) -> Action {
         self.metrics.refused(failed.provider, &failed.refusal);
         self.complain(failed);
-        (stream.waiting, stream.lent) = (None, None);
+        (stream.waiting, stream.asked, stream.lent) = (None, None, None);
         refuse(&failed.refusal, caller)
     }
 

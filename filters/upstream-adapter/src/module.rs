@@ -32,7 +32,7 @@ impl Module for Adapter {
     }
 
     fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
-        Self::response_headers(stream);
+        Self::response_headers(self, stream);
         Action::Continue
     }
 

@@ -1,9 +1,8 @@
 //! One attempt: what it changes in the headers, and whether the body has to be looked at.
 
 use super::kept::{Change, Kept};
-use super::provider::{Provider, Providers, tells_identity};
+use super::provider::{Provider, Providers};
 use super::refusal::Refusal;
-use crate::glob::fits;
 
 /// A header: its name, in lower case, and its value.
 type Header<'a> = (&'a [u8], &'a [u8]);
@@ -124,10 +123,8 @@ fn changed(provider: &Provider, headers: &[Header<'_>]) -> Result<Vec<(String, S
 fn removed(providers: &Providers, provider: &Provider, headers: &[Header<'_>]) -> Vec<String> {
     let goes = |name: &[u8]| {
         let name = core::str::from_utf8(name).ok()?;
-        let unwanted = provider.remove.iter().any(|pattern| fits(pattern, name))
-            || (!provider.share_identity && tells_identity(name.as_bytes()));
-        (unwanted && !name.starts_with(':') && !providers.is_credential(name.as_bytes()))
-            .then(|| name.to_owned())
+        let stays = name.starts_with(':') || provider.sees(name);
+        (!stays && !providers.is_credential(name.as_bytes())).then(|| name.to_owned())
     };
     unique(headers.iter().filter_map(|(name, _)| goes(name)))
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::names::Names;
 use super::provider::{CLIENT_CREDENTIALS, Credential, Provider, Providers};
 use crate::config::{ConfigError, from_json};
+use crate::headers::{begins, ends_here, is_not_a_models, tells_limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +26,8 @@ struct RawProvider {
     credential: Option<RawCredential>,
     headers: BTreeMap<String, String>,
     remove_headers: Vec<String>,
+    allow_headers: Vec<String>,
+    allow_response_headers: Vec<String>,
     share_identity: Option<bool>,
 }
 
@@ -107,9 +110,19 @@ impl Check<'_> {
             self.wrong("authority", authority, "a host name, with or without a port");
         }
         let credential = raw.credential.map(|credential| self.credential(credential));
+        let has_credential = credential.is_some();
         Provider {
             headers: self.headers(raw.headers),
             remove: self.remove(raw.remove_headers),
+            allow: self.allow("allow_headers", raw.allow_headers, has_credential, |name| {
+                !ends_here(name) && !CLIENT_CREDENTIALS.iter().any(|known| known.as_bytes() == name)
+            }),
+            allow_answer: self.allow(
+                "allow_response_headers",
+                raw.allow_response_headers,
+                has_credential,
+                |name| !is_not_a_models(name) && !tells_limits(name),
+            ),
             // One that needs a credential is somebody else's.
             share_identity: raw.share_identity.unwrap_or(credential.is_none()),
             name,
@@ -192,6 +205,28 @@ impl Check<'_> {
             pattern
         });
         patterns.collect()
+    }
+
+    fn allow(
+        &mut self,
+        field: &str,
+        raw: Vec<String>,
+        has_credential: bool,
+        may_pass: impl Fn(&[u8]) -> bool,
+    ) -> Vec<String> {
+        let names = raw.into_iter().enumerate().map(|(at, name)| {
+            let name = name.to_ascii_lowercase();
+            let place = format!("{field}[{at}]");
+            if !is_name(&name) || is_framing(&name) || name.contains('*') {
+                self.wrong(&place, &name, "the name of a header, without `*`");
+            } else if !may_pass(name.as_bytes()) || begins(name.as_bytes(), "x-tollgate-secret-") {
+                self.wrong(&place, &name, "a header that may pass the gateway at all");
+            } else if !has_credential {
+                self.wrong(&place, &name, "a `credential`: without one all such headers pass");
+            }
+            name
+        });
+        names.collect()
     }
 
     fn wrong(&mut self, place: &str, found: impl fmt::Display, expected: &str) {

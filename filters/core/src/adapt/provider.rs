@@ -1,6 +1,9 @@
 //! A provider, as the checked configuration has it.
 
+use super::allowed;
 use super::names::Names;
+use crate::glob::fits;
+use crate::headers::{begins, ends_here};
 
 /// What a client may have used as its credential. It is for the gateway and goes to no provider.
 pub(super) const CLIENT_CREDENTIALS: [&str; 4] =
@@ -30,6 +33,10 @@ pub struct Provider {
     pub headers: Vec<(String, String)>,
     /// Patterns of headers that are removed.
     pub remove: Vec<String>,
+    /// Headers that it sees besides those that every provider sees; of one with a credential.
+    pub allow: Vec<String>,
+    /// Headers of its answers that customers see besides; of one with a credential.
+    pub allow_answer: Vec<String>,
     /// Whether it may learn who asks.
     pub share_identity: bool,
 }
@@ -62,29 +69,45 @@ impl Providers {
     /// Whether nothing behind this filter may see a header: a secret of some provider, or what a client used as its
     /// credential.
     pub(super) fn is_credential(&self, header: &[u8]) -> bool {
-        begins(header, b"x-tollgate-secret-") || self.credentials.iter().any(|name| name.as_bytes() == header)
+        begins(header, "x-tollgate-secret-") || self.credentials.iter().any(|name| name.as_bytes() == header)
+    }
+}
+
+impl Provider {
+    /// Whether it sees a header of a request.
+    pub(super) fn sees(&self, name: &str) -> bool {
+        let header = name.as_bytes();
+        if ends_here(header) || self.remove.iter().any(|pattern| fits(pattern, name)) {
+            return false;
+        }
+        match tells_identity(header) {
+            true => self.share_identity || self.allows(name),
+            false => self.credential.is_none() || allowed::to_provider(header) || self.allows(name),
+        }
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        self.allow.iter().any(|allowed| allowed == name)
+    }
+
+    /// Whether a customer sees a header of its answer. What is another's than ours has [`crate::headers`] besides.
+    pub fn says(&self, name: &[u8]) -> bool {
+        self.credential.is_none()
+            || allowed::from_provider(name)
+            || self.allow_answer.iter().any(|allowed| allowed.as_bytes() == name)
     }
 }
 
 /// Headers that say who asks and from where.
-pub(super) fn tells_identity(header: &[u8]) -> bool {
-    const NAMES: [&[u8]; 7] = [
-        b"cookie",
-        b"forwarded",
+fn tells_identity(header: &[u8]) -> bool {
+    const NAMES: [&[u8]; 5] = [
         b"openai-organization",
         b"openai-project",
-        b"x-forwarded-for",
-        b"x-real-ip",
         b"x-client-cert",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-for",
     ];
-    begins(header, b"x-tollgate-") || begins(header, b"x-envoy-") || NAMES.contains(&header)
-}
-
-/// Whether a name begins so, to a server that takes `_` for `-` too.
-fn begins(name: &[u8], prefix: &[u8]) -> bool {
-    let spelled = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
-    name.get(..prefix.len())
-        .is_some_and(|start| start.iter().map(spelled).eq(prefix.iter().copied()))
+    begins(header, "x-tollgate-") || begins(header, "x-envoy-") || NAMES.contains(&header)
 }
 
 impl Credential {

@@ -82,6 +82,7 @@ fn two() -> Providers {
             "path_prefix": "/api", "authority": "a.example",
             "credential": {"secret": "A_KEY"},
             "headers": {"x-title": "Tollgate"}, "remove_headers": ["x-stainless-*"],
+            "allow_headers": ["X-Routing"], "allow_response_headers": ["x-served-model"],
         },
         "b": {"credential": {"secret": "B_KEY", "header": "x-goog-key"}, "share_identity": true},
     }))
@@ -97,6 +98,12 @@ fn request() -> Headers {
         ("x-goog-key", "of-the-client"),
         ("x-title", "Mine"),
         ("x-stainless-lang", "python"),
+        ("x-routing", "near"),
+        ("x-unheard-of", "1"),
+        ("idempotency-key", "1"),
+        ("true-client-ip", "192.0.2.1"),
+        ("cookie", "a=b"),
+        ("x-http-method-override", "DELETE"),
         ("openai-organization", "acme"),
         ("x-forwarded-for", "192.0.2.1"),
         ("x-tollgate-org", "acme"),
@@ -121,6 +128,12 @@ fn a_provider_gets_its_own_and_no_more() {
         ("x-title", &["Tollgate"]),
         ("accept", &["a", "b"]),
         ("x-stainless-lang", &[]),
+        ("x-routing", &["near"]),
+        ("x-unheard-of", &[]),
+        ("idempotency-key", &[]),
+        ("true-client-ip", &[]),
+        ("cookie", &[]),
+        ("x-http-method-override", &[]),
         ("openai-organization", &[]),
         ("x-forwarded-for", &[]),
         ("x-tollgate-org", &[]),
@@ -137,13 +150,36 @@ fn a_provider_gets_its_own_and_no_more() {
 }
 
 #[test]
+fn a_provider_says_of_its_answer_what_is_known_and_allowed() {
+    let providers = two();
+    let says =
+        |provider: &str, name: &str| providers.all[providers.find(provider).unwrap()].says(name.as_bytes());
+    for name in [":status", "content-type", "retry-after", "x-served-model"] {
+        assert!(says("a", name), "{name}");
+    }
+    for name in [
+        "set-cookie",
+        "x-request-id",
+        "openai-organization",
+        "server",
+        "x-unheard-of",
+        "cf-ray",
+    ] {
+        assert!(!says("a", name) && says("local", name), "{name}");
+    }
+    assert!(!says("b", "x-served-model"), "said for another");
+}
+
+#[test]
 fn one_of_our_own_keeps_all_but_credentials() {
     let providers = two();
     let mut headers = request();
     let attempt = headers.plan(&providers, "local").unwrap();
     headers.go(&attempt);
-    assert!(attempt.kept().is_empty());
     let gone = [
+        "true-client-ip",
+        "cookie",
+        "x-http-method-override",
         "authorization",
         "x-goog-key",
         "x-tollgate-secret-a_key",
@@ -299,6 +335,26 @@ fn a_wrong_configuration_says_where_and_why() {
         (
             json!({"remove_headers": ["*"]}),
             "providers.p.remove_headers[0]: found `*`",
+        ),
+        (
+            json!({"allow_headers": ["x-*"], "credential": {"secret": "A"}}),
+            "providers.p.allow_headers[0]: found `x-*`, expected the name of a header",
+        ),
+        (
+            json!({"allow_headers": ["Cookie"], "credential": {"secret": "A"}}),
+            "providers.p.allow_headers[0]: found `cookie`, expected a header that may pass",
+        ),
+        (
+            json!({"allow_headers": ["authorization"], "credential": {"secret": "A"}}),
+            "providers.p.allow_headers[0]: found `authorization`, expected a header that may pass",
+        ),
+        (
+            json!({"allow_response_headers": ["a", "x-ratelimit-limit-requests"], "credential": {"secret": "A"}}),
+            "providers.p.allow_response_headers[1]: found `x-ratelimit-limit-requests`",
+        ),
+        (
+            json!({"allow_response_headers": ["x-a"]}),
+            "providers.p.allow_response_headers[0]: found `x-a`, expected a `credential`",
         ),
         (json!({"models": {"a": ""}}), "providers.p.models.a: found ``"),
         (json!({"model": {}}), "providers.p.model: unknown field `model`"),

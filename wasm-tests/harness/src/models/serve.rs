@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use tokio::sync::watch;
 
@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) number: AtomicU64,
     pub(super) healthy: AtomicBool,
     pub(super) faults: Mutex<Faults>,
+    /// What every answer of a model says besides.
+    pub(super) headers: Mutex<Vec<(HeaderName, HeaderValue)>>,
     /// Sends when what is held shall go on.
     pub(super) release: watch::Sender<()>,
 }
@@ -238,6 +240,13 @@ fn respond(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length.into());
+    }
+    if id.is_some() {
+        let more = state.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        headers.extend(
+            more.iter()
+                .map(|(name, value)| (Some(name.clone()), value.clone())),
+        );
     }
     response
 }

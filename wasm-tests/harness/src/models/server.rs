@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -82,6 +83,7 @@ impl Builder {
             number: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
             faults: Mutex::default(),
+            headers: Mutex::default(),
             release: watch::Sender::default(),
             name: self.name,
         });
@@ -197,6 +199,18 @@ impl ModelServer {
     /// Answers well again.
     pub fn clear_faults(&self) {
         *self.state.faults() = Faults::default();
+    }
+
+    /// Says these headers too, with every answer of a model; one that it has anyway is said in their place.
+    ///
+    /// # Panics
+    /// One of them is no header.
+    pub fn set_headers<'a>(&self, headers: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let headers = headers.into_iter().map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+            (name, HeaderValue::from_str(value).expect("a header's value"))
+        });
+        *self.state.headers.lock().unwrap_or_else(PoisonError::into_inner) = headers.collect();
     }
 
     /// Lets every answer go on that a [`Fault::hold`] holds; those that begin later are held anew.

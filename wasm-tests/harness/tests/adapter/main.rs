@@ -9,6 +9,7 @@
 
 mod bodies;
 mod clusters;
+mod headers;
 mod leaks;
 mod retries;
 mod stage;

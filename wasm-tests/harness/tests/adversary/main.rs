@@ -12,6 +12,7 @@ mod codings;
 mod floods;
 mod frames;
 mod grpc;
+mod headers;
 mod identity;
 mod stage;
 mod uploads;

@@ -1,0 +1,266 @@
+//! Headers pass in neither direction by which a client would be believed as a proxy is, or a model server as the gateway.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tollgate_harness::models::Fault;
+
+use crate::stage::{CHAT, MESSAGES, Stage, chat};
+
+/// What an attacker would have read on the other side.
+const MARK: &str = "forged";
+
+/// By which a client would lie about where it is, what it asks for, and who it is; and what is for proxies alone.
+const FROM_CLIENTS: [&str; 28] = [
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-client-ip",
+    "x-real-ip",
+    "fastly-client-ip",
+    "x-cluster-client-ip",
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-user",
+    "via",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-uri",
+    "x-host",
+    "proxy",
+    "proxy-authorization",
+    "cookie",
+    "x-goog-api-key",
+    "x-tollgate-org",
+    "x-tollgate-model",
+    "x-envoy-original-path",
+    "x-request-id",
+    "x-real_ip",
+];
+
+/// By which a model server would speak as the gateway, to its customers or to what stands between.
+const FROM_MODELS: [&str; 41] = [
+    "set-cookie",
+    "alt-svc",
+    "strict-transport-security",
+    "via",
+    "server",
+    "location",
+    "refresh",
+    "link",
+    "www-authenticate",
+    "clear-site-data",
+    "nel",
+    "report-to",
+    "content-security-policy",
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "openai-organization",
+    "openai-project",
+    "openai-version",
+    "openai-processing-ms",
+    "anthropic-organization-id",
+    "x-request-id",
+    "request-id",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-limit-input-tokens",
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-input-tokens-limit",
+    "ratelimit",
+    "ratelimit-policy",
+    "x-tollgate-model",
+    "x-tollgate-route",
+    "x-tollgate-own-answer",
+    "x-envoy-upstream-service-time",
+    "x-envoy-decorator-operation",
+    "x-envoy-ratelimited",
+    "cf-ray",
+    "x-powered-by",
+    "x-accel-redirect",
+    "x-litellm-model-api-base",
+    "grpc-status",
+    "grpc-message",
+];
+
+fn marked(names: &'static [&'static str]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    names.iter().map(|name| (*name, MARK))
+}
+
+#[tokio::test]
+async fn a_client_is_not_believed_as_a_proxy_is() {
+    let stage = Stage::start().await;
+    for http2 in [false, true] {
+        for path in [CHAT, MESSAGES] {
+            let mut request = stage.ask(path);
+            for (name, value) in marked(&FROM_CLIENTS) {
+                request = request.header(name, value);
+            }
+            let request = request
+                .header("traceparent", "passes")
+                .header("x-stainless-lang", "passes");
+            let request = if http2 { request.http2() } else { request };
+            request.send().await.expect(200);
+            let seen = stage.models.seen().pop().unwrap();
+            for (name, value) in &seen.headers {
+                assert!(!value.contains(MARK), "{name}: {value}");
+            }
+            for name in ["traceparent", "x-stainless-lang"] {
+                assert_eq!(seen.header(name), Some("passes"), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_model_server_is_not_believed_as_the_gateway_is() {
+    let stage = Stage::with(|options| options.own_limits().unbroken()).await;
+    let passes = [
+        ("x-model-says", "passes"),
+        ("x-should-retry", "passes"),
+        ("content-language", "en"),
+    ];
+    stage.models.set_headers(marked(&FROM_MODELS).chain(passes));
+    let faults = [
+        Fault::default(),
+        Fault::status(400),
+        // Not 429 and 503: then the target is left alone for a while.
+        Fault {
+            retry_after: Some("7".into()),
+            ..Fault::status(500)
+        },
+    ];
+    for fault in faults {
+        stage.models.set_fault(fault.clone());
+        for (path, stream, http2) in [
+            (CHAT, false, false),
+            (CHAT, true, true),
+            (MESSAGES, false, true),
+            (MESSAGES, true, false),
+        ] {
+            let mut body = chat();
+            body["stream"] = json!(stream);
+            let request = stage.gateway.post(path).key(&stage.key).json(body);
+            let request = if http2 { request.http2() } else { request };
+            let reply = request.send().await.expect(fault.status.unwrap_or(200));
+            for (name, value) in &reply.headers {
+                assert!(value != MARK, "{name} is the model server's: {reply:#?}");
+            }
+            for (name, value) in passes {
+                assert_eq!(reply.header(name), Some(value), "{reply:#?}");
+            }
+            // The gateway's own are there, once each.
+            for name in [
+                "x-request-id",
+                "request-id",
+                "openai-organization",
+                "openai-version",
+                "openai-processing-ms",
+                "x-tollgate-model",
+                "x-tollgate-route",
+                "x-ratelimit-limit-requests",
+                "server",
+            ] {
+                assert_eq!(
+                    reply.headers.get_all(name).iter().count(),
+                    1,
+                    "{name}: {reply:#?}"
+                );
+            }
+            assert_eq!(reply.header("retry-after"), fault.retry_after.as_deref());
+            assert_eq!(reply.header("x-tollgate-model"), Some("llama-70b"));
+        }
+    }
+}
+
+/// Answers every request of a connection with trailers that say what headers may not.
+async fn answer_with_trailers(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let len = stream.read(&mut piece).await?;
+        if len == 0 {
+            return Ok(());
+        }
+        read.extend_from_slice(&piece[..len]);
+        let text = String::from_utf8_lossy(&read).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.parse::<usize>().ok())?
+        });
+        if body.len() < length.unwrap_or(0) {
+            continue;
+        }
+        read.clear();
+        let trailers: String = FROM_MODELS
+            .iter()
+            .map(|name| format!("{name}: {MARK}\r\n"))
+            .collect();
+        let body = json!({"id": "a", "object": "chat.completion", "choices": []}).to_string();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\
+             {trailers}x-other: {MARK}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+    }
+}
+
+#[tokio::test]
+async fn nor_is_it_in_trailers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_with_trailers(stream));
+        }
+    });
+    // Envoy drops trailers of HTTP/1.1 unless told, and has none of them in its files.
+    let stage = Stage::with(|options| {
+        options
+            .llama(addr)
+            .edit(
+                "clusters.yaml",
+                "explicit_http_config: {http_protocol_options: {}}",
+                "explicit_http_config: {http_protocol_options: {enable_trailers: true}}",
+            )
+            .edit(
+                "listener.yaml",
+                "server_name: tollgate",
+                "http_protocol_options: {enable_trailers: true}\n        server_name: tollgate",
+            )
+    })
+    .await;
+    let body = chat().to_string();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nte: trailers\r\n\r\n{body}",
+        stage.key.reveal(),
+        body.len()
+    );
+    let mut stream = TcpStream::connect(stage.gateway.addr()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    // Behind the last chunk, a line of its own ends the trailers.
+    while !answer.contains("\r\n0\r\n") || !answer.ends_with("\r\n\r\n") {
+        let mut piece = [0; 4096];
+        let len = timeout(Duration::from_secs(10), stream.read(&mut piece)).await;
+        let len = len.unwrap_or_else(|_| panic!("no end: {answer}")).unwrap();
+        assert_ne!(len, 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&piece[..len]));
+    }
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("chat.completion"), "{answer}");
+    assert!(!answer.contains(MARK), "{answer}");
+}
