@@ -7,6 +7,10 @@ use crate::tree::Tree;
 
 /// Most members that a body, or its `stream_options`, may have.
 const MAX_MEMBERS: usize = 256;
+/// Longest name of one.
+const MAX_NAME: usize = 128;
+/// Longest name of a model.
+const MAX_MODEL: usize = 1024;
 /// The largest number up to which a double tells every whole number from the next.
 const LAST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
@@ -92,7 +96,7 @@ impl Asked {
         Some(Self {
             model: match tree.member("model") {
                 Tree::Null => None,
-                Tree::Text(name) => Some(name.clone()),
+                Tree::Text(name) if name.len() <= MAX_MODEL => Some(name.clone()),
                 _ => return None,
             },
             stream: flag(tree.member("stream"))?.unwrap_or(false),
@@ -112,8 +116,9 @@ impl Asked {
 
 /// An object of bounded size that gives no member twice.
 fn plain_object(tree: &Tree) -> Option<()> {
-    let object = matches!(tree, Tree::Object(members) if members.len() <= MAX_MEMBERS);
-    (object && !tree.repeats_itself()).then_some(())
+    let Tree::Object(members) = tree else { return None };
+    let short = members.len() <= MAX_MEMBERS && members.iter().all(|(name, _)| name.len() <= MAX_NAME);
+    (short && !tree.repeats_itself()).then_some(())
 }
 
 /// True, false or null; `None` for anything else.

@@ -100,7 +100,7 @@ pub use faults::Fault;
 pub use headers::Headers;
 pub use host::Counts;
 pub use hostcall::Hostcall;
-pub use module::{Module, module, modules};
+pub use module::{Module, metered, module, modules};
 pub use outcome::{Answer, Forwarded, Outcome};
 pub use plugin::{Plugin, Refused};
 pub use request::{Chain, Request, Response};

@@ -6,7 +6,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use wasmtime::Engine;
+use wasmtime::{Config, Engine};
 
 /// A compiled module. Cheap to clone.
 #[derive(Clone)]
@@ -28,13 +28,34 @@ impl fmt::Debug for Module {
 #[must_use]
 #[track_caller]
 pub fn module(name: &str) -> Module {
+    compiled(&filter(name), engine())
+}
+
+/// The same, compiled so that what its VMs do is counted: [`Vm::fuel`](crate::Vm::fuel).
+///
+/// # Panics
+/// As [`module`].
+#[must_use]
+#[track_caller]
+pub fn metered(name: &str) -> Module {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| {
+        let mut config = Config::new();
+        config.consume_fuel(true);
+        Engine::new(&config).expect("wasmtime can count what a module does")
+    });
+    compiled(&filter(name), engine)
+}
+
+#[track_caller]
+fn filter(name: &str) -> PathBuf {
     let path = dist().join(format!("tollgate-{name}.wasm"));
     assert!(
         path.is_file(),
         "{} does not exist: run `make wasm` first",
         path.display()
     );
-    compiled(&path)
+    path
 }
 
 /// Every module in `dist/`.
@@ -58,7 +79,7 @@ pub fn modules() -> Vec<Module> {
         "there is no module in {}: run `make wasm` first",
         dist().display()
     );
-    wasm.iter().map(|path| compiled(path)).collect()
+    wasm.iter().map(|path| compiled(path, engine())).collect()
 }
 
 impl Module {
@@ -69,7 +90,12 @@ impl Module {
     #[must_use]
     #[track_caller]
     pub fn new(name: &str, source: impl AsRef<[u8]>) -> Self {
-        let compiled = wasmtime::Module::new(engine(), source);
+        Self::on(engine(), name, source)
+    }
+
+    #[track_caller]
+    fn on(engine: &Engine, name: &str, source: impl AsRef<[u8]>) -> Self {
+        let compiled = wasmtime::Module::new(engine, source);
         let compiled = compiled.unwrap_or_else(|error| panic!("{name} does not compile: {error:?}"));
         Self {
             name: name.to_owned(),
@@ -116,8 +142,8 @@ fn dist() -> PathBuf {
 }
 
 #[track_caller]
-fn compiled(path: &Path) -> Module {
-    static COMPILED: Mutex<BTreeMap<PathBuf, Module>> = Mutex::new(BTreeMap::new());
+fn compiled(path: &Path, engine: &Engine) -> Module {
+    static COMPILED: Mutex<BTreeMap<(PathBuf, bool), Module>> = Mutex::new(BTreeMap::new());
     // Held while compiling: two tests that want one module should not both compile it.
     let mut known = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let compile = || {
@@ -127,29 +153,35 @@ fn compiled(path: &Path) -> Module {
             .to_string_lossy()
             .into_owned();
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        kept(&name, &bytes).unwrap_or_else(|| Module::new(&name, bytes))
+        kept(&name, &bytes, engine).unwrap_or_else(|| Module::on(engine, &name, bytes))
     };
-    known.entry(path.to_owned()).or_insert_with(compile).clone()
+    let key = (path.to_owned(), is_metered(engine));
+    known.entry(key).or_insert_with(compile).clone()
+}
+
+fn is_metered(engine: &Engine) -> bool {
+    !Engine::same(engine, self::engine())
 }
 
 /// The module from its compiled form in the build directory, which is made where it is missing. Compiling takes
 /// seconds, and some test runners give each test a process of its own. `None` where nothing can be kept.
-fn kept(name: &str, bytes: &[u8]) -> Option<Module> {
+fn kept(name: &str, bytes: &[u8], engine: &Engine) -> Option<Module> {
     let mut hasher = std::hash::DefaultHasher::new();
     bytes.hash(&mut hasher);
     let folder = std::env::current_exe().ok()?.parent()?.join("tollgate-vm");
-    let file = folder.join(format!("{name}-{:016x}.cwasm", hasher.finish()));
+    let metered = if is_metered(engine) { "-metered" } else { "" };
+    let file = folder.join(format!("{name}-{:016x}{metered}.cwasm", hasher.finish()));
     let load = || {
         // SAFETY: only this function writes into this folder, and whole files at once; what another version of
         // wasmtime wrote is refused.
-        let compiled = unsafe { wasmtime::Module::deserialize_file(engine(), &file) };
+        let compiled = unsafe { wasmtime::Module::deserialize_file(engine, &file) };
         let name = name.to_owned();
         compiled.ok().map(|compiled| Module { name, compiled })
     };
     if let Some(module) = load() {
         return Some(module);
     }
-    let compiled = Module::new(name, bytes).compiled.serialize().ok()?;
+    let compiled = Module::on(engine, name, bytes).compiled.serialize().ok()?;
     std::fs::create_dir_all(&folder).ok()?;
     let new = file.with_extension(std::process::id().to_string());
     std::fs::write(&new, compiled).ok()?;

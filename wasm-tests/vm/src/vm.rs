@@ -12,7 +12,7 @@ use crate::exchange::Dir;
 use crate::flow::Flow;
 use crate::host::{After, Context, Counts, Host, HttpAnswer, RootContext};
 use crate::hostcalls;
-use crate::module::{Module, engine};
+use crate::module::Module;
 use crate::plugin::{Plugin, Refused};
 use crate::world::{LogLine, World};
 
@@ -59,8 +59,13 @@ pub(crate) struct Entered {
 impl Vm {
     #[track_caller]
     pub(crate) fn start(world: World, number: usize, module: &Module, vm_id: &str) -> Self {
-        let mut store = Store::new(engine(), Host::new(world.clone(), number, vm_id));
-        let linker = hostcalls::linker().expect("each host call is defined once");
+        let mut store = Store::new(
+            module.compiled().engine(),
+            Host::new(world.clone(), number, vm_id),
+        );
+        // Refused where the module is not metered.
+        let _ = store.set_fuel(u64::MAX);
+        let linker = hostcalls::linker(module.compiled().engine()).expect("each host call is defined once");
         let instance = linker.instantiate(&mut store, module.compiled());
         let instance = instance.unwrap_or_else(|error| panic!("{module:?} does not start: {error:?}"));
         let allocate = ["proxy_on_memory_allocate", "malloc"]
@@ -193,6 +198,13 @@ impl Vm {
     pub fn memory(&self) -> usize {
         let store = self.0.store.borrow();
         store.data().memory.map_or(0, |memory| memory.data_size(&*store))
+    }
+
+    /// How much the module did since the VM began, in wasm's instructions; nothing unless it is
+    /// [metered](crate::metered).
+    #[must_use]
+    pub fn fuel(&self) -> u64 {
+        self.0.store.borrow().get_fuel().map_or(0, |left| u64::MAX - left)
     }
 
     /// How often each host call was made since the VM began.

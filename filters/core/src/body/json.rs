@@ -3,28 +3,52 @@
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::ops::Range;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Body, Input, Malformed, StreamOptions};
 
 /// More members than any endpoint has.
 const MAX_MEMBERS: usize = 256;
+/// Longer than the name of any of them, in bytes.
+const MAX_NAME: usize = 128;
+/// Most values in all members together. Each costs as much as dozens of bytes of text; a prompt of a million tokens,
+/// given as numbers, fits.
+const MAX_VALUES: u32 = 1 << 20;
+/// Most escapes. Each costs as much as dozens of bytes of text; twenty megabytes of nothing but `\\uXXXX` fit.
+const MAX_ESCAPES: usize = 1 << 22;
+/// Longer than the name of any model, in bytes.
+const MAX_MODEL: usize = 1024;
+/// Far longer than any `stream_options`, in bytes.
+const MAX_OPTIONS: usize = 2 << 20;
 
 /// Reads a JSON body.
 pub fn read(body: &[u8]) -> Result<Body<'_>, Malformed> {
     // Checked once for all: a reader that skips over a string does not look inside.
     let text = core::str::from_utf8(body)
         .map_err(|error| Malformed::new(format!("The body is not UTF-8: byte {}.", error.valid_up_to())))?;
+    if body.len() > MAX_ESCAPES && memchr::memchr_iter(b'\\', body).count() > MAX_ESCAPES {
+        return Err(Malformed::new(format!(
+            "The body has more than {MAX_ESCAPES} escapes (`\\`) in its strings."
+        )));
+    }
     let param = Cell::new(None);
+    let values = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = Top { text, param: &param }
+    let top = Top {
+        text,
+        param: &param,
+        values: &values,
+    };
+    let read = top
         .deserialize(&mut reader)
-        .and_then(|body| reader.end().map(|()| body));
+        .and_then(|body| reader.end().map(|()| body))
+        .and_then(|body| placed(text, body));
     read.map_err(|error| Malformed {
         param: param.get(),
         reason: said(&error),
@@ -43,26 +67,32 @@ fn said(error: &serde_json::Error) -> String {
 }
 
 /// The document: an object.
-struct Top<'p> {
+struct Top<'p, 'de> {
     /// All of it.
-    text: &'p str,
+    text: &'de str,
     /// The member that is being read, for the error.
     param: &'p Cell<Option<&'static str>>,
+    /// How many more values there may be.
+    values: &'p Cell<u32>,
 }
 
-impl<'de> DeserializeSeed<'de> for Top<'_> {
+impl<'de> DeserializeSeed<'de> for Top<'_, 'de> {
     type Value = Body<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Body<'de>, D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Top<'_> {
+impl<'de> Visitor<'de> for Top<'_, 'de> {
     type Value = Body<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(no_string(&self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Body<'de>, A::Error> {
@@ -70,32 +100,46 @@ impl<'de> Visitor<'de> for Top<'_> {
             answers: 1,
             ..Body::default()
         };
-        let mut seen = Vec::new();
+        let mut names = Names::default();
         let input = RefCell::new(Input::default());
+        let walk = |input| Walk {
+            input,
+            values: self.values,
+        };
         while let Some(name) = members.next_key_seed(Text)? {
-            if seen.len() >= MAX_MEMBERS {
-                return Err(A::Error::custom("too many members"));
-            }
-            if seen.contains(&name) {
-                return Err(A::Error::custom(format_args!(
-                    "member `{}` is given twice",
-                    shown(&name)
-                )));
-            }
+            names.add(&name).map_err(A::Error::custom)?;
             self.param.set(known(&name));
             match name.as_ref() {
                 "model" => {
-                    // Taken as it stands, for its place; then read.
-                    let json: &RawValue = members.next_value()?;
-                    body.model = model(json).map_err(A::Error::custom)?;
-                    body.model_span = super::span(self.text.as_bytes(), json.get().as_bytes())
-                        .filter(|_| body.model.is_some());
+                    body.model = members.next_value_seed(Nullable(Text))?;
+                    if body.model.as_ref().is_some_and(|model| model.len() > MAX_MODEL) {
+                        return Err(A::Error::custom(format_args!(
+                            "longer than {MAX_MODEL} bytes, expected the name of a model"
+                        )));
+                    }
+                    if let Some(model) = &body.model {
+                        body.model_span = match (model, &name) {
+                            // It holds no escapes and stands between its quotes.
+                            (Cow::Borrowed(model), _) => self
+                                .span(model)
+                                .map(|inner| inner.start.saturating_sub(1)..inner.end + 1),
+                            (Cow::Owned(_), Cow::Borrowed(name)) => {
+                                value_of(self.text, name).and_then(|json| self.span(json))
+                            }
+                            (Cow::Owned(_), Cow::Owned(_)) => None,
+                        };
+                    }
                 }
-                "stream" => body.stream = members.next_value::<Option<bool>>()?.unwrap_or(false),
+                "stream" => body.stream = members.next_value_seed(Flag)?.unwrap_or(false),
                 "stream_options" => {
-                    // Walked over first, by the rules for all; then taken as it stands.
-                    let json: &RawValue = members.next_value()?;
-                    body.stream_options = Some(stream_options(json).map_err(A::Error::custom)?);
+                    let include_usage = members.next_value_seed(Options { values: self.values })?;
+                    body.stream_options = Some(StreamOptions {
+                        json: match &name {
+                            Cow::Borrowed(name) => value_of(self.text, name).unwrap_or_default(),
+                            Cow::Owned(_) => "",
+                        },
+                        include_usage,
+                    });
                 }
                 "max_tokens" => body.caps.max_tokens = members.next_value_seed(Count)?,
                 "max_completion_tokens" => {
@@ -111,15 +155,58 @@ impl<'de> Visitor<'de> for Top<'_> {
                 }
                 "messages" | "input" | "prompt" | "system" | "instructions" | "tools" | "functions"
                 | "documents" => {
-                    members.next_value_seed(Walk(Some(&input)))?;
+                    members.next_value_seed(walk(Some(&input)))?;
                 }
-                _ => members.next_value_seed(Walk(None))?,
+                _ => members.next_value_seed(walk(None))?,
             }
             self.param.set(None);
-            seen.push(name);
         }
         body.input = input.into_inner();
         Ok(body)
+    }
+}
+
+impl Top<'_, '_> {
+    fn span(&self, part: &str) -> Option<Range<usize>> {
+        super::span(self.text.as_bytes(), part.as_bytes())
+    }
+}
+
+/// The names of an object's members, which are short and all different.
+#[derive(Default)]
+struct Names<'a> {
+    /// As many as nearly all bodies have.
+    first: Vec<Cow<'a, str>>,
+    more: BTreeSet<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    /// How many are compared one by one.
+    const FIRST: usize = 12;
+
+    #[expect(
+        clippy::ptr_arg,
+        reason = "it is kept as it is, borrowed from the body or not"
+    )]
+    fn add(&mut self, name: &Cow<'a, str>) -> Result<(), String> {
+        if self.first.len() + self.more.len() >= MAX_MEMBERS {
+            return Err(format!("too many members: there may be {MAX_MEMBERS}"));
+        }
+        if name.len() > MAX_NAME {
+            return Err(format!(
+                "the name of member `{}…` is longer than {MAX_NAME} bytes",
+                shown(name)
+            ));
+        }
+        if self.first.contains(name) || self.more.contains(name) {
+            return Err(format!("member `{}` is given twice", shown(name)));
+        }
+        if self.first.len() < Self::FIRST {
+            self.first.push(name.clone());
+        } else {
+            self.more.insert(name.clone());
+        }
+        Ok(())
     }
 }
 
@@ -147,61 +234,127 @@ fn known(name: &str) -> Option<&'static str> {
     .find(|known| *known == name)
 }
 
-/// The error comes without its place, which is that in the value alone.
-fn model(json: &RawValue) -> Result<Option<Cow<'_, str>>, String> {
-    let mut reader = serde_json::Deserializer::from_str(json.get());
-    Nullable(Text)
-        .deserialize(&mut reader)
-        .map_err(|error| crate::config::problem(&error))
+/// The value of the member called `name`, as it stands in `text`: `name` is where it was borrowed from. `None` where it
+/// is not from there, as it holds escapes.
+fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let name = super::span(text.as_bytes(), name.as_bytes())?;
+    let rest = text.get(name.end..)?.strip_prefix('"')?;
+    let rest = rest.trim_ascii_start().strip_prefix(':')?;
+    let mut reader = serde_json::Deserializer::from_str(rest);
+    <&RawValue>::deserialize(&mut reader).ok().map(RawValue::get)
 }
 
-/// The error comes without its place, too.
-fn stream_options(json: &RawValue) -> Result<StreamOptions<'_>, String> {
-    // serde_json bounds the depth of a document, and this one stands in another: it has a level less.
-    let enclosed = format!("[{}]", json.get());
-    let (options,): (Option<Options>,) =
-        serde_json::from_str(&enclosed).map_err(|error| crate::config::problem(&error))?;
-    Ok(StreamOptions {
-        json: json.get(),
-        include_usage: options.unwrap_or_default().include_usage,
-    })
+/// Members as they stand in a body.
+#[derive(Deserialize)]
+struct Raw<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "super::edit::as_it_stands")]
+    stream_options: Option<&'a RawValue>,
 }
 
-#[derive(Default)]
-struct Options {
-    include_usage: Option<bool>,
-}
-
-impl<'de> Deserialize<'de> for Options {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(OptionsVisitor)
+/// `body`, which was read from `text`, with the places that are missing as the names of their members hold escapes. Nobody
+/// writes them so, and it takes a second look at the document, which is known to be good by now.
+fn placed<'a>(text: &'a str, mut body: Body<'a>) -> Result<Body<'a>, serde_json::Error> {
+    let model = body.model.is_some() && body.model_span.is_none();
+    let options = matches!(&body.stream_options, Some(options) if options.json.is_empty());
+    if model || options {
+        let raw: Raw<'a> = serde_json::from_str(text)?;
+        body.model_span = raw
+            .model
+            .and_then(|json| super::span(text.as_bytes(), json.get().as_bytes()));
+        if let (Some(options), Some(json)) = (&mut body.stream_options, raw.stream_options) {
+            options.json = json.get();
+        }
+    }
+    match body.stream_options {
+        Some(options) if options.json.len() > MAX_OPTIONS => Err(serde_json::Error::custom(format_args!(
+            "member `stream_options` is longer than {MAX_OPTIONS} bytes"
+        ))),
+        _ => Ok(body),
     }
 }
 
-struct OptionsVisitor;
+/// `stream_options`: reads `include_usage`, where given.
+struct Options<'p> {
+    /// How many more values there may be.
+    values: &'p Cell<u32>,
+}
 
-impl<'de> Visitor<'de> for OptionsVisitor {
-    type Value = Options;
+impl<'de> DeserializeSeed<'de> for Options<'_> {
+    type Value = Option<bool>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Options<'_> {
+    type Value = Option<bool>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Options, A::Error> {
-        let mut options = Options::default();
-        let mut seen = Vec::new();
-        while let Some(name) = members.next_key_seed(Text)? {
-            if seen.len() >= MAX_MEMBERS || seen.contains(&name) {
-                return Err(A::Error::custom("a member is given twice"));
-            }
-            match name.as_ref() {
-                "include_usage" => options.include_usage = members.next_value()?,
-                _ => members.next_value_seed(Walk(None))?,
-            }
-            seen.push(name);
-        }
-        Ok(options)
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(no_string(&self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut include_usage = None;
+        let mut names = Names::default();
+        while let Some(name) = members.next_key_seed(Text)? {
+            names.add(&name).map_err(A::Error::custom)?;
+            match name.as_ref() {
+                "include_usage" => include_usage = members.next_value_seed(Flag)?,
+                _ => members.next_value_seed(Walk {
+                    input: None,
+                    values: self.values,
+                })?,
+            }
+        }
+        Ok(include_usage)
+    }
+}
+
+/// True, false or null.
+struct Flag;
+
+impl<'de> DeserializeSeed<'de> for Flag {
+    type Value = Option<bool>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Flag {
+    type Value = Option<bool>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a boolean")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+        Ok(Some(flag))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(no_string(&self))
+    }
+}
+
+/// Without the string itself, which may be most of the body.
+fn no_string<'de, E: serde::de::Error>(expected: &impl Visitor<'de>) -> E {
+    E::invalid_type(Unexpected::Other("string"), expected)
 }
 
 /// A string, borrowed from the body where it holds no escapes.
@@ -264,6 +417,10 @@ impl Visitor<'_> for Count {
         }
         Err(E::invalid_value(Unexpected::Float(number), &self))
     }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
+        Err(no_string(&self))
+    }
 }
 
 /// What `S` reads, or null.
@@ -300,11 +457,16 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Nullable<S> {
 /// Walks over any value, by the rules that hold for all (depth, numbers, escapes), and counts what a model would
 /// read in it.
 #[derive(Clone, Copy)]
-struct Walk<'i>(Option<&'i RefCell<Input>>);
+struct Walk<'i> {
+    /// Where it is counted; `None` where no model reads it.
+    input: Option<&'i RefCell<Input>>,
+    /// How many more values there may be.
+    values: &'i Cell<u32>,
+}
 
 impl Walk<'_> {
     fn count(self, add: impl FnOnce(&mut Input)) {
-        if let Some(mut input) = self.0.and_then(|input| input.try_borrow_mut().ok()) {
+        if let Some(mut input) = self.input.and_then(|input| input.try_borrow_mut().ok()) {
             add(&mut input);
         }
     }
@@ -314,6 +476,9 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let left = self.values.get().checked_sub(1);
+        let too_many = || D::Error::custom(format_args!("more than {MAX_VALUES} values"));
+        self.values.set(left.ok_or_else(too_many)?);
         // Not `deserialize_ignored_any`: serde_json's has no limit on depth and does not read numbers.
         deserializer.deserialize_any(self)
     }
@@ -345,6 +510,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        // Its digits are worked on more than those of a whole number.
+        self.values.set(self.values.get().saturating_sub(1));
         self.count(|input| input.numbers += 1);
         Ok(())
     }
@@ -367,10 +534,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         while let Some(name) = members.next_key_seed(Text)? {
-            if name == "data" && self.0.is_some() {
+            if name == "data" && self.input.is_some() {
                 // Anthropic's `source: {type: base64, data}` and OpenAI's `input_audio: {data}`.
                 self.count(|input| input.media += 1);
-                members.next_value_seed(Walk(None))?;
+                members.next_value_seed(Self { input: None, ..self })?;
             } else {
                 members.next_value_seed(self)?;
             }
@@ -437,6 +604,11 @@ mod tests {
                 r#"{"metadata":{"model":"inner"},"mod\u0065l":"é\/\"b"}"#,
                 r#""é\/\"b""#,
             ),
+            (
+                r#"{"metadata":{"model":"inner"}, "mod\u0065l":"plain"}"#,
+                r#""plain""#,
+            ),
+            ("{\"model\"\n:\t\"a\\/b\"}", r#""a\/b""#),
         ] {
             let span = read(body.as_bytes()).unwrap().model_span.unwrap();
             assert_eq!(&body[span], value);
@@ -495,10 +667,10 @@ mod tests {
             ),
             (r#"{"model":"a""#, "ends too early, at line 1 column 12"),
             ("", "ends too early"),
-            ("[]", "expected an object at line 1 column 0"),
+            ("[]", "expected an object at line 1 column"),
             (
                 r#"{"model":7}"#,
-                "invalid type: integer `7`, expected a string at line 1 column 11",
+                "invalid type: integer `7`, expected a string at line 1 column 10",
             ),
             (r#"{"stream":"yes"}"#, "expected a boolean"),
             (r#"{"max_tokens":-1}"#, "expected a whole number of zero or more"),
@@ -546,6 +718,78 @@ mod tests {
         assert!(reason(deep(10_000).as_bytes()).contains("recursion limit"));
         let wide: Vec<String> = (0..300).map(|n| format!("\"m{n}\":0")).collect();
         assert!(reason(format!("{{{}}}", wide.join(",")).as_bytes()).contains("too many members"));
+    }
+
+    #[test]
+    fn names_values_and_escapes_are_bounded() {
+        let long = |len: usize| format!(r#"{{"{}":0}}"#, "a".repeat(len));
+        assert!(read(long(MAX_NAME).as_bytes()).is_ok());
+        let said = reason(long(MAX_NAME + 1).as_bytes());
+        assert!(
+            said.contains("longer than 128 bytes") && said.len() < 300,
+            "{said}"
+        );
+        assert!(
+            reason(format!(r#"{{"stream_options":{}}}"#, long(MAX_NAME + 1)).as_bytes()).contains("longer")
+        );
+
+        let list = |name: &str, items: u32| format!(r#"{{"{name}":[{}0]}}"#, "0,".repeat(items as usize - 1));
+        assert!(read(list("input", MAX_VALUES - 1).as_bytes()).is_ok());
+        for body in [
+            list("input", MAX_VALUES),
+            list("other", MAX_VALUES),
+            format!(r#"{{"stream_options":{}}}"#, list("x", MAX_VALUES)),
+        ] {
+            assert!(reason(body.as_bytes()).contains("more than 1048576 values at line 1 column"));
+        }
+
+        let text = |escapes: usize| format!(r#"{{"x":"{}"}}"#, r"\n".repeat(escapes));
+        assert!(read(text(MAX_ESCAPES).as_bytes()).is_ok());
+        assert!(reason(text(MAX_ESCAPES + 1).as_bytes()).contains("more than 4194304 escapes"));
+
+        let options = format!(r#"{{"stream_options":{{"x":"{}"}}}}"#, "x".repeat(MAX_OPTIONS));
+        assert!(reason(options.as_bytes()).contains("`stream_options` is longer than"));
+        let model = |len: usize| format!(r#"{{"model":"{}"}}"#, "m".repeat(len));
+        assert!(read(model(MAX_MODEL).as_bytes()).is_ok());
+        let malformed = read(model(MAX_MODEL + 1).as_bytes()).unwrap_err();
+        assert_eq!(malformed.param, Some("model"));
+        assert!(malformed.reason.contains("longer than 1024 bytes"));
+    }
+
+    /// What stands where something else should is most of a body, perhaps.
+    #[test]
+    fn errors_repeat_no_text() {
+        let text = "x".repeat(1_000);
+        for body in [
+            format!(r#""{text}""#),
+            format!(r#"{{"stream":"{text}"}}"#),
+            format!(r#"{{"max_tokens":"{text}"}}"#),
+            format!(r#"{{"n":"{text}"}}"#),
+            format!(r#"{{"stream_options":"{text}"}}"#),
+            format!(r#"{{"stream_options":{{"include_usage":"{text}"}}}}"#),
+            format!(r#"{{"{text}":0}}"#),
+            format!(r#"{{"model":"{text}{text}"}}"#),
+            format!(r#"{{"model":[{text}]}}"#),
+        ] {
+            let reason = reason(body.as_bytes());
+            assert!(reason.len() < 300, "{reason}");
+        }
+    }
+
+    #[test]
+    fn names_of_any_number_are_all_different() {
+        for count in [2, 12, 13, 14, 100, 256] {
+            let mut names: Vec<String> = (0..count).map(|n| format!("\"m{n}\":0")).collect();
+            assert!(
+                read(format!("{{{}}}", names.join(",")).as_bytes()).is_ok(),
+                "{count}"
+            );
+            for twice in [0, (count - 1) / 2, count - 2] {
+                let last = std::mem::replace(&mut names[count - 1], format!("\"m{twice}\":0"));
+                assert!(reason(format!("{{{}}}", names.join(",")).as_bytes()).contains("given twice"));
+                names[count - 1] = last;
+            }
+        }
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

@@ -10,14 +10,13 @@ mod properties;
 mod shared;
 mod stream;
 
-use wasmtime::Linker;
+use wasmtime::{Engine, Linker};
 
 use crate::host::Host;
-use crate::module::engine;
 
 /// Everything a module may import, under `env`.
-pub(crate) fn linker() -> wasmtime::Result<Linker<Host>> {
-    let mut linker = Linker::new(engine());
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
     misc::link(&mut linker)?;
     properties::link(&mut linker)?;
     maps::link(&mut linker)?;
