@@ -22,5 +22,6 @@ pub mod priority_groups;
 pub mod refusals;
 pub mod request;
 pub mod route;
+pub mod spent;
 pub mod uploads;
 pub mod usage;

@@ -31,7 +31,7 @@ pub use amounts::{Amounts, Count};
 pub use cell::Quota;
 pub use document::RawLimit;
 pub use reserve::{Admitted, Ask, Denied, Reason, Refused, Standing, Wait};
-pub use settle::{Reservation, Unsettled};
+pub use settle::{Hold, Reservation, Unsettled};
 pub use store::{Store, StoreError};
 pub use subject::{Dimension, Per, Subject};
 pub use table::{Bound, Mode, OnError, Row, Table};

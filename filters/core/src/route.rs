@@ -42,6 +42,8 @@ pub struct Routed<'a> {
     pub ask_usage: Option<Edit<'a>>,
     /// When all of the request was there; nanoseconds since 1970, `u64::MAX` where that is unknown.
     pub whole_at: u64,
+    /// Whether an attempt that a model server has begun on may be given up and repeated: its first byte took too long.
+    pub repeats: bool,
 }
 
 impl<'a> Routed<'a> {
@@ -319,6 +321,7 @@ mod tests {
                 text: "x".into(),
             }),
             whole_at: 1_790_000_000_000_000_000,
+            repeats: true,
         };
         let state = routed.encode();
         assert_eq!(Routed::decode(&state), Some(routed));

@@ -11,6 +11,7 @@ use tollgate_rate_limit::filter::{RateLimit, Stream as Limited};
 use tollgate_rate_limit::module::TICK_MILLIS as RATE_LIMIT_TICK;
 use tollgate_tenant_router::filter::{Router, Stream as Routed};
 use tollgate_tenant_router::module::TICK_MILLIS as ROUTER_TICK;
+use tollgate_tenant_router::spent;
 
 use crate::config::filters;
 
@@ -131,6 +132,6 @@ impl Gateway {
     /// Notes how the target did; settles, and leaves the record.
     pub fn log(&mut self, stream: &mut Stream) {
         self.router.log(&mut stream.routed, stream.limited.is_whole());
-        self.rate_limit.log(&mut stream.limited);
+        self.rate_limit.log(&mut stream.limited, spent::take());
     }
 }

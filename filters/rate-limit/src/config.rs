@@ -1,7 +1,7 @@
 //! The filter's configuration.
 
 use serde::Deserialize;
-use tollgate_core::config::{ConfigError, Object, from_json};
+use tollgate_core::config::{ConfigError, Object, Span, from_json};
 use tollgate_core::limits::fair::{Capacities, RawCapacity};
 use tollgate_core::limits::{Dimension, RawLimit, Table};
 
@@ -11,6 +11,8 @@ pub struct Config {
     pub limits: Table,
     /// How much each model serves at once.
     pub capacities: Capacities,
+    /// How long what was reserved of an output is held where a model server may go on writing it.
+    pub abandoned_hold: Span,
     /// Whether a limit tells clients' addresses apart.
     pub by_address: bool,
 }
@@ -22,12 +24,22 @@ struct RawConfig {
     limits: Vec<Object<RawLimit>>,
     #[serde(default)]
     capacity: Vec<Object<RawCapacity>>,
+    #[serde(default = "abandoned_hold")]
+    abandoned_hold: Span,
+}
+
+fn abandoned_hold() -> Span {
+    Span::from_secs(60)
 }
 
 impl Config {
     /// Reads the filter's configuration; all that is wrong with it is reported.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let Object(RawConfig { limits, capacity }) = from_json(json).map_err(|error| vec![error])?;
+        let Object(RawConfig {
+            limits,
+            capacity,
+            abandoned_hold,
+        }) = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         let mut wrong = |section: &str, found: Vec<ConfigError>| {
             errors.extend(found.into_iter().map(|error| error.under(section)));
@@ -39,6 +51,7 @@ impl Config {
                 by_address: limits.rows().iter().any(|row| row.per.has(Dimension::Ip)),
                 limits,
                 capacities,
+                abandoned_hold,
             }),
             _ => Err(errors),
         }

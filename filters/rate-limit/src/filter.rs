@@ -20,6 +20,7 @@ use tollgate_host::{
 
 use crate::config::Config;
 use crate::estimates::{Asked, Estimates};
+use crate::holds;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::places::{self, Place};
@@ -40,6 +41,11 @@ pub struct RateLimit {
 pub struct Stream(pub(crate) State);
 
 impl Stream {
+    /// Whether an attempt that a model server has begun on may have been given up and repeated.
+    pub fn repeats(&self) -> bool {
+        matches!(&self.0, State::Open(open) if open.repeats)
+    }
+
     /// Whether an answer of a model server came to its end.
     pub fn is_whole(&self) -> bool {
         matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(|answer| answer.whole))
@@ -61,6 +67,8 @@ pub(crate) enum State {
 pub(crate) struct Open {
     pub(crate) names: Names,
     pub(crate) stream: bool,
+    /// Whether an attempt that was begun on may be repeated.
+    pub(crate) repeats: bool,
     pub(crate) asked: Asked,
     pub(crate) price: Option<Price>,
     pub(crate) reserved: Amounts,
@@ -136,6 +144,9 @@ impl RateLimit {
             for unsettled in mem::take(&mut self.unsettled) {
                 self.later(unsettled.retry(&mut Shared, now));
             }
+            while let Some(hold) = holds::over(now) {
+                self.later(hold.release(&mut Shared, now));
+            }
         }
     }
 
@@ -188,6 +199,7 @@ impl RateLimit {
                     reservation: admitted.reservation,
                     place,
                     stream: routed.stream,
+                    repeats: routed.repeats,
                     asked,
                     price: routed.price,
                     reserved: amounts,

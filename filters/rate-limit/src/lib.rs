@@ -3,8 +3,10 @@
 //! request that tenant-router leaves.
 
 pub mod config;
+mod ending;
 mod estimates;
 pub mod filter;
+mod holds;
 mod metrics;
 pub mod module;
 mod owners;

@@ -6,6 +6,7 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::route::{PROPERTY as REQUEST, Routed};
+use tollgate_core::spent::{PROPERTY as SPENT, Spent};
 use tollgate_host::{Action, HeaderMap, Map, Module, Sweep, accepted, property, set_tick_period};
 
 use crate::filter::{RateLimit, Stream, misconfigured};
@@ -58,7 +59,9 @@ impl Module for RateLimit {
     }
 
     fn log(&mut self, stream: &mut Stream) {
-        Self::log(self, stream);
+        // Only where an attempt that was begun on may have been repeated.
+        let spent = stream.repeats().then(|| property(&[SPENT]).ok()).flatten();
+        Self::log(self, stream, Spent::decode(&spent.unwrap_or_default()));
     }
 
     fn tick(&mut self) -> Sweep {

@@ -3,15 +3,17 @@
 use core::mem;
 
 use tollgate_core::headers::tells_limits;
-use tollgate_core::limits::Amounts;
-use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Source, Used};
-use tollgate_core::usage::{Extra, Kind, Passed, Produced, Reader, Usage};
+use tollgate_core::spent::Spent;
+use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Used};
+use tollgate_core::usage::{Extra, Kind, Passed, Produced, Reader};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Map, now_nanos, number, read_buffer, remove_header, replace_in_buffer,
-    set_header, set_property,
+    Action, Buffer, HeaderMap, Map, now_nanos, read_buffer, remove_header, replace_in_buffer, set_header,
+    set_property,
 };
 
+use crate::ending::Ended;
 use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, answered_elsewhere};
+use crate::holds;
 use crate::store::Shared;
 
 impl RateLimit {
@@ -96,12 +98,12 @@ impl RateLimit {
         Action::Continue
     }
 
-    /// Settles, and leaves the record for the access log.
-    pub fn log(&mut self, stream: &mut Stream) {
+    /// Settles, and leaves the record for the access log. `spent` are attempts that came to nothing.
+    pub fn log(&mut self, stream: &mut Stream, spent: Spent) {
         let members = match mem::take(&mut stream.0) {
             State::Unseen => answered_elsewhere(),
             State::Refused(refused) => Some(self.record_refused(&refused)),
-            State::Open(open) => Some(self.settle(*open)),
+            State::Open(open) => Some(self.settle(*open, spent)),
         };
         if let Some(members) = members {
             // The log has a line without them at worst.
@@ -137,18 +139,26 @@ impl RateLimit {
         record.members()
     }
 
-    fn settle(&mut self, open: Open) -> String {
-        let (outcome, used) = self.used(&open);
+    fn settle(&mut self, open: Open, spent: Spent) -> String {
+        let spent = if open.repeats { spent } else { Spent::default() };
+        let Ended {
+            outcome,
+            used,
+            unsent,
+            most,
+        } = self.ended(&open, spent);
         let now = now_nanos().unwrap_or(open.began);
-        let settled = if outcome == Outcome::Refused {
-            open.reservation.cancel(&mut Shared, now)
-        } else {
-            let amounts = Amounts {
-                input: used.input_tokens,
-                output: used.output_tokens,
-                cost: used.cost_micros.unwrap_or(0),
-            };
-            open.reservation.settle(&mut Shared, now, &amounts)
+        let settled = match most {
+            _ if unsent => open.reservation.cancel(&mut Shared, now),
+            None => open.reservation.settle(&mut Shared, now, &used.amounts()),
+            Some(most) => {
+                let amounts = used.amounts();
+                let (settled, hold) = open.reservation.settle_in_part(&mut Shared, now, &amounts, &most);
+                if let Some(hold) = hold {
+                    holds::keep(now.saturating_add(self.config.abandoned_hold.nanos()), hold);
+                }
+                settled
+            }
         };
         self.later(settled);
         if let Some(place) = &open.place {
@@ -175,98 +185,4 @@ impl RateLimit {
         };
         record.members()
     }
-
-    /// How it ended, and what it used.
-    fn used(&mut self, open: &Open) -> (Outcome, Used) {
-        let Some(answer) = &open.answer else {
-            // The client left first. A model server that was asked has read what it was sent.
-            return if was_sent() {
-                let read = Usage {
-                    input: open.reserved.input,
-                    ..Usage::default()
-                };
-                (Outcome::NoAnswer, spent(open, read, Source::Estimated))
-            } else {
-                (Outcome::Refused, Used::NOTHING)
-            };
-        };
-        if answer.status >= 400 {
-            return if was_sent() {
-                (Outcome::Failed, Used::NOTHING)
-            } else {
-                (Outcome::Refused, Used::NOTHING)
-            };
-        }
-        let whole = answer.whole || answer.reader.finished();
-        let outcome = if whole {
-            Outcome::Complete
-        } else {
-            Outcome::Aborted
-        };
-        let used = match answer.reader.usage() {
-            Some(usage) if whole => {
-                let produced = answer.reader.produced();
-                let streamed = open.stream.then_some((produced.events, produced.bytes));
-                self.estimates
-                    .learn(&open.names.model, &open.asked, &usage, streamed);
-                spent(open, usage, Source::Reported)
-            }
-            // What it reported until it broke off, and what went by since.
-            Some(usage) => match self.written(open, answer) {
-                0 => spent(open, usage, Source::Reported),
-                since => spent(
-                    open,
-                    Usage {
-                        output: usage.output.saturating_add(since),
-                        ..usage
-                    },
-                    Source::Estimated,
-                ),
-            },
-            None => {
-                let usage = Usage {
-                    input: open.reserved.input,
-                    output: self.written(open, answer),
-                    ..Usage::default()
-                };
-                spent(open, usage, Source::Estimated)
-            }
-        };
-        (outcome, used)
-    }
-
-    /// An estimate of the tokens that went by and were not reported.
-    fn written(&mut self, open: &Open, answer: &Answer) -> u64 {
-        if open.asked.max_output == Some(0) {
-            return 0;
-        }
-        let unreported = answer.reader.unreported();
-        let events = answer.unread.events.saturating_add(unreported.events);
-        let bytes = answer.unread.bytes.saturating_add(unreported.bytes);
-        let estimator = self.estimates.of(&open.names.model);
-        if open.stream {
-            estimator.produced(events, bytes)
-        } else {
-            // Much of a short body is not text; the client's cap bounds what is.
-            estimator.written(bytes).min(open.reserved.output)
-        }
-    }
-}
-
-fn spent(open: &Open, usage: Usage, source: Source) -> Used {
-    Used {
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        cached_tokens: usage.cached,
-        reasoning_tokens: usage.reasoning,
-        cost_micros: open
-            .price
-            .map(|price| price.cost(usage.input, usage.cached, usage.output)),
-        source,
-    }
-}
-
-/// Whether Envoy's router sent the request to a model server at all.
-fn was_sent() -> bool {
-    number(&["upstream", "request_attempt_count"]) > 0
 }

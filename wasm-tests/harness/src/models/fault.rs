@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 /// What to do to an answer. The default does nothing.
 ///
-/// Every field can be said in the header [`super::FAULT_HEADER`], as `name=value` parted by commas; the
+/// Every field but `raw` can be said in the header [`super::FAULT_HEADER`], as `name=value` parted by commas; the
 /// names are in [`Fault::parse`]. An *event* is one server-sent event; the whole body where the answer is
 /// not streamed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,12 @@ pub struct Fault {
     pub status: Option<u16>,
     /// Body instead of the API's own (for any status).
     pub body: Option<String>,
+    /// The body as bytes, where it is no text; instead of `body`.
+    pub raw: Option<Bytes>,
+    /// `content-type` of the answer; empty for none.
+    pub content_type: Option<String>,
+    /// `content-encoding` of the answer; the body is not encoded for it.
+    pub content_encoding: Option<String>,
     /// `retry-after` of the answer.
     pub retry_after: Option<String>,
     /// Wait before the first byte of the answer.
@@ -96,7 +104,7 @@ impl Fault {
     /// | name | value |
     /// |---|---|
     /// | `status` | 100–599 |
-    /// | `retry-after` | the header's value |
+    /// | `retry-after`, `content-type`, `content-encoding` | the header's value |
     /// | `first-byte`, `pace`, `stall-for` | `50ms`, `2s` |
     /// | `close`, `reset` | none |
     /// | `stall`, `hold`, `cut`, `tear` | events before it |
@@ -138,6 +146,8 @@ impl Fault {
         match name {
             "status" => self.status = Some(number(value).filter(|s| (100..600).contains(s))?),
             "retry-after" => self.retry_after = Some(value.to_owned()),
+            "content-type" => self.content_type = Some(value.to_owned()),
+            "content-encoding" => self.content_encoding = Some(value.to_owned()),
             "first-byte" => self.first_byte = Some(duration(value)?),
             "close" => self.close = true,
             "reset" => self.reset = true,
@@ -190,11 +200,14 @@ mod tests {
     fn reads_each_name() {
         let fault = Fault::parse(
             "first-byte=50ms, stall=1, stall-for=2s, hold=2, cut=3,tear=4, pace=5ms, chunk=6, usage=7/8, \
-             cached=9, reasoning=10, tokens=11, close, reset, retry-after=12, status=503, body={\"a\": 1, \"b\": 2}",
+             cached=9, reasoning=10, tokens=11, close, reset, retry-after=12, content-type=a/b, content-encoding=x, status=503, body={\"a\": 1, \"b\": 2}",
         );
         let expected = Fault {
             status: Some(503),
             body: Some("{\"a\": 1, \"b\": 2}".to_owned()),
+            raw: None,
+            content_type: Some("a/b".to_owned()),
+            content_encoding: Some("x".to_owned()),
             retry_after: Some("12".to_owned()),
             first_byte: Some(Duration::from_millis(50)),
             close: true,

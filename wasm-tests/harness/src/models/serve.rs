@@ -176,10 +176,11 @@ async fn answer(
         },
     };
     let status = fault.status.unwrap_or(answer.status);
-    match &fault.body {
+    let body = fault.raw.clone().or_else(|| fault.body.clone().map(Bytes::from));
+    match body {
         Some(body) => Answer {
             status,
-            ..Answer::whole(answer.content_type, body.clone(), 0)
+            ..Answer::whole(answer.content_type, body, 0)
         },
         None => Answer { status, ..answer },
     }
@@ -237,7 +238,14 @@ fn respond(
     if let Some(retry_after) = &fault.retry_after {
         set("retry-after", retry_after);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    if let Some(coding) = &fault.content_encoding {
+        set("content-encoding", coding);
+    }
+    match &fault.content_type {
+        None => set("content-type", answer.content_type),
+        Some(kind) if kind.is_empty() => {}
+        Some(kind) => set("content-type", kind),
+    }
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length.into());
     }

@@ -9,6 +9,7 @@
 )]
 
 mod codings;
+mod endings;
 mod floods;
 mod frames;
 mod grpc;

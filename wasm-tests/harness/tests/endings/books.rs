@@ -154,6 +154,7 @@ impl Books {
                 );
                 assert_eq!(record.output_tokens, Some(0), "{}", about());
             }
+            "failed" => self.check_failed(record, &about),
             _ => assert_eq!(record.tokens(), 0, "{}", about()),
         }
         check_cost(record, &about);
@@ -189,6 +190,14 @@ impl Books {
             (Some(says), _) => says,
         };
         assert_eq!(used, expected, "{}", about());
+    }
+
+    /// What was read by attempts that nobody answered.
+    fn check_failed(&self, record: &UsageRecord, about: &dyn Fn() -> String) {
+        let unanswered = self.served[&record.id].iter().filter(|served| served.status == 0);
+        let read: u64 = unanswered.map(served_input).sum();
+        assert!(near(record.input_tokens.unwrap(), read), "{}", about());
+        assert_eq!(record.output_tokens, Some(0), "{}", about());
     }
 
     fn check_aborted(&self, plan: &Plan, record: &UsageRecord, about: &dyn Fn() -> String) {

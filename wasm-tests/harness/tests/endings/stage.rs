@@ -227,6 +227,8 @@ fn limits(each_second: usize) -> Value {
             {"name": "org-places", "per": ["org"], "count": "concurrent", "max": ORG_PLACES},
             {"name": "shadow-rpd", "per": ["key"], "rate": "100/day", "mode": "shadow"},
         ],
+        // What is held for work that may go on is settled soon after.
+        "abandoned_hold": "1s",
         "capacity": [{"model": SWIFT, "concurrent": SWIFT_PLACES, "weights": {"acme": 2}}],
     })
 }

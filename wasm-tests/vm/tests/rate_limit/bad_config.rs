@@ -4,7 +4,7 @@ use crate::support::bad_config::{each_is_refused, nonsense_is_refused};
 
 #[test]
 fn the_filter_says_where_and_why() {
-    each_is_refused("rate-limit", "rate-limit", 25, |yaml| yaml);
+    each_is_refused("rate-limit", "rate-limit", 26, |yaml| yaml);
 }
 
 #[test]

@@ -107,6 +107,7 @@ pub(crate) fn routed(body: &Value, max_output: u64) -> Vec<u8> {
         }),
         ask_usage: ask_usage(Endpoint::Chat, text.as_bytes(), &read),
         whole_at: 0,
+        repeats: true,
     };
     routed.encode()
 }

@@ -423,3 +423,45 @@ fn one_read_and_one_write_for_all_rows_of_one_per() {
         .unwrap();
     assert_eq!((store.gets, store.swaps), (2, 2));
 }
+
+/// Of what was reserved for a request that was given up nothing is returned before its work must be over.
+#[test]
+fn what_may_still_be_used_is_held() {
+    let table = table(
+        r#"[{"name": "tokens", "per": ["key"], "count": "tokens", "rate": "1000/day"},
+            {"name": "input", "per": ["key"], "count": "input_tokens", "rate": "1000/day"},
+            {"name": "output", "per": ["key"], "count": "output_tokens", "rate": "1000/day"},
+            {"name": "requests", "per": ["key"], "rate": "10/day"},
+            {"name": "places", "per": ["key"], "count": "concurrent", "max": 1}]"#,
+    );
+    let used = |store: &mut Memory| {
+        let admitted = table.go(store, &acme(), START, tokens(0, 0)).unwrap();
+        let used: Vec<_> = admitted.standings.iter().map(|standing| standing.used).collect();
+        admitted.reservation.cancel(store, START).unwrap();
+        used
+    };
+    for (used_now, most, held, left) in [
+        // Three attempts have read the input, and 100 tokens of output were reserved.
+        (tokens(60, 0), tokens(60, 100), [160, 60, 100], [60, 60, 0]),
+        (tokens(20, 30), tokens(20, 100), [120, 20, 100], [50, 20, 30]),
+        // More was written than was reserved: there is nothing to hold.
+        (tokens(20, 300), tokens(20, 300), [320, 20, 300], [320, 20, 300]),
+        (tokens(5, 0), tokens(5, 100), [105, 5, 100], [5, 5, 0]),
+        // Not more than was reserved.
+        (tokens(20, 0), tokens(20, 900), [140, 20, 100], [20, 20, 0]),
+    ] {
+        let mut store = Memory::default();
+        let admitted = table.go(&mut store, &acme(), START, tokens(20, 100)).unwrap();
+        let (settled, hold) = admitted
+            .reservation
+            .settle_in_part(&mut store, START, &used_now, &most);
+        settled.unwrap();
+        assert_eq!(used(&mut store)[..3], held);
+        assert_eq!(used(&mut store)[3..], [2, 1], "its place is free");
+        assert_eq!(hold.is_some(), held != left);
+        if let Some(hold) = hold {
+            hold.release(&mut store, START).unwrap();
+        }
+        assert_eq!(used(&mut store)[..3], left);
+    }
+}

@@ -1,0 +1,35 @@
+//! What requests hold that were given up while a model server may still be working on them, until it can't be any more.
+//! Kept by the VM, not by a configuration: a reload neither returns it early nor forgets it.
+
+use core::cell::RefCell;
+use std::collections::VecDeque;
+
+use tollgate_core::limits::Hold;
+
+/// Beyond this a hold is not released; what it holds leaks away at the rate of its limits.
+const MOST: usize = 16_384;
+
+std::thread_local! {
+    /// Each with the moment of its end, the earliest first.
+    static HOLDS: RefCell<VecDeque<(u64, Hold)>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Holds until then.
+pub(crate) fn keep(until: u64, hold: Hold) {
+    HOLDS.with(|holds| {
+        if let Ok(mut holds) = holds.try_borrow_mut()
+            && holds.len() < MOST
+        {
+            holds.push_back((until, hold));
+        }
+    });
+}
+
+/// The next one that is over.
+pub(crate) fn over(now: u64) -> Option<Hold> {
+    HOLDS.with(|holds| {
+        let mut holds = holds.try_borrow_mut().ok()?;
+        holds.front().filter(|(until, _)| *until <= now)?;
+        holds.pop_front().map(|(_, hold)| hold)
+    })
+}
