@@ -8,11 +8,12 @@ mod coding;
 mod edit;
 mod json;
 mod multipart;
+mod names;
 
 pub use coding::{Coding, Undecoded};
 pub use edit::{Edit, ask_usage};
 pub use json::read as read_json;
-pub use multipart::{boundary, read as read_multipart};
+pub use multipart::{boundary, charset, is_utf8, read as read_multipart};
 
 use core::ops::Range;
 use std::borrow::Cow;

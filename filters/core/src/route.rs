@@ -73,6 +73,8 @@ pub enum Refusal {
     Method(&'static str),
     /// A body of another kind is served there; holds which.
     MediaType(&'static str),
+    /// The body is said to be in another charset than UTF-8.
+    Charset(String),
     /// The body is coded in a way that is not decoded here.
     ContentEncoding(String),
     /// The body has, or has when it is decoded, more than so many bytes; `None` is too many for its size.
@@ -123,6 +125,7 @@ impl Refusal {
             Self::UnknownUrl(_) => "unknown_url",
             Self::Method(_) => "method_not_allowed",
             Self::MediaType(_) => "unsupported_media_type",
+            Self::Charset(_) => "unsupported_charset",
             Self::ContentEncoding(_) => "unsupported_content_encoding",
             Self::TooLarge(_) => "request_too_large",
             Self::Malformed(_) => "invalid_json",
@@ -136,11 +139,12 @@ impl Refusal {
     }
 
     /// Every reason.
-    pub const REASONS: [&'static str; 18] = [
+    pub const REASONS: [&'static str; 19] = [
         "misconfigured",
         "unknown_url",
         "method_not_allowed",
         "unsupported_media_type",
+        "unsupported_charset",
         "unsupported_content_encoding",
         "request_too_large",
         "invalid_json",
@@ -200,7 +204,16 @@ impl Refusal {
                 415,
                 "unsupported_media_type",
                 None,
-                format!("The body must be {kind}, and `content-type` must say so."),
+                format!("The body must be {kind}, and `content-type` must say so, once and plainly."),
+            ),
+            Self::Charset(charset) => error(
+                415,
+                "unsupported_media_type",
+                None,
+                format!(
+                    "The charset `{}` is not supported. Send the body in UTF-8, and leave the charset out.",
+                    charset.escape_debug()
+                ),
             ),
             Self::ContentEncoding(coding) => error(
                 415,
@@ -278,21 +291,35 @@ pub fn asked<'a>(method: &[u8], path: &'a [u8]) -> Result<Asked<'a>, Refusal> {
     }
 }
 
-/// The body's kind at an endpoint: `None` for JSON, or the boundary of a form.
-pub fn body_kind(endpoint: Endpoint, content_type: Option<&[u8]>) -> Result<Option<&str>, Refusal> {
-    let given = content_type.map(|given| core::str::from_utf8(given).unwrap_or_default());
-    if endpoint.is_multipart() {
-        let boundary = given.and_then(crate::body::boundary);
-        return boundary
-            .map(Some)
-            .ok_or(Refusal::MediaType("multipart/form-data with a boundary"));
-    }
-    let kind = given.map(|given| given.split(';').next().unwrap_or_default().trim());
-    match kind {
-        // Without a type the body is still read as what it has to be.
-        None => Ok(None),
-        Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(None),
-        Some(_) => Err(Refusal::MediaType("application/json")),
+/// The body's kind at an endpoint, by the values of `content-type`: `None` for JSON, or the boundary of a form.
+pub fn body_kind<'a>(
+    endpoint: Endpoint,
+    mut given: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<&'a str>, Refusal> {
+    let (kind, wanted) = if endpoint.is_multipart() {
+        (&b"multipart/form-data"[..], "multipart/form-data with a boundary")
+    } else {
+        (&b"application/json"[..], "application/json")
+    };
+    let (first, second) = (given.next(), given.next());
+    let Some(first) = first else {
+        // Without a type the body is still read as what it has to be, if that is enough to read it.
+        return if endpoint.is_multipart() {
+            Err(Refusal::MediaType(wanted))
+        } else {
+            Ok(None)
+        };
+    };
+    let charset = crate::body::charset(first, kind).filter(|_| second.is_none());
+    match charset.ok_or(Refusal::MediaType(wanted))? {
+        Some(charset) if !crate::body::is_utf8(charset) => Err(Refusal::Charset(
+            String::from_utf8_lossy(charset).chars().take(64).collect(),
+        )),
+        _ if !endpoint.is_multipart() => Ok(None),
+        _ => {
+            let boundary = core::str::from_utf8(first).ok().and_then(crate::body::boundary);
+            boundary.map(Some).ok_or(Refusal::MediaType(wanted))
+        }
     }
 }
 
@@ -353,7 +380,8 @@ mod tests {
 
     #[test]
     fn kinds_of_bodies() {
-        let kind = |endpoint, kind: Option<&'static str>| body_kind(endpoint, kind.map(str::as_bytes));
+        let kind =
+            |endpoint, kind: Option<&'static str>| body_kind(endpoint, kind.map(str::as_bytes).into_iter());
         assert_eq!(
             kind(Endpoint::Chat, Some("application/json; charset=utf-8")),
             Ok(None)
@@ -364,6 +392,52 @@ mod tests {
             kind(Endpoint::Transcriptions, Some("multipart/form-data; boundary=x")),
             Ok(Some("x"))
         );
+        for good in [
+            "application/json",
+            "Application/JSON ; Charset=\"UTF-8\"",
+            "application/json;",
+            "application/json; charset=utf8; profile=\"x; charset=y\"",
+        ] {
+            assert_eq!(kind(Endpoint::Chat, Some(good)), Ok(None), "{good}");
+        }
+        for (endpoint, bad, charset) in [
+            (Endpoint::Chat, "application/json; charset=utf-7", "utf-7"),
+            (Endpoint::Chat, "application/json;charset=\"utf-16\"", "utf-16"),
+            (Endpoint::Chat, "application/json; charset=us-ascii", "us-ascii"),
+            (Endpoint::Chat, "application/json; charset=", ""),
+            (
+                Endpoint::Transcriptions,
+                "multipart/form-data; boundary=x; charset=utf-7",
+                "utf-7",
+            ),
+        ] {
+            let refused = kind(endpoint, Some(bad)).unwrap_err();
+            if charset.is_empty() {
+                assert!(matches!(refused, Refusal::MediaType(_)), "{bad}");
+            } else {
+                assert_eq!(refused, Refusal::Charset(charset.into()), "{bad}");
+                assert!(refused.answer().message.contains(charset));
+            }
+        }
+        for bad in [
+            "application/json; charset=utf-8; charset=utf-7",
+            "application/json; charset=utf-8, application/json",
+            "application/json, application/json",
+            "application/json; charset*=utf-8''utf-7",
+            "application/json; charset*0=ut; charset*1=f-7",
+            "application/json; x=\"\\\"; charset=utf-7; y=\"",
+            "application/json; charset",
+            "application/json (comment); charset=utf-7",
+            "application/json charset=utf-7",
+            "",
+        ] {
+            assert!(
+                matches!(kind(Endpoint::Chat, Some(bad)), Err(Refusal::MediaType(_))),
+                "{bad}"
+            );
+        }
+        let twice = [&b"application/json"[..], b"application/json"];
+        assert!(body_kind(Endpoint::Chat, twice.into_iter()).is_err());
         assert!(kind(Endpoint::Transcriptions, Some("application/json")).is_err());
         assert!(kind(Endpoint::Transcriptions, None).is_err());
     }

@@ -5,6 +5,8 @@
 
 use tollgate_core::body::{Body, Caps, boundary, read_multipart};
 
+use crate::json_body::letters;
+
 /// Most parts of a form.
 const MAX_PARTS: usize = 128;
 /// Longest header block of a part, its end included.
@@ -62,9 +64,7 @@ impl From<&Body<'_>> for Form {
 impl Form {
     /// `None` where the body is to be refused.
     fn split(body: &[u8], boundary: &str) -> Option<Self> {
-        // As if the first delimiter had a line break before it as well, each is the same.
-        let whole = [b"\r\n", body].concat();
-        let pieces = split(&whole, format!("\r\n--{boundary}").as_bytes());
+        let pieces = split(body, format!("--{boundary}").as_bytes());
         let (before, rest) = pieces.split_first()?;
         let (end, parts) = rest.split_last()?;
         let ended = end.strip_prefix(b"--")?.trim_ascii().is_empty();
@@ -73,16 +73,26 @@ impl Form {
         }
         let mut fields = Vec::new();
         for part in parts {
-            fields.push(field(part.strip_prefix(b"\r\n")?)?);
+            fields.push(field(part.strip_prefix(b"\r\n")?.strip_suffix(b"\r\n")?)?);
         }
         Self::of(&fields)
     }
 
     fn of(fields: &[(String, &[u8])]) -> Option<Self> {
         let model = text(fields, "model", MAX_FIELD)?;
+        if model.is_some_and(|model| model.contains(char::is_control)) {
+            return None;
+        }
         let answers = match text(fields, "n", MAX_FIELD)? {
             None => 1,
-            Some(count) => count.parse::<u32>().ok()?.max(1),
+            Some(count) => {
+                let number = count
+                    .parse::<u32>()
+                    .ok()
+                    .filter(|number| number.to_string() == count)?;
+                i32::try_from(number).ok()?;
+                number.max(1)
+            }
         };
         let stream = match text(fields, "stream", MAX_FIELD)? {
             None | Some("" | "false" | "False" | "0") => false,
@@ -115,29 +125,85 @@ fn field(part: &[u8]) -> Option<(String, &[u8])> {
     if end + 4 > MAX_HEAD {
         return None;
     }
-    let mut dispositions = Vec::new();
+    let mut headers: Vec<(String, &[u8])> = Vec::new();
     for line in split(head, b"\r\n") {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
         if !is_token(name) || line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
             return None;
         }
-        if name.eq_ignore_ascii_case(b"content-disposition") {
-            dispositions.push(value);
-        }
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        headers.push((name, value.trim_ascii()));
     }
-    let [disposition] = dispositions.as_slice() else {
+    let all = |wanted: &str| -> Vec<&[u8]> {
+        let named = headers.iter().filter(|(name, _)| name == wanted);
+        named.map(|(_, value)| *value).collect()
+    };
+    let [disposition] = all("content-disposition")[..] else {
         return None;
     };
-    let name = parameter(disposition, b"form-data", b"name")?;
-    let plain = !name.contains(&b'\\');
+    let lower = |value: &[u8]| String::from_utf8_lossy(value).to_ascii_lowercase();
+    let plain = |value: &&[u8]| ["7bit", "8bit", "binary"].contains(&lower(value).as_str());
+    let as_it_is = all("content-transfer-encoding").iter().all(plain)
+        && all("content-encoding")
+            .iter()
+            .all(|value| lower(value) == "identity")
+        && all("content-length")
+            .iter()
+            .all(|length| lower(length) == value.len().to_string());
+    let name = parameter(disposition, b"form-data", b"name")??;
+    if !as_it_is || name.contains(&b'\\') {
+        return None;
+    }
+    let mut file = parameter(disposition, b"form-data", b"filename") != Some(None);
+    let mut ascii = false;
+    match all("content-type")[..] {
+        [] => {}
+        [kind] => {
+            let kind_is = lower(kind);
+            if kind_is.starts_with("multipart/") || kind_is.starts_with("message/") {
+                return None;
+            }
+            file |= !kind_is.starts_with("text/plain");
+            let charset = parameter(kind, b"text/plain", b"charset").map(|charset| charset.map(lower));
+            match charset {
+                Some(None) => {}
+                Some(Some(charset)) if ["utf-8", "utf8"].contains(&charset.as_str()) => {}
+                Some(Some(charset))
+                    if ["us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"]
+                        .contains(&charset.as_str()) =>
+                {
+                    ascii = true;
+                }
+                _ if !file => return None,
+                _ => {}
+            }
+        }
+        _ => return None,
+    }
     // Names that are no UTF-8 are nobody's.
-    plain.then(|| (String::from_utf8_lossy(name).into_owned(), value))
+    let name = String::from_utf8_lossy(name).into_owned();
+    if name.trim().eq_ignore_ascii_case("_charset_") && !["utf-8", "utf8"].contains(&lower(value).as_str()) {
+        return None;
+    }
+    let stem = name.split('[').next()?;
+    let known = FIELDS
+        .iter()
+        .find(|known| stem.len() <= 256 && letters(known) == letters(stem));
+    if let Some(known) = known
+        && (name != **known || file || (ascii && !value.is_ascii()))
+    {
+        return None;
+    }
+    Some((name, value))
 }
+
+/// What is read of a form.
+const FIELDS: [&str; 4] = ["model", "stream", "n", "prompt"];
 
 /// The boundary that a `content-type` names, by the characters that RFC 2046 allows.
 fn boundary_in(content_type: &str) -> Option<&str> {
-    let found = parameter(content_type.as_bytes(), b"multipart/form-data", b"boundary")?;
+    let found = parameter(content_type.as_bytes(), b"multipart/form-data", b"boundary")??;
     let found = core::str::from_utf8(found).ok()?;
     let last = found.chars().last()?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "'()+_,-./:=? ".contains(c);
@@ -145,9 +211,14 @@ fn boundary_in(content_type: &str) -> Option<&str> {
 }
 
 /// The value of the one parameter of this name, in a header of this kind all of whose parameters are well-formed.
-fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8]> {
+fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<Option<&'a [u8]>> {
     let pieces = unquoted_split(header)?;
-    let (first, parameters) = pieces.split_first()?;
+    let (first, mut parameters) = pieces.split_first()?;
+    if let Some((last, others)) = parameters.split_last()
+        && last.trim_ascii().is_empty()
+    {
+        parameters = others;
+    }
     let mut found = Vec::new();
     for parameter in parameters {
         let equals = parameter.iter().position(|byte| *byte == b'=')?;
@@ -155,9 +226,9 @@ fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8
             parameter.get(..equals)?.trim_ascii(),
             parameter.get(equals + 1..)?,
         );
-        let value = match value {
-            [b'"', inner @ ..] => inner.trim_ascii_end().strip_suffix(b"\"")?,
-            _ => value.trim_ascii(),
+        let (value, whole) = match value {
+            [b'"', inner @ ..] => (inner.trim_ascii_end().strip_suffix(b"\"")?, true),
+            _ => (value.trim_ascii(), is_token(value.trim_ascii())),
         };
         // `name*` and `name*0` are ways to write `name`, which not every reader knows.
         let stem = name.split(|byte| *byte == b'*').next()?;
@@ -165,11 +236,13 @@ fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8
             return None;
         }
         if stem.eq_ignore_ascii_case(wanted) {
-            found.push((name.len() == stem.len()).then_some(value)?);
+            found.push((name.len() == stem.len() && whole).then_some(value)?);
         }
     }
     match found.as_slice() {
-        [value] if first.trim_ascii().eq_ignore_ascii_case(kind) => Some(value),
+        _ if !first.trim_ascii().eq_ignore_ascii_case(kind) => None,
+        [] => Some(None),
+        [value] => Some(Some(value)),
         _ => None,
     }
 }

@@ -168,10 +168,12 @@ impl Router {
                 Ok(Begun::Answered(listing::entry(model.ok_or_else(unknown)?)))
             }
             Asked::Model(endpoint) => {
-                let boundary = body_kind(endpoint, headers.get(b"content-type"))?.map(str::to_owned);
-                let codings = headers.iter().filter(|(name, _)| *name == CODING);
-                let coding =
-                    Coding::read(codings.map(|(_, value)| value)).map_err(Refusal::ContentEncoding)?;
+                let values = |wanted: &'static [u8]| {
+                    let named = headers.iter().filter(move |(name, _)| *name == wanted);
+                    named.map(|(_, value)| value)
+                };
+                let boundary = body_kind(endpoint, values(b"content-type"))?.map(str::to_owned);
+                let coding = Coding::read(values(CODING)).map_err(Refusal::ContentEncoding)?;
                 if end {
                     // Read as what it is: an empty body, and refused with the reason that a reader gives.
                     read_json(b"")?;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Body, Input, Malformed, StreamOptions};
+use super::{Body, Input, Malformed, StreamOptions, names};
 
 /// More members than any endpoint has.
 const MAX_MEMBERS: usize = 256;
@@ -36,6 +36,11 @@ pub fn read(body: &[u8]) -> Result<Body<'_>, Malformed> {
         return Err(Malformed::new(format!(
             "The body has more than {MAX_ESCAPES} escapes (`\\`) in its strings."
         )));
+    }
+    if body.starts_with(b"\xef\xbb\xbf") {
+        return Err(Malformed::new(
+            "The body begins with a byte order mark, which JSON has not: leave it out.",
+        ));
     }
     let param = Cell::new(None);
     let values = Cell::new(MAX_VALUES);
@@ -107,8 +112,15 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
             values: self.values,
         };
         while let Some(name) = members.next_key_seed(Text)? {
+            let known = names::member(&name);
+            let mistaken = if known.is_none() {
+                names::mistaken_member(&name)
+            } else {
+                None
+            };
+            self.param.set(known.or(mistaken));
+            only_as_it_is(&name, mistaken).map_err(A::Error::custom)?;
             names.add(&name).map_err(A::Error::custom)?;
-            self.param.set(known(&name));
             match name.as_ref() {
                 "model" => {
                     body.model = members.next_value_seed(Nullable(Text))?;
@@ -116,6 +128,15 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                         return Err(A::Error::custom(format_args!(
                             "longer than {MAX_MODEL} bytes, expected the name of a model"
                         )));
+                    }
+                    if body
+                        .model
+                        .as_ref()
+                        .is_some_and(|model| model.contains(char::is_control))
+                    {
+                        return Err(A::Error::custom(
+                            "the name of a model holds no control characters",
+                        ));
                     }
                     if let Some(model) = &body.model {
                         body.model_span = match (model, &name) {
@@ -141,13 +162,13 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                         include_usage,
                     });
                 }
-                "max_tokens" => body.caps.max_tokens = members.next_value_seed(Count)?,
+                "max_tokens" => body.caps.max_tokens = self.count(&mut members, &name)?,
                 "max_completion_tokens" => {
-                    body.caps.max_completion_tokens = members.next_value_seed(Count)?;
+                    body.caps.max_completion_tokens = self.count(&mut members, &name)?;
                 }
-                "max_output_tokens" => body.caps.max_output_tokens = members.next_value_seed(Count)?,
+                "max_output_tokens" => body.caps.max_output_tokens = self.count(&mut members, &name)?,
                 "n" | "best_of" => {
-                    let count = members.next_value_seed(Count)?.unwrap_or(1);
+                    let count = self.count(&mut members, &name)?.unwrap_or(1);
                     let count = u32::try_from(count).map_err(|_| {
                         A::Error::invalid_value(Unexpected::Unsigned(count), &"a smaller number")
                     })?;
@@ -166,7 +187,25 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
     }
 }
 
-impl Top<'_, '_> {
+impl<'de> Top<'_, 'de> {
+    /// A count, by its digits where it has a fraction or a power: readers differ on what is left of those.
+    fn count<A: MapAccess<'de>>(
+        &self,
+        members: &mut A,
+        name: &Cow<'de, str>,
+    ) -> Result<Option<u64>, A::Error> {
+        let whole = match members.next_value_seed(Count)? {
+            None => return Ok(None),
+            Some(Number::Whole(whole)) => Some(whole),
+            Some(Number::Real) => match name {
+                Cow::Borrowed(name) => value_of(self.text, name).and_then(whole),
+                Cow::Owned(_) => None,
+            },
+        };
+        let expected = || A::Error::custom("invalid value, expected a whole number of zero or more");
+        Ok(Some(whole.ok_or_else(expected)?))
+    }
+
     fn span(&self, part: &str) -> Option<Range<usize>> {
         super::span(self.text.as_bytes(), part.as_bytes())
     }
@@ -198,40 +237,33 @@ impl<'a> Names<'a> {
                 shown(name)
             ));
         }
-        if self.first.contains(name) || self.more.contains(name) {
-            return Err(format!("member `{}` is given twice", shown(name)));
+        // Readers that know no case would read one of two at random.
+        let folded = names::folded(name).map_or_else(|| name.clone(), Cow::Owned);
+        if self.first.contains(&folded) || self.more.contains(&folded) {
+            let case = if *name == folded { "" } else { " but for its case" };
+            return Err(format!("member `{}` is given twice{case}", shown(name)));
         }
         if self.first.len() < Self::FIRST {
-            self.first.push(name.clone());
+            self.first.push(folded);
         } else {
-            self.more.insert(name.clone());
+            self.more.insert(folded);
         }
         Ok(())
     }
 }
 
-/// The members that an error may point at.
-fn known(name: &str) -> Option<&'static str> {
-    [
-        "model",
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "n",
-        "best_of",
-        "messages",
-        "input",
-        "prompt",
-        "system",
-        "instructions",
-        "tools",
-        "functions",
-        "documents",
-    ]
-    .into_iter()
-    .find(|known| *known == name)
+/// Refuses what `mistaken` is read for by somebody else, and what JavaScript makes more than a member of.
+fn only_as_it_is(name: &str, mistaken: Option<&'static str>) -> Result<(), String> {
+    if let Some(known) = mistaken {
+        return Err(format!(
+            "some servers read member `{}` as `{known}`, others do not: write `{known}`, or leave it out",
+            shown(name)
+        ));
+    }
+    if name == "__proto__" {
+        return Err("no member may be called `__proto__`".to_owned());
+    }
+    Ok(())
 }
 
 /// The value of the member called `name`, as it stands in `text`: `name` is where it was borrowed from. `None` where it
@@ -308,6 +340,7 @@ impl<'de> Visitor<'de> for Options<'_> {
         let mut include_usage = None;
         let mut names = Names::default();
         while let Some(name) = members.next_key_seed(Text)? {
+            only_as_it_is(&name, names::mistaken(&name, &names::OPTIONS)).map_err(A::Error::custom)?;
             names.add(&name).map_err(A::Error::custom)?;
             match name.as_ref() {
                 "include_usage" => include_usage = members.next_value_seed(Flag)?,
@@ -384,11 +417,41 @@ impl<'de> Visitor<'de> for Text {
     }
 }
 
-/// A whole number of zero or more, also written as `100.0`; null is none.
+/// The whole number that a literal such as `100.0` or `1e2` is. `None` for one that is none, or has so many digits that
+/// not every reader sees that it is one.
+fn whole(literal: &str) -> Option<u64> {
+    let (mantissa, power) = literal.split_once(['e', 'E']).unwrap_or((literal, "0"));
+    let (digits, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if digits.len() + fraction.len() > 15 {
+        return None;
+    }
+    let power = i64::from(power.parse::<i16>().ok()?) - i64::try_from(fraction.len()).ok()?;
+    // A sign before the digits is no digit.
+    let all: u64 = digits.parse::<u64>().ok()?;
+    let all = fraction.bytes().try_fold(all, |all, digit| {
+        all.checked_mul(10)?
+            .checked_add(u64::from(digit.checked_sub(b'0')?))
+    })?;
+    let scale = 10_u64.checked_pow(u32::try_from(power.unsigned_abs()).ok()?)?;
+    if power >= 0 {
+        all.checked_mul(scale)
+    } else {
+        (all % scale == 0).then_some(all / scale)
+    }
+}
+
+/// A number; null is none.
 struct Count;
 
+enum Number {
+    /// Zero or more.
+    Whole(u64),
+    /// What may be whole.
+    Real,
+}
+
 impl<'de> DeserializeSeed<'de> for Count {
-    type Value = Option<u64>;
+    type Value = Option<Number>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -396,7 +459,7 @@ impl<'de> DeserializeSeed<'de> for Count {
 }
 
 impl Visitor<'_> for Count {
-    type Value = Option<u64>;
+    type Value = Option<Number>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a whole number of zero or more")
@@ -407,15 +470,11 @@ impl Visitor<'_> for Count {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Some(number))
+        Ok(Some(Number::Whole(number)))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Self::Value, E> {
-        // Above 2^53 a double no longer says which whole number was meant.
-        if number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number) {
-            return Ok(Some(number as u64));
-        }
-        Err(E::invalid_value(Unexpected::Float(number), &self))
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Some(Number::Real))
     }
 
     fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Self::Value, E> {
@@ -676,6 +735,40 @@ mod tests {
             (r#"{"max_tokens":-1}"#, "expected a whole number of zero or more"),
             (r#"{"max_tokens":1.5}"#, "expected a whole number of zero or more"),
             (r#"{"n":4294967296}"#, "expected a smaller number"),
+            (r#"{"max_tokens":1e30}"#, "expected a whole number"),
+            (r#"{"n":1e10}"#, "expected a smaller number"),
+            (r#"{"max_tokens":-0}"#, "expected a whole number"),
+            (
+                r#"{"max_tokens":1.00000000000000000001}"#,
+                "expected a whole number",
+            ),
+            (r#"{"max_tokens":1e-1}"#, "expected a whole number"),
+            (r#"{"max_tokens":NaN}"#, "expected value"),
+            (r#"{"max_tokens":Infinity}"#, "expected value"),
+            (r#"{"max_tokens":0x10}"#, "expected `,` or `}`"),
+            (r#"{"max_tokens":+1}"#, "expected value"),
+            (
+                r#"{"model":"a","Model":"b"}"#,
+                "some servers read member `Model` as `model`, others do not: write `model`, or leave it out at line 1 column 20",
+            ),
+            (r#"{"ſtream":true}"#, "as `stream`"),
+            ("{\"max_to\u{212a}ens\":1}", "as `max_tokens`"),
+            (r#"{"\u0053tream":true}"#, "as `stream`"),
+            (r#"{"model\u0000":"b"}"#, "as `model`"),
+            (r#"{"maxTokens":1}"#, "as `max_tokens`"),
+            (
+                r#"{"stream_options":{"Include_Usage":true}}"#,
+                "as `include_usage`",
+            ),
+            (r#"{"__proto__":{"model":"b"}}"#, "`__proto__`"),
+            (r#"{"stream_options":{"__proto__":{}}}"#, "`__proto__`"),
+            (r#"{"seed":1,"Seed":2}"#, "`Seed` is given twice but for its case"),
+            (r#"{"model":"a\u0000b"}"#, "no control characters"),
+            ("\u{feff}{}", "byte order mark"),
+            ("{}\0", "trailing characters"),
+            ("{\"x\":'a'}", "expected value"),
+            ("{\"x\":1,}", "trailing comma"),
+            ("{/**/}", "key must be a string"),
             (r#"{"x":1e999}"#, "number out of range"),
             (r#"{"x":01}"#, "invalid number"),
             (r#"{"x":"\ud800"}"#, "unexpected end of hex escape"),
@@ -718,6 +811,45 @@ mod tests {
         assert!(reason(deep(10_000).as_bytes()).contains("recursion limit"));
         let wide: Vec<String> = (0..300).map(|n| format!("\"m{n}\":0")).collect();
         assert!(reason(format!("{{{}}}", wide.join(",")).as_bytes()).contains("too many members"));
+    }
+
+    #[test]
+    fn counts_may_be_written_in_any_way_that_all_read_alike() {
+        for (literal, value) in [
+            ("100", Some(100)),
+            ("100.0", Some(100)),
+            ("1e2", Some(100)),
+            ("1E+2", Some(100)),
+            ("1.5e1", Some(15)),
+            ("100e-2", Some(1)),
+            ("0", Some(0)),
+            ("0.0", Some(0)),
+            ("0e9", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("1e15", Some(1_000_000_000_000_000)),
+            ("1.5", None),
+            ("-1", None),
+            ("-0.0", None),
+            ("1e-1", None),
+            ("1e30", None),
+            ("1e99999", None),
+            ("3.0000000000000001", None),
+        ] {
+            let body = format!(r#"{{"x":1e2,"max_tokens" : {literal}}}"#);
+            let read = read(body.as_bytes()).ok().and_then(|body| body.caps.max_tokens);
+            assert_eq!(read, value, "{literal}");
+        }
+    }
+
+    #[test]
+    fn names_of_others_may_be_anything() {
+        for body in [
+            r#"{"user":"Model","metadata":{"Model":"x","model":"y","MODEL":1,"__proto__":1}}"#,
+            r#"{"tools":[{"parameters":{"properties":{"Model":{},"model":{}}}}]}"#,
+            r#"{"größe":1,"X-Custom":2,"":3}"#,
+        ] {
+            assert_eq!(read(body.as_bytes()).map(|_| ()), Ok(()), "{body}");
+        }
     }
 
     #[test]
@@ -815,7 +947,7 @@ mod tests {
         /// On every valid document it says what a tree of it says.
         #[test]
         fn agrees_with_a_tree(
-            model in proptest::option::of(".{0,20}"), stream in any::<Option<bool>>(), cap in any::<Option<u32>>(),
+            model in proptest::option::of("\\PC{0,20}"), stream in any::<Option<bool>>(), cap in any::<Option<u32>>(),
             messages in any_value(), others in proptest::collection::btree_map("x[a-z]{0,6}", any_value(), 0..6),
             pretty in any::<bool>(),
         ) {

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem::Finder;
+use memchr::arch::all::packedpair::HeuristicFrequencyRank;
+use memchr::memmem::FinderBuilder;
 
-use super::{Body, Malformed};
+use super::{Body, Malformed, names};
 
 /// More parts than any endpoint takes.
 const MAX_PARTS: usize = 128;
@@ -17,9 +18,9 @@ const MAX_HEAD: usize = 8 * 1024;
 const MAX_FIELD: usize = 1024;
 
 /// The boundary in a `content-type` of `multipart/form-data`; `None` for another type, or without one that RFC 2046
-/// allows.
+/// allows, in quotes where it has to be.
 pub fn boundary(content_type: &str) -> Option<&str> {
-    let boundary = parameter(content_type.as_bytes(), b"multipart/form-data", b"boundary")?;
+    let boundary = parameter(content_type.as_bytes(), b"multipart/form-data", b"boundary")??;
     let boundary = core::str::from_utf8(boundary).ok()?;
     let allowed = |c: u8| c.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&c);
     let lawful =
@@ -27,19 +28,30 @@ pub fn boundary(content_type: &str) -> Option<&str> {
     lawful.then_some(boundary)
 }
 
+/// The `charset` in a `content-type` of this kind: `Some(None)` where none is given. `None` for another kind, or one that
+/// readers take apart differently.
+pub fn charset<'a>(content_type: &'a [u8], kind: &[u8]) -> Option<Option<&'a [u8]>> {
+    parameter(content_type, kind, b"charset")
+}
+
+/// Whether a charset is UTF-8, by one of its names.
+pub fn is_utf8(charset: &[u8]) -> bool {
+    charset.eq_ignore_ascii_case(b"utf-8") || charset.eq_ignore_ascii_case(b"utf8")
+}
+
 /// Reads the form fields that the gateway needs.
 pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
-    let delimiter = format!("\r\n--{boundary}");
-    let delimiter = Finder::new(delimiter.as_bytes());
-    // The first delimiter has no line break before it; what stands before it would be read by nobody, or by somebody.
-    let mut rest = body
-        .strip_prefix(delimiter.needle().get(2..).unwrap_or_default())
-        .ok_or_else(|| Malformed::new("The multipart body does not begin with its boundary."))?;
+    let mark = format!("--{boundary}");
+    let finder = FinderBuilder::new().build_forward_with_ranker(Rarity, mark.as_bytes());
     let mut form = Body {
         answers: 1,
         ..Body::default()
     };
     let mut fields: Vec<&'static str> = Vec::new();
+    // What stands before the first delimiter would be read by nobody, or by somebody.
+    let mut rest = body
+        .strip_prefix(mark.as_bytes())
+        .ok_or_else(|| Malformed::new("The multipart body does not begin with its boundary."))?;
     for part in 0..MAX_PARTS {
         rest = match rest {
             [b'-', b'-', tail @ ..] => return end(form, tail),
@@ -51,22 +63,44 @@ pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
             }
         };
         // Wherever a delimiter stands a part ends, be it among its headers: other readers look for delimiters first.
-        let Some(len) = delimiter.find(rest) else {
+        let Some(len) = finder.find(rest) else {
             return Err(Malformed::new(format!(
                 "Part {part} of the multipart body has no end: the body is cut short."
             )));
         };
         let (whole, tail) = rest.split_at_checked(len).unwrap_or_default();
-        rest = tail.get(delimiter.needle().len()..).unwrap_or_default();
-        let (name, value) = head(whole.get(2..).unwrap_or_default(), part)?;
-        field(&mut form, &mut fields, name, value)?;
-        if name == b"model" {
+        rest = tail.get(mark.len()..).unwrap_or_default();
+        // Some readers end a part at a lone line feed or carriage return, others wherever the boundary stands.
+        let whole = whole.strip_suffix(b"\r\n").ok_or_else(|| {
+            Malformed::new(format!(
+                "The boundary stands within part {part} of the multipart body: \
+                 it may stand only at the begin of a line, behind CR and LF."
+            ))
+        })?;
+        let (head, value) = head(whole.get(2..).unwrap_or_default(), part)?;
+        field(&mut form, &mut fields, &head, value)?;
+        if head.name == b"model" {
             form.model_span = super::span(body, value);
         }
     }
     Err(Malformed::new(format!(
         "The multipart body has more than {MAX_PARTS} parts."
     )))
+}
+
+/// How common a byte is, for the search: two of a delimiter are looked for before the rest is compared. Never two of its
+/// dashes, which a file may be full of.
+struct Rarity;
+
+impl HeuristicFrequencyRank for Rarity {
+    fn rank(&self, byte: u8) -> u8 {
+        match byte {
+            b'-' => 255,
+            b' ' => 250,
+            b'a'..=b'z' => 200,
+            _ => 100,
+        }
+    }
 }
 
 /// After the last delimiter only blanks may stand.
@@ -78,29 +112,98 @@ fn end<'a>(form: Body<'a>, tail: &[u8]) -> Result<Body<'a>, Malformed> {
     }
 }
 
-/// The name in a part's header block, and what follows the block. Readers differ on what to make of a line that is no
-/// header, continues one, or has a lone line feed in it: a part with such a line is refused.
-fn head(part: &[u8], number: usize) -> Result<(&[u8], &[u8]), Malformed> {
+/// What a part's header block says of it.
+#[derive(Default)]
+struct Head<'a> {
+    name: &'a [u8],
+    /// Whether it is a file to readers that tell files from fields.
+    is_file: bool,
+    /// Whether it says that its text is in a charset that agrees with UTF-8 in ASCII alone.
+    is_ascii: bool,
+}
+
+/// A part's header block, and what follows it. Readers differ on what to make of a line that is no header, continues
+/// one, or has a lone line feed in it: a part with such a line is refused.
+fn head(part: &[u8], number: usize) -> Result<(Head<'_>, &[u8]), Malformed> {
     let wrong = |what: &str| Malformed::new(format!("Part {number} of the multipart body {what}."));
     let near = part.get(..MAX_HEAD).unwrap_or(part);
-    let (head, _) = cut(near, b"\r\n\r\n").ok_or_else(|| wrong("has no end of its headers"))?;
-    let content = part.get(head.len() + 4..).unwrap_or_default();
-    let mut name = None;
-    let mut lines = Some(head);
+    let (block, _) = cut(near, b"\r\n\r\n").ok_or_else(|| wrong("has no end of its headers"))?;
+    let content = part.get(block.len() + 4..).unwrap_or_default();
+    let mut head = Head::default();
+    let mut disposed = false;
+    let mut kind = None;
+    let mut lines = Some(block);
     while let Some(rest) = lines {
         let (line, more) = cut(rest, b"\r\n").map_or((rest, None), |(line, more)| (line, Some(more)));
         lines = more;
         let (header, value) = header(line).ok_or_else(|| wrong("has a malformed header"))?;
-        if header.eq_ignore_ascii_case(b"content-disposition") {
-            if name.is_some() {
+        let is = |name: &[u8]| header.eq_ignore_ascii_case(name);
+        let value = value.trim_ascii();
+        if is(b"content-disposition") {
+            if disposed {
                 return Err(wrong("has two Content-Disposition headers"));
             }
-            let given = parameter(value, b"form-data", b"name").filter(|name| !name.contains(&b'\\'));
-            name = Some(given.ok_or_else(|| wrong("has no plain name"))?);
+            disposed = true;
+            let name = parameter(value, b"form-data", b"name").flatten();
+            let name = name.filter(|name| !name.contains(&b'\\'));
+            head.name = name.ok_or_else(|| wrong("has no plain name"))?;
+            let file = parameter(value, b"form-data", b"filename");
+            head.is_file = file != Some(None);
+        } else if is(b"content-type") {
+            if kind.replace(value).is_some() {
+                return Err(wrong("has two Content-Type headers"));
+            }
+        } else if is(b"content-transfer-encoding") {
+            // Some readers undo the others.
+            let as_it_is = |plain: &&[u8]| value.eq_ignore_ascii_case(plain);
+            if ![&b"7bit"[..], b"8bit", b"binary"].iter().any(as_it_is) {
+                return Err(wrong(
+                    "has a Content-Transfer-Encoding: send it as it is, without",
+                ));
+            }
+        } else if is(b"content-encoding") && !value.eq_ignore_ascii_case(b"identity") {
+            return Err(wrong("has a Content-Encoding: send it as it is, without"));
+        } else if is(b"content-length") && value != content.len().to_string().as_bytes() {
+            // Some readers go by it instead of the boundary.
+            return Err(wrong("has a Content-Length that is not its length"));
         }
     }
-    name.map(|name| (name, content))
-        .ok_or_else(|| wrong("has no Content-Disposition header"))
+    if !disposed {
+        return Err(wrong("has no Content-Disposition header"));
+    }
+    if let Some(kind) = kind {
+        let begins = |with: &[u8]| {
+            kind.get(..with.len())
+                .is_some_and(|it| it.eq_ignore_ascii_case(with))
+        };
+        if begins(b"multipart/") || begins(b"message/") {
+            return Err(wrong("holds parts of its own: send one form"));
+        }
+        let text = parameter(kind, b"text/plain", b"charset");
+        // With any other type it is a file to some.
+        head.is_file |= !begins(b"text/plain");
+        match text {
+            Some(None) => {}
+            Some(Some(charset)) if is_utf8(charset) => {}
+            Some(Some(charset)) if is_ascii_and_more(charset) => head.is_ascii = true,
+            _ if head.is_file => {}
+            _ => return Err(wrong("has a charset that is not supported: send it in UTF-8")),
+        }
+    }
+    Ok((head, content))
+}
+
+/// Charsets that clients name by default, and in which ASCII is what it is in UTF-8.
+fn is_ascii_and_more(charset: &[u8]) -> bool {
+    [
+        &b"us-ascii"[..],
+        b"ascii",
+        b"iso-8859-1",
+        b"latin1",
+        b"windows-1252",
+    ]
+    .iter()
+    .any(|known| charset.eq_ignore_ascii_case(known))
 }
 
 /// Name and value of a header.
@@ -112,21 +215,27 @@ fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_token(name) && printed).then_some((name, value))
 }
 
-/// The value of the one parameter `wanted` in a header of this kind: `kind; wanted="…"`.
+/// The value of the one parameter `wanted` in a header of this kind: `kind; wanted="…"`; `Some(None)` where it is not
+/// given.
 ///
-/// `None` too where readers differ on which parameters there are: one that is given twice or has no value, another
-/// spelling of the wanted one (`name*`, `name*0`), a quote inside a value, or one that a backslash may have escaped.
-fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    let (given, parameters) = cut(header, b";")?;
+/// `None` for another kind, and where readers differ on which parameters there are: one that is given twice or has no
+/// value, another spelling of the wanted one (`name*`, `name*0`), a quote inside a value, one that a backslash may have
+/// escaped, or blanks in a wanted one that stands without quotes.
+fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<Option<&'a [u8]>> {
+    let (given, parameters) = cut(header, b";").map_or((header, None), |(given, rest)| (given, Some(rest)));
     if !given.trim_ascii().eq_ignore_ascii_case(kind) {
         return None;
     }
     let mut found = None;
-    let mut rest = Some(parameters);
+    let mut rest = parameters;
     while let Some(parameters) = rest {
+        if parameters.trim_ascii().is_empty() {
+            // Nothing stands behind the last semicolon.
+            break;
+        }
         let (name, value) = cut(parameters, b"=")?;
         let name = name.trim_ascii();
-        let value = match value.strip_prefix(b"\"") {
+        let (value, whole) = match value.strip_prefix(b"\"") {
             Some(quoted) => {
                 let (value, tail) = cut(quoted, b"\"")?;
                 rest = match tail.trim_ascii_start() {
@@ -134,13 +243,14 @@ fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8
                     [b';', more @ ..] => Some(more),
                     _ => return None,
                 };
-                value
+                (value, true)
             }
             None => {
                 let (value, more) =
                     cut(value, b";").map_or((value, None), |(value, more)| (value, Some(more)));
                 rest = more;
-                value.trim_ascii()
+                let value = value.trim_ascii();
+                (value, is_token(value))
             }
         };
         if !is_token(name) || value.contains(&b'"') || value.ends_with(b"\\") {
@@ -148,13 +258,13 @@ fn parameter<'a>(header: &'a [u8], kind: &[u8], wanted: &[u8]) -> Option<&'a [u8
         }
         let stem = cut(name, b"*").map_or(name, |(stem, _)| stem);
         if stem.eq_ignore_ascii_case(wanted) {
-            if found.is_some() || stem.len() < name.len() {
+            if found.is_some() || stem.len() < name.len() || !whole {
                 return None;
             }
             found = Some(value);
         }
     }
-    found
+    Some(found)
 }
 
 /// A name by RFC 9110.
@@ -172,17 +282,42 @@ fn cut<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 fn field<'a>(
     form: &mut Body<'a>,
     fields: &mut Vec<&'static str>,
-    name: &[u8],
+    head: &Head<'a>,
     value: &'a [u8],
 ) -> Result<(), Malformed> {
-    let known = ["model", "stream", "n", "prompt"]
-        .into_iter()
-        .find(|known| known.as_bytes() == name);
-    let Some(known) = known else { return Ok(()) };
+    let name = String::from_utf8_lossy(head.name);
+    if name.trim().eq_ignore_ascii_case("_charset_") && !is_utf8(value) {
+        return Err(Malformed::new(
+            "The form field `_charset_` names another charset than UTF-8.",
+        ));
+    }
+    // To some, `model[]` and `model[x]` are of `model`.
+    let stem = name.split('[').next().unwrap_or_default();
+    let known = names::FIELDS.into_iter().find(|known| *known == stem);
+    let Some(known) = known.or_else(|| names::mistaken(stem, &names::FIELDS)) else {
+        return Ok(());
+    };
     let wrong = |what: &str| Malformed {
         param: Some(known),
         reason: format!("The form field `{known}` {what}."),
     };
+    if name != known {
+        let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+        return Err(Malformed {
+            param: Some(known),
+            reason: format!(
+                "Some servers read the form field `{shown}` as `{known}`, others do not: write `{known}`, or leave it out."
+            ),
+        });
+    }
+    if head.is_file {
+        return Err(wrong(
+            "is sent as a file: send it without a file name, as text/plain",
+        ));
+    }
+    if head.is_ascii && !value.is_ascii() {
+        return Err(wrong("has a charset that is not supported: send it in UTF-8"));
+    }
     if fields.contains(&known) {
         return Err(wrong("is given twice"));
     }
@@ -196,6 +331,7 @@ fn field<'a>(
         return Err(wrong("is too long"));
     }
     match known {
+        "model" if text.contains(char::is_control) => return Err(wrong("holds control characters")),
         "model" => form.model = Some(Cow::Borrowed(text)),
         "stream" => {
             form.stream = match text {
@@ -205,8 +341,15 @@ fn field<'a>(
             }
         }
         _ => {
-            let count: u32 = text.parse().map_err(|_| wrong("is not a whole number"))?;
-            form.answers = count.max(1);
+            let plain = text.bytes().all(|digit| digit.is_ascii_digit())
+                && (text.len() == 1 || !text.starts_with('0'));
+            let count = text
+                .parse::<u32>()
+                .ok()
+                .filter(|count| plain && i32::try_from(*count).is_ok());
+            form.answers = count
+                .ok_or_else(|| wrong("is not a whole number that every server reads alike"))?
+                .max(1);
         }
     }
     Ok(())
@@ -260,7 +403,16 @@ mod tests {
             boundary("Multipart/Form-Data; charset=utf-8; Boundary=\"a b\""),
             Some("a b")
         );
+        assert_eq!(
+            boundary("multipart/form-data; boundary=\"a=b/c\";"),
+            Some("a=b/c")
+        );
         for bad in [
+            "multipart/form-data; boundary=a b",
+            "multipart/form-data; boundary=a=b",
+            "multipart/form-data; boundary=a,b",
+            "multipart/form-data; boundary=a, multipart/form-data; boundary=b",
+            "multipart/form-data; boundary=\"a\\b\"",
             "multipart/form-data",
             "application/json; boundary=x",
             "multipart/form-data; boundary=",
@@ -326,6 +478,161 @@ mod tests {
             assert!(reason.contains(said), "{head}: {reason}");
         }
         assert_eq!(boundary("multipart/form-data; boundary=a; boundary*=b"), None);
+    }
+
+    /// One field `model`, with what else its headers say and its value.
+    fn model(name: &str, headers: &str, value: &str) -> Result<Option<String>, String> {
+        let disposition = format!("Content-Disposition: form-data; {name}");
+        let body = format!("--{BOUNDARY}\r\n{disposition}{headers}\r\n\r\n{value}\r\n--{BOUNDARY}--\r\n");
+        let read = read(body.as_bytes(), BOUNDARY).map_err(|malformed| malformed.reason)?;
+        Ok(read.model.map(Cow::into_owned))
+    }
+
+    #[test]
+    fn a_field_is_text_as_it_stands() {
+        for headers in [
+            "",
+            "\r\nContent-Type: text/plain",
+            "\r\ncontent-type: text/plain; charset=utf-8",
+            "\r\nContent-Type: text/plain;charset=\"UTF-8\";",
+            "\r\nContent-Type: text/plain; charset=ISO-8859-1\r\nContent-Transfer-Encoding: 8bit",
+            "\r\nContent-Transfer-Encoding: binary\r\nContent-Length: 1",
+            "\r\nContent-Encoding: identity\r\nX-Any: thing",
+        ] {
+            assert_eq!(
+                model("name=\"model\"", headers, "m"),
+                Ok(Some("m".into())),
+                "{headers}"
+            );
+            assert_eq!(
+                model("name=model", headers, "m"),
+                Ok(Some("m".into())),
+                "{headers}"
+            );
+        }
+        for (headers, said) in [
+            ("\r\nContent-Type: text/plain; charset=utf-7", "charset"),
+            (
+                "\r\nContent-Type: text/plain; charset=utf-8; charset=utf-16",
+                "charset",
+            ),
+            ("\r\nContent-Type: text/plain; charset*=utf-8''utf-16", "charset"),
+            (
+                "\r\nContent-Type: text/plain\r\nContent-Type: text/plain",
+                "two Content-Type",
+            ),
+            ("\r\nContent-Type: application/octet-stream", "as a file"),
+            ("\r\nContent-Type: application/json", "as a file"),
+            (
+                "\r\nContent-Type: multipart/mixed; boundary=x",
+                "parts of its own",
+            ),
+            ("\r\nContent-Type: message/rfc822", "parts of its own"),
+            (
+                "\r\nContent-Transfer-Encoding: base64",
+                "Content-Transfer-Encoding",
+            ),
+            (
+                "\r\nContent-Transfer-Encoding: quoted-printable",
+                "Content-Transfer-Encoding",
+            ),
+            ("\r\nContent-Encoding: gzip", "Content-Encoding"),
+            ("\r\nContent-Length: 3", "Content-Length"),
+            ("; filename=\"x\"", "as a file"),
+            ("; filename=\"\"", "as a file"),
+            ("; filename*=utf-8''x", "as a file"),
+        ] {
+            let reason = model("name=\"model\"", headers, "m").unwrap_err();
+            assert!(reason.contains(said), "{headers}: {reason}");
+        }
+        let latin = "\r\nContent-Type: text/plain; charset=iso-8859-1";
+        assert!(
+            model("name=\"model\"", latin, "é")
+                .unwrap_err()
+                .contains("charset")
+        );
+        assert!(
+            model("name=\"model\"", "", "m\0")
+                .unwrap_err()
+                .contains("control")
+        );
+    }
+
+    #[test]
+    fn names_that_some_take_for_another_are_refused() {
+        for name in [
+            "name=\"Model\"",
+            "name=\"MODEL\"",
+            "name=\" model\"",
+            "name=\"model \"",
+            "name=\"model[]\"",
+            "name=\"model[x]\"",
+            "name=\"Model[0]\"",
+            "name=\"mo_del\"",
+            "name=\"ſtream\"",
+        ] {
+            let reason = model(name, "", "m").unwrap_err();
+            assert!(
+                reason.contains("Some servers read the form field"),
+                "{name}: {reason}"
+            );
+        }
+        for name in [
+            "name=\"image[]\"",
+            "name=\"timestamp_granularities[]\"",
+            "name=\"Modell\"",
+            "name=\"\"",
+        ] {
+            assert_eq!(model(name, "", "m"), Ok(None), "{name}");
+        }
+        assert!(
+            model("name=model x", "", "m")
+                .unwrap_err()
+                .contains("no plain name")
+        );
+        assert!(
+            model("name=\"_charset_\"", "", "utf-7")
+                .unwrap_err()
+                .contains("_charset_")
+        );
+        assert_eq!(model("name=\"_charset_\"", "", "UTF-8"), Ok(None));
+    }
+
+    /// Werkzeug ends a part at lone line breaks, Django wherever the boundary stands.
+    #[test]
+    fn a_boundary_within_a_part_is_refused() {
+        for before in ["\n", "\r", "", "x", "\n\r", "\r\r"] {
+            for after in ["", "\r\n", "\n", "--", "--\r\n", "x"] {
+                let file = format!("sound{before}--{BOUNDARY}{after}");
+                let body = form(&[("model", b"m"), ("file", file.as_bytes())]);
+                let reason = reason(&body);
+                assert!(reason.contains("within part 1"), "{file:?}: {reason}");
+            }
+        }
+        let padded = form(&[("model", b"m")]);
+        let padded = String::from_utf8(padded)
+            .unwrap()
+            .replacen(BOUNDARY, &format!("{BOUNDARY} "), 1);
+        assert!(reason(padded.as_bytes()).contains("malformed"));
+    }
+
+    #[test]
+    fn a_count_is_digits() {
+        for (text, answers) in [
+            ("3", Some(3)),
+            ("0", Some(1)),
+            ("03", None),
+            ("+3", None),
+            ("3 ", None),
+            ("3.0", None),
+            ("", None),
+            ("2147483648", None),
+        ] {
+            let read = read(&form(&[("n", text.as_bytes())]), BOUNDARY)
+                .ok()
+                .map(|form| form.answers);
+            assert_eq!(read, answers, "{text}");
+        }
     }
 
     #[test]

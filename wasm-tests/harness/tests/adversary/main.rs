@@ -15,5 +15,6 @@ mod frames;
 mod grpc;
 mod headers;
 mod identity;
+mod reading;
 mod stage;
 mod uploads;

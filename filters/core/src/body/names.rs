@@ -1,0 +1,138 @@
+//! Names of members and fields as other readers take them. Go's `encoding/json` matches them in any case, by Unicode's
+//! folding; others pass over `_` and `-`, or end at a NUL. What any of them could take for a name that is read here
+//! must not be there.
+
+/// In bytes, far more than any name that is read. Longer ones are refused where that matters.
+const LONGEST: usize = 256;
+
+/// What is read of a JSON body.
+const MEMBERS: [&str; 16] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "best_of",
+    "messages",
+    "input",
+    "prompt",
+    "system",
+    "instructions",
+    "tools",
+    "functions",
+    "documents",
+];
+
+/// What is read of `stream_options`.
+pub(super) const OPTIONS: [&str; 1] = ["include_usage"];
+
+/// What is read of a form.
+pub(super) const FIELDS: [&str; 4] = ["model", "stream", "n", "prompt"];
+
+/// The member of this name that is read; also what an error may point at.
+pub(super) fn member(name: &str) -> Option<&'static str> {
+    MEMBERS.into_iter().find(|member| *member == name)
+}
+
+/// The member that somebody else may take this name for, though it is not its name.
+pub(super) fn mistaken_member(name: &str) -> Option<&'static str> {
+    mistaken(name, &MEMBERS)
+}
+
+/// The one of `names` that somebody else may take `name` for, though it is another.
+pub(super) fn mistaken(name: &str, names: &[&'static str]) -> Option<&'static str> {
+    // The first letter rules out nearly all.
+    let first = *name.as_bytes().first()?;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let letter = first.to_ascii_lowercase();
+    let plain = first.is_ascii_alphanumeric();
+    let may_be = |known: &&&str| !plain || known.as_bytes().first() == Some(&letter);
+    let mut near = names.iter().filter(may_be);
+    near.find(|known| **known != name && letters(name).eq(letters(known)))
+        .copied()
+}
+
+/// The letters of a name, in one case: `Stream-Options` and `ſtream_options` have those of `stream_options`.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    let ended = name.chars().take_while(|letter| *letter != '\0');
+    let said = ended
+        .filter(|letter| !matches!(letter, '_' | '-') && !letter.is_whitespace() && !letter.is_control());
+    said.flat_map(fold)
+}
+
+/// A letter in lower case, as ASCII where one of its cases is: `K` (Kelvin), `ſ`, `ı`, `ﬆ`.
+fn fold(letter: char) -> impl Iterator<Item = char> {
+    let upper = letter.to_uppercase();
+    let (upper, lower) = if !letter.is_ascii() && upper.clone().all(|letter| letter.is_ascii()) {
+        (Some(upper), None)
+    } else {
+        // `İ` is an `i` and a dot above.
+        (None, letter.to_lowercase().next())
+    };
+    let upper = upper
+        .into_iter()
+        .flatten()
+        .map(|letter| letter.to_ascii_lowercase());
+    upper.chain(lower)
+}
+
+/// A name in one case, for what has to be different in more than that; `None` where it is so.
+pub(super) fn folded(name: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    (!name.bytes().all(plain)).then(|| name.chars().flat_map(fold).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_fold_to_one_that_is_read_are_mistaken_for_it() {
+        for (name, member) in [
+            ("Model", "model"),
+            ("MODEL", "model"),
+            ("N", "n"),
+            ("ſtream", "stream"),
+            ("Stream_Options", "stream_options"),
+            ("streamOptions", "stream_options"),
+            ("max-tokens", "max_tokens"),
+            ("maxToKens", "max_tokens"),
+            ("max_to\u{212a}ens", "max_tokens"),
+            ("max_completıon_tokens", "max_completion_tokens"),
+            ("İnput", "input"),
+            ("\u{fb06}ream", "stream"),
+            ("meßages", "messages"),
+            ("model\0", "model"),
+            ("model\0x", "model"),
+            (" model", "model"),
+            ("_model", "model"),
+            ("\u{7f}model", "model"),
+        ] {
+            assert_eq!(mistaken_member(name), Some(member), "{name}");
+        }
+        for name in MEMBERS.into_iter().chain([
+            "",
+            "models",
+            "mode",
+            "temperature",
+            "top_p",
+            "Ünput",
+            "nn",
+            "модель",
+            "x\0model",
+        ]) {
+            assert_eq!(mistaken_member(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_case_for_all() {
+        assert_eq!(folded("top_p"), None);
+        assert_eq!(folded("Top_P").as_deref(), Some("top_p"));
+        assert_eq!(folded("ſeed").as_deref(), Some("seed"));
+    }
+}
