@@ -6,6 +6,7 @@
 //! back. Secrets and what a client used as its credential are never kept: they go at once, and for good.
 
 mod allowed;
+mod answer;
 mod attempt;
 mod document;
 mod kept;
@@ -14,6 +15,7 @@ mod provider;
 mod refusal;
 mod rename;
 
+pub use answer::Renamer;
 pub use attempt::Attempt;
 pub use kept::{Change, Kept, PROPERTY};
 pub use names::Names;

@@ -302,7 +302,9 @@ impl Router {
             max_output: body.caps.at(held.endpoint).or(chosen.model.max_output),
             answers: body.answers,
             price: chosen.model.price,
-            ask_usage: ask_usage(held.endpoint, whole, &body),
+            // A retry sends the same body, so all its targets have to take it.
+            ask_usage: ask_usage(held.endpoint, whole, &body)
+                .filter(|_| chosen.model.tell_usage(chosen.order.clusters())),
             whole_at,
             repeats: model.first_byte.is_some(),
         };

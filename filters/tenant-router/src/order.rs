@@ -39,10 +39,14 @@ impl Order {
         self.0.first().map_or("", |(cluster, _)| cluster)
     }
 
+    /// All targets.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(cluster, _)| cluster.as_str())
+    }
+
     /// For Envoy's router; `None` where there is but one.
     pub(crate) fn header(&self) -> Option<String> {
-        let names = self.0.iter().map(|(cluster, _)| cluster.as_str());
-        (self.0.len() > 1).then(|| priority_groups::header(names))
+        (self.0.len() > 1).then(|| priority_groups::header(self.clusters()))
     }
 
     /// The place of the target that the last of so many attempts went to.

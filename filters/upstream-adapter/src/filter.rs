@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal};
+use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal, Renamer};
 use tollgate_core::endpoint::Dialect;
 use tollgate_host::{
     Action, Buffer, HeaderMap, Level, Map, Status, log, property, read_buffer, remove_header,
@@ -35,6 +35,9 @@ pub struct Stream {
     waiting: Option<Waiting>,
     /// The place of the provider that is asked.
     asked: Option<usize>,
+    /// The name of the model in the answer, where the provider has another one.
+    answers_as: Option<String>,
+    renamer: Option<Renamer>,
     lent: Option<Lent>,
 }
 
@@ -141,6 +144,7 @@ impl Adapter {
             Ok(()) => {
                 self.metrics.adapted(provider);
                 stream.asked = Some(provider);
+                stream.answers_as = self.providers.answers_as(&attempt).map(str::to_owned);
                 Action::Continue
             }
             Err(refusal) => {
@@ -182,20 +186,51 @@ impl Adapter {
     pub fn response_headers(&self, stream: &mut Stream) {
         stream.lent = None;
         let asked = stream.asked.and_then(|at| self.providers.iter().nth(at));
-        let Some(provider) = asked.filter(|provider| provider.credential.is_some()) else {
+        let asked = asked.filter(|provider| provider.credential.is_some());
+        if asked.is_none() && stream.answers_as.is_none() {
             return;
-        };
-        let headers = HeaderMap::read(Map::Response);
-        let removed = headers.and_then(|headers| {
-            let mut unwanted = headers.iter().filter(|(name, _)| !provider.says(name));
-            unwanted.try_for_each(|(name, _)| remove_header(Map::Response, name))
+        }
+        let adapted = HeaderMap::read(Map::Response).and_then(|headers| {
+            if let Some(provider) = asked {
+                let mut unwanted = headers.iter().filter(|(name, _)| !provider.says(name));
+                unwanted.try_for_each(|(name, _)| remove_header(Map::Response, name))?;
+            }
+            let renamer = stream
+                .answers_as
+                .as_deref()
+                .and_then(|name| renamer(name, &headers));
+            // Its length will be another. Where that can't be said the answer stays as it is.
+            if renamer.is_some() && headers.get(b"content-length").is_some() {
+                remove_header(Map::Response, b"content-length")?;
+            }
+            stream.renamer = renamer;
+            Ok(())
         });
-        if let Err(status) = removed {
+        if let Err(status) = adapted {
             log(
                 Level::Error,
-                &format!("upstream-adapter: cannot remove a header of an answer: {status:?}"),
+                &format!("upstream-adapter: cannot change the headers of an answer: {status:?}"),
             );
         }
+    }
+
+    /// Puts the catalogue's name of the model in the place of the provider's.
+    pub fn response_body(stream: &mut Stream, len: usize) -> Action {
+        if let Some(renamer) = stream.renamer.as_mut().filter(|_| len > 0) {
+            let changed = read_buffer(Buffer::ResponseBody).and_then(|chunk| match renamer.push(&chunk) {
+                Some(new) => replace_in_buffer(Buffer::ResponseBody, 0, len, &new),
+                None => Ok(()),
+            });
+            if let Err(status) = changed {
+                // What follows can't be told from what is in the middle of the name.
+                stream.renamer = None;
+                log(
+                    Level::Error,
+                    &format!("upstream-adapter: cannot change an answer: {status:?}"),
+                );
+            }
+        }
+        Action::Continue
     }
 
     fn refuse(&self, stream: &mut Stream, failed: &Failed, caller: &Caller) -> Action {
@@ -225,6 +260,18 @@ impl Adapter {
             );
         }
     }
+}
+
+/// What renames an answer; `None` for an error, which passes as the model server has it.
+fn renamer(name: &str, headers: &HeaderMap) -> Option<Renamer> {
+    let good = headers.get(b":status")?.starts_with(b"2");
+    good.then(|| {
+        Renamer::new(
+            name,
+            headers.get(b"content-type"),
+            headers.get(b"content-encoding"),
+        )
+    })?
 }
 
 /// Undoes what an earlier attempt of this request changed and could not give back.

@@ -36,10 +36,14 @@ impl Module for Adapter {
         Action::Continue
     }
 
+    fn response_body(&mut self, stream: &mut Stream, len: usize, _end: bool) -> Action {
+        Self::response_body(stream, len)
+    }
+
     fn orphaned() -> Action {
         refuse_unknown(&Refusal::Misconfigured)
     }
 }
 
 #[cfg(feature = "module")]
-tollgate_host::export!(Adapter: request_headers, request_body, request_trailers, response_headers);
+tollgate_host::export!(Adapter: request_headers, request_body, request_trailers, response_headers, response_body);

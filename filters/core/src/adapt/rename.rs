@@ -25,6 +25,13 @@ impl Rename {
 }
 
 impl Providers {
+    /// The name that answers shall have, where the provider has another one for the model; the router's.
+    pub fn answers_as<'a>(&self, attempt: &'a Attempt) -> Option<&'a str> {
+        let provider = self.all.get(attempt.provider)?;
+        let model = attempt.model.as_deref()?;
+        (provider.names.of(model) != model).then_some(model)
+    }
+
     /// How the body of an attempt has to change; `None` where it may stay as it is: it names the model as the
     /// provider does, or names none.
     ///

@@ -442,6 +442,19 @@ fn the_routers_name_counts_and_else_the_clients() {
     }
 }
 
+#[test]
+fn an_answer_is_named_as_the_router_does_where_the_provider_has_another_name() {
+    let providers = providers(json!({"p": {"models": {"llama-70b": "meta/llama", "same": "same"}}}));
+    for (model, name) in [("llama-70b", Some("llama-70b")), ("same", None), ("other", None)] {
+        let attempt = Headers::of(&[("x-tollgate-model", model)])
+            .plan(&providers, "p")
+            .unwrap();
+        assert_eq!(providers.answers_as(&attempt), name);
+    }
+    let attempt = Headers::of(&[]).plan(&providers, "p").unwrap();
+    assert_eq!(providers.answers_as(&attempt), None);
+}
+
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, value) in parts {

@@ -50,6 +50,7 @@ struct RawTarget {
     cluster: String,
     #[serde(default = "one")]
     weight: Number,
+    stream_options: Option<bool>,
 }
 
 fn one() -> Number {
@@ -243,6 +244,7 @@ impl Check<'_> {
             targets.push(Target {
                 cluster: target.cluster,
                 weight: weight as u32,
+                stream_options: target.stream_options.unwrap_or(true),
             });
         }
         targets

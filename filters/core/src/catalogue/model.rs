@@ -61,6 +61,8 @@ pub struct Target {
     /// Share of the requests, against the sum of all; zero gets some only by a rule, as canary or where the others
     /// are broken.
     pub weight: u32,
+    /// Whether its server takes `stream_options`, by which it is asked for the usage of a stream.
+    pub stream_options: bool,
 }
 
 /// A list of targets for some callers.
@@ -171,6 +173,15 @@ impl Model {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether each of these clusters can be asked for the usage of a stream.
+    pub fn tell_usage<'a>(&self, mut clusters: impl Iterator<Item = &'a str>) -> bool {
+        let refuses = |cluster: &str| {
+            let target = self.targets.iter().find(|target| target.cluster == cluster);
+            target.is_some_and(|target| !target.stream_options)
+        };
+        !clusters.any(refuses)
     }
 
     /// Whether the body asks for no more than the model can give.
