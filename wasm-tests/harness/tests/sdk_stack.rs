@@ -214,6 +214,25 @@ async fn run_says_what_became_of_an_edit() {
         (run.status().await == 403).then_some(())
     })
     .await;
+    // Any other one too, in place and by rename, and none is named that was not edited.
+    for name in [
+        "filters/tenant-router.yaml",
+        "filters/rate-limit.yaml",
+        "routes.yaml",
+        "clusters.yaml",
+    ] {
+        let file = file.parent().unwrap().parent().unwrap().join(name);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}\n# in place\n")).unwrap();
+        assert_eq!(run.line(": taken"), format!("{name}: taken"));
+        let beside = file.with_extension("new");
+        fs::write(&beside, format!("{text}\n# by rename\n")).unwrap();
+        fs::rename(&beside, &file).unwrap();
+        assert_eq!(run.line(": taken"), format!("{name}: taken"));
+    }
+    let unused = file.with_file_name("key-auth-http.yaml");
+    fs::write(&unused, "resources: []\n").unwrap();
+    run.line("filters/key-auth-http.yaml: no part of this run");
     assert_eq!(run.end(rustix::process::Signal::TERM).code(), Some(0));
     assert!(!file.exists(), "the files of a run go with it");
 }

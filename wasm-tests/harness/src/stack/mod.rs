@@ -60,7 +60,7 @@ impl Stack {
             .models(["gpt-oss-120b"])
             .start()
             .await?;
-        // What is said of an edit is about the three filters' files.
+        // The three filters' files are what people are told to edit.
         let options = Options::new().chain().own_limits();
         let options = options.ports(ports.gateway, ports.admin);
         let options = cast.write(options.llama(llama.addr()).gpt_oss(gpt_oss.addr()));

@@ -110,6 +110,7 @@ The configuration of this run; an edit is taken up within a second, and what bec
 
   {files}/filters/key-auth.yaml        organizations, projects, keys
   {files}/filters/tenant-router.yaml   models, and who is served where
+  {files}/filters/rate-limit.yaml      how much each may ask for
   {files}/routes.yaml                  timeouts, retries
   {files}/clusters.yaml                model servers
   {files}/listener.yaml                HTTP settings, access log, chain of filters

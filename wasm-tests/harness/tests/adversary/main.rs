@@ -9,6 +9,7 @@
 )]
 
 mod codings;
+mod disks;
 mod endings;
 mod floods;
 mod frames;

@@ -32,6 +32,29 @@ fn a_burst_then_the_rate_and_who_waits_as_told_passes() {
     assert_eq!(now, START + 100 * SECOND, "all that the rate allows");
 }
 
+/// In any span of time the burst, and what the rate gives in it: the README's numbers.
+#[test]
+fn what_passes_in_a_span_of_time() {
+    for (burst, at_once, in_all) in [
+        ("", 60, 119),
+        (r#", "burst": 1"#, 1, 60),
+        (r#", "burst": 10"#, 10, 69),
+    ] {
+        let json = format!(r#"[{{"name": "x", "per": ["key"], "rate": "60/minute"{burst}}}]"#);
+        let (table, mut store) = (table(&json), Memory::default());
+        let mut passed = 0;
+        for half_seconds in 0..120 {
+            let now = START + half_seconds * SECOND / 2;
+            passed += table.how_many(&mut store, &acme(), now, tokens(0, 0));
+            if half_seconds == 0 {
+                assert_eq!(passed, at_once, "{burst}");
+            }
+        }
+        // From the first to the last of them 59.5 s.
+        assert_eq!(passed, in_all, "{burst}");
+    }
+}
+
 #[test]
 fn each_count_counts_its_own() {
     for (count, fits) in [
