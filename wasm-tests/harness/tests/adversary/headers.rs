@@ -180,8 +180,9 @@ async fn a_model_server_is_not_believed_as_the_gateway_is() {
     }
 }
 
-/// Answers every request of a connection with trailers that say what headers may not.
-async fn answer_with_trailers(mut stream: TcpStream) -> std::io::Result<()> {
+/// Answers every request of a connection with hints before the answer and trailers behind it that say what headers may
+/// not.
+async fn answer_with_more(mut stream: TcpStream) -> std::io::Result<()> {
     let mut read = Vec::new();
     loop {
         let mut piece = [0; 4096];
@@ -209,7 +210,8 @@ async fn answer_with_trailers(mut stream: TcpStream) -> std::io::Result<()> {
             .collect();
         let body = json!({"id": "a", "object": "chat.completion", "choices": []}).to_string();
         let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\
+            "HTTP/1.1 103 Early Hints\r\nset-cookie: {MARK}\r\nlink: {MARK}\r\n\r\n\
+             HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\
              {trailers}x-other: {MARK}\r\n\r\n",
             body.len()
         );
@@ -218,12 +220,12 @@ async fn answer_with_trailers(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 #[tokio::test]
-async fn nor_is_it_in_trailers() {
+async fn nor_is_it_in_hints_or_trailers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer_with_trailers(stream));
+            tokio::spawn(answer_with_more(stream));
         }
     });
     // Envoy drops trailers of HTTP/1.1 unless told, and has none of them in its files.
