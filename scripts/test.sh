@@ -5,6 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 "$root/scripts/wasm.sh"
 "$root/scripts/setup-envoy.sh"
 "$root/scripts/setup-python.sh"
+"$root/scripts/setup-parsers.sh"
 "$root/scripts/setup-node.sh"
 need_rust
 cd "$root"
