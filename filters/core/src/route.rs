@@ -16,6 +16,10 @@ use crate::uploads;
 /// The name of the filter state that carries an encoded [`Routed`].
 pub const PROPERTY: &str = "tollgate.request";
 
+/// The name of the filter state that says that an answer which began with success went wrong, as it said itself: its
+/// target has failed.
+pub const ERRORED: &str = "tollgate.errored";
+
 /// A request with its target, for the filters behind the router. Encoded with postcard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routed<'a> {
@@ -44,6 +48,8 @@ pub struct Routed<'a> {
     pub whole_at: u64,
     /// Whether an attempt that a model server has begun on may be given up and repeated: its first byte took too long.
     pub repeats: bool,
+    /// Tokens of input and output together that the model takes; `None` is unknown.
+    pub context_window: Option<u64>,
 }
 
 impl<'a> Routed<'a> {
@@ -341,6 +347,7 @@ mod tests {
                 input: 1,
                 cached_input: 2,
                 output: 3,
+                ..Price::default()
             }),
             ask_usage: Some(Edit {
                 at: 1,
@@ -349,6 +356,7 @@ mod tests {
             }),
             whole_at: 1_790_000_000_000_000_000,
             repeats: true,
+            context_window: Some(131_072),
         };
         let state = routed.encode();
         assert_eq!(Routed::decode(&state), Some(routed));

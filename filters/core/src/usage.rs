@@ -1,15 +1,22 @@
 //! What a model server says a request used, read from a response that passes by in chunks.
 //!
-//! Nothing that only passes is kept: of a JSON body at most the value of `usage`, of an event stream at most one
-//! event that is not complete. What can't be read (an encoding, another type, a broken document) passes as well, and
+//! Nothing that only passes is kept: of a JSON body at most the value of `usage`, of an event stream at most the
+//! beginning of one event that is not complete. What can't be read (an encoding, another type, a broken document) passes as well, and
 //! says nothing: then the request is settled by an estimate from [`Produced`].
 
+mod coded;
 mod events;
 mod json;
+pub mod plausible;
 pub mod record;
 mod report;
 #[cfg(test)]
 mod tests;
+
+use coded::{Coded, Coding};
+
+/// What a byte counts as that is coded in a way that can't be decoded: text shrinks to an eighth, about.
+const UNDECODED: u64 = 8;
 
 /// Tokens of one request, as the model server counts them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +33,14 @@ pub struct Usage {
     /// Those of `output` that nobody sees: `reasoning_tokens` of `completion_tokens_details` or
     /// `output_tokens_details`.
     pub reasoning: u64,
+    /// Those of `input` that were written to a cache: Anthropic's `cache_creation_input_tokens`.
+    pub cache_written: u64,
+    /// Those of `cache_written` that stay for an hour: `ephemeral_1h_input_tokens` of Anthropic's `cache_creation`.
+    pub cache_written_1h: u64,
+    /// Seconds of sound, begun ones whole, where a model server counts by them: OpenAI's `"type": "duration"`.
+    pub audio_seconds: u64,
+    /// Pictures that were made. No model server reports them.
+    pub pictures: u64,
 }
 
 /// What went by so far, for an estimate where no usage is reported.
@@ -33,39 +48,44 @@ pub struct Usage {
 pub struct Produced {
     /// Events with data, `[DONE]` not counted; model servers send about one a token. Zero for what is no stream.
     pub events: u64,
-    /// Bytes of their data; of what is no stream, bytes of the body. An event too long to be read counts whole.
+    /// Bytes of their data; of what is no stream, bytes of the body. An event too long to be held counts whole.
     pub bytes: u64,
 }
 
-/// How a response is written.
+/// How a response is written, as far as its headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One JSON document: `application/json`.
-    Json,
     /// Server-sent events: `text/event-stream`.
     Events,
+    /// JSON or events, by its first byte: `application/json`, and any other type, or none, that does not say that it is
+    /// neither.
+    Text,
 }
 
 impl Kind {
-    /// What the response's `content-type` and `content-encoding` say; `None` for any other type, and for any
-    /// encoding but identity.
-    pub fn of(content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Option<Self> {
-        let encoding = content_encoding.unwrap_or_default().trim_ascii();
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
-            return None;
-        }
-        let essence = content_type?.split(|&byte| byte == b';').next()?.trim_ascii();
-        if essence.eq_ignore_ascii_case(b"application/json") {
-            Some(Self::Json)
-        } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+    /// What the response's `content-type` says; `None` for sound, pictures and other types that hold no text.
+    pub fn of(content_type: Option<&[u8]>) -> Option<Self> {
+        let essence = content_type
+            .unwrap_or_default()
+            .split(|&byte| byte == b';')
+            .next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        let is = |prefix: &[u8]| {
+            let begin = essence.get(..prefix.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        };
+        if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Some(Self::Events)
-        } else {
+        } else if is(b"audio/") || is(b"image/") || is(b"video/") || is(b"text/html") {
             None
+        } else {
+            Some(Self::Text)
         }
     }
 }
 
-/// What becomes of the event that only says the usage: `choices` empty, `usage` an object.
+/// What becomes of the event that only says the usage: `usage` an object, and `choices` that say nothing. Members that
+/// are the server's own stay, and the event with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
     /// It passes: the client asked for it, or the endpoint has none.
@@ -85,10 +105,23 @@ pub enum Passed {
 
 /// Reads a response. Feed it each chunk once, in order.
 #[derive(Debug)]
-pub struct Reader(Response);
+pub struct Reader(Layer);
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are plain, and what holds them is in a box"
+)]
+enum Layer {
+    Plain(Response),
+    Coded(Box<Coded>),
+}
+
+/// A response as it is once it is decoded.
+#[derive(Debug)]
 enum Response {
+    /// What it is shows in its first byte that is no white space; the bytes before.
+    Unseen(Extra, u64),
     Json(json::Body),
     Events(events::Stream),
     /// Nothing that can be read; bytes that passed.
@@ -96,16 +129,24 @@ enum Response {
 }
 
 impl Reader {
-    /// The longest event that is read, in bytes. A longer one passes unread; of a JSON document even less is held.
+    /// The most that is held of an event, in bytes. A longer one passes while it is scanned, and is never taken out; of
+    /// a JSON document even less is held.
     pub const MAX_HELD: usize = 64 << 10;
 
     /// A reader for a response of this kind; `None` is one that can't be read.
     pub fn new(kind: Option<Kind>, extra: Extra) -> Self {
-        Self(match kind {
-            Some(Kind::Json) => Response::Json(json::Body::default()),
-            Some(Kind::Events) => Response::Events(events::Stream::new(extra)),
-            None => Response::Opaque(0),
-        })
+        Self(Layer::Plain(Response::of(kind, extra)))
+    }
+
+    /// A reader for a response with this `content-encoding`. What is coded is decoded to be read, and passes as it is.
+    pub fn coded(kind: Option<Kind>, extra: Extra, content_encoding: Option<&[u8]>) -> Self {
+        match Coding::of(content_encoding.unwrap_or_default()) {
+            Coding::None => Self::new(kind, extra),
+            coding => Self(Layer::Coded(Box::new(Coded::new(
+                coding,
+                Response::of(kind, Extra::Pass),
+            )))),
+        }
     }
 
     /// Reads the next chunk; `end` with the last one, which may be empty.
@@ -113,11 +154,19 @@ impl Reader {
     /// With [`Extra::Drop`] an event that is not complete is withheld until it is, or until the end.
     pub fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
         match &mut self.0 {
-            Response::Json(body) => body.push(chunk),
-            Response::Events(stream) => return stream.push(chunk, end),
-            Response::Opaque(bytes) => *bytes += chunk.len() as u64,
+            Layer::Plain(response) => response.push(chunk, end),
+            Layer::Coded(coded) => {
+                coded.push(chunk, end);
+                Passed::Whole
+            }
         }
-        Passed::Whole
+    }
+
+    fn response(&self) -> &Response {
+        match &self.0 {
+            Layer::Plain(response) => response,
+            Layer::Coded(coded) => coded.response(),
+        }
     }
 
     /// What the model server reported so far; `None` where it said nothing, not enough, or what can't be so (a
@@ -126,31 +175,79 @@ impl Reader {
     /// Of a JSON document only once it is complete. Of a stream the latest: a report replaces what earlier ones
     /// said, member by member; one that can't be so undoes them.
     pub fn usage(&self) -> Option<Usage> {
-        match &self.0 {
+        match self.response() {
             Response::Json(body) => body.usage(),
             Response::Events(stream) => stream.usage(),
-            Response::Opaque(_) => None,
+            Response::Unseen(..) | Response::Opaque(_) => None,
         }
     }
 
-    /// What went by so far.
+    /// Seconds of sound that the model server reported so far; beside tokens, or in place of them.
+    pub fn audio_seconds(&self) -> u64 {
+        match self.response() {
+            Response::Json(body) => body.audio_seconds(),
+            Response::Events(stream) => stream.audio_seconds(),
+            Response::Unseen(..) | Response::Opaque(_) => 0,
+        }
+    }
+
+    /// Whether the model server reported what can't be so, by itself: a count that is negative, no whole number or above
+    /// 2^53.
+    pub fn unusable(&self) -> bool {
+        match self.response() {
+            Response::Json(body) => body.unusable(),
+            Response::Events(stream) => stream.unusable(),
+            Response::Unseen(..) | Response::Opaque(_) => false,
+        }
+    }
+
+    /// What went by so far. Of what can't be decoded each byte counts as eight.
     pub fn produced(&self) -> Produced {
-        match &self.0 {
+        let produced = match self.response() {
             Response::Json(body) => body.produced(),
             Response::Events(stream) => stream.produced(),
-            Response::Opaque(bytes) => Produced {
+            Response::Unseen(_, bytes) | Response::Opaque(bytes) => Produced {
                 events: 0,
                 bytes: *bytes,
             },
+        };
+        Produced {
+            bytes: produced.bytes.saturating_add(self.undecoded()),
+            ..produced
+        }
+    }
+
+    fn undecoded(&self) -> u64 {
+        match &self.0 {
+            Layer::Plain(_) => 0,
+            Layer::Coded(coded) => coded.undecoded().saturating_mul(UNDECODED),
         }
     }
 
     /// What went by since the usage was last reported; all of it where it never was. A stream that broke off may have
     /// reported what was used up to its first event alone, as Anthropic's `message_start` does.
     pub fn unreported(&self) -> Produced {
-        match &self.0 {
-            Response::Events(stream) => stream.unreported(),
-            Response::Json(_) | Response::Opaque(_) => self.produced(),
+        match self.response() {
+            Response::Events(stream) => {
+                let unreported = stream.unreported();
+                Produced {
+                    bytes: unreported.bytes.saturating_add(self.undecoded()),
+                    ..unreported
+                }
+            }
+            _ => self.produced(),
+        }
+    }
+
+    /// What went by until the usage was last reported, which the report is of.
+    pub fn reported_of(&self) -> Produced {
+        let (all, since) = (self.produced(), self.unreported());
+        match self.response() {
+            Response::Events(_) => Produced {
+                events: all.events.saturating_sub(since.events),
+                bytes: all.bytes.saturating_sub(since.bytes),
+            },
+            _ => all,
         }
     }
 
@@ -158,19 +255,67 @@ impl Reader {
     /// `response.completed`, `response.incomplete` or `response.failed`; of sound and pictures `speech.audio.done`,
     /// `transcript.text.done`, `image_generation.completed` or `image_edit.completed`.
     pub fn finished(&self) -> bool {
-        match &self.0 {
+        match self.response() {
             Response::Json(body) => body.finished(),
             Response::Events(stream) => stream.finished(),
-            Response::Opaque(_) => false,
+            Response::Unseen(..) | Response::Opaque(_) => false,
         }
     }
 
-    /// Bytes held now: never more than [`Self::MAX_HELD`].
+    /// Whether the response says that something went wrong: an `error` in its JSON or in an event, an event of that
+    /// name, `response.failed`.
+    pub fn errored(&self) -> bool {
+        match self.response() {
+            Response::Json(body) => body.errored(),
+            Response::Events(stream) => stream.errored(),
+            Response::Unseen(..) | Response::Opaque(_) => false,
+        }
+    }
+
+    /// Bytes held now of what passes: never more than [`Self::MAX_HELD`]. A decoder holds its window beside.
     pub fn held(&self) -> usize {
-        match &self.0 {
+        match self.response() {
             Response::Json(body) => body.held(),
             Response::Events(stream) => stream.held(),
-            Response::Opaque(_) => 0,
+            Response::Unseen(..) | Response::Opaque(_) => 0,
         }
+    }
+}
+
+impl Response {
+    fn of(kind: Option<Kind>, extra: Extra) -> Self {
+        match kind {
+            Some(Kind::Events) => Self::Events(events::Stream::new(extra)),
+            Some(Kind::Text) => Self::Unseen(extra, 0),
+            None => Self::Opaque(0),
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
+        if let Self::Unseen(extra, before) = self {
+            let blank = chunk.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let (blank, rest) = chunk.split_at(blank);
+            let before = before.saturating_add(blank.len() as u64);
+            let Some(first) = rest.first() else {
+                *self = Self::Unseen(*extra, before);
+                return Passed::Whole;
+            };
+            *self = match first {
+                // A field's name, a comment or a byte order mark.
+                b'd' | b'e' | b'i' | b'r' | b':' | b'\xEF' => Self::Events(events::Stream::new(*extra)),
+                _ => Self::Json(json::Body::after(before)),
+            };
+            return match self.push(rest, end) {
+                Passed::Whole => Passed::Whole,
+                Passed::Changed(changed) => Passed::Changed([blank, &changed].concat()),
+            };
+        }
+        match self {
+            Self::Json(body) => body.push(chunk),
+            Self::Events(stream) => return stream.push(chunk, end),
+            Self::Opaque(bytes) => *bytes = bytes.saturating_add(chunk.len() as u64),
+            Self::Unseen(..) => {}
+        }
+        Passed::Whole
     }
 }

@@ -3,11 +3,13 @@
 //! What a model server received and did not answer to its end costs its input for each such attempt, and holds what was
 //! reserved of the output for as long as the server may go on. What no server received costs nothing.
 
+use tollgate_core::endpoint::Endpoint;
 use tollgate_core::limits::Amounts;
 use tollgate_core::limits::estimate::Estimator;
 use tollgate_core::spent::Spent;
-use tollgate_core::usage::Usage;
+use tollgate_core::usage::plausible::Plausible;
 use tollgate_core::usage::record::{Outcome, Source, Used};
+use tollgate_core::usage::{Produced, Usage};
 use tollgate_host::{number, property};
 
 use crate::filter::{Answer, Open, RateLimit};
@@ -62,8 +64,11 @@ impl RateLimit {
     /// An answer that began.
     fn answered(&mut self, open: &Open, answer: &Answer, spent: Spent) -> Ended {
         let whole = answer.whole || answer.reader.finished();
-        let (usage, source) = match answer.reader.usage() {
-            Some(usage) if whole => {
+        let said = answer.reader.usage();
+        let believed = said.filter(|usage| is_plausible(open, answer, usage));
+        let distrusted = answer.reader.unusable() || believed != said;
+        let (usage, source) = match believed {
+            Some(usage) if whole && !answer.errored => {
                 let produced = answer.reader.produced();
                 let streamed = open.stream.then_some((produced.events, produced.bytes));
                 self.estimates
@@ -71,7 +76,7 @@ impl RateLimit {
                 (usage, Source::Reported)
             }
             // What it reported until it broke off, and what went by since.
-            Some(usage) => match self.written(open, answer) {
+            Some(usage) => match self.written(open, answer, answer.reader.unreported()) {
                 0 => (usage, Source::Reported),
                 since => {
                     let output = capped(open, usage.output.saturating_add(since)).max(usage.output);
@@ -81,7 +86,7 @@ impl RateLimit {
             None => {
                 let usage = Usage {
                     input: input(open),
-                    output: self.written(open, answer),
+                    output: self.written(open, answer, answer.reader.produced()),
                     ..Usage::default()
                 };
                 (usage, Source::Estimated)
@@ -92,23 +97,35 @@ impl RateLimit {
             input: usage.input.saturating_add(before.saturating_mul(input(open))),
             ..usage
         };
+        let usage = Usage {
+            audio_seconds: answer.reader.audio_seconds(),
+            pictures: if whole && !answer.errored {
+                pictures(open)
+            } else {
+                0
+            },
+            ..usage
+        };
         let source = if before > 0 { Source::Estimated } else { source };
-        let outcome = if whole {
-            Outcome::Complete
-        } else {
-            Outcome::Aborted
+        let outcome = match whole {
+            _ if answer.errored => Outcome::Errored,
+            true => Outcome::Complete,
+            false => Outcome::Aborted,
         };
         Ended {
             outcome,
-            used: used(open, usage, source),
+            used: Used {
+                distrusted,
+                ..used(open, usage, source)
+            },
             unsent: false,
-            most: (before > 0 || !whole).then(|| most(open, &usage)),
+            // A model server that says what went wrong has ended its work.
+            most: (before > 0 || !(whole || answer.errored)).then(|| most(open, &usage)),
         }
     }
 
     /// An estimate of the tokens that went by and were not reported, up to the cap.
-    fn written(&mut self, open: &Open, answer: &Answer) -> u64 {
-        let unreported = answer.reader.unreported();
+    fn written(&mut self, open: &Open, answer: &Answer, unreported: Produced) -> u64 {
         let events = answer.unread.events.saturating_add(unreported.events);
         let bytes = answer.unread.bytes.saturating_add(unreported.bytes);
         let estimator = self.estimates.of(&open.names.model);
@@ -153,11 +170,30 @@ fn input(open: &Open) -> u64 {
     open.reserved.input.max(by_bytes)
 }
 
+/// Whether what the model server reported can be so.
+fn is_plausible(open: &Open, answer: &Answer, usage: &Usage) -> bool {
+    let plausible = Plausible {
+        asked: &open.asked,
+        reserved_output: open.reserved.output,
+        context_window: open.context_window,
+        produced: answer.reader.reported_of(),
+    };
+    plausible.is(usage)
+}
+
 /// No answer is longer than what caps it, whatever its bytes look like.
 fn capped(open: &Open, tokens: u64) -> u64 {
     match open.asked.max_output {
         Some(_) => tokens.min(open.reserved.output),
         None => tokens,
+    }
+}
+
+/// As many as were asked for, where pictures are made.
+fn pictures(open: &Open) -> u64 {
+    match open.names.endpoint {
+        Endpoint::ImagesGenerations | Endpoint::ImagesEdits => u64::from(open.asked.answers),
+        _ => 0,
     }
 }
 
@@ -176,10 +212,13 @@ fn used(open: &Open, usage: Usage, source: Source) -> Used {
         output_tokens: usage.output,
         cached_tokens: usage.cached,
         reasoning_tokens: usage.reasoning,
-        cost_micros: open
-            .price
-            .map(|price| price.cost(usage.input, usage.cached, usage.output)),
+        cache_written_tokens: usage.cache_written,
+        cache_written_1h_tokens: usage.cache_written_1h,
+        audio_seconds: usage.audio_seconds,
+        pictures: usage.pictures,
+        cost_micros: open.price.map(|price| price.cost(&usage)),
         source,
+        distrusted: false,
     }
 }
 

@@ -46,6 +46,11 @@ impl Stream {
         matches!(&self.0, State::Open(open) if open.repeats)
     }
 
+    /// Whether an answer that began with success said that something went wrong: its target has failed.
+    pub fn is_errored(&self) -> bool {
+        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(|answer| answer.errored))
+    }
+
     /// Whether an answer of a model server came to its end.
     pub fn is_whole(&self) -> bool {
         matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(|answer| answer.whole))
@@ -70,6 +75,7 @@ pub(crate) struct Open {
     /// Whether an attempt that was begun on may be repeated.
     pub(crate) repeats: bool,
     pub(crate) asked: Asked,
+    pub(crate) context_window: Option<u64>,
     pub(crate) price: Option<Price>,
     pub(crate) reserved: Amounts,
     pub(crate) reservation: Reservation,
@@ -94,6 +100,8 @@ pub(crate) struct Answer {
     pub(crate) unread: Produced,
     /// Whether all of it has come.
     pub(crate) whole: bool,
+    /// Whether it said that something went wrong.
+    pub(crate) errored: bool,
 }
 
 /// A request that was refused here.
@@ -171,9 +179,9 @@ impl RateLimit {
         let amounts = Amounts {
             input: estimate.input,
             output: estimate.output,
-            cost: routed
-                .price
-                .map_or(0, |price| price.cost(estimate.input, 0, estimate.output)),
+            cost: routed.price.map_or(0, |price| {
+                price.most(estimate.input, estimate.output, u64::from(routed.answers))
+            }),
         };
         let names = Names {
             who,
@@ -201,6 +209,7 @@ impl RateLimit {
                     stream: routed.stream,
                     repeats: routed.repeats,
                     asked,
+                    context_window: routed.context_window,
                     price: routed.price,
                     reserved: amounts,
                     edit: routed.ask_usage.as_ref().map(owned),

@@ -16,6 +16,7 @@ const KINDS: [&str; 5] = ["input", "output", "cached", "reasoning", "cost_micros
 pub(crate) struct Metrics {
     limits: Vec<Limit>,
     slowed_down: Counter,
+    distrusted: Counter,
     first_byte: Spread,
     gateway: Spread,
     under_way: Gauge,
@@ -108,6 +109,7 @@ impl Metrics {
                 .map(|row| limit(&row.name))
                 .collect::<Result<_>>()?,
             slowed_down: Counter::define("tollgate_capacity_refusals")?,
+            distrusted: Counter::define("tollgate_usage_distrusted")?,
             first_byte: Spread::define("tollgate_first_byte_ms")?,
             gateway: Spread::define("tollgate_gateway_us")?,
             under_way: Gauge::define("tollgate_requests_under_way")?,
@@ -149,6 +151,9 @@ impl Metrics {
         first_byte_ms: Option<u64>,
     ) {
         self.balance -= 1;
+        if used.distrusted {
+            self.distrusted.increment();
+        }
         if let Some(millis) = first_byte_ms {
             self.first_byte.note(millis);
         }
@@ -217,12 +222,14 @@ impl Metrics {
 impl Series {
     fn define(org: &str, model: &str) -> Result<Self> {
         let name = |what: &str, kind: &str| format!("tollgate_{what}.{kind}.org.{org}.model.{model}");
-        let [complete, aborted, no_answer, failed, limited, refused] = Outcome::ALL
+        let [complete, aborted, errored, no_answer, failed, limited, refused] = Outcome::ALL
             .map(|outcome| Pending::define(&name("requests", &format!("outcome.{}", outcome.name()))));
         let [input, output, cached, reasoning, cost] =
             KINDS.map(|kind| Pending::define(&name("usage", &format!("kind.{kind}"))));
         Ok(Self {
-            outcomes: [complete?, aborted?, no_answer?, failed?, limited?, refused?],
+            outcomes: [
+                complete?, aborted?, errored?, no_answer?, failed?, limited?, refused?,
+            ],
             used: [input?, output?, cached?, reasoning?, cost?],
         })
     }

@@ -3,6 +3,7 @@
 use core::mem;
 
 use tollgate_core::headers::tells_limits;
+use tollgate_core::route::ERRORED;
 use tollgate_core::spent::Spent;
 use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Used};
 use tollgate_core::usage::{Extra, Kind, Passed, Produced, Reader};
@@ -25,10 +26,11 @@ impl RateLimit {
         let now = now_nanos().unwrap_or(open.began);
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
         let status = headers.and_then(|headers| headers.text(b":status"));
-        let kind = Kind::of(get(b"content-type"), get(b"content-encoding"));
+        let kind = Kind::of(get(b"content-type"));
         // Without what is taken out it is shorter. Where that can't be said, nothing is.
         if open.extra == Extra::Drop
-            && kind == Some(Kind::Events)
+            && kind.is_some()
+            && status.is_some_and(|status| status < "4")
             && get(b"content-length").is_some()
             && remove_header(Map::Response, b"content-length").is_err()
         {
@@ -37,9 +39,10 @@ impl RateLimit {
         open.answer = Some(Answer {
             status: status.and_then(|status| status.parse().ok()).unwrap_or(0),
             first_byte_ms: now.saturating_sub(open.began) / 1_000_000,
-            reader: Reader::new(kind, open.extra),
+            reader: Reader::coded(kind, open.extra, get(b"content-encoding")),
             unread: Produced::default(),
             whole: end,
+            errored: false,
         });
         let told = |name: &[u8]| open.headers.iter().any(|(own, _)| own.as_bytes() == name);
         for (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
@@ -74,6 +77,11 @@ impl RateLimit {
                 if let Passed::Changed(bytes) = answer.reader.push(&chunk, end) {
                     // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
                     let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, &bytes);
+                }
+                if !answer.errored && answer.status < 400 && answer.reader.errored() {
+                    answer.errored = true;
+                    // Not counted against its target at worst.
+                    let _ = set_property(ERRORED, b"1");
                 }
             }
             // What was not read cannot be counted on: settled by what went by so far.

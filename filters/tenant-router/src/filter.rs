@@ -307,6 +307,7 @@ impl Router {
                 .filter(|_| chosen.model.tell_usage(chosen.order.clusters())),
             whole_at,
             repeats: model.first_byte.is_some(),
+            context_window: model.context_window,
         };
         let forwarded = uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held));
         forwarded.map_err(|status| {

@@ -59,10 +59,20 @@ pub struct UsageRecord {
     pub cached_tokens: Option<u64>,
     /// Of those written, unseen.
     pub reasoning_tokens: Option<u64>,
+    /// Of those read, written to a cache.
+    pub cache_write_tokens: Option<u64>,
+    /// Of those, for an hour.
+    pub cache_write_1h_tokens: Option<u64>,
+    /// Seconds of sound.
+    pub audio_seconds: Option<u64>,
+    /// Pictures made.
+    pub pictures: Option<u64>,
     /// In millionths of the currency.
     pub cost_micros: Option<u64>,
     /// `reported`, `estimated` or `nothing`.
     pub source: Option<String>,
+    /// Whether the model server reported what can't be so.
+    pub distrusted: Option<bool>,
     /// Milliseconds until the answer began.
     pub first_byte_ms: Option<u64>,
     /// The limit that refused.

@@ -107,8 +107,16 @@ struct RawCanary {
 struct RawPrice {
     input: Number,
     cached_input: Option<Number>,
+    cache_write_input: Option<Number>,
+    cache_write_1h_input: Option<Number>,
     #[serde(default = "zero")]
     output: Number,
+    /// For one.
+    #[serde(default = "zero")]
+    audio_seconds: Number,
+    /// For one.
+    #[serde(default = "zero")]
+    pictures: Number,
 }
 
 fn zero() -> Number {
@@ -294,18 +302,32 @@ impl Check<'_> {
     }
 
     fn price(&mut self, raw: &RawPrice) -> Price {
-        let mut millionths = |place: &str, Number(price): Number| {
-            if !(0.0..=1e9).contains(&price) {
-                self.wrong(place, price, "a price for a million tokens, from 0 to 1e9");
+        let mut of = |place: &str, Number(price): Number, most: f64, each: &str, times: f64| {
+            if !(0.0..=most).contains(&price) {
+                self.wrong(place, price, &format!("a price for {each}, from 0 to {most:e}"));
             }
-            (price * 1e6).round() as u64
+            (price * times).round() as u64
         };
+        let mut millionths = |place: &str, price: Number| of(place, price, 1e9, "a million tokens", 1e6);
         let input = millionths("price.input", raw.input);
-        let mut cached = |price| millionths("price.cached_input", price);
+        let cached_input = raw
+            .cached_input
+            .map_or(input, |price| millionths("price.cached_input", price));
+        let cache_write_input = raw
+            .cache_write_input
+            .map_or(input, |price| millionths("price.cache_write_input", price));
+        let cache_write_1h_input = raw.cache_write_1h_input.map_or(cache_write_input, |price| {
+            millionths("price.cache_write_1h_input", price)
+        });
+        let output = millionths("price.output", raw.output);
         Price {
             input,
-            cached_input: raw.cached_input.map_or(input, &mut cached),
-            output: millionths("price.output", raw.output),
+            cached_input,
+            cache_write_input,
+            cache_write_1h_input,
+            output,
+            audio_second: of("price.audio_seconds", raw.audio_seconds, 1e6, "a second", 1e12),
+            picture: of("price.pictures", raw.pictures, 1e6, "a picture", 1e12),
         }
     }
 

@@ -1,18 +1,23 @@
 //! Server-sent events, looked at one by one in the chunk they come in. Only one that is not complete is held.
 //!
-//! Lines end in LF, CR LF or CR; a blank one ends an event. What is read of an event is its data and its name; an
-//! event longer than [`Reader::MAX_HELD`](super::Reader::MAX_HELD) passes unread. An escaped name (`"\u0075sage"`)
-//! is not looked for, and an event that gives a member of interest twice says nothing: no server writes either.
+//! Lines end in LF, CR LF or CR; a blank one ends an event. What is read of an event is its data and its name. One that
+//! is longer than [`Reader::MAX_HELD`](super::Reader::MAX_HELD) passes, and is scanned meanwhile. An escaped name
+//! (`"\u0075sage"`) is not looked for, and an event that gives a member of interest twice says nothing: no server
+//! writes either.
 
 mod event;
+mod long;
 
 use core::ops::Range;
+use std::borrow::Cow;
 
 use memchr::memchr2;
 
 use super::report::Reported;
 use super::{Extra, Passed, Produced, Reader, Usage};
-use event::Event;
+use event::{Event, Surplus};
+pub(super) use event::{Said, TrimQuotes, is_error, is_last};
+use long::Long;
 
 /// What was seen of one stream.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(super) struct Stream {
     extra: Extra,
     /// What came of the event under way; empty once it is too long.
     held: Vec<u8>,
+    /// Scans the event under way once it is too long.
+    long: Option<Box<Long>>,
     /// How long the event under way is so far.
     length: usize,
     /// How many lines of it have ended.
@@ -33,6 +40,7 @@ pub(super) struct Stream {
     /// Whether an event was complete already: a byte order mark can't come any more.
     begun: bool,
     finished: bool,
+    errored: bool,
     produced: Produced,
     /// What was produced when the usage was last reported.
     covered: Produced,
@@ -44,6 +52,7 @@ impl Stream {
         Self {
             extra,
             held: Vec::new(),
+            long: None,
             length: 0,
             lines: 0,
             line_empty: true,
@@ -51,6 +60,7 @@ impl Stream {
             dropped: false,
             begun: false,
             finished: false,
+            errored: false,
             produced: Produced::default(),
             covered: Produced::default(),
             reported: Reported::Nothing,
@@ -99,8 +109,20 @@ impl Stream {
         self.finished
     }
 
+    pub(super) fn audio_seconds(&self) -> u64 {
+        self.reported.seconds()
+    }
+
+    pub(super) fn unusable(&self) -> bool {
+        matches!(self.reported, Reported::Unusable)
+    }
+
+    pub(super) fn errored(&self) -> bool {
+        self.errored
+    }
+
     pub(super) fn held(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.long.as_ref().map_or(0, |long| long.held())
     }
 
     /// Where the event ends that is under way at `at`: behind its blank line, save the LF of a CR LF.
@@ -131,24 +153,34 @@ impl Stream {
         let part = passing.chunk.get(range.clone()).unwrap_or_default();
         self.length += part.len();
         if self.length > Reader::MAX_HELD {
-            self.pass_unread(part.len(), passing);
+            self.pass_long(part, passing);
         } else if !complete {
             self.held.extend_from_slice(part);
             passing.drop(range);
         } else if self.held.is_empty() {
-            self.dropped = self.look(&self.whole(part), passing.names_usage(&range));
-            if self.dropped {
-                passing.drop(range);
+            let surplus = self.look(part, &self.whole(part), passing.may_say(&range));
+            self.dropped = surplus == Surplus::Event;
+            match surplus {
+                Surplus::Nothing => {}
+                Surplus::Event => passing.drop(range),
+                Surplus::Member(member) => {
+                    passing.drop(range.start + member.start..range.start + member.end);
+                }
             }
         } else {
             let mut event = core::mem::take(&mut self.held);
             let earlier = event.len();
             event.extend_from_slice(part);
-            self.dropped = self.look(&self.whole(&event), true);
-            if self.dropped {
-                passing.drop(range);
-            } else {
-                passing.put(event.get(..earlier).unwrap_or_default());
+            let surplus = self.look(&event, &self.whole(&event), true);
+            self.dropped = surplus == Surplus::Event;
+            match surplus {
+                Surplus::Nothing => passing.put(event.get(..earlier).unwrap_or_default()),
+                Surplus::Event => passing.drop(range),
+                Surplus::Member(member) => {
+                    passing.drop(range);
+                    passing.put(event.get(..member.start).unwrap_or_default());
+                    passing.put(event.get(member.end..).unwrap_or_default());
+                }
             }
             event.clear();
             self.held = event;
@@ -158,25 +190,39 @@ impl Stream {
         }
     }
 
-    /// Too long: what is held goes on, and `more` bytes behind it.
-    fn pass_unread(&mut self, more: usize, passing: &mut Passing<'_>) {
-        self.produced.bytes += (self.held.len() + more) as u64;
+    /// Too long: what is held goes on, and `part` behind it.
+    fn pass_long(&mut self, part: &[u8], passing: &mut Passing<'_>) {
+        let held = core::mem::take(&mut self.held);
+        self.produced.bytes += (held.len() + part.len()) as u64;
         self.dropped = false;
-        passing.put(&core::mem::take(&mut self.held));
+        let mut long = self.long.take().unwrap_or_default();
+        long.push(if held.is_empty() {
+            &[]
+        } else {
+            self.unmarked(&held)
+        });
+        // Of an event that is too long in its first chunk nothing was held.
+        let begins = held.is_empty() && self.length == part.len();
+        long.push(if begins { self.unmarked(part) } else { part });
+        self.long = Some(long);
+        passing.put(&held);
     }
 
     /// The stream ends in an event. A client drops it; but what it says is true, if it says all of it.
     fn cut_short(&mut self, passing: &mut Passing<'_>) {
         let event = core::mem::take(&mut self.held);
         if !event.is_empty() {
-            self.look(&Event::of(self.unmarked(&event)), true);
+            self.look(&event, &Event::of(self.unmarked(&event)), true);
             passing.put(&event);
         }
         self.ended();
     }
 
     fn ended(&mut self) {
-        self.produced.events += u64::from(self.length > Reader::MAX_HELD);
+        if let Some(long) = self.long.take() {
+            self.produced.events += 1;
+            self.take(&long.said());
+        }
         (self.length, self.lines) = (0, 0);
         self.begun = true;
     }
@@ -199,36 +245,55 @@ impl Stream {
         }
     }
 
-    /// Takes note of an event; whether it is to be taken out.
-    fn look(&mut self, event: &Event<'_>, may_report: bool) -> bool {
+    /// Takes note of an event that stands in `bytes`; what of them is to be taken out.
+    fn look(&mut self, bytes: &[u8], event: &Event<'_>, may_report: bool) -> Surplus {
+        self.errored |= event.errored;
         let Some(data) = event.data.as_deref().filter(|data| !data.is_empty()) else {
-            return false;
+            return Surplus::Nothing;
         };
         if data.trim_ascii() == b"[DONE]" {
             self.finished = true;
-            return false;
+            return Surplus::Nothing;
         }
         self.produced.events += 1;
         self.produced.bytes += data.len() as u64;
-        self.finished |= event.name.is_some_and(event::is_last);
+        self.finished |= event.name.is_some_and(is_last);
+        self.errored |= event.name.is_some_and(is_error);
         if !may_report {
-            return false;
+            return Surplus::Nothing;
         }
         let said = event::read(data);
+        self.take(&said);
+        match said.extra {
+            _ if self.extra == Extra::Pass => Surplus::Nothing,
+            Surplus::Member(member) => match &event.data {
+                Some(Cow::Borrowed(data)) => {
+                    let from = (data.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+                    Surplus::Member(from.wrapping_add(member.start)..from.wrapping_add(member.end))
+                }
+                // Its data has several lines: it passes as it is.
+                _ => Surplus::Nothing,
+            },
+            surplus => surplus,
+        }
+    }
+
+    /// Takes note of what an event says.
+    fn take(&mut self, said: &Said) {
         self.finished |= said.ends;
+        self.errored |= said.errored;
         if !matches!(said.reported, Reported::Nothing) {
             self.covered = self.produced;
         }
         self.reported = self.reported.then(said.reported);
-        said.only_usage && self.extra == Extra::Drop
     }
 }
 
 /// What of a chunk goes on, put together only where it differs from the chunk.
 struct Passing<'c> {
     chunk: &'c [u8],
-    /// What [`event::find_usage`] found last; `None` until somebody asks.
-    usage_at: Option<usize>,
+    /// What [`event::FIND`] found last; `None` until somebody asks.
+    said_at: [Option<usize>; 2],
     /// Nothing is withheld or taken out.
     all: bool,
     /// Up to where the chunk is dealt with in `changed`.
@@ -240,22 +305,26 @@ impl<'c> Passing<'c> {
     fn new(chunk: &'c [u8], extra: Extra) -> Self {
         Self {
             chunk,
-            usage_at: None,
+            said_at: [None; 2],
             all: extra == Extra::Pass,
             from: 0,
             changed: None,
         }
     }
 
-    /// Whether a member that may be called `usage` stands at `range`, which is behind those that were asked about. The
-    /// chunk is searched once, not event by event.
-    fn names_usage(&mut self, range: &Range<usize>) -> bool {
-        let at = match self.usage_at {
-            Some(at) if at >= range.start => at,
-            _ => event::find_usage(self.chunk, range.start),
-        };
-        self.usage_at = Some(at);
-        at < range.end
+    /// Whether a member that may be called `usage` or `error` stands at `range`, which is behind those that were asked
+    /// about. The chunk is searched once, not event by event.
+    fn may_say(&mut self, range: &Range<usize>) -> bool {
+        let mut says = false;
+        for (found, find) in self.said_at.iter_mut().zip(event::FIND) {
+            let at = match *found {
+                Some(at) if at >= range.start => at,
+                _ => find(self.chunk, range.start),
+            };
+            *found = Some(at);
+            says |= at < range.end;
+        }
+        says
     }
 
     /// Leaves out what stands at `range`, behind all that was dealt with.

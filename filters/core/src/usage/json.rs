@@ -1,5 +1,6 @@
-//! A JSON body, of which only the value of the outermost `usage` is of interest: found without reading the rest, and
-//! without holding any of it.
+//! A JSON object, of which only a few members are of interest: `usage`, and whether there is an `error`; of an event also
+//! its `type`, and the usage of the `response` or `message` in it. They are found without reading the rest, and without
+//! holding any of it.
 //!
 //! The body is scanned, not checked: of a document that is none, nothing sensible is read, and nothing else goes
 //! wrong. A name may be written with escapes, and of several members called `usage` the last counts, as for every
@@ -9,13 +10,14 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use super::events::{Said, TrimQuotes as _, is_error, is_last};
 use super::report::Reported;
 use super::{Produced, Usage};
 
 /// The longest `usage` that is read, in bytes; OpenAI's has about 300.
 const MAX_KEPT: usize = 4 << 10;
 
-/// The scan of one body.
+/// The scan of one object.
 #[derive(Debug, Default)]
 pub(super) struct Body {
     place: Place,
@@ -23,11 +25,32 @@ pub(super) struct Body {
     depth: u64,
     /// Whether the byte before was a backslash in a string.
     escaped: bool,
-    /// Whether the member is called `usage`.
-    wanted: bool,
+    /// What the member under way is to us.
+    wanted: Wanted,
+    /// Whether this is the data of an event.
+    of_event: bool,
+    /// Whether the members are those of its `response` or `message`.
+    inner: bool,
     kept: Kept,
     bytes: u64,
     reported: Reported,
+    /// What the `response` or `message` in it reports.
+    reported_inside: Reported,
+    errored: bool,
+    ends: bool,
+}
+
+/// What a member is to us.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    Nothing,
+    Usage,
+    Error,
+    /// `type` or `object`, which name what an event is.
+    Kind,
+    /// `response` or `message`.
+    Inside,
 }
 
 /// Where in the document the next byte stands.
@@ -53,6 +76,38 @@ enum Place {
 }
 
 impl Body {
+    /// One that reads the data of an event.
+    pub(super) fn of_event() -> Self {
+        Self {
+            of_event: true,
+            ..Self::default()
+        }
+    }
+
+    /// One behind so many bytes of white space.
+    pub(super) fn after(bytes: u64) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
+
+    /// What the data of an event says, once it is whole.
+    pub(super) fn said(&self) -> Said {
+        if !self.finished() {
+            return Said::default();
+        }
+        Said {
+            reported: match self.reported {
+                Reported::Nothing => self.reported_inside,
+                reported => reported,
+            },
+            errored: self.errored,
+            ends: self.ends,
+            ..Said::default()
+        }
+    }
+
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes += chunk.len() as u64;
         let mut at = 0;
@@ -69,6 +124,23 @@ impl Body {
 
     pub(super) fn usage(&self) -> Option<Usage> {
         self.reported.usage().filter(|_| self.finished())
+    }
+
+    pub(super) fn audio_seconds(&self) -> u64 {
+        if self.finished() {
+            self.reported.seconds()
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn unusable(&self) -> bool {
+        matches!(self.reported, Reported::Unusable)
+    }
+
+    /// Whether it says that something went wrong.
+    pub(super) fn errored(&self) -> bool {
+        self.errored && self.finished()
     }
 
     pub(super) fn produced(&self) -> Produced {
@@ -100,6 +172,7 @@ impl Body {
                 self.kept.begin(at);
                 Place::Name
             }
+            (Place::Members, b'}') if core::mem::take(&mut self.inner) => Place::Members,
             (Place::Members, b'}') => Place::After,
             (Place::Colon, b':') => Place::Value,
             (Place::Value, _) => self.value_begins(at, byte),
@@ -112,8 +185,15 @@ impl Body {
     }
 
     fn value_begins(&mut self, at: usize, byte: u8) -> Place {
-        if self.wanted {
-            self.kept.begin(at);
+        match self.wanted {
+            Wanted::Usage | Wanted::Kind => self.kept.begin(at),
+            Wanted::Error => self.errored |= matches!(byte, b'{' | b'"'),
+            Wanted::Inside if byte == b'{' => {
+                self.wanted = Wanted::Nothing;
+                self.inner = true;
+                return Place::Members;
+            }
+            Wanted::Inside | Wanted::Nothing => {}
         }
         match byte {
             b'"' => Place::Text,
@@ -138,7 +218,8 @@ impl Body {
         if rest.get(offset) == Some(&b'\\') {
             self.escaped = true;
         } else if self.place == Place::Name {
-            self.wanted = self.kept.end(chunk, next).is_some_and(|name| is_usage(&name));
+            let name = self.kept.end(chunk, next);
+            self.wanted = name.map_or(Wanted::Nothing, |name| self.wants(&name));
             self.place = Place::Colon;
         } else if self.depth == 0 {
             self.value_ends(chunk, next);
@@ -176,19 +257,46 @@ impl Body {
     /// `end` is where the chunk goes on behind the value.
     fn value_ends(&mut self, chunk: &[u8], end: usize) {
         self.place = Place::Members;
-        if core::mem::take(&mut self.wanted) {
-            self.reported = self
-                .kept
-                .end(chunk, end)
-                .map_or(Reported::Unusable, |json| Reported::read(&json));
+        match core::mem::take(&mut self.wanted) {
+            Wanted::Usage => {
+                let value = self.kept.end(chunk, end);
+                let reported = value.map_or(Reported::Unusable, |json| Reported::read(&json));
+                if self.inner {
+                    self.reported_inside = reported;
+                } else {
+                    self.reported = reported;
+                }
+            }
+            Wanted::Kind => {
+                if let Some(kind) = self.kept.end(chunk, end) {
+                    let kind = kind.trim_ascii().trim_quotes();
+                    self.ends |= is_last(kind);
+                    self.errored |= is_error(kind);
+                }
+            }
+            Wanted::Nothing | Wanted::Error | Wanted::Inside => {}
         }
     }
-}
 
-/// `name` with its quotes.
-fn is_usage(name: &[u8]) -> bool {
-    name == br#""usage""#
-        || name.contains(&b'\\') && serde_json::from_slice::<String>(name).is_ok_and(|name| name == "usage")
+    /// What a member of this name is; `name` with its quotes.
+    fn wants(&self, name: &[u8]) -> Wanted {
+        if name.contains(&b'\\') {
+            let name = serde_json::from_slice::<String>(name).unwrap_or_default();
+            return self.named(name.as_bytes());
+        }
+        self.named(name.trim_quotes())
+    }
+
+    fn named(&self, name: &[u8]) -> Wanted {
+        match name {
+            b"usage" => Wanted::Usage,
+            _ if self.inner => Wanted::Nothing,
+            b"error" => Wanted::Error,
+            b"type" | b"object" if self.of_event => Wanted::Kind,
+            b"response" | b"message" if self.of_event => Wanted::Inside,
+            _ => Wanted::Nothing,
+        }
+    }
 }
 
 /// A stretch of the body that is wanted: in place where one chunk has all of it, else copied together.

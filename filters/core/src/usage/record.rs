@@ -14,6 +14,8 @@ pub enum Outcome {
     Complete,
     /// The answer began and broke off: by the client, the model server or a timeout.
     Aborted,
+    /// The answer began with success, and said then that something went wrong.
+    Errored,
     /// A model server was asked, and the client left before an answer began.
     NoAnswer,
     /// The answer is an error, of the model server or because none could be reached.
@@ -26,9 +28,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Complete,
         Self::Aborted,
+        Self::Errored,
         Self::NoAnswer,
         Self::Failed,
         Self::Limited,
@@ -40,6 +43,7 @@ impl Outcome {
         match self {
             Self::Complete => "complete",
             Self::Aborted => "aborted",
+            Self::Errored => "errored",
             Self::NoAnswer => "no_answer",
             Self::Failed => "failed",
             Self::Limited => "limited",
@@ -80,10 +84,20 @@ pub struct Used {
     pub cached_tokens: u64,
     /// Those of the output that nobody sees.
     pub reasoning_tokens: u64,
+    /// Those of the input that were written to a cache.
+    pub cache_written_tokens: u64,
+    /// Those of them that stay there for an hour.
+    pub cache_written_1h_tokens: u64,
+    /// Seconds of sound, where the model server counts by them.
+    pub audio_seconds: u64,
+    /// Pictures that were made.
+    pub pictures: u64,
     /// In millionths of the currency unit of the catalogue's prices; `None` where the model has none.
     pub cost_micros: Option<u64>,
     /// Where these come from.
     pub source: Source,
+    /// Whether the model server reported what can't be so; these are an estimate then.
+    pub distrusted: bool,
 }
 
 impl Used {
@@ -93,8 +107,13 @@ impl Used {
         output_tokens: 0,
         cached_tokens: 0,
         reasoning_tokens: 0,
+        cache_written_tokens: 0,
+        cache_written_1h_tokens: 0,
+        audio_seconds: 0,
+        pictures: 0,
         cost_micros: None,
         source: Source::Nothing,
+        distrusted: false,
     };
 
     /// What limits count of it.
@@ -164,10 +183,24 @@ impl Record<'_> {
         members.number("output_tokens", used.output_tokens);
         members.number("cached_tokens", used.cached_tokens);
         members.number("reasoning_tokens", used.reasoning_tokens);
+        let rare = [
+            ("cache_write_tokens", used.cache_written_tokens),
+            ("cache_write_1h_tokens", used.cache_written_1h_tokens),
+            ("audio_seconds", used.audio_seconds),
+            ("pictures", used.pictures),
+        ];
+        for (name, number) in rare {
+            if number > 0 {
+                members.number(name, number);
+            }
+        }
         if let Some(cost) = used.cost_micros {
             members.number("cost_micros", cost);
         }
         members.text("source", used.source.name());
+        if used.distrusted {
+            members.json("distrusted", "true");
+        }
         if let Some(millis) = self.first_byte_ms {
             members.number("first_byte_ms", millis);
         }

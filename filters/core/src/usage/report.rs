@@ -29,7 +29,10 @@ impl Reported {
         if json.trim_ascii() == b"null" {
             return Self::Nothing;
         }
-        Report::read(json).map_or(Self::Unusable, Self::Said)
+        match Report::read(json) {
+            Some(report) if report == Report::default() => Self::Nothing,
+            report => report.map_or(Self::Unusable, Self::Said),
+        }
     }
 
     /// This report and then `next`, which replaces what it repeats.
@@ -39,6 +42,13 @@ impl Reported {
             (before, Self::Nothing) => before,
             (Self::Said(before), Self::Said(next)) => Self::Said(before.then(next)),
             (_, next) => next,
+        }
+    }
+
+    pub(super) fn seconds(self) -> u64 {
+        match self {
+            Self::Said(report) => report.seconds.unwrap_or(0),
+            Self::Nothing | Self::Unusable => 0,
         }
     }
 
@@ -61,6 +71,11 @@ pub(super) struct Report {
     /// Anthropic's, which `input` leaves out: read from the cache, written to it.
     cache_read: Option<u64>,
     cache_written: Option<u64>,
+    /// The second as a part of the input, wherever that stands, and of it what stays for an hour.
+    written: Option<u64>,
+    written_1h: Option<u64>,
+    /// Of sound.
+    seconds: Option<u64>,
 }
 
 impl Report {
@@ -88,6 +103,9 @@ impl Report {
             reasoning: count_in(&output_details, "reasoning_tokens")?,
             cache_read: cache_read.filter(|_| apart),
             cache_written: cache_written.filter(|_| apart),
+            written: cache_written,
+            written_1h: usage.hour()?,
+            seconds: usage.seconds()?,
         })
     }
 
@@ -100,6 +118,9 @@ impl Report {
             reasoning: next.reasoning.or(self.reasoning),
             cache_read: next.cache_read.or(self.cache_read),
             cache_written: next.cache_written.or(self.cache_written),
+            written: next.written.or(self.written),
+            written_1h: next.written_1h.or(self.written_1h),
+            seconds: next.seconds.or(self.seconds),
         }
     }
 
@@ -107,25 +128,22 @@ impl Report {
     fn usage(self) -> Option<Usage> {
         let input = self.input? + self.cache_read.unwrap_or(0) + self.cache_written.unwrap_or(0);
         let output = match self.output {
-            Some(output) => self.with_reasoning(input, output),
+            // What the total has beyond both was written as well: reasoning, which xAI and Gemini count there alone.
+            Some(output) => output.max(self.total.unwrap_or(0).saturating_sub(input)),
             None => self.total?.checked_sub(input)?,
         };
+        let cached = self.cached.unwrap_or(0).min(input);
+        let written = self.written.unwrap_or(0).min(input - cached);
         Some(Usage {
             input,
             output,
-            cached: self.cached.unwrap_or(0).min(input),
+            cached,
             reasoning: self.reasoning.unwrap_or(0).min(output),
+            cache_written: written,
+            cache_written_1h: self.written_1h.unwrap_or(0).min(written),
+            audio_seconds: self.seconds.unwrap_or(0),
+            pictures: 0,
         })
-    }
-
-    /// xAI counts reasoning besides `completion_tokens`, which shows in the total alone.
-    fn with_reasoning(self, input: u64, output: u64) -> u64 {
-        let both = output + self.reasoning.unwrap_or(0);
-        if self.total == Some(input + both) {
-            both
-        } else {
-            output
-        }
     }
 }
 
@@ -174,6 +192,32 @@ impl<'j> Members<'j> {
         match self.get(name) {
             None | Some("null") => Some(None),
             Some(json) => whole(json).map(Some),
+        }
+    }
+
+    /// What Anthropic wrote to its cache for an hour; the outer `None` if it is no count.
+    fn hour(&self) -> Option<Option<u64>> {
+        match self.get("cache_creation") {
+            Some(json) if json.starts_with('{') => {
+                let parts: Self = serde_json::from_str(json).ok()?;
+                parts.count("ephemeral_1h_input_tokens")
+            }
+            _ => Some(None),
+        }
+    }
+
+    /// Seconds, begun ones whole; the outer `None` if there can't be so many.
+    fn seconds(&self) -> Option<Option<u64>> {
+        /// Longer than any sound that is heard as a whole.
+        const MOST: f64 = 1e6;
+        let Some(json) = self.get("seconds") else {
+            return Some(None);
+        };
+        match serde_json::from_str::<Option<f64>>(json).ok()? {
+            None => Some(None),
+            Some(seconds) => (0.0..=MOST)
+                .contains(&seconds)
+                .then_some(Some(seconds.ceil() as u64)),
         }
     }
 
@@ -241,10 +285,27 @@ mod tests {
             reasoning: count(&outputs, "reasoning_tokens")?,
             cache_read: cache_read.filter(|_| apart),
             cache_written: cache_written.filter(|_| apart),
+            written: cache_written,
+            written_1h: match usage.get("cache_creation") {
+                Some(Value::Object(parts)) => count(parts, "ephemeral_1h_input_tokens")?,
+                _ => None,
+            },
+            seconds: match usage.get("seconds") {
+                None | Some(Value::Null) => None,
+                Some(seconds) => {
+                    let seconds = seconds.as_f64()?;
+                    (0.0..=1e6)
+                        .contains(&seconds)
+                        .then_some(Some(seconds.ceil() as u64))?
+                }
+            },
         })
     }
 
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 18] = [
+        "cache_creation",
+        "ephemeral_1h_input_tokens",
+        "seconds",
         "prompt_tokens",
         "input_tokens",
         "completion_tokens",

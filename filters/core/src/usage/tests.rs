@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const JSON: Option<Kind> = Some(Kind::Json);
+const JSON: Option<Kind> = Some(Kind::Text);
 const EVENTS: Option<Kind> = Some(Kind::Events);
 
 const CHAT_BODY: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant",
@@ -57,7 +57,7 @@ datum: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":9}}\
 
 const CHAT: Usage = usage(19, 10, 7, 4);
 const RESPONSES: Usage = usage(36, 87, 30, 64);
-const MESSAGES: Usage = usage(1105, 12, 1000, 0);
+const MESSAGES: Usage = written(usage(1105, 12, 1000, 0), 100, 0);
 
 const fn usage(input: u64, output: u64, cached: u64, reasoning: u64) -> Usage {
     Usage {
@@ -65,6 +65,18 @@ const fn usage(input: u64, output: u64, cached: u64, reasoning: u64) -> Usage {
         output,
         cached,
         reasoning,
+        cache_written: 0,
+        cache_written_1h: 0,
+        audio_seconds: 0,
+        pictures: 0,
+    }
+}
+
+const fn written(usage: Usage, cache_written: u64, cache_written_1h: u64) -> Usage {
+    Usage {
+        cache_written,
+        cache_written_1h,
+        ..usage
     }
 }
 
@@ -377,6 +389,106 @@ fn parts_are_told_from_the_whole() {
     }
 }
 
+/// As they stand in answers of each; `docs/dialects.md`.
+#[test]
+fn each_dialects_usage() {
+    for (who, counts, expected) in [
+        (
+            "vLLM",
+            r#"{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10,"prompt_tokens_details":null}"#,
+            usage(7, 10, 0, 0),
+        ),
+        (
+            "SGLang",
+            r#"{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":3},"reasoning_tokens":4}"#,
+            usage(7, 10, 3, 0),
+        ),
+        (
+            "llama.cpp",
+            r#"{"completion_tokens":10,"prompt_tokens":7,"total_tokens":17}"#,
+            usage(7, 10, 0, 0),
+        ),
+        (
+            "TGI",
+            r#"{"prompt_tokens":7,"completion_tokens":10,"total_tokens":17}"#,
+            usage(7, 10, 0, 0),
+        ),
+        (
+            "LiteLLM for Anthropic",
+            r#"{"completion_tokens":10,"prompt_tokens":107,"total_tokens":117,"prompt_tokens_details":{"cached_tokens":60},"cache_creation_input_tokens":40,"cache_read_input_tokens":60}"#,
+            written(usage(107, 10, 60, 0), 40, 0),
+        ),
+        (
+            "DeepSeek",
+            r#"{"prompt_tokens":100,"completion_tokens":30,"total_tokens":130,"prompt_tokens_details":{"cached_tokens":64},"completion_tokens_details":{"reasoning_tokens":20},"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":36}"#,
+            usage(100, 30, 64, 20),
+        ),
+        (
+            "Mistral",
+            r#"{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10,"num_cached_tokens":0}"#,
+            usage(7, 10, 0, 0),
+        ),
+        (
+            "Gemini",
+            r#"{"completion_tokens":10,"prompt_tokens":7,"total_tokens":30}"#,
+            usage(7, 23, 0, 0),
+        ),
+        (
+            "xAI",
+            r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,"completion_tokens_details":{"reasoning_tokens":94,"audio_tokens":0},"num_sources_used":0}"#,
+            usage(32, 103, 0, 94),
+        ),
+        (
+            "OpenRouter",
+            r#"{"prompt_tokens":7,"completion_tokens":10,"total_tokens":17,"cost":0.00014,"is_byok":false,"prompt_tokens_details":{"cached_tokens":0},"cost_details":{"upstream_inference_cost":null}}"#,
+            usage(7, 10, 0, 0),
+        ),
+        (
+            "Anthropic",
+            r#"{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"cache_creation":{"ephemeral_5m_input_tokens":60,"ephemeral_1h_input_tokens":40},"output_tokens":12,"service_tier":"standard","server_tool_use":{"web_search_requests":1}}"#,
+            written(usage(1105, 12, 1000, 0), 100, 40),
+        ),
+        (
+            "OpenAI images",
+            r#"{"input_tokens":50,"output_tokens":4160,"total_tokens":4210,"input_tokens_details":{"image_tokens":0,"text_tokens":50}}"#,
+            usage(50, 4160, 0, 0),
+        ),
+    ] {
+        assert_eq!(
+            body(format!(r#"{{"id":"x","usage":{counts}}}"#)),
+            Some(expected),
+            "{who}"
+        );
+        let last = format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"stop\"}}],\"usage\":{counts}}}\n\ndata: [DONE]\n\n"
+        );
+        assert_eq!(stream(last), Some(expected), "{who}");
+    }
+}
+
+#[test]
+fn seconds_of_sound_are_read() {
+    for (counts, seconds, unusable) in [
+        (r#"{"type":"duration","seconds":3}"#, 3, false),
+        (r#"{"type":"duration","seconds":3.2}"#, 4, false),
+        (r#"{"type":"duration","seconds":null}"#, 0, false),
+        (r#"{"type":"duration","seconds":-1}"#, 0, true),
+        (r#"{"type":"duration","seconds":1e12}"#, 0, true),
+        (r#"{"type":"duration","seconds":"3"}"#, 0, true),
+    ] {
+        let json = format!(r#"{{"text":"hello","usage":{counts}}}"#);
+        for (kind, text) in [(JSON, json.clone()), (EVENTS, format!("data: {json}\n\n"))] {
+            let mut reader = Reader::new(kind, Extra::Pass);
+            reader.push(text.as_bytes(), true);
+            assert_eq!(
+                (reader.audio_seconds(), reader.unusable(), reader.usage()),
+                (seconds, unusable, None),
+                "{counts}"
+            );
+        }
+    }
+}
+
 #[test]
 fn names_with_escapes_and_repeated_members() {
     let counts = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
@@ -481,24 +593,199 @@ fn a_body_cut_short_or_broken_says_nothing() {
 }
 
 #[test]
-fn types_and_encodings() {
-    let of = |content_type: &str, encoding: Option<&str>| {
-        Kind::of(Some(content_type.as_bytes()), encoding.map(str::as_bytes))
-    };
-    assert_eq!(of("application/json", None), JSON);
-    assert_eq!(of("Application/JSON ; charset=utf-8", Some(" Identity ")), JSON);
-    assert_eq!(of("text/event-stream;charset=utf-8", Some("")), EVENTS);
-    assert_eq!(of("audio/mpeg", None), None);
-    assert_eq!(of("application/jsonl", None), None);
-    assert_eq!(of("application/json", Some("gzip")), None);
-    assert_eq!(of("text/event-stream", Some("identity, br")), None);
-    assert_eq!(Kind::of(None, None), None);
+fn types() {
+    let of = |content_type: &str| Kind::of(Some(content_type.as_bytes()));
+    assert_eq!(of("application/json"), JSON);
+    assert_eq!(of("Application/JSON ; charset=utf-8"), JSON);
+    assert_eq!(of("text/event-stream;charset=utf-8"), EVENTS);
+    for unread in ["audio/mpeg", "Image/png", "video/mp4; x", "text/html"] {
+        assert_eq!(of(unread), None, "{unread}");
+    }
+    for other in ["text/plain", "application/octet-stream", "binary", ""] {
+        assert_eq!(of(other), Some(Kind::Text), "{other}");
+    }
+    assert_eq!(Kind::of(None), Some(Kind::Text));
     let opaque = read(None, Extra::Drop, CHAT_STREAM);
     assert_eq!(
         (opaque.usage, opaque.passed),
         (None, CHAT_STREAM.as_bytes().to_vec())
     );
     assert_eq!(opaque.produced.bytes, CHAT_STREAM.len() as u64);
+}
+
+#[test]
+fn what_a_label_does_not_say_the_first_byte_does() {
+    for (response, expected) in [
+        (CHAT_STREAM, CHAT),
+        (RESPONSES_STREAM, RESPONSES),
+        (MESSAGES_STREAM, MESSAGES),
+        (MIXED_ENDS_STREAM, usage(2, 3, 0, 0)),
+        (CHAT_BODY, CHAT),
+        (MESSAGES_BODY, MESSAGES),
+    ] {
+        for blank in ["", "\n", "\r\n \n"] {
+            let response = format!("{blank}{response}");
+            let read = read(JSON, Extra::Pass, &response);
+            assert_eq!((read.usage, read.finished), (Some(expected), true), "{response}");
+            split_everywhere(JSON, response.as_bytes());
+        }
+    }
+    let stripped = read(JSON, Extra::Drop, format!("\n{CHAT_STREAM}")).passed;
+    assert_eq!(
+        String::from_utf8(stripped).unwrap(),
+        format!("\n{}", CHAT_STREAM.replace(extra_event(), ""))
+    );
+}
+
+#[test]
+fn what_was_asked_for_goes_and_what_is_the_servers_own_stays() {
+    let counts = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
+    let token = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let passed = |data: &str| {
+        let events = format!("{token}data: {data}\n\ndata: [DONE]\n\n");
+        split_everywhere(EVENTS, events.as_bytes());
+        let read = read(EVENTS, Extra::Drop, &events);
+        assert_eq!(read.usage, Some(usage(1, 2, 0, 0)), "{data}");
+        let passed = String::from_utf8(read.passed).unwrap();
+        let passed = passed
+            .strip_prefix(token)
+            .unwrap()
+            .strip_suffix("data: [DONE]\n\n")
+            .unwrap();
+        passed
+            .strip_prefix("data: ")
+            .map(|data| data.trim_end().to_owned())
+    };
+    for extra in [
+        // LiteLLM's.
+        format!(
+            r#"{{"id":"c","created":1,"model":"m","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{{}}}}],"usage":{counts}}}"#
+        ),
+        format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"role":"assistant","content":""}},"finish_reason":null,"logprobs":null}}],"usage":{counts}}}"#
+        ),
+        format!(
+            r#"{{"choices":[{{"index":0,"text":"","finish_reason":null}}],"usage":{counts},"timings":null}}"#
+        ),
+        format!(r#"{{"choices": [ ], "usage" : {counts} , "service_tier":"default"}}"#),
+    ] {
+        assert_eq!(passed(&extra), None, "{extra}");
+    }
+    for (own, left) in [
+        // llama.cpp's.
+        (
+            format!(r#"{{"choices":[],"object":"x","usage":{counts},"timings":{{"prompt_n":1}}}}"#),
+            r#"{"choices":[],"object":"x","timings":{"prompt_n":1}}"#,
+        ),
+        (
+            format!(r#"{{"usage" : {counts} , "choices":[],"timings":{{}}}}"#),
+            r#"{ "choices":[],"timings":{}}"#,
+        ),
+        (
+            format!(r#"{{"choices":[],"timings":{{}} , "usage":{counts} }}"#),
+            r#"{"choices":[],"timings":{}  }"#,
+        ),
+    ] {
+        assert_eq!(passed(&own).as_deref(), Some(left), "{own}");
+    }
+    // A choice that says something, and usage with it, is the server's own way.
+    for own in [
+        format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"stop"}}],"usage":{counts}}}"#),
+        format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"x"}}}}],"usage":{counts}}}"#),
+        format!(r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{{}}]}}}}],"usage":{counts}}}"#),
+    ] {
+        assert_eq!(passed(&own), Some(own));
+    }
+}
+
+/// `text` in each coding that is decoded.
+fn coded(text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use std::io::Write as _;
+    let level = Compression::default();
+    let mut gzip = GzEncoder::new(Vec::new(), level);
+    let mut zlib = ZlibEncoder::new(Vec::new(), level);
+    let mut raw = DeflateEncoder::new(Vec::new(), level);
+    gzip.write_all(text).unwrap();
+    zlib.write_all(text).unwrap();
+    raw.write_all(text).unwrap();
+    let gzip = gzip.finish().unwrap();
+    vec![
+        ("gzip", gzip.clone()),
+        (" X-GZip", gzip),
+        ("deflate", zlib.finish().unwrap()),
+        ("deflate", raw.finish().unwrap()),
+        (
+            "zstd",
+            ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest),
+        ),
+    ]
+}
+
+#[test]
+fn what_is_compressed_is_read_and_passes_as_it_is() {
+    for (kind, response, expected) in [
+        (EVENTS, CHAT_STREAM, CHAT),
+        (EVENTS, MESSAGES_STREAM, MESSAGES),
+        (JSON, CHAT_BODY, CHAT),
+        (JSON, RESPONSES_STREAM, RESPONSES),
+    ] {
+        for (coding, bytes) in coded(response.as_bytes()) {
+            for chunk in [1, 7, 100, usize::MAX] {
+                let mut reader = Reader::coded(kind, Extra::Drop, Some(coding.as_bytes()));
+                for chunk in bytes.chunks(chunk) {
+                    assert_eq!(reader.push(chunk, false), Passed::Whole);
+                }
+                reader.push(b"", true);
+                assert_eq!(
+                    (reader.usage(), reader.finished()),
+                    (Some(expected), true),
+                    "{coding}"
+                );
+            }
+            // What came of it is known at any time.
+            let mut reader = Reader::coded(kind, Extra::Pass, Some(coding.as_bytes()));
+            reader.push(&bytes[..bytes.len() - 30], false);
+            // A decoder of zstd keeps what is in its window.
+            assert!(
+                coding == "zstd" || reader.produced().bytes > 20,
+                "{coding}: {:?}",
+                reader.produced()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_decoded_counts_as_more_than_its_bytes() {
+    let whole = Produced {
+        events: 0,
+        bytes: 8 * CHAT_BODY.len() as u64,
+    };
+    for coding in ["br", "zstd", "gzip, gzip", "gzip", "zstd, gzip", "compress"] {
+        let mut reader = Reader::coded(JSON, Extra::Drop, Some(coding.as_bytes()));
+        assert_eq!(reader.push(CHAT_BODY.as_bytes(), false), Passed::Whole);
+        reader.push(b"", true);
+        assert_eq!((reader.usage(), reader.finished()), (None, false), "{coding}");
+        assert_eq!(reader.produced(), whole, "{coding}");
+    }
+    for plain in [None, Some(&b" Identity "[..]), Some(b"")] {
+        let mut reader = Reader::coded(JSON, Extra::Pass, plain);
+        reader.push(CHAT_BODY.as_bytes(), true);
+        assert_eq!(reader.usage(), Some(CHAT));
+    }
+}
+
+#[test]
+fn what_grows_without_bounds_is_not_read_on() {
+    let bomb = vec![b' '; 100 << 20];
+    for (coding, bytes) in coded(&bomb) {
+        let mut reader = Reader::coded(JSON, Extra::Pass, Some(coding.as_bytes()));
+        reader.push(&bytes, true);
+        let most = (1 << 20) + 208 * bytes.len() as u64;
+        assert!(reader.produced().bytes <= most, "{coding}");
+    }
 }
 
 #[test]
@@ -541,7 +828,7 @@ fn behind_an_event_too_long_the_next_is_read() {
 }
 
 #[test]
-fn the_longest_event_that_is_read() {
+fn the_longest_event_that_is_held() {
     let report = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
     let padded = |length: usize| {
         format!(
@@ -549,16 +836,140 @@ fn the_longest_event_that_is_read() {
             " ".repeat(length - report.len() - "data: \r\n\r".len())
         )
     };
-    for (length, usage) in [
-        (Reader::MAX_HELD, Some(usage(1, 2, 0, 0))),
-        (Reader::MAX_HELD + 1, None),
-    ] {
+    for length in [Reader::MAX_HELD, Reader::MAX_HELD + 1] {
+        let usage = Some(usage(1, 2, 0, 0));
         let event = padded(length);
         let near = [1, 100, length - 1, length, length + 1].map(|at| event.as_bytes().split_at(at));
         assert_eq!(stream(&event), usage);
         for (one, two) in near {
             same(EVENTS, Extra::Drop, event.as_bytes(), &[one, two]).unwrap();
         }
+    }
+}
+
+/// Whatever stands around it: instructions that the answer repeats, a picture, an answer with the usage inside.
+#[test]
+fn an_event_of_any_size_is_read() {
+    let much = "y\\\"usage\\\":{\\\"input_tokens\\\":9} \\u00e9{[".repeat(20_000);
+    let counts = r#"{"input_tokens":36,"input_tokens_details":{"cached_tokens":30},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":64},"total_tokens":123}"#;
+    let completed = |response: &str| {
+        format!(
+            "event: response.completed\ndata: {{\"type\":\"response.completed\",\"sequence_number\":9,\"response\":{{{response}}}}}\n\n"
+        )
+    };
+    for (events, ends) in [
+        (
+            completed(&format!(
+                r#""instructions":"{much}","output":[{{"usage":{{"input_tokens":1}}}}],"usage":{counts}"#
+            )),
+            true,
+        ),
+        (
+            completed(&format!(r#""usage":{counts},"output":[{{"content":"{much}"}}]"#)),
+            true,
+        ),
+        (
+            completed(&format!(
+                r#""error":null,"usage":{counts},"instructions":"{much}""#
+            ))
+            .replace("event: response.completed\n", ""),
+            true,
+        ),
+        (
+            format!(
+                "event: image_generation.completed\r\ndata: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{}\",\r\ndata:\"usage\":{counts}}}\r\n\r\n",
+                "QUJD".repeat(200_000)
+            ),
+            true,
+        ),
+        (
+            format!("\u{feff}data: {{\"message\":{{\"content\":\"{much}\",\"usage\":{counts}}}}}\n\n"),
+            false,
+        ),
+        (
+            format!("data: {{\"choices\":[],\"x\":\"{much}\",\"usage\":{counts},\"y\":\"{much}\"}}"),
+            false,
+        ),
+    ] {
+        for chunk in [usize::MAX, 65_536, 10_007, 997] {
+            let read = read_chunks(EVENTS, Extra::Drop, events.as_bytes().chunks(chunk));
+            assert_eq!(
+                (read.usage, read.finished),
+                (Some(RESPONSES), ends),
+                "{}",
+                &events[..80]
+            );
+            assert_eq!(read.passed.len(), events.len());
+            assert_eq!(read.produced.events, 1);
+            assert!(read.most_held <= Reader::MAX_HELD, "{}", read.most_held);
+        }
+    }
+    // Nothing of it is held once it is too long.
+    let mut reader = Reader::new(EVENTS, Extra::Pass);
+    let long = completed(&format!(r#""instructions":"{much}""#));
+    reader.push(&long.as_bytes()[..500_000], false);
+    assert!(reader.held() < 100, "{}", reader.held());
+}
+
+#[test]
+fn what_went_wrong_is_seen() {
+    let padding = "y".repeat(100_000);
+    let json = |json: &str| {
+        let mut reader = Reader::new(JSON, Extra::Pass);
+        reader.push(json.as_bytes(), true);
+        reader.errored()
+    };
+    let events = |events: &str| {
+        let mut reader = Reader::new(EVENTS, Extra::Pass);
+        for chunk in events.as_bytes().chunks(4_099) {
+            reader.push(chunk, false);
+        }
+        reader.push(b"", true);
+        reader.errored()
+    };
+    for wrong in [
+        r#"{"error":{"message":"no","code":500}}"#,
+        r#"{"error":"no","error_type":"generation"}"#,
+        r#"{"type":"error","error":{"type":"overloaded_error","message":"no"}}"#,
+        r#"{"id":"x","choices":[{"delta":{},"finish_reason":"error"}],"error":{"code":502}}"#,
+        r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"}}}"#,
+        r#"{"object":"error","message":"no","code":400}"#,
+    ] {
+        let long = wrong.replacen('{', &format!("{{\"x\":\"{padding}\","), 1);
+        for data in [wrong, &long] {
+            assert!(events(&format!("data: {{}}\n\ndata: {data}\n\n")), "{data}");
+            assert!(events(&format!("data: {data}")), "{data}");
+            if data.contains("\"error\":") && !data.contains("response.failed") {
+                assert!(json(data), "{data}");
+            }
+        }
+    }
+    assert!(json(
+        r#"{"object":"response","status":"failed","error":{"code":"server_error"},"usage":null}"#
+    ));
+    assert!(events("event: error\ndata: no\n\n"));
+    assert!(events(&format!("event: error\ndata: {padding}\n\n")));
+    assert!(events("error: {\"code\":500,\"message\":\"no\"}\n\n"));
+    for right in [
+        CHAT_STREAM,
+        CONTINUOUS_STREAM,
+        RESPONSES_STREAM,
+        MESSAGES_STREAM,
+        MIXED_ENDS_STREAM,
+    ] {
+        assert!(!events(right), "{right}");
+    }
+    for right in [
+        r#"{"error":null,"choices":[]}"#,
+        r#"{"error":false}"#,
+        r#"{"errors":{"a":1},"x":{"error":{"a":1}}}"#,
+        r#"{"choices":[{"delta":{"content":"\"error\": {}"}}]}"#,
+        r#"{"type":"response.created","response":{"error":null,"status":"in_progress"}}"#,
+    ] {
+        assert!(!json(right), "{right}");
+        assert!(!events(&format!("data: {right}\n\n")), "{right}");
+        let long = right.replacen('{', &format!("{{\"x\":\"{padding}\","), 1);
+        assert!(!events(&format!("data: {long}\n\n")), "{right}");
     }
 }
 
@@ -682,6 +1093,22 @@ fn escaped(json: &str) -> String {
 }
 
 proptest! {
+    #[test]
+    fn no_coded_bytes_panic(which in 0..5_usize, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), places: Vec<usize>) {
+        let (coding, mut bytes) = coded(CHAT_STREAM.as_bytes()).swap_remove(which);
+        for (at, byte) in &changes {
+            *at.get_mut(&mut bytes) = *byte;
+        }
+        let mut reader = Reader::coded(EVENTS, Extra::Drop, Some(coding.as_bytes()));
+        for chunk in split_at(&bytes, &places) {
+            prop_assert_eq!(reader.push(chunk, false), Passed::Whole);
+        }
+        reader.push(b"", true);
+        if changes.is_empty() {
+            prop_assert_eq!(reader.usage(), Some(CHAT));
+        }
+    }
+
     #[test]
     fn any_splits_are_as_none(which in 0..5_usize, drop: bool, places: Vec<usize>) {
         let response = [CHAT_STREAM, CONTINUOUS_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, MIXED_ENDS_STREAM][which].as_bytes();

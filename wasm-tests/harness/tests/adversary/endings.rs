@@ -51,7 +51,8 @@ impl Stage {
             "messages",
             "embeddings",
             "images_generations",
-            "speech"
+            "speech",
+            "transcriptions"
         ]);
         let mut add = |name: &str, targets: &[&str], more: Value| {
             let targets: Vec<_> = targets
@@ -64,7 +65,14 @@ impl Stage {
         };
         let hasty = json!({"timeouts": {"first_byte": HASTY}, "retries": 2});
         add("plain", &["llama"], json!({}));
-        add("priced", &["llama"], json!({"price": {"input": 1, "output": 4}}));
+        add(
+            "priced",
+            &["llama"],
+            json!({"price": {
+                "input": 3, "cached_input": 0.3, "cache_write_input": 3.75, "cache_write_1h_input": 6, "output": 15,
+                "audio_seconds": 0.0001, "pictures": 0.04,
+            }}),
+        );
         add("hasty", &["llama"], hasty.clone());
         add("pair", &["llama", "gpt-oss"], hasty.clone());
         add("gone-pair", &["nobody", "gpt-oss"], hasty);

@@ -19,3 +19,4 @@ mod identity;
 mod reading;
 mod stage;
 mod uploads;
+mod usages;

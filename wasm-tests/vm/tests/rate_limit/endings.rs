@@ -49,7 +49,7 @@ fn expect_left(stage: &Stage, wanted: u64) {
 /// Tokens that are left. The place is free.
 #[track_caller]
 fn left(stage: &Stage) -> u64 {
-    let probe = stage.chat(1, 0).upstream(answer((0, 0))).send();
+    let probe = stage.chat(1, 0).upstream(answer((1, 0))).send();
     let remaining = probe
         .expect_response(200)
         .headers()
@@ -213,7 +213,7 @@ fn an_upstream_that_cannot_be_reached() {
     let outcome = stream.finish();
     let record = expect(&stage, &outcome, "failed", 1_000);
     assert_eq!(record["source"], "nothing");
-    let probe = stage.chat(1, 0).upstream(answer((0, 0))).send();
+    let probe = stage.chat(1, 0).upstream(answer((1, 0))).send();
     probe
         .expect_response(200)
         .header("x-ratelimit-remaining-requests", "8");
@@ -285,11 +285,100 @@ fn a_refusal_here() {
     let first = stage.chat(0, 50).start();
     let outcome = stage.chat(2, 50).send();
     outcome.expect_refused(429).kind("concurrent_requests");
-    first.respond_with(answer((0, 0)));
+    first.respond_with(answer((1, 0)));
     drop(first);
     let record = expect(&stage, &outcome, "limited", 1_000);
     assert_eq!(
         (&record["limit"], &record["source"]),
         (&json!("key-places"), &json!("nothing"))
     );
+}
+
+/// What the model server says went wrong is an ending of its own, is charged by what is known, and is told to the router.
+#[test]
+fn an_answer_that_says_that_it_went_wrong() {
+    const WRONG: &str = r#"data: {"error":{"message":"no","code":500}}"#;
+    for (events, output) in [
+        (vec![WRONG], 1..=2),
+        (vec![DELTA, DELTA, WRONG, "data: [DONE]"], 1..=6),
+        (vec!["event: error\ndata: {}"], 1..=2),
+        (
+            vec!["data: {\"type\":\"response.failed\",\"response\":{\"error\":{}}}"],
+            1..=2,
+        ),
+    ] {
+        let stage = alone();
+        let outcome = stage.streamed(0).upstream(Response::events(events)).send();
+        assert_eq!(outcome.filter_state("tollgate.errored"), Some(&b"1"[..]));
+        let (_, (input, wrote)) = ended_with(&outcome, 2);
+        assert!(input > 0 && output.contains(&wrote), "{input} {wrote}");
+        let remaining = left(&stage);
+        assert_eq!(remaining, 1_000 - wrote, "nothing is held");
+        let record = record(&outcome);
+        assert_eq!(
+            (&record["outcome"], &record["source"]),
+            (&json!("errored"), &json!("estimated"))
+        );
+    }
+    // Of one that says its usage before, that counts.
+    let stage = alone();
+    let events = [DELTA, &usage_event((12, 34)), WRONG];
+    let outcome = stage.streamed(0).upstream(Response::events(events)).send();
+    let (how, (input, output)) = ended_with(&outcome, 2);
+    assert_eq!((how.as_str(), input), ("errored", 12));
+    assert!((34..=36).contains(&output), "{output}");
+    // Not only in streams.
+    let stage = alone();
+    let body = json!({"error": {"message": "no"}, "choices": []});
+    let outcome = stage.chat(0, 50).upstream(Response::json(&body)).send();
+    assert_eq!(ended_with(&outcome, 2).0, "errored");
+}
+
+/// As `ended`, of a record that was left together with so many properties in all.
+#[track_caller]
+fn ended_with(outcome: &Outcome, properties: u64) -> (String, crate::stage::Tokens) {
+    assert_eq!(outcome.hostcalls(Hostcall::SetProperty), properties);
+    ended(outcome)
+}
+
+/// What no model can have used is not charged, and is said.
+#[test]
+fn a_usage_that_can_not_be_so() {
+    for (usage, distrusted) in [
+        (
+            json!({"prompt_tokens": 1_000_000_000_000_000_u64, "completion_tokens": 1}),
+            true,
+        ),
+        (
+            json!({"prompt_tokens": 5, "completion_tokens": 9_007_199_254_740_992_u64}),
+            true,
+        ),
+        (json!({"prompt_tokens": -5, "completion_tokens": 1}), true),
+        (json!({"prompt_tokens": 5.5, "completion_tokens": 1}), true),
+        (json!({"prompt_tokens": "5", "completion_tokens": 1}), true),
+        (json!({"prompt_tokens": 0, "completion_tokens": 0}), true),
+        (json!({"prompt_tokens": 5}), false),
+        (json!(null), false),
+    ] {
+        let stage = alone();
+        let body = json!({"choices": [{"message": {"content": "hi"}}], "usage": usage});
+        let outcome = stage.chat(0, 50).upstream(Response::json(&body)).send();
+        let record = record(&outcome);
+        assert_eq!(
+            (&record["outcome"], &record["source"]),
+            (&json!("complete"), &json!("estimated")),
+            "{usage}"
+        );
+        assert_eq!(record.get("distrusted").is_some(), distrusted, "{usage}");
+        let (input, output) = ended(&outcome).1;
+        assert!(
+            (10..100).contains(&input) && (1..=50).contains(&output),
+            "{usage}: {input} {output}"
+        );
+        assert_eq!(
+            stage.world.counter("tollgate_usage_distrusted"),
+            u64::from(distrusted),
+            "{usage}"
+        );
+    }
 }

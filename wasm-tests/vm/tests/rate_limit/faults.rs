@@ -48,11 +48,11 @@ fn expect_settled(stage: &Stage, used: u64, what: &str) {
     stage.world.clear_faults();
     stage.workers.iter().for_each(tollgate_vm::Plugin::tick);
     let first = stage.chat(1, 0).start();
-    let outcome = stage.chat(2, 0).upstream(answer((0, 0))).send();
+    let outcome = stage.chat(2, 0).upstream(answer((1, 0))).send();
     let headers = outcome.expect_response(200).headers().clone();
     let left = headers.text("x-ratelimit-remaining-tokens");
     assert_eq!(left, Some((1_000 - used).to_string()), "{what}");
-    first.respond_with(answer((0, 0)));
+    first.respond_with(answer((1, 0)));
     first.finish().expect_response(200);
 }
 
@@ -267,7 +267,7 @@ fn a_tick_outlives_what_fails() {
         failure.befall(&stage.world);
         stage.workers.iter().for_each(tollgate_vm::Plugin::tick);
         stage.world.clear_faults();
-        stream.respond_with(answer((0, 0)));
+        stream.respond_with(answer((1, 0)));
         stream.finish().expect_response(200);
     }
     expect_settled(&stage, 0, "ticks");

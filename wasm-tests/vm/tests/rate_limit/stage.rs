@@ -104,10 +104,12 @@ pub(crate) fn routed(body: &Value, max_output: u64) -> Vec<u8> {
             input: 1_000_000,
             cached_input: 1_000_000,
             output: 2_000_000,
+            ..Price::default()
         }),
         ask_usage: ask_usage(Endpoint::Chat, text.as_bytes(), &read),
         whole_at: 0,
         repeats: true,
+        context_window: None,
     };
     routed.encode()
 }

@@ -1,22 +1,28 @@
 //! One event: its lines, and what its data says.
 
+use core::ops::Range;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use memchr::memchr2;
 use memchr::memmem::Finder;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::usage::report::Reported;
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""usage""#));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""error""#));
 
 /// The fields of an event that are of interest.
 #[derive(Default)]
 pub(super) struct Event<'e> {
     /// `event`.
     pub(super) name: Option<&'e [u8]>,
+    /// Whether there is a field `error`, as llama.cpp has them.
+    pub(super) errored: bool,
     /// `data`, its lines joined by LF.
     pub(super) data: Option<Cow<'e, [u8]>>,
 }
@@ -50,6 +56,8 @@ impl<'e> Event<'e> {
             }
         } else if let Some(value) = field(line, b"event") {
             self.name = Some(value);
+        } else if field(line, b"error").is_some() {
+            self.errored = true;
         }
     }
 }
@@ -75,14 +83,27 @@ fn field<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     }
 }
 
+/// What of an event is there only because the usage was asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::usage) enum Surplus {
+    #[default]
+    Nothing,
+    /// All of it: usage, and choices that say nothing.
+    Event,
+    /// The member at this place in its data; what else there is is the server's own, as llama.cpp's `timings`.
+    Member(Range<usize>),
+}
+
 /// What the data of an event says.
-#[derive(Default)]
-pub(super) struct Said {
-    pub(super) reported: Reported,
-    /// It is the extra event: usage, and an empty list of choices.
-    pub(super) only_usage: bool,
+#[derive(Debug, Default)]
+pub(in crate::usage) struct Said {
+    pub(in crate::usage) reported: Reported,
+    /// What is extra in it.
+    pub(in crate::usage) extra: Surplus,
     /// It is the stream's last.
-    pub(super) ends: bool,
+    pub(in crate::usage) ends: bool,
+    /// It says that something went wrong.
+    pub(in crate::usage) errored: bool,
 }
 
 /// Members of interest, each as it stands: one of another type than expected is nobody's business here.
@@ -90,6 +111,11 @@ pub(super) struct Said {
 struct Data<'d> {
     #[serde(borrow, rename = "type")]
     kind: Option<&'d RawValue>,
+    /// Older vLLM's errors are `"object": "error"`.
+    #[serde(borrow)]
+    object: Option<&'d RawValue>,
+    #[serde(borrow)]
+    error: Option<&'d RawValue>,
     #[serde(borrow)]
     choices: Option<&'d RawValue>,
     #[serde(borrow)]
@@ -111,6 +137,30 @@ impl<'d> Data<'d> {
         serde_json::from_slice(json).ok()
     }
 
+    /// What is extra in it; `json` is its text.
+    fn surplus(&self, json: &[u8]) -> Surplus {
+        let (Some(usage), Some(choices)) = (self.usage, self.choices) else {
+            return Surplus::Nothing;
+        };
+        if !usage.get().starts_with('{') || !say_nothing(choices.get()) {
+            return Surplus::Nothing;
+        }
+        if is_bare(json) {
+            return Surplus::Event;
+        }
+        let at = (usage.get().as_ptr() as usize).wrapping_sub(json.as_ptr() as usize);
+        member(json, at..at.wrapping_add(usage.get().len())).map_or(Surplus::Nothing, Surplus::Member)
+    }
+
+    /// Whether it names itself so.
+    fn is(&self, kind: impl Fn(&[u8]) -> bool) -> bool {
+        let named = [self.kind, self.object];
+        named
+            .into_iter()
+            .flatten()
+            .any(|name| kind(name.get().as_bytes().trim_quotes()))
+    }
+
     fn usage(&self) -> Option<&'d RawValue> {
         let inner = || Self::of(self.response.or(self.message)?.get().as_bytes())?.usage;
         self.usage.or_else(inner)
@@ -119,48 +169,122 @@ impl<'d> Data<'d> {
 
 /// Reads the data of an event; nothing of what is no JSON object.
 pub(super) fn read(data: &[u8]) -> Said {
-    if !mentions_usage(data) {
+    if !mentions(&USAGE, data) && !mentions(&ERROR, data) {
         return Said::default();
     }
-    let Some(data) = Data::of(data) else {
+    let json = data;
+    let Some(data) = Data::of(json) else {
         return Said::default();
     };
     Said {
         reported: data
             .usage()
             .map_or(Reported::Nothing, |usage| Reported::read(usage.get().as_bytes())),
-        only_usage: data.usage.is_some_and(|usage| usage.get().starts_with('{'))
-            && data.choices.is_some_and(|choices| is_empty_list(choices.get())),
-        ends: data
-            .kind
-            .is_some_and(|kind| is_last(kind.get().trim_matches('"').as_bytes())),
+        extra: data.surplus(json),
+        ends: data.is(is_last),
+        errored: data.is(is_error)
+            || data
+                .error
+                .is_some_and(|error| error.get().starts_with(['{', '"'])),
     }
 }
 
-/// Where `"usage"` stands next, from `from` on; the end where it does not.
-pub(super) fn find_usage(bytes: &[u8], from: usize) -> usize {
-    let found = bytes.get(from..).and_then(|rest| USAGE.find(rest));
+/// The text of a JSON string that has no escapes.
+pub(in crate::usage) trait TrimQuotes {
+    fn trim_quotes(&self) -> &[u8];
+}
+
+impl TrimQuotes for [u8] {
+    fn trim_quotes(&self) -> &[u8] {
+        self.strip_prefix(b"\"")
+            .and_then(|text| text.strip_suffix(b"\""))
+            .unwrap_or(self)
+    }
+}
+
+/// Where `"usage"`, and where `"error"` stands next, from an offset on; the end where it does not.
+pub(super) const FIND: [fn(&[u8], usize) -> usize; 2] = [
+    |bytes, from| find(&USAGE, bytes, from),
+    |bytes, from| find(&ERROR, bytes, from),
+];
+
+fn find(name: &Finder<'_>, bytes: &[u8], from: usize) -> usize {
+    let found = bytes.get(from..).and_then(|rest| name.find(rest));
     found.map_or(bytes.len(), |at| from + at)
 }
 
-/// Whether a member may be called `usage` and not be null: most events hold no more than `"usage":null`.
-fn mentions_usage(data: &[u8]) -> bool {
+/// Whether a member may be called so and not be null: most events hold no more than `"usage":null`.
+fn mentions(name: &Finder<'_>, data: &[u8]) -> bool {
     let is_null = |at: usize| {
         let value = data
-            .get(at + USAGE.needle().len()..)
+            .get(at + name.needle().len()..)
             .and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
         value.is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
     };
-    USAGE.find_iter(data).any(|at| !is_null(at))
+    name.find_iter(data).any(|at| !is_null(at))
 }
 
-fn is_empty_list(json: &str) -> bool {
-    json.strip_prefix('[')
+/// Whether choices tell of no answer: there are none, or, as LiteLLM writes it, one with an empty delta.
+fn say_nothing(json: &str) -> bool {
+    if json
+        .strip_prefix('[')
         .is_some_and(|rest| rest.trim_ascii() == "]")
+    {
+        return true;
+    }
+    let choices: Vec<BTreeMap<String, Value>> = serde_json::from_str(json).unwrap_or_default();
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    let says_nothing = |(name, value): (&String, &Value)| match (name.as_str(), value) {
+        ("index", _) => true,
+        ("delta", Value::Object(delta)) => delta.iter().all(|(name, value)| name == "role" || empty(value)),
+        _ => empty(value),
+    };
+    let is_one = |choice: &BTreeMap<_, _>| choice.contains_key("delta") || choice.contains_key("text");
+    !choices.is_empty()
+        && choices
+            .iter()
+            .all(|choice| is_one(choice) && choice.iter().all(says_nothing))
+}
+
+/// Whether there is nothing but usage, choices, and what stands in each event of a stream.
+fn is_bare(json: &[u8]) -> bool {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json).unwrap_or_default();
+    members.iter().all(|(name, value)| {
+        matches!(
+            name.as_str(),
+            "id" | "object"
+                | "created"
+                | "model"
+                | "choices"
+                | "usage"
+                | "system_fingerprint"
+                | "service_tier"
+                | "provider"
+                | "obfuscation"
+        ) || value.get() == "null"
+    })
+}
+
+/// Where the member stands whose value is at `value`, with the comma that parts it from its neighbour.
+fn member(json: &[u8], value: Range<usize>) -> Option<Range<usize>> {
+    let before = json.get(..value.start)?.trim_ascii_end();
+    let before = before.strip_suffix(b":")?.trim_ascii_end();
+    let before = before.strip_suffix(USAGE.needle())?.trim_ascii_end();
+    if let Some(before) = before.strip_suffix(b",") {
+        return Some(before.len()..value.end);
+    }
+    let behind = json.get(value.end..)?;
+    let rest = behind.trim_ascii_start().strip_prefix(b",")?;
+    Some(before.len()..json.len() - rest.len())
 }
 
 /// Whether an event of this name, or with data of this type, is a stream's last.
-pub(super) fn is_last(name: &[u8]) -> bool {
+pub(in crate::usage) fn is_last(name: &[u8]) -> bool {
     matches!(
         name,
         b"message_stop"
@@ -172,4 +296,9 @@ pub(super) fn is_last(name: &[u8]) -> bool {
             | b"image_generation.completed"
             | b"image_edit.completed"
     )
+}
+
+/// Whether an event of this name, or with data of this type, says that something went wrong.
+pub(in crate::usage) fn is_error(name: &[u8]) -> bool {
+    matches!(name, b"error" | b"response.failed" | b"response.error")
 }

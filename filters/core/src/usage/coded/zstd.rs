@@ -1,0 +1,111 @@
+//! Zstandard, block by block as it comes. What is decoded is read once it is out of the window, at the latest at the end.
+
+use std::io::{self, Write};
+
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+/// The largest window, which RFC 8878 has every decoder support.
+const WINDOW: u64 = 8 << 20;
+/// The largest block.
+const BLOCK: usize = 128 << 10;
+/// The longest head of a frame, with its magic number, and the head of a block.
+const FRAME_HEAD: usize = 18;
+const BLOCK_HEAD: usize = 3;
+const CHECKSUM: usize = 4;
+
+/// The decoder of one frame; what comes after it is not looked at.
+pub(super) struct Zstd<W> {
+    frame: FrameDecoder,
+    begun: bool,
+    /// What came and is no whole block yet.
+    pending: Vec<u8>,
+    sink: W,
+}
+
+impl<W: Write> Zstd<W> {
+    pub(super) fn new(sink: W) -> Self {
+        let mut frame = FrameDecoder::new();
+        frame.set_max_window_size(WINDOW);
+        Self {
+            frame,
+            begun: false,
+            pending: Vec::new(),
+            sink,
+        }
+    }
+
+    pub(super) const fn get_ref(&self) -> &W {
+        &self.sink
+    }
+
+    pub(super) const fn get_mut(&mut self) -> &mut W {
+        &mut self.sink
+    }
+
+    fn decode(&mut self) -> io::Result<()> {
+        if !self.begun {
+            if self.pending.len() < FRAME_HEAD {
+                return Ok(());
+            }
+            let mut source = self.pending.as_slice();
+            self.frame.init(&mut source).map_err(|_| broken())?;
+            let read = self.pending.len() - source.len();
+            self.pending.drain(..read);
+            self.begun = true;
+        }
+        while !self.frame.is_finished() {
+            let Some(&[a, b, c]) = self.pending.first_chunk::<BLOCK_HEAD>() else {
+                break;
+            };
+            let head = u32::from_le_bytes([a, b, c, 0]);
+            let (last, kind, size) = (head & 1 == 1, head >> 1 & 3, (head >> 3) as usize);
+            if size > BLOCK {
+                return Err(broken());
+            }
+            // One byte that is repeated, or as many as it says.
+            let body = if kind == 1 { 1 } else { size };
+            // A checksum may follow the last.
+            let block = BLOCK_HEAD + body;
+            if self.pending.len() < block {
+                break;
+            }
+            let checked = self.pending.len() >= block + CHECKSUM;
+            let mut source = self.pending.as_slice();
+            match self
+                .frame
+                .decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1))
+            {
+                Ok(_) => {
+                    let read = self.pending.len() - source.len();
+                    self.pending.drain(..read);
+                }
+                // It has a checksum, which is not whole yet; the block was read.
+                Err(_) if last && !checked => self.pending.clear(),
+                Err(_) => return Err(broken()),
+            }
+            if let Some(decoded) = self.frame.collect() {
+                self.sink.write_all(&decoded)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Zstd<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.begun && self.frame.is_finished() {
+            return Ok(bytes.len());
+        }
+        self.pending.extend_from_slice(bytes);
+        self.decode()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn broken() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
