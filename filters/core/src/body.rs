@@ -6,17 +6,23 @@
 
 mod coding;
 mod edit;
+mod input;
 mod json;
+mod media;
 mod multipart;
 mod names;
+mod text;
 
 pub use coding::{Coding, Undecoded};
 pub use edit::{Edit, ask_usage};
+pub use input::Input;
 pub use json::read as read_json;
 pub use multipart::{boundary, charset, is_utf8, read as read_multipart};
 
 use core::ops::Range;
 use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
 
@@ -33,10 +39,55 @@ pub struct Body<'a> {
     pub stream_options: Option<StreamOptions<'a>>,
     /// Most tokens that an answer may have.
     pub caps: Caps,
-    /// How many answers (`n`, `best_of`), at least one.
+    /// How many answers: for each prompt of a list the larger of `n` and `best_of`; at least one.
     pub answers: u32,
     /// What there is to read for the model.
     pub input: Input,
+    /// Tokens that the model has to read at once, at least: prompts of a list are read apart.
+    pub least_tokens: u64,
+    /// The member with most of the text, where an error may point at it.
+    pub longest: Option<&'static str>,
+    /// Members by which more is read or written than can be seen in the body.
+    pub unmetered: Vec<Unmetered>,
+}
+
+/// A member by which a model server reads or writes more than can be seen in the body, so that no estimate holds: it is
+/// refused, unless the catalogue allows it for a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmetered {
+    /// Of responses: written on while nobody waits for it, and reported to nobody.
+    Background,
+    /// Repeats as much text as it likes.
+    ChatTemplate,
+    /// How many tokens a picture has.
+    MmProcessorKwargs,
+    /// How many frames a video has.
+    MediaIoKwargs,
+    /// Members of which some servers make members of the body.
+    ExtraBody,
+}
+
+impl Unmetered {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [
+        Self::Background,
+        Self::ChatTemplate,
+        Self::MmProcessorKwargs,
+        Self::MediaIoKwargs,
+        Self::ExtraBody,
+    ];
+
+    /// Its name in the body.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Background => "background",
+            Self::ChatTemplate => "chat_template",
+            Self::MmProcessorKwargs => "mm_processor_kwargs",
+            Self::MediaIoKwargs => "media_io_kwargs",
+            Self::ExtraBody => "extra_body",
+        }
+    }
 }
 
 /// Most tokens that an answer may have, by the names that APIs have for it; `None` where not given.
@@ -48,17 +99,26 @@ pub struct Caps {
     pub max_completion_tokens: Option<u64>,
     /// `max_output_tokens`: of responses.
     pub max_output_tokens: Option<u64>,
+    /// The largest under any name that some server knows; zero where there is none.
+    pub elsewhere: u64,
+    /// Whether some server is told to go on for ever.
+    pub endless: bool,
+    /// Tokens that may be charged on top.
+    pub on_top: u64,
 }
 
 impl Caps {
-    /// The cap at an endpoint; `None` where it is the model's own. A name that the endpoint does not have caps nothing:
-    /// model servers pass over it.
-    pub fn at(&self, endpoint: Endpoint) -> Option<u64> {
-        match endpoint {
-            // Given both, model servers differ in which they keep to.
-            Endpoint::Chat => self.max_tokens.max(self.max_completion_tokens),
-            Endpoint::Completions | Endpoint::Messages => self.max_tokens,
-            Endpoint::Responses => self.max_output_tokens,
+    /// The cap that the client asks for by a name that the endpoint has, and the name; of two the larger, since model
+    /// servers differ in which they keep to. `None` where it is the model's own: a name that the endpoint does not have
+    /// caps nothing, as model servers pass over it, and zero is no cap to some.
+    pub fn asked(&self, endpoint: Endpoint) -> Option<(&'static str, u64)> {
+        let names: &[(&str, Option<u64>)] = match endpoint {
+            Endpoint::Chat => &[
+                ("max_tokens", self.max_tokens),
+                ("max_completion_tokens", self.max_completion_tokens),
+            ],
+            Endpoint::Completions | Endpoint::Messages => &[("max_tokens", self.max_tokens)],
+            Endpoint::Responses => &[("max_output_tokens", self.max_output_tokens)],
             Endpoint::Embeddings
             | Endpoint::Moderations
             | Endpoint::ImagesGenerations
@@ -66,21 +126,31 @@ impl Caps {
             | Endpoint::Speech
             | Endpoint::Transcriptions
             | Endpoint::Translations
-            | Endpoint::Models => None,
+            | Endpoint::Models => &[],
+        };
+        let given = || names.iter().filter_map(|(name, cap)| Some((*name, (*cap)?)));
+        if given().any(|(_, cap)| cap == 0) {
+            return None;
         }
+        given().max_by_key(|(_, cap)| *cap)
     }
-}
 
-/// The size of what a model reads, for an estimate of its tokens.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Input {
-    /// Bytes of text, escapes resolved: every string in `messages`, `input`, `prompt`, `system`, `instructions`,
-    /// `tools`, `functions` and `documents`, names of members left out.
-    pub text: u64,
-    /// Numbers, which in `prompt` and `input` are tokens already.
-    pub numbers: u64,
-    /// Strings that hold data instead of text (`data:` URLs, `data` members of base64): pictures, sound.
-    pub media: u64,
+    /// Most tokens that an answer at an endpoint may have, whichever server answers; `None` where nothing is said that
+    /// each keeps to. `most` is what the model gives at most.
+    pub fn at(&self, endpoint: Endpoint, most: Option<u64>) -> Option<u64> {
+        let asked = self.asked(endpoint).filter(|_| !self.endless);
+        let Some((_, asked)) = asked else {
+            return most;
+        };
+        let others = [
+            self.max_tokens,
+            self.max_completion_tokens,
+            self.max_output_tokens,
+        ];
+        let others = others.into_iter().flatten().fold(self.elsewhere, u64::max);
+        let cap = asked.max(others).saturating_add(self.on_top);
+        Some(cap.min(most.unwrap_or(u64::MAX)))
+    }
 }
 
 /// `stream_options` of a chat or completion.

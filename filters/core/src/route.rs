@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::body::{Edit, Malformed, Undecoded};
+use crate::body::{Edit, Input, Malformed, Undecoded};
 use crate::catalogue;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::{ApiError, Retry};
@@ -33,12 +33,14 @@ pub struct Routed<'a> {
     pub target: Cow<'a, str>,
     /// Whether the answer is to be streamed.
     pub stream: bool,
-    /// Bytes of text, tokens given as such, and pictures or sounds: see [`crate::body::Input`].
-    pub input: (u64, u64, u64),
+    /// What there is to read for the model.
+    pub input: Input,
     /// Most tokens of one answer; `None` is up to the model.
     pub max_output: Option<u64>,
     /// How many answers.
     pub answers: u32,
+    /// Whether it is written while nobody waits for it: what it may take is what it is charged.
+    pub background: bool,
     /// What its tokens cost.
     pub price: Option<Price>,
     /// What makes the model server say the usage of a stream whose client did not ask for it.
@@ -145,7 +147,7 @@ impl Refusal {
     }
 
     /// Every reason.
-    pub const REASONS: [&'static str; 19] = [
+    pub const REASONS: [&'static str; 20] = [
         "misconfigured",
         "unknown_url",
         "method_not_allowed",
@@ -161,6 +163,7 @@ impl Refusal {
         "model_not_at_endpoint",
         "output_too_long",
         "context_length_exceeded",
+        "unmetered",
         "model_unavailable",
         "refusals_limited",
         "uploads_limited",
@@ -340,9 +343,14 @@ mod tests {
             model: "llama-70b".into(),
             target: "llama".into(),
             stream: true,
-            input: (700, 0, 1),
+            input: Input {
+                text: 700,
+                pictures: 1,
+                ..Input::default()
+            },
             max_output: Some(100),
             answers: 1,
+            background: false,
             price: Some(Price {
                 input: 1,
                 cached_input: 2,

@@ -1,8 +1,10 @@
 //! JSON bodies: what core reads in one pass is what a tree of the document says, and what serde_json refuses, core
 //! refuses.
 
-use tollgate_core::body::{Body, Caps, Input, StreamOptions, read_json};
+use tollgate_core::body::{Body, Input, StreamOptions, read_json};
+use tollgate_core::endpoint::Endpoint;
 
+use crate::counted;
 use crate::tree::Tree;
 
 /// Most members that a body, or its `stream_options`, may have.
@@ -14,16 +16,34 @@ const MAX_MODEL: usize = 1024;
 /// The largest number up to which a double tells every whole number from the next.
 const LAST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
+/// Where bodies are JSON and are counted in different ways.
+const ENDPOINTS: [Endpoint; 5] = [
+    Endpoint::Chat,
+    Endpoint::Completions,
+    Endpoint::Responses,
+    Endpoint::Messages,
+    Endpoint::Embeddings,
+];
+
 /// Whether the bytes are read as a body.
 ///
 /// # Panics
 /// When core reads them otherwise than they stand there.
 pub fn check(data: &[u8]) -> bool {
     let tree: Option<Tree> = serde_json::from_slice(data).ok();
-    let asked = tree.as_ref().and_then(Asked::of);
-    match (tree, asked, read_json(data)) {
+    let [first, others @ ..] = ENDPOINTS.map(|endpoint| check_at(endpoint, data, tree.clone()));
+    assert!(
+        others.iter().all(|read| *read == first),
+        "read at some endpoints only"
+    );
+    first
+}
+
+fn check_at(endpoint: Endpoint, data: &[u8], tree: Option<Tree>) -> bool {
+    let asked = tree.as_ref().and_then(|tree| Asked::of(endpoint, tree));
+    match (tree, asked, read_json(endpoint, data)) {
         (Some(tree), Some(asked), Ok(read)) => {
-            assert_eq!(Asked::from(&read), asked);
+            assert_eq!(Asked::from(&read), asked, "{endpoint:?}");
             model_stands_there(data, &read, tree);
             options_stand_there(data, &read);
             true
@@ -48,7 +68,7 @@ struct Asked {
     stream: bool,
     /// `stream_options` where there are any, and in them `include_usage` where given.
     include_usage: Option<Option<bool>>,
-    caps: Caps,
+    caps: [Option<u64>; 3],
     answers: u32,
     input: Input,
 }
@@ -64,7 +84,11 @@ impl From<&Body<'_>> for Asked {
             model: body.model.as_deref().map(str::to_owned),
             stream: body.stream,
             include_usage: options(body).map(|options| options.include_usage),
-            caps: body.caps,
+            caps: [
+                body.caps.max_tokens,
+                body.caps.max_completion_tokens,
+                body.caps.max_output_tokens,
+            ],
             answers: body.answers,
             input: body.input,
         }
@@ -73,29 +97,17 @@ impl From<&Body<'_>> for Asked {
 
 impl Asked {
     /// `None` where the body is to be refused.
-    fn of(tree: &Tree) -> Option<Self> {
+    fn of(endpoint: Endpoint, tree: &Tree) -> Option<Self> {
         let (last, names) = READ.split_last()?;
         plain_object(tree, names)?;
-        let caps = Caps {
-            max_tokens: whole(tree.member("max_tokens"))?,
-            max_completion_tokens: whole(tree.member("max_completion_tokens"))?,
-            max_output_tokens: whole(tree.member("max_output_tokens"))?,
-        };
+        let caps = [
+            whole(tree.member("max_tokens"))?,
+            whole(tree.member("max_completion_tokens"))?,
+            whole(tree.member("max_output_tokens"))?,
+        ];
         let answers = [whole(tree.member("n"))?, whole(tree.member("best_of"))?];
         let answers = answers.into_iter().flatten().max().unwrap_or(1).max(1);
-        let mut input = Input::default();
-        for name in [
-            "messages",
-            "input",
-            "prompt",
-            "system",
-            "instructions",
-            "tools",
-            "functions",
-            "documents",
-        ] {
-            count(tree.member(name), &mut input);
-        }
+        let (input, prompts) = counted::all(endpoint, tree.members());
         Some(Self {
             model: match tree.member("model") {
                 Tree::Null => None,
@@ -113,7 +125,7 @@ impl Asked {
                 }
             },
             caps,
-            answers: u32::try_from(answers).ok()?,
+            answers: u32::try_from(answers).ok()?.saturating_mul(prompts),
             input,
         })
     }
@@ -164,7 +176,7 @@ pub(crate) fn letters(name: &str) -> String {
 }
 
 /// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 17] = [
+const READ: [&str; 23] = [
     "model",
     "stream",
     "stream_options",
@@ -181,6 +193,12 @@ const READ: [&str; 17] = [
     "tools",
     "functions",
     "documents",
+    "background",
+    "chat_template",
+    "extra_body",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "n_predict",
     "include_usage",
 ];
 
@@ -201,26 +219,6 @@ fn plain_names(members: &[(String, Tree)], read: &[&str]) -> bool {
     let all: std::collections::BTreeSet<String> = members.iter().map(|(name, _)| folded(name)).collect();
     let plain = |name: &str| name != "__proto__" && !mistaken(name);
     all.len() == members.len() && members.iter().all(|(name, _)| plain(name))
-}
-
-/// Adds what a model reads.
-fn count(value: &Tree, input: &mut Input) {
-    match value {
-        Tree::Null | Tree::Bool(_) => {}
-        Tree::Whole(_) | Tree::Negative(_) | Tree::Real(_) => input.numbers += 1,
-        Tree::Text(text) if text.starts_with("data:") => input.media += 1,
-        Tree::Text(text) => input.text += text.len() as u64,
-        Tree::List(items) => items.iter().for_each(|item| count(item, input)),
-        Tree::Object(members) => {
-            for (name, value) in members {
-                if name == "data" {
-                    input.media += 1;
-                } else {
-                    count(value, input);
-                }
-            }
-        }
-    }
 }
 
 /// Another name at the model's place makes the same document with that name, and nothing of the old one is left.

@@ -3,6 +3,7 @@
 //! A check answers whether the bytes were read or refused, and fails where core says otherwise. The fuzzer in
 //! `targets/` calls it with whatever reaches new code, the tests here with each file in `seeds/`.
 
+mod counted;
 pub mod json_body;
 pub mod multipart_body;
 mod tree;

@@ -4,6 +4,7 @@
 //! The first line of the bytes is the request's `content-type`, the rest is the body.
 
 use tollgate_core::body::{Body, Caps, boundary, read_multipart};
+use tollgate_core::endpoint::Endpoint;
 
 use crate::json_body::letters;
 
@@ -29,7 +30,7 @@ pub fn check(data: &[u8]) -> bool {
     let Some(limit) = limit else { return false };
 
     let form = Form::split(body, limit);
-    let read = read_multipart(body, limit);
+    let read = read_multipart(Endpoint::ImagesEdits, body, limit);
     assert_eq!(form.is_some(), read.is_ok(), "{read:?}, not {form:?}");
     let (Some(form), Ok(read)) = (form, read) else {
         return false;
@@ -46,7 +47,8 @@ struct Form {
     model: Option<String>,
     stream: bool,
     answers: u32,
-    prompt: u64,
+    text: u64,
+    pictures: u64,
 }
 
 impl From<&Body<'_>> for Form {
@@ -56,7 +58,8 @@ impl From<&Body<'_>> for Form {
             model: body.model.as_deref().map(str::to_owned),
             stream: body.stream,
             answers: body.answers,
-            prompt: body.input.text,
+            text: body.input.text,
+            pictures: body.input.pictures,
         }
     }
 }
@@ -103,9 +106,22 @@ impl Form {
             model: model.map(str::to_owned),
             stream,
             answers,
-            prompt: text(fields, "prompt", usize::MAX)?.map_or(0, |prompt| prompt.len() as u64),
+            text: {
+                text(fields, "prompt", usize::MAX)?;
+                let settings = ["model", "stream", "n", "response_format", "user"];
+                let read = fields
+                    .iter()
+                    .filter(|(name, _)| !settings.contains(&name.as_str()) && !is_picture(name));
+                read.map(|(_, value)| value.len() as u64).sum()
+            },
+            pictures: fields.iter().filter(|(name, _)| is_picture(name)).count() as u64,
         })
     }
+}
+
+/// Whether a field holds a picture: `image[]` is a list, `image[0]` one of it.
+fn is_picture(name: &str) -> bool {
+    matches!(name.split('[').next(), Some("image")) || name == "mask"
 }
 
 /// The text of the one field of this name; `None` where it is given twice, too long or not UTF-8.

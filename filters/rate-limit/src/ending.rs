@@ -12,7 +12,7 @@ use tollgate_core::usage::record::{Outcome, Source, Used};
 use tollgate_core::usage::{Produced, Usage};
 use tollgate_host::{number, property};
 
-use crate::filter::{Answer, Open, RateLimit};
+use crate::filter::{Answer, Names, Open, RateLimit, writes_text};
 
 /// How it ended.
 pub(crate) struct Ended {
@@ -71,8 +71,9 @@ impl RateLimit {
             Some(usage) if whole && !answer.errored => {
                 let produced = answer.reader.produced();
                 let streamed = open.stream.then_some((produced.events, produced.bytes));
+                let Names { who, model, .. } = &open.names;
                 self.estimates
-                    .learn(&open.names.model, &open.asked, &usage, streamed);
+                    .learn(&who.org, model, &open.asked, &usage, streamed);
                 (usage, Source::Reported)
             }
             // What it reported until it broke off, and what went by since.
@@ -84,6 +85,12 @@ impl RateLimit {
                 }
             },
             None => {
+                if whole && !writes_text(open.names.endpoint) {
+                    // Its tokens are none that anybody counts.
+                    let Names { who, model, .. } = &open.names;
+                    self.estimates
+                        .learn(&who.org, model, &open.asked, &Usage::default(), None);
+                }
                 let usage = Usage {
                     input: input(open),
                     output: self.written(open, answer, answer.reader.produced()),
@@ -126,9 +133,12 @@ impl RateLimit {
 
     /// An estimate of the tokens that went by and were not reported, up to the cap.
     fn written(&mut self, open: &Open, answer: &Answer, unreported: Produced) -> u64 {
+        if !writes_text(open.names.endpoint) {
+            return 0;
+        }
         let events = answer.unread.events.saturating_add(unreported.events);
         let bytes = answer.unread.bytes.saturating_add(unreported.bytes);
-        let estimator = self.estimates.of(&open.names.model);
+        let estimator = self.estimates.of(&open.names.who.org, &open.names.model);
         capped(
             open,
             if open.stream {

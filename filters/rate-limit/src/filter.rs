@@ -4,7 +4,6 @@ use core::mem;
 use std::rc::Rc;
 
 use tollgate_core::body::Edit;
-use tollgate_core::body::Input;
 use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
@@ -74,6 +73,8 @@ pub(crate) struct Open {
     pub(crate) stream: bool,
     /// Whether an attempt that was begun on may be repeated.
     pub(crate) repeats: bool,
+    /// Whether it is written while nobody waits for it.
+    pub(crate) background: bool,
     pub(crate) asked: Asked,
     pub(crate) context_window: Option<u64>,
     pub(crate) price: Option<Price>,
@@ -89,6 +90,26 @@ pub(crate) struct Open {
     pub(crate) extra: Extra,
     pub(crate) began: u64,
     pub(crate) answer: Option<Answer>,
+}
+
+impl Open {
+    /// What it is charged. Of what is written in the background nobody learns how long it became: it is charged what it
+    /// may become.
+    pub(crate) fn charged(&self, outcome: record::Outcome, used: record::Used) -> record::Used {
+        use record::{Outcome, Source};
+        if !self.background || matches!(outcome, Outcome::Failed | Outcome::Refused) {
+            return used;
+        }
+        record::Used {
+            input_tokens: used.input_tokens.max(self.reserved.input),
+            output_tokens: used.output_tokens.max(self.reserved.output),
+            cost_micros: self
+                .price
+                .map(|_| used.cost_micros.unwrap_or(0).max(self.reserved.cost)),
+            source: Source::Estimated,
+            ..used
+        }
+    }
 }
 
 /// An answer under way.
@@ -146,7 +167,7 @@ impl RateLimit {
         if self.owners.tick().is_err() {
             log(Level::Error, "rate-limit: the shared data cannot be written");
         }
-        self.estimates.tick();
+        self.estimates.tick(now_nanos().unwrap_or(0) / 1_000_000_000);
         self.metrics.tick();
         if let Ok(now) = now_nanos() {
             for unsettled in mem::take(&mut self.unsettled) {
@@ -175,14 +196,16 @@ impl RateLimit {
             return misconfigured();
         };
         let asked = asked(routed);
-        let estimate = self.estimates.of(&routed.model).estimate(&asked);
-        let amounts = Amounts {
-            input: estimate.input,
-            output: estimate.output,
-            cost: routed.price.map_or(0, |price| {
-                price.most(estimate.input, estimate.output, u64::from(routed.answers))
-            }),
+        let estimate = self.estimates.of(&who.org, &routed.model).estimate(&asked);
+        let amounts = |input, output| Amounts {
+            input,
+            output,
+            cost: routed
+                .price
+                .map_or(0, |price| price.most(input, output, u64::from(routed.answers))),
         };
+        let sure = amounts(estimate.sure_input, estimate.sure_output);
+        let amounts = amounts(estimate.input, estimate.output);
         let names = Names {
             who,
             endpoint: routed.endpoint,
@@ -198,7 +221,7 @@ impl RateLimit {
             endpoint: names.endpoint,
             address: self.config.by_address.then(client_address).flatten(),
         };
-        match self.reserve(&subject, amounts, now) {
+        match self.reserve(&subject, amounts, sure, now) {
             Ok((admitted, place)) => {
                 let dialect = dialect(routed.endpoint);
                 let open = Open {
@@ -208,6 +231,7 @@ impl RateLimit {
                     place,
                     stream: routed.stream,
                     repeats: routed.repeats,
+                    background: routed.background,
                     asked,
                     context_window: routed.context_window,
                     price: routed.price,
@@ -256,6 +280,7 @@ impl RateLimit {
         &mut self,
         subject: &Subject<'_>,
         amounts: Amounts,
+        sure: Amounts,
         now: u64,
     ) -> Result<(Admitted, Option<Place>), Box<Refusal>> {
         let table = &self.config.limits;
@@ -263,6 +288,7 @@ impl RateLimit {
             subject,
             now,
             amounts,
+            sure,
             owner: self.owners.number(),
             alive: &|number| self.owners.lives(number),
         };
@@ -353,16 +379,21 @@ struct Refusal {
 
 /// What the estimate goes by.
 fn asked(routed: &Routed<'_>) -> Asked {
-    let (text, numbers, media) = routed.input;
-    let writes = matches!(
-        routed.endpoint,
-        Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages
-    );
+    let writes = !matches!(routed.endpoint, Endpoint::Embeddings | Endpoint::Moderations);
     Asked {
-        input: Input { text, numbers, media },
+        input: routed.input,
         max_output: if writes { routed.max_output } else { Some(0) },
         answers: routed.answers.max(1),
     }
+}
+
+/// Whether an answer at an endpoint is text, or events of it. Pictures and sound may have tokens too, but only their
+/// model server can tell how many.
+pub(crate) const fn writes_text(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages
+    )
 }
 
 fn dialect(endpoint: Endpoint) -> Dialect {

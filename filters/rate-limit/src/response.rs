@@ -155,6 +155,7 @@ impl RateLimit {
             unsent,
             most,
         } = self.ended(&open, spent);
+        let used = open.charged(outcome, used);
         let now = now_nanos().unwrap_or(open.began);
         let settled = match most {
             _ if unsent => open.reservation.cancel(&mut Shared, now),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use tollgate_core::body::{Body, Coding, ask_usage, read_json, read_multipart};
+use tollgate_core::body::{Body, Coding, Unmetered, ask_usage, read_json, read_multipart};
 use tollgate_core::breaker::Ending;
 use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
@@ -176,7 +176,7 @@ impl Router {
                 let coding = Coding::read(values(CODING)).map_err(Refusal::ContentEncoding)?;
                 if end {
                     // Read as what it is: an empty body, and refused with the reason that a reader gives.
-                    read_json(b"")?;
+                    read_json(endpoint, b"")?;
                 }
                 Ok(Begun::Held(endpoint, boundary, coding))
             }
@@ -280,8 +280,8 @@ impl Router {
         // For a histogram alone: as if no time had passed where the clock can't be read.
         let whole_at = now_nanos().unwrap_or(u64::MAX);
         let body = match &held.boundary {
-            Some(boundary) => read_multipart(whole, boundary)?,
-            None => read_json(whole)?,
+            Some(boundary) => read_multipart(held.endpoint, whole, boundary)?,
+            None => read_json(held.endpoint, whole)?,
         };
         let name = body
             .model
@@ -292,15 +292,15 @@ impl Router {
         let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
         model.accepts(held.endpoint, &body)?;
         let chosen = self.choose(model, held, &body, draw)?;
-        let input = body.input;
         let routed = Routed {
             endpoint: held.endpoint,
             model: Cow::Borrowed(&chosen.model.name),
             target: Cow::Borrowed(chosen.order.first()),
             stream: body.stream,
-            input: (input.text, input.numbers, input.media),
-            max_output: body.caps.at(held.endpoint).or(chosen.model.max_output),
+            input: body.input,
+            max_output: body.caps.at(held.endpoint, chosen.model.max_output),
             answers: body.answers,
+            background: body.unmetered.contains(&Unmetered::Background),
             price: chosen.model.price,
             // A retry sends the same body, so all its targets have to take it.
             ask_usage: ask_usage(held.endpoint, whole, &body)

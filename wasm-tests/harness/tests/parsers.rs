@@ -293,8 +293,8 @@ fn let_in(seed: u64, count: usize) -> String {
         };
         let boundary = body_kind(endpoint, std::iter::once(kind.as_bytes()));
         let result = match boundary {
-            Ok(Some(boundary)) => read_multipart(&body, boundary),
-            Ok(None) => read_json(&body),
+            Ok(Some(boundary)) => read_multipart(endpoint, &body, boundary),
+            Ok(None) => read_json(endpoint, &body),
             Err(_) => continue,
         };
         let Ok(result) = result else { continue };

@@ -5,6 +5,7 @@ use core::ops::Range;
 use super::attempt::Attempt;
 use super::provider::Providers;
 use crate::body::{Malformed, read_json, read_multipart};
+use crate::endpoint::Endpoint;
 
 /// A change of a body: what stands at `span` becomes `text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +41,11 @@ impl Providers {
         let Some(provider) = self.all.get(attempt.provider).filter(|_| attempt.looks_at_body()) else {
             return Ok(None);
         };
+        // Only the name matters here, and it stands in the same place at every endpoint.
+        let endpoint = Endpoint::Chat;
         let read = match &attempt.boundary {
-            Some(boundary) => read_multipart(body, boundary)?,
-            None => read_json(body)?,
+            Some(boundary) => read_multipart(endpoint, body, boundary)?,
+            None => read_json(endpoint, body)?,
         };
         let (Some(given), Some(span)) = (read.model, read.model_span) else {
             return Ok(None);

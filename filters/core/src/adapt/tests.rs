@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::body::{boundary, read_json, read_multipart};
+use crate::endpoint::Endpoint;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -263,7 +264,7 @@ fn no_secret_no_attempt() {
 
 #[test]
 fn every_refusal_has_its_reason_and_shows_no_more_than_it_may() {
-    let malformed = read_json(b"{").unwrap_err();
+    let malformed = read_json(Endpoint::Chat, b"{").unwrap_err();
     let all = [
         Refusal::NoProvider,
         Refusal::UnknownProvider,
@@ -507,8 +508,8 @@ proptest! {
         let new = renamed(&providers, &[("x-tollgate-model", "canonical")], body.as_bytes());
         tree["model"] = json!(provided);
         prop_assert_eq!(&serde_json::from_slice::<Value>(&new).unwrap(), &tree);
-        let old_span = read_json(body.as_bytes()).unwrap().model_span.unwrap();
-        let new_span = read_json(&new).unwrap().model_span.unwrap();
+        let old_span = read_json(Endpoint::Chat, body.as_bytes()).unwrap().model_span.unwrap();
+        let new_span = read_json(Endpoint::Chat, &new).unwrap().model_span.unwrap();
         prop_assert_eq!(&new[..new_span.start], &body.as_bytes()[..old_span.start]);
         prop_assert_eq!(&new[new_span.end..], &body.as_bytes()[old_span.end..]);
     }
@@ -528,7 +529,7 @@ proptest! {
         };
         let new = renamed(&providers, &[("x-tollgate-model", "canonical"), FORM], &parts(&alias));
         prop_assert_eq!(&new, &parts(&provided));
-        let read = read_multipart(&new, boundary(FORM.1).unwrap()).unwrap();
+        let read = read_multipart(Endpoint::Transcriptions, &new, boundary(FORM.1).unwrap()).unwrap();
         prop_assert_eq!(read.model.as_deref(), Some(provided.as_str()));
     }
 

@@ -83,13 +83,13 @@ mod tests {
     use serde_json::Value;
 
     fn asked(text: &str) -> Option<Value> {
-        let body = read_json(text.as_bytes()).unwrap();
+        let body = read_json(Endpoint::Chat, text.as_bytes()).unwrap();
         let edit = ask_usage(Endpoint::Chat, text.as_bytes(), &body)?;
         let (at, len) = (edit.at as usize, edit.len as usize);
         let edited = [&text[..at], &edit.text, &text[at + len..]].concat();
         let mut value: Value = serde_json::from_str(&edited).unwrap();
         // No member twice, and nothing else changed.
-        let read = read_json(edited.as_bytes()).unwrap();
+        let read = read_json(Endpoint::Chat, edited.as_bytes()).unwrap();
         assert_eq!(read.stream_options.unwrap().include_usage, Some(true));
         let options = value.as_object_mut().unwrap().remove("stream_options");
         let mut before: Value = serde_json::from_str(text).unwrap();
@@ -141,7 +141,7 @@ mod tests {
             None
         );
         let text = br#"{"model":"m","stream":true}"#;
-        let body = read_json(text).unwrap();
+        let body = read_json(Endpoint::Chat, text).unwrap();
         assert_eq!(ask_usage(Endpoint::Responses, text, &body), None);
         assert_eq!(ask_usage(Endpoint::Messages, text, &body), None);
     }

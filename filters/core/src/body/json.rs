@@ -1,25 +1,25 @@
 //! JSON bodies. No tree is built: members that the gateway has no use for are walked over, but walked over by the
 //! same rules as all others, so that what passes is what `serde_json` calls a document.
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::fmt;
 use core::ops::Range;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Body, Input, Malformed, StreamOptions, names};
+use super::input::{Counts, MAX_VALUES, Member, Place, Said, place};
+use super::text::Text;
+use super::{Body, Malformed, StreamOptions, Unmetered, names};
+use crate::endpoint::Endpoint;
 
 /// More members than any endpoint has.
 const MAX_MEMBERS: usize = 256;
 /// Longer than the name of any of them, in bytes.
 const MAX_NAME: usize = 128;
-/// Most values in all members together. Each costs as much as dozens of bytes of text; a prompt of a million tokens,
-/// given as numbers, fits.
-const MAX_VALUES: u32 = 1 << 20;
 /// Most escapes. Each costs as much as dozens of bytes of text; twenty megabytes of nothing but `\\uXXXX` fit.
 const MAX_ESCAPES: usize = 1 << 22;
 /// Longer than the name of any model, in bytes.
@@ -27,8 +27,8 @@ const MAX_MODEL: usize = 1024;
 /// Far longer than any `stream_options`, in bytes.
 const MAX_OPTIONS: usize = 2 << 20;
 
-/// Reads a JSON body.
-pub fn read(body: &[u8]) -> Result<Body<'_>, Malformed> {
+/// Reads the JSON body of a request to this endpoint.
+pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Body<'_>, Malformed> {
     // Checked once for all: a reader that skips over a string does not look inside.
     let text = core::str::from_utf8(body)
         .map_err(|error| Malformed::new(format!("The body is not UTF-8: byte {}.", error.valid_up_to())))?;
@@ -46,6 +46,7 @@ pub fn read(body: &[u8]) -> Result<Body<'_>, Malformed> {
     let values = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_str(text);
     let top = Top {
+        endpoint,
         text,
         param: &param,
         values: &values,
@@ -73,6 +74,7 @@ fn said(error: &serde_json::Error) -> String {
 
 /// The document: an object.
 struct Top<'p, 'de> {
+    endpoint: Endpoint,
     /// All of it.
     text: &'de str,
     /// The member that is being read, for the error.
@@ -106,11 +108,8 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
             ..Body::default()
         };
         let mut names = Names::default();
-        let input = RefCell::new(Input::default());
-        let walk = |input| Walk {
-            input,
-            values: self.values,
-        };
+        let counts = Counts::new(self.endpoint, self.values);
+        let mut longest = 0;
         while let Some(name) = members.next_key_seed(Text)? {
             let known = names::member(&name);
             let mistaken = if known.is_none() {
@@ -174,15 +173,24 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                     })?;
                     body.answers = body.answers.max(count);
                 }
-                "messages" | "input" | "prompt" | "system" | "instructions" | "tools" | "functions"
-                | "documents" => {
-                    members.next_value_seed(walk(Some(&input)))?;
-                }
-                _ => members.next_value_seed(walk(None))?,
+                _ => match place(self.endpoint, &name) {
+                    Some(place) => {
+                        let member = counts.member(place, &name, &mut members)?;
+                        body.least_tokens = body.least_tokens.saturating_add(member.least_tokens);
+                        if known.is_some() && member.bytes > longest {
+                            (longest, body.longest) = (member.bytes, known);
+                        }
+                        beside(&mut body, &counts, self.endpoint, &name, &member);
+                    }
+                    None => {
+                        Counts::new(self.endpoint, self.values).member(Place::Text, &name, &mut members)?;
+                    }
+                },
             }
             self.param.set(None);
         }
-        body.input = input.into_inner();
+        body.answers = body.answers.saturating_mul(counts.prompts());
+        body.input = counts.input();
         Ok(body)
     }
 }
@@ -210,6 +218,45 @@ impl<'de> Top<'_, 'de> {
         super::span(self.text.as_bytes(), part.as_bytes())
     }
 }
+
+/// What a member says beside its text.
+fn beside(body: &mut Body<'_>, counts: &Counts, endpoint: Endpoint, name: &str, member: &Member) {
+    match name {
+        // What was predicted and is not written is charged on top of the cap.
+        "prediction" => body.caps.on_top = member.bytes,
+        _ if CAPS_ELSEWHERE.contains(&name) => match member.number {
+            Some(Said::Whole(cap)) => body.caps.elsewhere = body.caps.elsewhere.max(cap),
+            // llama.cpp goes on for ever.
+            Some(Said::Negative) => body.caps.endless = true,
+            None => {}
+        },
+        "previous_response_id" | "conversation" | "prompt"
+            if member.given && endpoint == Endpoint::Responses =>
+        {
+            counts.unseen();
+        }
+        "web_search_options" | "mcp_servers" if member.given => counts.unseen(),
+        "background" if endpoint != Endpoint::Responses => {}
+        _ => {
+            let unmetered = Unmetered::ALL.into_iter().find(|one| one.name() == name);
+            body.unmetered.extend(unmetered.filter(|_| member.given));
+        }
+    }
+}
+
+/// Names by which some servers are told how long an answer may or must be. Others pass over them: they raise a cap, and
+/// are none by themselves.
+const CAPS_ELSEWHERE: [&str; 9] = [
+    "n_predict",
+    "num_predict",
+    "max_new_tokens",
+    "max_length",
+    "max_gen_len",
+    "min_tokens",
+    "min_new_tokens",
+    "thinking",
+    "reasoning",
+];
 
 /// The names of an object's members, which are short and all different.
 #[derive(Default)]
@@ -344,10 +391,9 @@ impl<'de> Visitor<'de> for Options<'_> {
             names.add(&name).map_err(A::Error::custom)?;
             match name.as_ref() {
                 "include_usage" => include_usage = members.next_value_seed(Flag)?,
-                _ => members.next_value_seed(Walk {
-                    input: None,
-                    values: self.values,
-                })?,
+                _ => {
+                    Counts::new(Endpoint::Chat, self.values).member(Place::Text, &name, &mut members)?;
+                }
             }
         }
         Ok(include_usage)
@@ -388,33 +434,6 @@ impl Visitor<'_> for Flag {
 /// Without the string itself, which may be most of the body.
 fn no_string<'de, E: serde::de::Error>(expected: &impl Visitor<'de>) -> E {
     E::invalid_type(Unexpected::Other("string"), expected)
-}
-
-/// A string, borrowed from the body where it holds no escapes.
-struct Text;
-
-impl<'de> DeserializeSeed<'de> for Text {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Text {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
 }
 
 /// The whole number that a literal such as `100.0` or `1e2` is. `None` for one that is none, or has so many digits that
@@ -513,98 +532,6 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Nullable<S> {
     }
 }
 
-/// Walks over any value, by the rules that hold for all (depth, numbers, escapes), and counts what a model would
-/// read in it.
-#[derive(Clone, Copy)]
-struct Walk<'i> {
-    /// Where it is counted; `None` where no model reads it.
-    input: Option<&'i RefCell<Input>>,
-    /// How many more values there may be.
-    values: &'i Cell<u32>,
-}
-
-impl Walk<'_> {
-    fn count(self, add: impl FnOnce(&mut Input)) {
-        if let Some(mut input) = self.input.and_then(|input| input.try_borrow_mut().ok()) {
-            add(&mut input);
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let left = self.values.get().checked_sub(1);
-        let too_many = || D::Error::custom(format_args!("more than {MAX_VALUES} values"));
-        self.values.set(left.ok_or_else(too_many)?);
-        // Not `deserialize_ignored_any`: serde_json's has no limit on depth and does not read numbers.
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.count(|input| input.numbers += 1);
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.count(|input| input.numbers += 1);
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        // Its digits are worked on more than those of a whole number.
-        self.values.set(self.values.get().saturating_sub(1));
-        self.count(|input| input.numbers += 1);
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.count(|input| {
-            if text.starts_with("data:") {
-                input.media += 1;
-            } else {
-                input.text += text.len() as u64;
-            }
-        });
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(name) = members.next_key_seed(Text)? {
-            if name == "data" && self.input.is_some() {
-                // Anthropic's `source: {type: base64, data}` and OpenAI's `input_audio: {data}`.
-                self.count(|input| input.media += 1);
-                members.next_value_seed(Self { input: None, ..self })?;
-            } else {
-                members.next_value_seed(self)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 fn shown(name: &str) -> String {
     name.chars().take(64).flat_map(char::escape_debug).collect()
 }
@@ -612,9 +539,12 @@ fn shown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Endpoint;
     use proptest::prelude::*;
     use serde_json::{Value, json};
+
+    fn read(body: &[u8]) -> Result<Body<'_>, Malformed> {
+        super::read(Endpoint::Chat, body)
+    }
 
     fn reason(body: &[u8]) -> String {
         read(body).unwrap_err().reason
@@ -636,21 +566,23 @@ mod tests {
             (Some(100), Some(50))
         );
         // A server that keeps to the other would write more than was reserved.
-        assert_eq!(body.caps.at(Endpoint::Chat), Some(100));
-        assert_eq!(body.caps.at(Endpoint::Responses), None);
+        assert_eq!(body.caps.at(Endpoint::Chat, None), Some(100));
+        assert_eq!(body.caps.at(Endpoint::Responses, None), None);
         let options = body.stream_options.unwrap();
         assert_eq!(
             (options.json, options.include_usage),
             (r#"{"include_usage":false}"#, Some(false))
         );
-        let text = "user".len() * 2 + "héllo".len() + "image_url".len();
-        assert_eq!(
-            body.input,
-            Input {
-                text: text as u64,
-                numbers: 0,
-                media: 1
-            }
+        let read = concat!(
+            r#""messages":[{"role":"user","content":"héllo"},{"role":"user","content":[{"type":"image_url","#,
+            r#""image_url":{"url":}}]}],"unknown":{"deep":[1,2,{"x":null}]},"#,
+        );
+        assert_eq!(body.input.pictures, 1);
+        // A comma more for each last value.
+        assert!(
+            (read.len()..read.len() + 24).contains(&(body.input.text as usize)),
+            "{:?}",
+            body.input
         );
     }
 
@@ -691,19 +623,6 @@ mod tests {
                     include_usage: None,
                 }),
                 ..Body::default()
-            }
-        );
-    }
-
-    #[test]
-    fn tokens_and_sound_are_told_from_text() {
-        let body = read(br#"{"input":[[1,2,3],[4]],"messages":[{"content":[{"input_audio":{"data":"QUJD","format":"wav"}}]}]}"#);
-        assert_eq!(
-            body.unwrap().input,
-            Input {
-                text: 3,
-                numbers: 4,
-                media: 1
             }
         );
     }

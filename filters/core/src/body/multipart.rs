@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use memchr::arch::all::packedpair::HeuristicFrequencyRank;
 use memchr::memmem::FinderBuilder;
 
-use super::{Body, Malformed, names};
+use super::{Body, Input, Malformed, names};
+use crate::endpoint::Endpoint;
 
 /// More parts than any endpoint takes.
 const MAX_PARTS: usize = 128;
@@ -39,8 +40,8 @@ pub fn is_utf8(charset: &[u8]) -> bool {
     charset.eq_ignore_ascii_case(b"utf-8") || charset.eq_ignore_ascii_case(b"utf8")
 }
 
-/// Reads the form fields that the gateway needs.
-pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
+/// Reads the form fields that the gateway needs, of a request to this endpoint.
+pub fn read<'a>(endpoint: Endpoint, body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
     let mark = format!("--{boundary}");
     let finder = FinderBuilder::new().build_forward_with_ranker(Rarity, mark.as_bytes());
     let mut form = Body {
@@ -54,7 +55,10 @@ pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
         .ok_or_else(|| Malformed::new("The multipart body does not begin with its boundary."))?;
     for part in 0..MAX_PARTS {
         rest = match rest {
-            [b'-', b'-', tail @ ..] => return end(form, tail),
+            [b'-', b'-', tail @ ..] => {
+                form.least_tokens = form.input.least_tokens();
+                return end(form, tail);
+            }
             [b'\r', b'\n', ..] => rest,
             _ => {
                 return Err(Malformed::new(format!(
@@ -78,6 +82,7 @@ pub fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
             ))
         })?;
         let (head, value) = head(whole.get(2..).unwrap_or_default(), part)?;
+        count(&mut form.input, endpoint, head.name, value.len() as u64);
         field(&mut form, &mut fields, &head, value)?;
         if head.name == b"model" {
             form.model_span = super::span(body, value);
@@ -279,6 +284,20 @@ fn cut<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((before, rest.get(mark.len()..)?))
 }
 
+/// Counts a part: what the endpoint takes files in is what it is for, all else is text.
+fn count(input: &mut Input, endpoint: Endpoint, name: &[u8], len: u64) {
+    match (endpoint, name) {
+        (_, b"model" | b"stream" | b"n" | b"response_format" | b"user") => {}
+        (Endpoint::ImagesEdits, b"image" | b"mask") => input.pictures += 1,
+        (Endpoint::ImagesEdits, name) if name.starts_with(b"image[") => input.pictures += 1,
+        (Endpoint::Transcriptions | Endpoint::Translations, b"file") => input.audio += len,
+        (Endpoint::Transcriptions, name) if name.starts_with(b"known_speaker_references") => {
+            input.audio += len;
+        }
+        _ => input.text += len,
+    }
+}
+
 fn field<'a>(
     form: &mut Body<'a>,
     fields: &mut Vec<&'static str>,
@@ -324,7 +343,7 @@ fn field<'a>(
     fields.push(known);
     let text = core::str::from_utf8(value).map_err(|_| wrong("is not UTF-8"))?;
     if known == "prompt" {
-        form.input.text = text.len() as u64;
+        form.longest = Some(known);
         return Ok(());
     }
     if text.len() > MAX_FIELD {
@@ -373,6 +392,10 @@ mod tests {
         }
         body.extend(format!("--{BOUNDARY}--\r\n").bytes());
         body
+    }
+
+    fn read<'a>(body: &'a [u8], boundary: &str) -> Result<Body<'a>, Malformed> {
+        super::read(Endpoint::Transcriptions, body, boundary)
     }
 
     fn reason(body: &[u8]) -> String {
@@ -638,6 +661,22 @@ mod tests {
     #[test]
     fn there_is_always_one_answer() {
         assert_eq!(read(&form(&[("n", b"0")]), BOUNDARY).unwrap().answers, 1);
+    }
+
+    #[test]
+    fn files_count_by_what_the_endpoint_takes_them_for() {
+        let body = form(&[
+            ("model", b"m"),
+            ("image[]", b"12345"),
+            ("mask", b"1"),
+            ("file", b"123"),
+            ("prompt", "hé".as_bytes()),
+        ]);
+        let input = |endpoint| super::read(endpoint, &body, BOUNDARY).unwrap().input;
+        let edit = input(Endpoint::ImagesEdits);
+        assert_eq!((edit.text, edit.pictures, edit.audio), (6, 2, 0));
+        let speech = input(Endpoint::Translations);
+        assert_eq!((speech.text, speech.pictures, speech.audio), (9, 0, 3));
     }
 
     #[test]

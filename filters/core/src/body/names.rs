@@ -6,7 +6,7 @@
 const LONGEST: usize = 256;
 
 /// What is read of a JSON body.
-const MEMBERS: [&str; 16] = [
+const MEMBERS: [&str; 22] = [
     "model",
     "stream",
     "stream_options",
@@ -23,6 +23,12 @@ const MEMBERS: [&str; 16] = [
     "tools",
     "functions",
     "documents",
+    "background",
+    "chat_template",
+    "extra_body",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "n_predict",
 ];
 
 /// What is read of `stream_options`.

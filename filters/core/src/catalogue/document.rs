@@ -5,6 +5,7 @@ use core::ops::RangeInclusive;
 use serde::Deserialize;
 
 use super::model::{Canary, Catalogue, Model, Rule, Target, When};
+use crate::body::Unmetered;
 use crate::config::{ConfigError, Map, Number, Object, Span};
 use crate::endpoint::Endpoint;
 use crate::price::Price;
@@ -27,6 +28,10 @@ struct RawModel {
     endpoints: Vec<Endpoint>,
     context_window: Option<Number>,
     max_output: Option<Number>,
+    #[serde(default)]
+    background: bool,
+    #[serde(default)]
+    unmetered: Vec<Unmetered>,
     #[serde(default)]
     owned_by: String,
     created: Option<String>,
@@ -208,6 +213,11 @@ impl Check<'_> {
             max_output: raw
                 .max_output
                 .map(|number| self.whole("max_output", number, 1..=MOST_TOKENS)),
+            unmetered: raw
+                .unmetered
+                .into_iter()
+                .chain(raw.background.then_some(Unmetered::Background))
+                .collect(),
             owned_by: raw.owned_by,
             created: self.time("created", raw.created.as_deref()).unwrap_or(0),
             targets,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::body::Body;
+use crate::body::{Body, Unmetered};
 use crate::config::Span;
 use crate::endpoint::Endpoint;
 use crate::error::{ApiError, Retry};
@@ -29,6 +29,8 @@ pub struct Model {
     pub context_window: Option<u64>,
     /// Most tokens of one answer; `None` is up to the model server.
     pub max_output: Option<u64>,
+    /// Members that are taken though nobody can tell what they take.
+    pub unmetered: Vec<Unmetered>,
     /// Who made it, for `GET /v1/models`.
     pub owned_by: String,
     /// Since when it exists; seconds since 1970, for `GET /v1/models`.
@@ -97,6 +99,8 @@ pub struct Cap {
     pub limit: u64,
     /// What was asked for.
     pub asked: u64,
+    /// In which member.
+    pub param: &'static str,
 }
 
 /// Why a model can't be used.
@@ -114,6 +118,8 @@ pub enum Refusal {
     OutputTooLong(Cap),
     /// The input alone is longer than the window, by any count.
     ContextTooLong(Cap),
+    /// By this member more is read or written than the gateway sees.
+    Unmetered(&'static str),
 }
 
 impl Catalogue {
@@ -186,18 +192,36 @@ impl Model {
 
     /// Whether the body asks for no more than the model can give.
     pub fn accepts(&self, endpoint: Endpoint, body: &Body<'_>) -> Result<(), Refusal> {
-        if let (Some(limit), Some(asked)) = (self.max_output, body.caps.at(endpoint))
+        if let Some(member) = body
+            .unmetered
+            .iter()
+            .find(|member| !self.unmetered.contains(member))
+        {
+            return Err(Refusal::Unmetered(member.name()));
+        }
+        if let (Some(limit), Some((param, asked))) = (self.max_output, body.caps.asked(endpoint))
             && asked > limit
         {
-            return Err(Refusal::OutputTooLong(Cap { limit, asked }));
+            return Err(Refusal::OutputTooLong(Cap { limit, asked, param }));
         }
-        // A token holds some four bytes of English and hardly ever sixteen: below this it is the model server's to
-        // count, above it no count comes out shorter.
-        let asked = body.input.text / 16;
+        let asked = body.least_tokens;
         match self.context_window {
-            Some(limit) if asked > limit => Err(Refusal::ContextTooLong(Cap { limit, asked })),
+            Some(limit) if asked > limit => Err(Refusal::ContextTooLong(Cap {
+                limit,
+                asked,
+                param: body.longest.unwrap_or(input_of(endpoint)),
+            })),
             _ => Ok(()),
         }
+    }
+}
+
+/// The member in which an endpoint is told what there is to read.
+const fn input_of(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Chat | Endpoint::Messages => "messages",
+        Endpoint::Completions | Endpoint::ImagesGenerations | Endpoint::ImagesEdits => "prompt",
+        _ => "input",
     }
 }
 
@@ -230,10 +254,11 @@ impl Refusal {
             Self::WrongEndpoint(_) => "model_not_at_endpoint",
             Self::OutputTooLong(_) => "output_too_long",
             Self::ContextTooLong(_) => "context_length_exceeded",
+            Self::Unmetered(_) => "unmetered",
         }
     }
 
-    /// What the customer is told. `cap` is the member that asked for too long an answer.
+    /// What the customer is told.
     pub fn answer(&self) -> ApiError {
         let (status, code, param, message) = match self {
             Self::Unknown(model) => (
@@ -260,16 +285,22 @@ impl Refusal {
                 Some("model"),
                 format!("The model `{model}` is not served at this endpoint."),
             ),
-            Self::OutputTooLong(Cap { limit, asked }) => (
+            Self::Unmetered(param) => (
                 400,
                 "unsupported_parameter",
-                Some("max_tokens"),
+                Some(*param),
+                format!("`{param}` is not supported for this model."),
+            ),
+            Self::OutputTooLong(Cap { limit, asked, param }) => (
+                400,
+                "unsupported_parameter",
+                Some(*param),
                 format!("This model gives at most {limit} output tokens, and {asked} were asked for."),
             ),
-            Self::ContextTooLong(Cap { limit, asked }) => (
+            Self::ContextTooLong(Cap { limit, asked, param }) => (
                 400,
                 "context_length_exceeded",
-                Some("messages"),
+                Some(*param),
                 format!(
                     "This model's context window is {limit} tokens, and the input has at least {asked}. \
                      Please shorten it."

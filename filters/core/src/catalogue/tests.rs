@@ -108,7 +108,12 @@ fn grants_of_every_level_must_agree() {
 fn a_model_has_bounds() {
     let catalogue = load(models()).unwrap();
     let model = catalogue.get("llama").unwrap();
-    let accepts = |body: &str| model.accepts(Endpoint::Chat, &read_json(body.as_bytes()).unwrap());
+    let accepts = |body: &str| {
+        model.accepts(
+            Endpoint::Chat,
+            &read_json(Endpoint::Chat, body.as_bytes()).unwrap(),
+        )
+    };
     assert_eq!(accepts(r#"{"max_tokens": 100}"#), Ok(()));
     assert_eq!(
         accepts(r#"{"max_output_tokens": 101}"#),
@@ -123,17 +128,23 @@ fn a_model_has_bounds() {
             accepts(too_long),
             Err(Refusal::OutputTooLong(Cap {
                 limit: 100,
-                asked: 101
+                asked: 101,
+                param: if too_long.contains("completion") {
+                    "max_completion_tokens"
+                } else {
+                    "max_tokens"
+                },
             }))
         );
     }
     let long = |bytes: usize| format!(r#"{{"prompt": "{}"}}"#, "x".repeat(bytes));
-    assert_eq!(accepts(&long(16_000)), Ok(()));
+    assert_eq!(accepts(&long(15_900)), Ok(()));
     assert_eq!(
         accepts(&long(16_100)),
         Err(Refusal::ContextTooLong(Cap {
             limit: 1000,
-            asked: 1006
+            asked: 1007,
+            param: "prompt",
         }))
     );
 }

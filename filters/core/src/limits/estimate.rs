@@ -1,15 +1,15 @@
-//! How many tokens a request will cost, learned for each model from what its requests did cost.
+//! How many tokens a request will cost, learned for each organisation and model from what their requests did cost.
 //!
-//! *Input* is the tokens that came as numbers, a constant (the chat template), so many tokens a byte of text and so many
-//! for each picture or sound. *Output* is what the client or the catalogue caps it at: nothing less may be reserved, or
+//! *Input* is the tokens that came as numbers, a constant (the chat template), so many tokens a byte of text, so many for
+//! each picture, a byte of sound or of a file, and for what only the model server sees. *Output* is what the client or the catalogue caps it at: nothing less may be reserved, or
 //! a parallel burst could pass a token limit. Only where there is no cap it is what nine of ten answers stay below.
 //! Before anything is known a prior stands in for both; nobody is refused for its absence.
 //!
-//! A model's estimator is taught by all its tenants, so no sample is trusted far: it counts by its ratio to the prior,
+//! Nothing is learned across organisations: what one sends and gets changes nobody else's estimates. Nor is any sample
+//! trusted far, as one key of an organisation teaches the estimates of the others: it counts by its ratio to the prior,
 //! not by its size; one that is far off counts as half or twice what was expected; and what is learned stays within
-//! bounds that text of any language keeps. A tenant whose text has far fewer tokens than others' (pages of spaces) takes
-//! the estimate of the others down to not quite half the prior, at worst, and a few hundred ordinary requests bring it
-//! back. What each is charged in the end is what the model server reports.
+//! bounds that text of any language keeps. What is reserved for text is never less than the prior says, whatever was
+//! learned. What is charged in the end is what the model server reports.
 //!
 //! Error of the input after 50 requests, as a part of all tokens of requests not seen before: below 1% beyond what the
 //! text itself scatters. (The tests' tokenizers scatter evenly by up to a fifth either way, which is 10%; prose and code
@@ -22,6 +22,7 @@ mod tests;
 use fit::{Bounds, Fit};
 
 use crate::body::Input;
+use crate::key::KeyTag;
 
 /// Tokens by bytes of text and a constant. A tokenizer of bytes never makes more tokens than there are bytes, and
 /// ordinary text has fewer than eight bytes a token.
@@ -38,8 +39,16 @@ const STREAM: Bounds = Bounds {
     least: [0.0, 0.0],
     most: [64.0, 1.0],
 };
-/// Tokens of a picture or sound: the prior and the bounds.
-const MEDIA: (f64, f64, f64) = (800.0, 16.0, 65_536.0);
+/// Tokens of a picture, of a byte of sound, of a byte of a file or video, and of what only the model server sees: the
+/// prior and the bounds. A second of sound is some 30 tokens, and in 64 kbit/s 8,000 bytes; a page of a document is some
+/// 2,000 tokens, and 20 KB or more. What is learned falls only to a quarter of the prior, so that nobody teaches it small
+/// things to send large ones.
+const MEDIA: [(f64, f64, f64); 4] = [
+    (800.0, 200.0, 65_536.0),
+    (1.0 / 256.0, 1.0 / 1_024.0, 1.0 / 16.0),
+    (1.0 / 12.0, 1.0 / 48.0, 1.0),
+    (2_000.0, 500.0, 262_144.0),
+];
 /// Tokens of an answer without a cap: the prior and the bounds.
 const OUTPUT: (f64, f64, f64) = (1_024.0, 64.0, 32_768.0);
 /// The part of answers that are longer than expected.
@@ -66,6 +75,10 @@ pub struct Estimate {
     pub input: u64,
     /// Of all answers: their cap, or the expectation where there is none.
     pub output: u64,
+    /// The part of `input` that is no expectation: text and tokens, but no media and nothing that is unseen.
+    pub sure_input: u64,
+    /// The part of `output` that is a cap.
+    pub sure_output: u64,
 }
 
 /// What a request did cost, as the model server reports it.
@@ -79,15 +92,15 @@ pub struct Settled {
     pub streamed: Option<(u64, u64)>,
 }
 
-/// What is known of one model. `Default` is the prior.
+/// What is known of an organisation's requests to one model. `Default` is the prior.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimator {
     /// Requests learned from.
     samples: u64,
     text: Fit,
     stream: Fit,
-    /// Tokens of a picture or sound.
-    media: f64,
+    /// Tokens of each kind of [`MEDIA`].
+    media: [f64; 4],
     /// Tokens of an answer that nine of ten stay below.
     output: f64,
     /// Answers without a cap, of which that is learned.
@@ -100,28 +113,99 @@ impl Default for Estimator {
             samples: 0,
             text: Fit::default(),
             stream: Fit::default(),
-            media: MEDIA.0,
+            media: MEDIA.map(|(prior, ..)| prior),
             output: OUTPUT.0,
             uncapped: 0,
         }
     }
 }
 
-/// The shared-store key of a model's estimator. It holds the number of the layout.
-pub fn store_key(model: &str) -> Vec<u8> {
-    [b"est-1-", model.as_bytes()].concat()
+/// Where the workers share an estimator: in one of [`SLOTS`](Self::SLOTS) values, so that their number is bounded. One
+/// that others have in use is left to them, and then a worker knows what it learned itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    number: u64,
+    owner: u64,
+}
+
+impl Slot {
+    /// How many there are.
+    pub const SLOTS: u64 = 8_192;
+    /// Seconds after which a slot that was not written is free for others.
+    const IDLE: u64 = 3_600;
+    /// Bytes of a slot's value: whose it is, the second since 1970 at which it was written, the estimator.
+    pub const SIZE: usize = 16 + Estimator::SIZE;
+
+    /// The slot for an organisation's requests to a model.
+    pub fn of(org: &str, model: &str) -> Self {
+        let name = [org.as_bytes(), b"\0", model.as_bytes()].concat();
+        let tag = KeyTag::of(&name, 0);
+        Self {
+            number: u64::from(tag.low_bits()) % Self::SLOTS,
+            owner: tag.number(),
+        }
+    }
+
+    /// Its key in the shared store, with the number of the layout.
+    pub fn store_key(self) -> Vec<u8> {
+        format!("est-2-{}", self.number).into_bytes()
+    }
+
+    /// What is known by the slot's value; the prior where it is another's.
+    pub fn read(self, value: &[u8]) -> Estimator {
+        match self.split(value) {
+            Some((owner, _, known)) if owner == self.owner => Estimator::from_bytes(known),
+            _ => Estimator::default(),
+        }
+    }
+
+    /// The value that takes the place of `value`; `None` where others have it in use.
+    pub fn write(self, value: Option<&[u8]>, estimator: Estimator, now: u64) -> Option<[u8; Self::SIZE]> {
+        let taken = value.and_then(|value| self.split(value));
+        if taken.is_some_and(|(owner, at, _)| owner != self.owner && now.saturating_sub(at) < Self::IDLE) {
+            return None;
+        }
+        let mut bytes = [0; Self::SIZE];
+        let (head, known) = bytes.split_at_mut_checked(16)?;
+        let (owner, at) = head.split_at_mut_checked(8)?;
+        owner.copy_from_slice(&self.owner.to_le_bytes());
+        at.copy_from_slice(&now.to_le_bytes());
+        known.copy_from_slice(&estimator.to_bytes());
+        Some(bytes)
+    }
+
+    /// Whose a value is, when it was written, and the estimator.
+    fn split(self, value: &[u8]) -> Option<(u64, u64, &[u8])> {
+        let (owner, rest) = value.split_first_chunk()?;
+        let (at, known) = rest.split_first_chunk()?;
+        Some((u64::from_le_bytes(*owner), u64::from_le_bytes(*at), known))
+    }
 }
 
 impl Estimator {
     /// What to reserve for a request.
     pub fn estimate(&self, asked: &Asked) -> Estimate {
-        let Input { text, numbers, media } = asked.input;
-        let learned = self.text.predict(&TEXT, [text as f64, 1.0]) + self.media * media as f64;
+        let Input { text, numbers, .. } = asked.input;
+        let features = [text as f64, 1.0];
+        // What was learned of other requests says nothing certain of this one: nobody sends pages of spaces to have dense
+        // text pass for them.
+        let text = self
+            .text
+            .predict(&TEXT, features)
+            .max(fit::prior(&TEXT, features));
         let answers = u64::from(asked.answers.max(1));
         Estimate {
-            input: numbers.saturating_add(whole(learned)),
+            input: numbers.saturating_add(whole(text + self.media(&asked.input))),
             output: answers.saturating_mul(asked.max_output.unwrap_or(whole(self.output))),
+            sure_input: numbers.saturating_add(whole(text)),
+            sure_output: answers.saturating_mul(asked.max_output.unwrap_or(0)),
         }
+    }
+
+    /// Tokens of input to expect, as learned: what is reserved is no less than the prior.
+    pub fn expected_input(&self, input: &Input) -> u64 {
+        let text = self.text.predict(&TEXT, [input.text as f64, 1.0]);
+        input.numbers.saturating_add(whole(text + self.media(input)))
     }
 
     /// Learns from a request that came to its end, with what the model server reported.
@@ -143,14 +227,24 @@ impl Estimator {
             return;
         };
         let features = [input.text as f64, 1.0];
-        if input.media == 0 {
+        if !input.has_media() {
             self.text.learn(&TEXT, features, tokens as f64);
             return;
         }
-        let (_, least, most) = MEDIA;
-        let each = (tokens as f64 - self.text.predict(&TEXT, features)) / input.media as f64;
-        let each = each.clamp(self.media / SURPRISE, self.media * SURPRISE);
-        self.media = (self.media + (each - self.media) / 16.0).clamp(least, most);
+        // By how much all of it together was misjudged is put down to each kind of it.
+        let found = tokens as f64 - self.text.predict(&TEXT, features);
+        let times = (found / self.media(input)).clamp(1.0 / SURPRISE, SURPRISE);
+        for ((each, (_, least, most)), there) in self.media.iter_mut().zip(MEDIA).zip(media(input)) {
+            if there > 0 {
+                *each = (*each * (1.0 + (times - 1.0) / 16.0)).clamp(least, most);
+            }
+        }
+    }
+
+    /// Tokens of what is neither text nor tokens.
+    fn media(&self, input: &Input) -> f64 {
+        let each = self.media.iter().zip(media(input));
+        each.map(|(each, there)| each * there as f64).sum()
     }
 
     /// Moves the expectation up by nine parts where the answer is longer, else down by one: it rests where one of ten
@@ -182,15 +276,20 @@ impl Estimator {
 
     /// Bytes of a stored estimator.
     pub const SIZE: usize = 8 * Self::NUMBERS;
-    const NUMBERS: usize = 16;
+    const NUMBERS: usize = 19;
 
-    /// The estimator as it is stored: sixteen numbers, little-endian.
+    /// The estimator as it is stored: nineteen numbers, little-endian.
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         let counts = [self.samples, self.uncapped].map(u64::to_le_bytes);
-        let single = [self.media, self.output].map(f64::to_le_bytes);
+        let output = [self.output.to_le_bytes()];
+        let media = self.media.map(f64::to_le_bytes);
         let sums = [self.text.0, self.stream.0].map(|sums| sums.map(f64::to_le_bytes));
-        let numbers = counts.iter().chain(&single).chain(sums.iter().flatten());
+        let numbers = counts
+            .iter()
+            .chain(&output)
+            .chain(&media)
+            .chain(sums.iter().flatten());
         for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(number);
         }
@@ -204,7 +303,7 @@ impl Estimator {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<8>();
-        let [samples, uncapped, media, output, sums @ ..] = numbers.first_chunk::<{ Self::NUMBERS }>()?;
+        let [samples, uncapped, output, rates @ ..] = numbers.first_chunk::<{ Self::NUMBERS }>()?;
         if numbers.len() != Self::NUMBERS || !rest.is_empty() {
             return None;
         }
@@ -212,16 +311,26 @@ impl Estimator {
             let number = f64::from_le_bytes(bytes);
             (least..=most).contains(&number).then_some(number)
         };
+        let (rates, sums) = rates.split_first_chunk::<4>()?;
         let (text, stream) = sums.split_first_chunk()?;
+        let mut media = [0.0; 4];
+        for ((place, bytes), bounds) in media.iter_mut().zip(rates).zip(MEDIA) {
+            *place = within(*bytes, bounds)?;
+        }
         Some(Self {
             samples: u64::from_le_bytes(*samples),
             uncapped: u64::from_le_bytes(*uncapped),
-            media: within(*media, MEDIA)?,
+            media,
             output: within(*output, OUTPUT)?,
             text: Fit::checked(text.map(f64::from_le_bytes))?,
             stream: Fit::checked(stream.first_chunk()?.map(f64::from_le_bytes))?,
         })
     }
+}
+
+/// How much there is of each kind of [`MEDIA`].
+const fn media(input: &Input) -> [u64; 4] {
+    [input.pictures, input.audio, input.files, input.unseen]
 }
 
 /// Rounded up; what is too large becomes the largest, and what is no number zero.

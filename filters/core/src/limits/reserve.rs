@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::amounts::Amounts;
+use super::amounts::{Amounts, Count};
 use super::cell::{Cell, Quota, Verdict};
 use super::record::Record;
 use super::settle::{Held, Reservation, Taken, Unsettled};
@@ -22,10 +22,21 @@ pub struct Ask<'a> {
     pub now: u64,
     /// What it is estimated to take.
     pub amounts: Amounts,
+    /// The part of that which is no mere expectation: what is beyond it makes no request wait for more than a row's
+    /// whole burst.
+    pub sure: Amounts,
     /// The worker that serves it: by its number, requests under way are its own.
     pub owner: u32,
     /// Whether a worker still runs.
     pub alive: &'a dyn Fn(u32) -> bool,
+}
+
+impl Ask<'_> {
+    /// What it takes of a row. An expectation may be wrong: it makes no request one that can never pass.
+    fn amount(&self, count: Count, quota: Quota) -> u64 {
+        let most = self.sure.of(count).max(quota.burst());
+        self.amounts.of(count).min(most)
+    }
 }
 
 /// A request that may pass.
@@ -234,7 +245,10 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
     let reason = match found {
         Some((hit, wait, standing)) => Reason::Limited(Box::new(Denied {
             standing,
-            requested: ask.amounts.of(hit.row.count),
+            requested: match hit.bound {
+                Bound::Rate(quota) => ask.amount(hit.row.count, quota),
+                Bound::Most(_) => 1,
+            },
             wait,
             would_refuse: judged()
                 .filter(|(hit, wait)| hit.row.mode == Mode::Shadow && wait.is_some())
@@ -275,15 +289,17 @@ impl<'t> Open<'t> {
 
     fn judge(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
         match hit.bound {
-            Bound::Rate(quota) => match cell(&self.record, hit, quota).judge(ask.amounts.of(hit.row.count)) {
-                Verdict::Admit => None,
-                // The record may be a little ahead of this worker's clock.
-                Verdict::Wait(wait) => {
-                    let ahead = self.record.time.saturating_sub(ask.now);
-                    Some(Wait::Nanos(wait.saturating_add(ahead)))
+            Bound::Rate(quota) => {
+                match cell(&self.record, hit, quota).judge(ask.amount(hit.row.count, quota)) {
+                    Verdict::Admit => None,
+                    // The record may be a little ahead of this worker's clock.
+                    Verdict::Wait(wait) => {
+                        let ahead = self.record.time.saturating_sub(ask.now);
+                        Some(Wait::Nanos(wait.saturating_add(ahead)))
+                    }
+                    Verdict::Never => Some(Wait::Never),
                 }
-                Verdict::Never => Some(Wait::Never),
-            },
+            }
             Bound::Most(most) => {
                 (under_way(&self.record, hit, ask) >= u64::from(most)).then_some(Wait::Nanos(PLACE_PAUSE))
             }
@@ -339,7 +355,7 @@ impl<'t> Open<'t> {
             let id = hit.row.id;
             let standing = match hit.bound {
                 Bound::Rate(quota) => {
-                    let amount = ask.amounts.of(hit.row.count);
+                    let amount = ask.amount(hit.row.count, quota);
                     let (mark, standing) = self.record.change_cell(id, quota, |cell| {
                         cell.adopt(quota);
                         (cell.charge(amount), hit.at_level(cell))

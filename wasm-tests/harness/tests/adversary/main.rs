@@ -11,6 +11,7 @@
 mod codings;
 mod disks;
 mod endings;
+mod estimates;
 mod floods;
 mod frames;
 mod grpc;

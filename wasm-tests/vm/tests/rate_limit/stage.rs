@@ -91,15 +91,16 @@ pub(crate) fn stream_without_usage() -> Value {
 /// What the router says of a chat with this body.
 pub(crate) fn routed(body: &Value, max_output: u64) -> Vec<u8> {
     let text = body.to_string();
-    let read = read_json(text.as_bytes()).unwrap();
+    let read = read_json(Endpoint::Chat, text.as_bytes()).unwrap();
     let routed = Routed {
         endpoint: Endpoint::Chat,
         model: "llama-70b".into(),
         target: "llama".into(),
         stream: read.stream,
-        input: (read.input.text, read.input.numbers, read.input.media),
+        input: read.input,
         max_output: Some(max_output),
         answers: 1,
+        background: false,
         price: Some(Price {
             input: 1_000_000,
             cached_input: 1_000_000,

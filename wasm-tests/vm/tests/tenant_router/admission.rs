@@ -31,7 +31,7 @@ fn a_request_goes_to_the_target_of_its_model() {
         (routed.stream, routed.max_output, routed.answers),
         (false, Some(100), 1)
     );
-    assert!(routed.input.0 >= 5, "{:?}", routed.input);
+    assert!(routed.input.text >= 5, "{:?}", routed.input);
     assert_eq!(routed.price.unwrap().output, 2_400_000);
     assert_eq!(routed.ask_usage, None);
     assert_eq!(stage.decisions(), [("allow.routed".to_owned(), 1)]);

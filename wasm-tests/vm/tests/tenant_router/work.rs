@@ -63,6 +63,30 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ("escapes", text(r"\u8a9e")),
         ("pairs of escapes", text(r"\ud83d\ude00")),
         ("few escapes", text(&format!("{}\\n", "x".repeat(40)))),
+        (
+            "a picture",
+            filled(
+                r#"{"model":"llama-70b","messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,"#,
+                "QUJD",
+                r#""}}]}]}"#,
+            ),
+        ),
+        (
+            "small pictures",
+            filled(
+                r#"{"model":"llama-70b","messages":[{"content":["#,
+                r#"{"type":"image_url","image_url":"data:image/png;base64,QUJD"},"#,
+                "]}]}",
+            ),
+        ),
+        (
+            "a part of many",
+            filled(
+                r#"{"model":"llama-70b","messages":[{"content":[{"type":"image_url""#,
+                r#","url":"QUJD""#,
+                "}]}]}",
+            ),
+        ),
         ("digits", list("1,")),
         ("tokens", list("12345,")),
         ("fractions", list("0.12345678901234567,")),

@@ -100,6 +100,11 @@ impl Fit {
     }
 }
 
+/// Tokens to expect where nothing is known.
+pub(super) fn prior(bounds: &Bounds, features: [f64; 2]) -> f64 {
+    dot(bounds.prior, features)
+}
+
 fn dot([a, b]: [f64; 2], [x, y]: [f64; 2]) -> f64 {
     a * x + b * y
 }

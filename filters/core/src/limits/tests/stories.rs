@@ -110,6 +110,40 @@ fn a_refusal_consumes_nothing_anywhere() {
 }
 
 #[test]
+fn an_expectation_of_more_than_the_burst_waits_for_all_of_it_and_no_longer() {
+    let table = table(
+        r#"[{"name": "a", "per": ["key"], "count": "tokens", "rate": "600/minute"},
+            {"name": "b", "per": ["key"], "count": "output_tokens", "rate": "60000/minute"}]"#,
+    );
+    let mut store = Memory::default();
+    let subject = acme();
+    let go = |store: &mut Memory, now, sure| {
+        let ask = Ask {
+            sure,
+            ..ask(&subject, now, tokens(100, 5_000))
+        };
+        table.reserve(store, &ask)
+    };
+    // Nothing else is under way: it passes, and takes all there is of one row, and the expectation of the other.
+    let first = go(&mut store, START, tokens(100, 0)).unwrap();
+    let used = |admitted: &Admitted| admitted.standings.iter().map(|row| row.used).collect::<Vec<_>>();
+    assert_eq!(used(&first), [600, 5_000]);
+    let denied = go(&mut store, START, tokens(100, 0)).unwrap_err().denied();
+    assert_eq!((denied.requested, denied.nanos()), (600, 60 * SECOND));
+    first
+        .reservation
+        .settle(&mut store, START, &tokens(100, 20))
+        .unwrap();
+    let second = table.go(&mut store, &subject, START, tokens(0, 0)).unwrap();
+    assert_eq!(used(&second), [120, 20]);
+    // What is sure to be more never passes.
+    let denied = go(&mut store, START + 60 * SECOND, tokens(601, 0))
+        .unwrap_err()
+        .denied();
+    assert_eq!((denied.requested, denied.wait), (601, Wait::Never));
+}
+
+#[test]
 fn of_several_limits_the_longest_wait_is_told() {
     let table = table(
         r#"[{"name": "fast", "per": ["key"], "rate": "1/second"},

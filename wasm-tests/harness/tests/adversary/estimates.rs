@@ -1,0 +1,429 @@
+//! Requests that look small and are not: what is reserved is what the model may do, whatever the client calls it.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tollgate_core::key::ApiKey;
+use tollgate_harness::models::{FAULT_HEADER, ModelServer};
+use tollgate_harness::{Catalogue, Directory, Gateway, Options, net};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+const RESPONSES: &str = "/v1/responses";
+const MESSAGES: &str = "/v1/messages";
+const EMBEDDINGS: &str = "/v1/embeddings";
+/// Of each key.
+const LIMIT: u64 = 10_000;
+/// Of one request, sent at once.
+const COPIES: usize = 12;
+
+struct Stage {
+    gateway: Gateway,
+    models: ModelServer,
+    keys: Vec<ApiKey>,
+}
+
+/// Models `m`, which writes 4,000 tokens at most, `endless`, of which nobody knows, and `background`, which may be asked
+/// for answers in the background.
+async fn stage(keys: usize) -> Stage {
+    let models = ModelServer::builder().keep(4_096).start().await.unwrap();
+    let mut directory = Directory::empty();
+    directory.org("acme", json!({"models": ["*"]}));
+    let keys = (0..keys).map(|_| directory.key("acme")).collect();
+    let model = json!({
+        "endpoints": ["chat", "completions", "responses", "messages", "embeddings"],
+        "targets": [{"cluster": "llama"}], "context_window": 100_000,
+    });
+    let with = |more: Value| {
+        let mut model = model.clone();
+        model
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        model
+    };
+    let mut catalogue = Catalogue::empty();
+    catalogue
+        .model("m", with(json!({"max_output": 4_000})))
+        .model("endless", with(json!({})))
+        .model("background", with(json!({"background": true})));
+    let gateway = Options::new()
+        .workers(1)
+        .llama(models.addr())
+        .directory(&directory)
+        .catalogue(&catalogue)
+        .limits(json!({"limits": [
+            {"name": "key", "per": ["key"], "count": "tokens", "rate": format!("{LIMIT}/minute")},
+        ]}))
+        .unbroken()
+        .start()
+        .await;
+    Stage {
+        gateway,
+        models,
+        keys,
+    }
+}
+
+/// Where it is asked, what is asked for, and what a model server may do for it, by tokens: each byte of text that it may
+/// read a quarter, each that it may write one.
+fn schemes() -> Vec<(&'static str, Value, u64)> {
+    let words = "word ".repeat(12_000);
+    let long = "w".repeat(60_000);
+    let text = 15_000;
+    let prompts = json!(["say"; 100].map(|say| json!(say)).to_vec());
+    let chat = |more: Value| {
+        let mut body = json!({"max_tokens": 8, "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    let content = |content: Value| chat(json!({"messages": [{"role": "user", "content": content}]}));
+    vec![
+        (
+            COMPLETIONS,
+            json!({"prompt": prompts, "max_tokens": 1_000}),
+            100_000,
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": vec![json!([1, 2]); 100], "max_tokens": 1_000}),
+            100_000,
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": ["a", "b"], "max_tokens": 500, "n": 3}),
+            3_000,
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": ["a", "b"], "max_tokens": 500, "best_of": 3, "n": 1}),
+            3_000,
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": [["a", "b"], ["c"]], "max_tokens": 1_000}),
+            3_000,
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": vec![7; 3_000], "max_tokens": 1}),
+            3_000,
+        ),
+        (
+            COMPLETIONS,
+            json!({"prompt": "x", "suffix": long, "max_tokens": 1}),
+            text,
+        ),
+        (COMPLETIONS, json!({"prompt": "x", "max_tokens": 0}), 4_000),
+        (CHAT, chat(json!({"max_tokens": 0})), 4_000),
+        (
+            CHAT,
+            chat(json!({"max_tokens": 0, "max_completion_tokens": 1})),
+            4_000,
+        ),
+        (CHAT, chat(json!({"n_predict": 3_000})), 3_000),
+        (CHAT, chat(json!({"n_predict": -1})), 4_000),
+        (CHAT, chat(json!({"min_tokens": 3_000})), 3_000),
+        (CHAT, chat(json!({"n": 500})), 4_000),
+        (
+            CHAT,
+            chat(json!({"messages": vec![json!([{"role": "user", "content": "x"}]); 500]})),
+            4_000,
+        ),
+        (
+            CHAT,
+            chat(json!({"prediction": {"type": "content", "content": words}})),
+            text,
+        ),
+        (CHAT, content(json!(format!("data:{words}"))), text),
+        (
+            CHAT,
+            content(json!(format!("data:image/png;base64,{long}"))),
+            text,
+        ),
+        (
+            CHAT,
+            content(json!([{"type": "text", "text": format!("data:image/png;base64,{long}")}])),
+            text,
+        ),
+        (
+            CHAT,
+            content(
+                json!([{"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{words}")}}]),
+            ),
+            text,
+        ),
+        (
+            CHAT,
+            content(json!([{"type": "text", "text": "x", "data": words}])),
+            text,
+        ),
+        (CHAT, content(json!({"data": words})), text),
+        (
+            CHAT,
+            chat(
+                json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {long.as_str(): {}}}}}]}),
+            ),
+            text,
+        ),
+        (
+            CHAT,
+            chat(
+                json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"enum": vec![Value::Null; 12_000]}}}]}),
+            ),
+            text,
+        ),
+        (
+            CHAT,
+            chat(json!({"functions": [{"name": "f", "description": words}]})),
+            text,
+        ),
+        (
+            CHAT,
+            chat(
+                json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {long.as_str(): {}}}}}),
+            ),
+            text,
+        ),
+        (CHAT, chat(json!({"guided_regex": words})), text),
+        (CHAT, chat(json!({"chat_template_kwargs": {"x": words}})), text),
+        (CHAT, chat(json!({"documents": [{"data": words}]})), text),
+        (
+            RESPONSES,
+            json!({"input": "x", "max_output_tokens": 8, "text": {"format": {"type": "json_schema", "schema": {long.as_str(): {}}}}}),
+            text,
+        ),
+        (
+            RESPONSES,
+            json!({"input": [{"type": "function_call_output", "output": words, "data": "x"}], "max_output_tokens": 8}),
+            text,
+        ),
+        (RESPONSES, json!({"input": "x", "max_output_tokens": 0}), 4_000),
+        (RESPONSES, json!({"input": "x", "max_tokens": 8}), 4_000),
+        (
+            MESSAGES,
+            json!({"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": words}}]}], "max_tokens": 8}),
+            text,
+        ),
+        (
+            MESSAGES,
+            json!({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "x", "name": "f", "input": {"data": words}}]}], "max_tokens": 8}),
+            text,
+        ),
+        (
+            MESSAGES,
+            json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}),
+            4_000,
+        ),
+        (EMBEDDINGS, json!({"input": [words, "x"]}), text),
+        (EMBEDDINGS, json!({"input": vec![vec![7; 1_000]; 3]}), 3_000),
+    ]
+}
+
+/// Each is sent twelve times at once, while the model server answers none: all that it may do for those that reached it
+/// is within the limit.
+#[tokio::test]
+async fn no_request_may_do_more_than_is_reserved() {
+    let schemes = schemes();
+    let stage = stage(schemes.len()).await;
+    for ((path, body, may), key) in schemes.iter().zip(&stage.keys) {
+        let mut body = body.clone();
+        body["model"] = json!("m");
+        let shown: String = body.to_string().chars().take(200).collect();
+        let copies = (0..COPIES).map(|_| {
+            let request = stage.gateway.post(path).key(key).json(body.clone());
+            tokio::spawn(request.header(FAULT_HEADER, "hold=0").send())
+        });
+        let copies: Vec<_> = copies.collect();
+        net::eventually("each was refused, or is at the model server", async || {
+            let refused = copies.iter().filter(|copy| copy.is_finished()).count();
+            (refused + stage.models.seen().len() == COPIES).then_some(())
+        })
+        .await;
+        let admitted = stage.models.seen().len() as u64;
+        // A twelfth of a minute's worth leaks away meanwhile, on a slow machine.
+        assert!(
+            admitted * may <= LIMIT + LIMIT / 12,
+            "{path}: {admitted} of {shown}"
+        );
+        if *may <= LIMIT {
+            assert!(admitted > 0, "{path}: {shown}");
+        }
+        stage.models.release();
+        for copy in join_all(copies).await {
+            let status = copy.unwrap().status;
+            assert!(status == 200 || status == 429, "{path}: {status} for {shown}");
+        }
+        stage.models.ledger().clear();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_metered_is_refused_by_name() {
+    let stage = stage(1).await;
+    let key = &stage.keys[0];
+    let template = "{% for x in range(100000) %}word {% endfor %}";
+    for (path, param, value) in [
+        (RESPONSES, "background", json!(true)),
+        (RESPONSES, "background", json!("true")),
+        (CHAT, "chat_template", json!(template)),
+        (CHAT, "mm_processor_kwargs", json!({"max_pixels": 100_000_000})),
+        (CHAT, "media_io_kwargs", json!({"video": {"num_frames": 100_000}})),
+        (CHAT, "extra_body", json!({"n": 100, "model": "endless"})),
+    ] {
+        let mut body = json!({"model": "m", "input": "x", "messages": [{"role": "user", "content": "x"}]});
+        body[param] = value;
+        let reply = stage.gateway.post(path).key(key).json(body).send().await;
+        let reply = reply.expect(400).code("unsupported_parameter");
+        assert_eq!(reply.json()["error"]["param"], param);
+    }
+    assert_eq!(stage.models.seen().len(), 0);
+}
+
+/// Where the catalogue allows it, what is written in the background takes all that it may.
+#[tokio::test]
+async fn the_background_takes_its_cap() {
+    let stage = stage(1).await;
+    let key = &stage.keys[0];
+    let ask = |cap: u64| {
+        let body = json!({"model": "background", "input": "x", "background": true, "max_output_tokens": cap});
+        stage.gateway.post(RESPONSES).key(key).json(body).send()
+    };
+    ask(100_000).await.expect(429).code("request_too_large_for_limit");
+    let first = ask(6_000).await.expect(200);
+    ask(6_000).await.expect(429).code("rate_limit_exceeded");
+    let record = stage.gateway.usage_log().of(first.request_id().unwrap()).await;
+    assert_eq!(record.output_tokens, Some(6_000));
+    assert_eq!(record.source.as_deref(), Some("estimated"));
+}
+
+/// Large media are no long text; and an error names the member that is there.
+#[tokio::test]
+async fn media_are_not_too_long() {
+    let stage = stage(5).await;
+    let picture = "iVBORw0KGgoA".repeat(200_000);
+    let url = format!("data:image/png;base64,{picture}");
+    let second_turn = json!([
+        {"role": "user", "content": "a cat"},
+        {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": picture},
+        {"role": "user", "content": "with a hat"},
+    ]);
+    for ((path, member, value), key) in [
+        (RESPONSES, "input", second_turn),
+        (EMBEDDINGS, "input", json!([{"image": url}, {"image": picture}])),
+        (CHAT, "messages", json!([{"role": "user", "content": [{"type": "image_embeds", "image_embeds": picture}]}])),
+        (CHAT, "messages", json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])),
+        (MESSAGES, "messages", json!([{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": picture}}]}])),
+    ]
+    .into_iter()
+    .zip(&stage.keys)
+    {
+        let mut body = json!({"model": "m", "max_tokens": 8, "max_output_tokens": 8});
+        body[member] = value;
+        stage.gateway.post(path).key(key).json(body).send().await.expect(200);
+    }
+    let words = "word ".repeat(400_000);
+    for (path, member, value) in [
+        (RESPONSES, "input", json!(words)),
+        (RESPONSES, "instructions", json!(words)),
+        (COMPLETIONS, "prompt", json!(words)),
+        (EMBEDDINGS, "input", json!(words)),
+        (
+            CHAT,
+            "tools",
+            json!([{"type": "function", "function": {"description": words}}]),
+        ),
+        (CHAT, "messages", json!([{"role": "user", "content": words}])),
+    ] {
+        let mut body = json!({"model": "m", "max_tokens": 8});
+        body[member] = value;
+        let reply = stage
+            .gateway
+            .post(path)
+            .key(&stage.keys[0])
+            .json(body)
+            .send()
+            .await;
+        let reply = reply.expect(400).code("context_length_exceeded");
+        assert_eq!(reply.json()["error"]["param"], member, "{path}");
+    }
+    for (path, member) in [
+        (CHAT, "max_completion_tokens"),
+        (CHAT, "max_tokens"),
+        (RESPONSES, "max_output_tokens"),
+    ] {
+        let mut body = json!({"model": "m", "input": "x", "messages": []});
+        body[member] = json!(4_001);
+        let reply = stage
+            .gateway
+            .post(path)
+            .key(&stage.keys[0])
+            .json(body)
+            .send()
+            .await;
+        assert_eq!(reply.expect(400).json()["error"]["param"], member);
+    }
+}
+
+/// Many texts to embed are read one by one, and answered with no tokens.
+#[tokio::test]
+async fn a_batch_of_embeddings_is_no_long_text() {
+    let stage = stage(1).await;
+    let body = json!({"model": "endless", "input": vec!["word ".repeat(1_000); 400]});
+    let reply = stage
+        .gateway
+        .post(EMBEDDINGS)
+        .key(&stage.keys[0])
+        .json(body)
+        .send()
+        .await;
+    // It is read at once by no model, and is more than the limit.
+    reply.expect(429).code("request_too_large_for_limit");
+}
+
+/// What one organization does changes no other's admission, and no expectation makes a request one that never passes.
+#[tokio::test]
+async fn nobodys_long_answers_are_anothers_reservation() {
+    let models = ModelServer::start().await.unwrap();
+    let mut directory = Directory::empty();
+    let mut key = |org: &str| {
+        directory.org(org, json!({"models": ["*"]}));
+        directory.key(org)
+    };
+    let [flood, quiet, late] = ["flood", "quiet", "late"].map(&mut key);
+    directory.org("flood", json!({"models": ["*"], "projects": {"small": {}}}));
+    let small = directory.project_key("flood", "small");
+    let mut catalogue = Catalogue::empty();
+    catalogue.chat("endless", &["llama"]);
+    let limit = |name: &str, when: Value| json!({"name": name, "per": ["key"], "when": when, "count": "tokens", "rate": format!("{LIMIT}/minute")});
+    let gateway = Options::new()
+        .workers(1)
+        .llama(models.addr())
+        .directory(&directory)
+        .catalogue(&catalogue)
+        .limits(json!({"limits": [
+            limit("others", json!({"org": ["quiet", "late"]})), limit("small", json!({"project": "small"})),
+        ]}))
+        .start()
+        .await;
+    let ask = async |key: &ApiKey, fault: &str| {
+        let body = json!({"model": "endless", "messages": [{"role": "user", "content": "x"}]});
+        let request = gateway.post(CHAT).key(key).json(body);
+        let reply = request.header(FAULT_HEADER, fault).send().await.expect(200);
+        let record = gateway.usage_log().of(reply.request_id().unwrap()).await;
+        record.reserved_tokens.unwrap()
+    };
+    let before = ask(&quiet, "tokens=9").await;
+    for _ in 0..25 {
+        ask(&flood, "tokens=40000").await;
+    }
+    // An organization's own answers are what is expected of it, also where that is more than a limit has at once.
+    assert!(ask(&small, "tokens=9").await > LIMIT);
+    assert_eq!(
+        ask(&late, "tokens=9").await,
+        before,
+        "as if nobody had asked before"
+    );
+    assert!(ask(&quiet, "tokens=9").await <= before);
+}
