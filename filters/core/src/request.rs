@@ -117,10 +117,7 @@ impl<'a> Request<'a> {
             Some(b':') if name == b":path" => self.path = value,
             Some(b'a') if name == b"authorization" => {
                 self.remove(name);
-                // Envoy joins several headers of this name into one. A bearer token never holds a comma.
-                for credential in value.split(|byte| *byte == b',') {
-                    self.present(bearer(credential));
-                }
+                self.authorization(value);
             }
             Some(b'a') if name == b"api-key" => {
                 self.remove(name);
@@ -136,6 +133,23 @@ impl<'a> Request<'a> {
                 self.remove(name)
             }
             _ => {}
+        }
+    }
+
+    /// Envoy joins several headers of this name into one. A bearer token never holds a comma: what stands behind one
+    /// without a scheme of its own (`Bearer a,b`) is a second one, or a part of the first to another reader.
+    fn authorization(&mut self, value: &'a [u8]) {
+        let (mut bears, mut other) = (false, false);
+        for credential in value.split(|byte| *byte == b',') {
+            let key = bearer(credential);
+            bears |= !key.is_empty();
+            let credential = credential.trim_ascii();
+            let scheme = credential.contains(&b' ') || credential.eq_ignore_ascii_case(b"bearer");
+            other |= !credential.is_empty() && !scheme;
+            self.present(key);
+        }
+        if bears && other {
+            self.credential = Presented::Ambiguous;
         }
     }
 
@@ -245,6 +259,9 @@ mod tests {
             [("authorization", "Bearer k1"), ("authorization", "Bearer k2")],
             [("authorization", "Bearer k1,Bearer k2"), ("x", "")],
             [("authorization", "Basic x, Bearer k1"), ("api-key", "k2")],
+            [("authorization", "Bearer k1,k2"), ("x", "")],
+            [("authorization", "Bearer k1, k2=3"), ("x", "")],
+            [("authorization", "k1,Bearer k2"), ("x", "")],
         ] {
             assert_eq!(read(&headers).credential(), Presented::Ambiguous);
         }
@@ -254,6 +271,15 @@ mod tests {
             ("authorization", "Bearer k1"),
         ]);
         assert_eq!(three.credential(), Presented::Ambiguous);
+    }
+
+    #[test]
+    fn credentials_of_other_schemes_are_nobodys() {
+        for value in ["Basic x", "Basic x, Bearer k1", "Bearer k1,Basic x"] {
+            let request = read(&[("authorization", value), ("api-key", "k1")]);
+            assert_eq!(request.credential(), key("k1"));
+        }
+        assert_eq!(read(&[("authorization", "Bearer k1,")]).credential(), key("k1"));
     }
 
     #[test]

@@ -183,6 +183,10 @@ fn what_is_presented_decides_before_any_key_is_looked_up() {
             }),
             invalid(400, "ambiguous_credentials", "ambiguous_credentials"),
         ),
+        (
+            Box::new(|request| request.header("authorization", format!("Bearer {},b", known.reveal()))),
+            invalid(400, "ambiguous_credentials", "ambiguous_credentials"),
+        ),
     ];
     for (present, expected) in &cases {
         for path in [CHAT, "/v1/messages"] {
