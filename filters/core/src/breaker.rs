@@ -1,5 +1,9 @@
-//! A breaker for one target: closed while it works, open once it failed often enough, and then closed again by a few
-//! probes. Time and state are arguments; nothing here reads a clock or stores anything.
+//! A breaker for one model at one target: closed while it works, open once it failed often enough, and then closed again
+//! by a few probes. Time and state are arguments; nothing here reads a clock or stores anything.
+//!
+//! Some failures one organization can cause by what it asks for: a time-out, or an attempt of which nobody saw why it
+//! failed. They open the organization's own breaker. For everybody's they count once in a row from one organization, so
+//! that it takes two of them to open it.
 //!
 //! ```text
 //! closed ──failures in a row──▶ open ──its time is over──▶ half open ──a probe succeeds──▶ closed
@@ -25,13 +29,28 @@ pub struct Policy {
 pub enum Ending {
     /// It answered.
     Success,
-    /// A status of 5xx, a reset or a timeout.
+    /// A status of 5xx or a reset.
     Failure,
+    /// A failure that the organization of this [`tag`] may have caused.
+    Suspect(u64),
     /// It asked to be left alone for so long (429 or 503 with Retry-After).
     Leave(Duration),
-    /// Another attempt followed, so it failed, at some time since then (nanoseconds since 1970). If it asked to be left
-    /// alone, that was told already, by whoever saw it.
-    Followed(u64),
+    /// Another attempt followed, so it failed, nobody saw why. If it asked to be left alone, that was told already, by
+    /// whoever saw it.
+    Followed {
+        /// Earliest time at which it did; nanoseconds since 1970.
+        since: u64,
+        /// The [`tag`] of its organization, where that may have caused it.
+        suspect: Option<u64>,
+    },
+}
+
+/// A number for an organization, never zero: FNV-1a.
+pub fn tag(org: &str) -> u64 {
+    let hash = org.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.max(1)
 }
 
 /// The state of a breaker. `Default` is closed. Times are nanoseconds since 1970.
@@ -45,6 +64,10 @@ pub struct Breaker {
     open_until: u64,
     /// When it was last asked to leave the target alone.
     left_at: u64,
+    /// Whose failure was the last that an organization may have caused; zero after a success.
+    suspect: u64,
+    /// When there was one last. Until it is long ago organizations may have breakers of their own.
+    suspected_at: u64,
 }
 
 /// What a breaker says to a request.
@@ -60,15 +83,27 @@ pub enum Verdict {
 
 impl Breaker {
     /// Bytes of a stored state.
-    pub const SIZE: usize = 20;
+    pub const SIZE: usize = 36;
 
     /// Whether there is nothing that a success would have to make up for.
     pub fn is_untroubled(self) -> bool {
-        let left_at = self.left_at;
-        self == Self {
-            left_at,
-            ..Self::default()
-        }
+        (self.failures, self.openings, self.open_until, self.suspect) == (0, 0, 0, 0)
+    }
+
+    /// Whether an organization may have been suspected, ever.
+    pub fn had_suspects(self) -> bool {
+        self.suspected_at != 0
+    }
+
+    /// Whether an organization's own breaker can still be open.
+    pub fn has_suspects(self, policy: &Policy, now: u64) -> bool {
+        let longest = nanos(policy.longest).saturating_mul(2);
+        self.suspected_at != 0 && now.saturating_sub(self.suspected_at) <= longest
+    }
+
+    /// Whether the target asked to be left alone at that time or later.
+    pub fn left_since(self, since: u64) -> bool {
+        self.left_at >= since
     }
 
     /// Whether a request may go to the target now.
@@ -104,22 +139,53 @@ impl Breaker {
             }
             Ending::Success if probe || !open => Self {
                 left_at: self.left_at,
+                suspected_at: self.suspected_at,
                 ..Self::default()
             },
-            Ending::Followed(since) if self.left_at >= since => self,
-            Ending::Failure | Ending::Followed(_) if probe => self.opened(policy, now),
-            Ending::Failure | Ending::Followed(_) if !open => {
-                let failed = Self {
-                    failures: self.failures.saturating_add(1),
-                    ..self
-                };
-                if failed.failures < policy.failures {
-                    failed
+            Ending::Followed { since, .. } if self.left_since(since) => self,
+            Ending::Failure | Ending::Followed { suspect: None, .. } if probe || !open => {
+                self.failed(policy, probe, now)
+            }
+            Ending::Followed {
+                suspect: Some(tag), ..
+            } if probe => self.suspecting(tag, now).failed(policy, probe, now),
+            // It may have been this organization's probe alone: the next one may come at once.
+            Ending::Suspect(tag) if probe => Self {
+                open_until: now.max(1),
+                ..self.suspecting(tag, now)
+            },
+            Ending::Suspect(tag)
+            | Ending::Followed {
+                suspect: Some(tag), ..
+            } => {
+                let suspecting = self.suspecting(tag, now);
+                if open || self.suspect == tag {
+                    suspecting
                 } else {
-                    failed.opened(policy, now)
+                    suspecting.failed(policy, false, now)
                 }
             }
-            Ending::Success | Ending::Failure | Ending::Followed(_) => self,
+            Ending::Success | Ending::Failure | Ending::Followed { suspect: None, .. } => self,
+        }
+    }
+
+    fn suspecting(self, tag: u64, now: u64) -> Self {
+        Self {
+            suspect: tag,
+            suspected_at: now,
+            ..self
+        }
+    }
+
+    fn failed(self, policy: &Policy, probe: bool, now: u64) -> Self {
+        let failed = Self {
+            failures: self.failures.saturating_add(u16::from(!probe)),
+            ..self
+        };
+        if probe || failed.failures >= policy.failures {
+            failed.opened(policy, now)
+        } else {
+            failed
         }
     }
 
@@ -147,12 +213,13 @@ impl Breaker {
     pub fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         let (failures, rest) = bytes.split_at_mut(2);
-        let (openings, rest) = rest.split_at_mut(2);
-        let (until, left_at) = rest.split_at_mut(8);
+        let (openings, times) = rest.split_at_mut(2);
         failures.copy_from_slice(&self.failures.to_le_bytes());
         openings.copy_from_slice(&self.openings.to_le_bytes());
-        until.copy_from_slice(&self.open_until.to_le_bytes());
-        left_at.copy_from_slice(&self.left_at.to_le_bytes());
+        let numbers = [self.open_until, self.left_at, self.suspect, self.suspected_at];
+        for (place, number) in times.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
         bytes
     }
 
@@ -161,13 +228,16 @@ impl Breaker {
         let read = || {
             let (failures, rest) = bytes.split_first_chunk()?;
             let (openings, rest) = rest.split_first_chunk()?;
-            let (until, rest) = rest.split_first_chunk()?;
-            let (left_at, rest) = rest.split_first_chunk()?;
-            rest.is_empty().then_some(Self {
+            let (numbers, rest) = rest.as_chunks::<8>();
+            let [open_until, left_at, suspect, suspected_at] = *numbers.first_chunk()?;
+            let rest = numbers.get(4..)?.as_flattened().iter().chain(rest).next();
+            rest.is_none().then_some(Self {
                 failures: u16::from_le_bytes(*failures),
                 openings: u16::from_le_bytes(*openings),
-                open_until: u64::from_le_bytes(*until),
-                left_at: u64::from_le_bytes(*left_at),
+                open_until: u64::from_le_bytes(open_until),
+                left_at: u64::from_le_bytes(left_at),
+                suspect: u64::from_le_bytes(suspect),
+                suspected_at: u64::from_le_bytes(suspected_at),
             })
         };
         read().unwrap_or_default()
@@ -280,7 +350,11 @@ mod tests {
     #[test]
     fn an_attempt_that_is_told_of_twice_counts_once() {
         let followed = |breaker: Breaker, probe: bool, now: u64| {
-            breaker.after(&POLICY, Ending::Followed(SECOND), probe, now * SECOND)
+            let ending = Ending::Followed {
+                since: SECOND,
+                suspect: Some(tag("acme")),
+            };
+            breaker.after(&POLICY, ending, probe, now * SECOND)
         };
         let seconds = |seconds| Ending::Leave(Duration::from_secs(seconds));
         let left = Breaker::default().after(&POLICY, seconds(1), false, 2 * SECOND);
@@ -300,10 +374,36 @@ mod tests {
         assert!(!followed(Breaker::default(), false, 3).is_untroubled());
     }
 
+    #[test]
+    fn one_organization_does_not_open_it_for_others() {
+        let suspect = |breaker: Breaker, org: &str, times: usize| {
+            (0..times).fold(breaker, |breaker, _| {
+                breaker.after(&POLICY, Ending::Suspect(tag(org)), false, SECOND)
+            })
+        };
+        let one = suspect(Breaker::default(), "acme", 100);
+        assert_eq!(one.ask(&POLICY, SECOND), Verdict::Pass);
+        assert!(!one.is_untroubled() && one.has_suspects(&POLICY, SECOND));
+        let two = suspect(suspect(one, "globex", 100), "acme", 1);
+        assert!(matches!(two.ask(&POLICY, SECOND), Verdict::Wait(_)));
+        // What anybody else's success mends, and until when own breakers are asked for.
+        let mended = one.after(&POLICY, Ending::Success, false, SECOND);
+        assert!(mended.is_untroubled() && mended.had_suspects());
+        assert!(!mended.has_suspects(&POLICY, 22 * SECOND));
+    }
+
+    #[test]
+    fn a_probe_that_its_sender_may_have_spoiled_is_followed_by_another_at_once() {
+        let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
+        let spoiled = probing.after(&POLICY, Ending::Suspect(tag("acme")), true, 4 * SECOND);
+        assert!(matches!(spoiled.ask(&POLICY, 4 * SECOND), Verdict::Probe(_)));
+    }
+
     proptest! {
         #[test]
-        fn survives_storage(failures: u16, openings: u16, open_until: u64, left_at: u64, junk: Vec<u8>) {
-            let breaker = Breaker { failures, openings, open_until, left_at };
+        fn survives_storage(failures: u16, openings: u16, numbers: [u64; 4], junk: Vec<u8>) {
+            let [open_until, left_at, suspect, suspected_at] = numbers;
+            let breaker = Breaker { failures, openings, open_until, left_at, suspect, suspected_at };
             prop_assert_eq!(Breaker::from_bytes(&breaker.to_bytes()), breaker);
             if junk.len() != Breaker::SIZE {
                 prop_assert_eq!(Breaker::from_bytes(&junk), Breaker::default());
@@ -313,7 +413,7 @@ mod tests {
         /// However it came to be, it lets somebody through again within the longest pause.
         #[test]
         fn never_open_for_ever(failures: u16, openings: u16, now in 0..u64::MAX / 4, probes: bool) {
-            let breaker = Breaker { failures, openings, open_until: 0, left_at: 0 };
+            let breaker = Breaker { failures, openings, ..Breaker::default() };
             let after = breaker.after(&POLICY, Ending::Failure, probes, now);
             let later = now + 10 * SECOND;
             prop_assert!(!matches!(after.ask(&POLICY, later), Verdict::Wait(_)));

@@ -10,6 +10,7 @@ pub mod config;
 pub mod directory;
 pub mod endpoint;
 pub mod error;
+pub mod fault;
 pub mod gcra;
 pub mod glob;
 pub mod headers;

@@ -115,18 +115,24 @@ impl Gateway {
     pub fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
         let headers = HeaderMap::read(Map::Response).ok();
         RateLimit::response_headers(&mut stream.limited, headers.as_ref(), end);
-        self.router.response_headers(&mut stream.routed, headers.as_ref())
+        self.router
+            .response_headers(&mut stream.routed, headers.as_ref(), end)
     }
 
     /// Reads what was used.
-    pub fn response_body(stream: &mut Stream, len: usize, end: bool) -> Action {
-        RateLimit::response_body(&mut stream.limited, len, end)
+    pub fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        match RateLimit::response_body(&mut stream.limited, len, end) {
+            Action::Continue => self.router.response_body(&mut stream.routed, len, end),
+            Action::Pause => Action::Pause,
+        }
     }
 
     /// The answer is whole.
-    pub fn response_trailers(stream: &mut Stream) -> Action {
-        RateLimit::response_trailers(&mut stream.limited);
-        Router::response_trailers(&stream.routed)
+    pub fn response_trailers(&mut self, stream: &mut Stream) -> Action {
+        match RateLimit::response_trailers(&mut stream.limited) {
+            Action::Continue => self.router.response_trailers(&mut stream.routed),
+            Action::Pause => Action::Pause,
+        }
     }
 
     /// Notes how the target did; settles, and leaves the record.

@@ -64,11 +64,17 @@ impl Module for Root {
     }
 
     fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
-        Gateway::response_body(stream, len, end)
+        match self {
+            Self::Gateway(gateway) => gateway.response_body(stream, len, end),
+            Self::Fetcher(_) | Self::Attempts(_) => Action::Continue,
+        }
     }
 
     fn response_trailers(&mut self, stream: &mut Stream) -> Action {
-        Gateway::response_trailers(stream)
+        match self {
+            Self::Gateway(gateway) => gateway.response_trailers(stream),
+            Self::Fetcher(_) | Self::Attempts(_) => Action::Continue,
+        }
     }
 
     fn log(&mut self, stream: &mut Stream) {

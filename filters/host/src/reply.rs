@@ -23,3 +23,11 @@ pub fn send_local_reply(status: u16, details: &str, headers: &[(&str, &str)], bo
         )
     })
 }
+
+/// Breaks the current stream's answer off, so that its client sees that it is not whole.
+pub fn close_response() -> Result<()> {
+    /// The ABI's `HttpResponse`.
+    const RESPONSE: u32 = 1;
+    // SAFETY: it takes a number.
+    check(unsafe { abi::proxy_close_stream(RESPONSE) })
+}

@@ -3,13 +3,16 @@
 
 use tollgate_core::breaker::Ending;
 use tollgate_core::config::{ConfigError, from_json};
-use tollgate_host::{HeaderMap, Level, Map, log, property};
+use tollgate_core::fault;
+use tollgate_host::{HeaderMap, Level, Map, header, log, property};
 
+use crate::metrics::Faults;
 use crate::{health, spent};
 
-/// Notes how long a target wants to be left alone.
+/// Notes how long a target wants to be left alone, and counts what is wrong with our side of it.
 #[derive(Default)]
 pub struct Attempts {
+    faults: Faults,
     /// Whether it was said that there is nobody to note it for.
     warned: bool,
 }
@@ -29,15 +32,26 @@ impl Attempts {
     pub fn logged(&mut self) {
         let headers = HeaderMap::read(Map::Response).ok();
         spent::note(headers.as_ref());
-        let Some(ending) = headers.as_ref().map(health::answered) else {
+        let Some(headers) = headers else {
             return;
         };
-        if let Ending::Leave(pause) = ending
-            && let Ok(cluster) = property(&["xds", "cluster_name"])
-            && let Ok(cluster) = core::str::from_utf8(&cluster)
-            && health::leave(cluster, pause).is_err()
-            && !core::mem::replace(&mut self.warned, true)
-        {
+        let Ok(cluster) = property(&["xds", "cluster_name"]) else {
+            return;
+        };
+        let Ok(cluster) = core::str::from_utf8(&cluster) else {
+            return;
+        };
+        if let Some(fault) = fault::of_attempt(health::status(&headers)) {
+            self.faults.count(fault.name(), cluster);
+        }
+        let Ending::Leave(pause) = health::answered(&headers, "") else {
+            return;
+        };
+        let model = header(Map::Request, "x-tollgate-model").ok().flatten();
+        let model = model
+            .and_then(|model| String::from_utf8(model).ok())
+            .unwrap_or_default();
+        if health::leave(cluster, &model, pause).is_err() && !core::mem::replace(&mut self.warned, true) {
             log(
                 Level::Warn,
                 "attempts: no filter with this vm_id; a Retry-After behind a retry is not heeded",

@@ -4,24 +4,27 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use tollgate_core::body::{Body, Coding, Unmetered, ask_usage, read_json, read_multipart};
-use tollgate_core::breaker::Ending;
+use tollgate_core::breaker::{Ending, tag};
 use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
+use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
 use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, header, log, now_nanos, number,
-    read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
+    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, close_response, header, log, now_nanos,
+    number, read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
 };
 
 use crate::config::Config;
 use crate::health::{self, Leave};
 use crate::metrics::Metrics;
-use crate::order::Order;
+use crate::order::{Of, Order};
 use crate::refusals;
+use crate::replaced::{self, Answer, Found, Reader};
+use crate::silence::Silence;
 use crate::uploads::{Upload, Uploads};
 
 /// The header that says how a body is coded.
@@ -65,7 +68,14 @@ struct Held {
 struct Visited {
     order: Order,
     model: String,
+    who: Rc<Identity>,
+    reader: Reader,
     route: Route,
+    /// Whether a stream is asked for.
+    streamed: bool,
+    answer: Answer,
+    /// How long its answer may be silent.
+    silence: Option<Silence>,
     /// For the answer's headers: seconds since 1970.
     deprecated_at: Option<i64>,
     sunset_at: Option<i64>,
@@ -73,6 +83,15 @@ struct Visited {
     begun: bool,
     /// When it went out; nanoseconds since 1970.
     since: u64,
+}
+
+impl Visited {
+    fn of(&self) -> Of<'_> {
+        Of {
+            model: &self.model,
+            org: &self.who.org,
+        }
+    }
 }
 
 /// Targets that may be visited.
@@ -188,8 +207,11 @@ impl Router {
         self.uploads.tick();
     }
 
-    /// Ends a stream whose body comes too slowly, or may not come at all.
+    /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
     pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
+        if let Some(visited) = &mut stream.routed {
+            return self.listen(visited, enter);
+        }
         let Some(held) = &stream.held else { return };
         if let Err(refusal) = self.uploads.look(&mut stream.upload, &held.who)
             && enter()
@@ -202,6 +224,35 @@ impl Router {
             );
             stream.held = None;
         }
+    }
+
+    fn listen(&mut self, visited: &mut Visited, enter: impl FnOnce() -> bool) {
+        let Some(silence) = &mut visited.silence else {
+            return;
+        };
+        let Ok(now) = now_nanos() else { return };
+        if !silence.is_over(now) || !enter() {
+            return;
+        }
+        let held = silence.is_held();
+        visited.silence = None;
+        visited.begun = false;
+        if held {
+            replaced::answer(Fault::Silent, "tollgate_direct_", &visited.reader);
+            visited.answer = Answer::Answered;
+        } else if let Err(status) = close_response() {
+            log(
+                Level::Error,
+                &format!("tenant-router: cannot end a silent answer: {status:?}"),
+            );
+        }
+        let attempts = attempts();
+        self.metrics
+            .fault(Fault::Silent.name(), visited.order.at(attempts));
+        let ending = Ending::Suspect(tag(&visited.who.org));
+        visited
+            .order
+            .ended(&self.config.breaker, visited.of(), attempts, ending);
     }
 
     /// Holds the body, of which `len` bytes have come, until it is whole, then routes it; `then` decides what becomes of
@@ -309,7 +360,8 @@ impl Router {
             repeats: model.first_byte.is_some(),
             context_window: model.context_window,
         };
-        let forwarded = uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held));
+        let forwarded =
+            uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held, body.stream));
         forwarded.map_err(|status| {
             log(
                 Level::Error,
@@ -320,7 +372,15 @@ impl Router {
         let action = then(&routed);
         let visited = Visited {
             model: chosen.model.name.clone(),
+            who: Rc::clone(&held.who),
+            reader: Reader {
+                dialect: held.dialect,
+                request_id: held.request_id.clone(),
+            },
             route: chosen.route,
+            streamed: body.stream,
+            answer: Answer::Passes,
+            silence: None,
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
             begun: false,
@@ -351,9 +411,13 @@ impl Router {
         let others = others.filter(|other| other.accepts(endpoint, body).is_ok());
         let mut soonest = u64::MAX;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
+            let of = Of {
+                model: &model.name,
+                org: &who.org,
+            };
             let mut candidates = model.candidates(who, endpoint, draw).into_iter();
             while let Some(choice) = candidates.next() {
-                let visit = match health::ask(&self.config.breaker, choice.cluster) {
+                let visit = match health::ask(&self.config.breaker, &of.at(choice.cluster)) {
                     Leave::Go(visit) => visit,
                     Leave::Wait(millis) => {
                         soonest = soonest.min(millis);
@@ -362,7 +426,7 @@ impl Router {
                 };
                 let mut order = Order::new(choice.cluster, visit);
                 for spare in candidates {
-                    if let Some(visit) = health::spare(&self.config.breaker, spare.cluster)
+                    if let Some(visit) = health::spare(&self.config.breaker, &of.at(spare.cluster))
                         && !order.is_full()
                     {
                         order.push(spare.cluster, visit);
@@ -375,8 +439,14 @@ impl Router {
         Err(Refusal::Unavailable(soonest.min(3_600_000)))
     }
 
-    /// Says who served and why, and notes how the target did.
-    pub fn response_headers(&mut self, stream: &mut Stream, headers: Option<&HeaderMap>) -> Action {
+    /// Says who served and why, notes how the target did, and keeps back what is no answer to the request; `end` if no
+    /// body follows.
+    pub fn response_headers(
+        &mut self,
+        stream: &mut Stream,
+        headers: Option<&HeaderMap>,
+        end: bool,
+    ) -> Action {
         self.uploads.release(&mut stream.upload);
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
@@ -387,50 +457,96 @@ impl Router {
         // Where there is one target that never failed of late, its answer tells nothing new.
         let plain = visited.order.is_plain();
         let attempts = if plain { 1 } else { attempts() };
-        let route = match visited.route {
-            Route::Fallback => Route::Fallback,
-            _ if visited.order.last(attempts) > 0 => Route::BreakerOpen,
-            route => route,
+        introduce(visited, attempts);
+        let Some(headers) = headers else {
+            return Action::Continue;
         };
-        // An answer without these headers is still the answer.
-        let _ = set_header(Map::Response, "x-tollgate-model", &visited.model);
-        let _ = set_header(Map::Response, "x-tollgate-route", route.name());
-        if let Some(since) = visited.deprecated_at {
-            // RFC 9745: a date as a structured field.
-            let _ = set_header(Map::Response, "deprecation", &format!("@{since}"));
+        let ending = health::answered(headers, &visited.who.org);
+        if visited.streamed && !end && health::status(headers) == 200 {
+            visited.silence = self.silence(&visited.model);
         }
-        if let Some(end) = visited.sunset_at.and_then(tollgate_core::config::http_date) {
-            let _ = set_header(Map::Response, "sunset", &end);
+        if plain && ending == Ending::Success {
+            visited.begun = true;
+        } else {
+            self.judge(visited, attempts, ending);
         }
-        if let Some(headers) = headers {
-            let ending = health::answered(headers);
-            if plain && ending == Ending::Success {
-                visited.begun = true;
-                return Action::Continue;
-            }
-            // Nobody was asked (the body was too large), or one of Envoy's circuit breakers is full: neither says
-            // anything of the target.
-            let flags = flags();
-            let asked = tried() > 0 || flags & NO_CLUSTER != 0;
-            if !asked || flags & OVERFLOW != 0 {
-                return Action::Continue;
-            }
-            visited
-                .order
-                .answered(&self.config.breaker, attempts, ending, visited.since);
-            visited.begun = ending == Ending::Success;
+        if let Some(found) = visited.answer.headers(headers, end, &visited.reader) {
+            self.faulty(visited, attempts, found);
         }
-        Action::Continue
+        match &visited.silence {
+            Some(silence) if silence.is_held() => Action::Pause,
+            _ => visited.answer.action(),
+        }
     }
 
-    /// No API has trailers; a model server's could only say what its headers may not.
-    pub fn response_trailers(stream: &Stream) -> Action {
+    fn silence(&self, model: &str) -> Option<Silence> {
+        let model = self.config.catalogue.get(model)?;
+        Silence::of(model, now_nanos().ok()?)
+    }
+
+    /// Notes how the target did, by the head of its answer.
+    fn judge(&self, visited: &mut Visited, attempts: usize, ending: Ending) {
+        // Nobody was asked (the body was too large), or one of Envoy's circuit breakers is full: neither says anything
+        // of the target.
+        let flags = flags();
+        let asked = tried() > 0 || flags & NO_CLUSTER != 0;
+        if !asked || flags & OVERFLOW != 0 {
+            return;
+        }
+        visited.order.answered(
+            &self.config.breaker,
+            visited.of(),
+            attempts,
+            ending,
+            visited.since,
+        );
+        visited.begun = ending == Ending::Success;
+    }
+
+    /// Counts a fault that the answer's status alone does not tell. What its customer wrote may have made the target say
+    /// so.
+    fn faulty(&mut self, visited: &mut Visited, attempts: usize, (status, fault): Found) {
+        if of_attempt(status).is_none() {
+            self.metrics.fault(fault.name(), visited.order.at(attempts));
+        }
+        if core::mem::take(&mut visited.begun) && fault.is_the_targets() {
+            let ending = Ending::Suspect(tag(&visited.who.org));
+            visited
+                .order
+                .ended(&self.config.breaker, visited.of(), attempts, ending);
+        }
+    }
+
+    /// A piece of the answer's body: `len` bytes are here, those that were held back included.
+    pub fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        self.answer_body(stream, Some(len), end)
+    }
+
+    /// The answer's body is whole. No API has trailers; a model server's could only say what its headers may not.
+    pub fn response_trailers(&mut self, stream: &mut Stream) -> Action {
         if stream.routed.is_some()
             && let Ok(trailers) = HeaderMap::read(Map::ResponseTrailers)
         {
             withhold(&trailers, Map::ResponseTrailers, |_| true);
         }
-        Action::Continue
+        self.answer_body(stream, None, true)
+    }
+
+    fn answer_body(&mut self, stream: &mut Stream, len: Option<usize>, end: bool) -> Action {
+        let Some(visited) = &mut stream.routed else {
+            return Action::Continue;
+        };
+        if let Some(silence) = &mut visited.silence {
+            silence.came(|| read_buffer(Buffer::ResponseBody).unwrap_or_default());
+        }
+        if visited.answer.passes() {
+            return Action::Continue;
+        }
+        let (action, found) = visited.answer.body(len, end, &visited.reader);
+        if let Some(found) = found {
+            self.faulty(visited, attempts(), found);
+        }
+        action
     }
 
     /// An answer that broke off is a failure too, and one that is whole a success. `whole` is whether it is known to be.
@@ -448,7 +564,9 @@ impl Router {
             flags if flags & CLIENT_GONE != 0 => return,
             _ => Ending::Success,
         };
-        visited.order.ended(&self.config.breaker, attempts(), ending);
+        visited
+            .order
+            .ended(&self.config.breaker, visited.of(), attempts(), ending);
     }
 
     fn refuse(
@@ -531,8 +649,27 @@ fn uncoded(held: &Held, whole: &[u8], coded: Option<usize>) -> Result<(), Status
     replace_in_buffer(Buffer::RequestBody, 0, coded, whole)
 }
 
+/// Tells the customer who served, and why.
+fn introduce(visited: &Visited, attempts: usize) {
+    let route = match visited.route {
+        Route::Fallback => Route::Fallback,
+        _ if visited.order.last(attempts) > 0 => Route::BreakerOpen,
+        route => route,
+    };
+    // An answer without these headers is still the answer.
+    let _ = set_header(Map::Response, "x-tollgate-model", &visited.model);
+    let _ = set_header(Map::Response, "x-tollgate-route", route.name());
+    if let Some(since) = visited.deprecated_at {
+        // RFC 9745: a date as a structured field.
+        let _ = set_header(Map::Response, "deprecation", &format!("@{since}"));
+    }
+    if let Some(end) = visited.sunset_at.and_then(tollgate_core::config::http_date) {
+        let _ = set_header(Map::Response, "sunset", &end);
+    }
+}
+
 /// Sets what Envoy's router, the adapter and later filters go by.
-fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held) -> Result<(), Status> {
+fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, streamed: bool) -> Result<(), Status> {
     let model = chosen.model;
     // Without a value it must not be there; that it is not was seen when the headers were read.
     let put = |name: &str, value: Option<&str>| match value {
@@ -552,7 +689,9 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held) -> Result<(), Stat
     )?;
     // Envoy's router obeys these; a client's own were removed before.
     let digits = |value: Option<u64>| value.map(|value| value.to_string());
-    let first_byte = model.first_byte.map(tollgate_core::config::Span::millis);
+    // The first byte of an answer that is not streamed is its last one.
+    let first_byte = model.first_byte.filter(|_| streamed);
+    let first_byte = first_byte.map(tollgate_core::config::Span::millis);
     let longest = model.whole.map(tollgate_core::config::Span::millis);
     put("x-envoy-upstream-rq-timeout-ms", digits(longest).as_deref())?;
     put(
@@ -564,9 +703,10 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held) -> Result<(), Stat
         digits(model.retries.map(u64::from)).as_deref(),
     )?;
     // To Envoy an attempt that took too long was reset: it is tried again only where resets are.
-    put("x-envoy-retry-on", first_byte.map(|_| "reset"))?;
-    // That one target has had enough is a reason to ask another, and none to ask it again.
-    put("x-envoy-retriable-status-codes", others.map(|_| "429"))?;
+    put("x-envoy-retry-on", model.first_byte.map(|_| "reset"))?;
+    // That one target has had enough, or does not take our credential, is a reason to ask another, and none to ask it
+    // again.
+    put("x-envoy-retriable-status-codes", others.map(|_| ANOTHER_TARGET))?;
     clear_route_cache()
 }
 

@@ -1,17 +1,38 @@
-//! Which targets work, as all workers of this Envoy see it: one breaker for each in shared data. The set of targets
-//! is the catalogue's, so no stranger makes it grow.
+//! Which targets work, as all workers of this Envoy see it: breakers in shared data. Each model at a target has one, and
+//! each organization that may itself have caused failures there has one more. Models and targets are the catalogue's,
+//! organizations the directory's, so no stranger makes their number grow.
 
 use core::time::Duration;
 
-use tollgate_core::breaker::{Breaker, Ending, Policy, Verdict};
-use tollgate_host::{HeaderMap, Status, create_shared, now_nanos, set_shared, set_shared_if, shared};
+use tollgate_core::breaker::{Breaker, Ending, Policy, Verdict, tag};
+use tollgate_host::{Cas, HeaderMap, Status, create_shared, now_nanos, set_shared, set_shared_if, shared};
 
 /// Lost races before a worker gives up on noting an ending: each one means that another noted its own.
 const TRIES: usize = 8;
 /// Milliseconds that a target is left alone at most.
 const LONGEST: &[u8] = b"longest";
 
-/// What a target's breaker lets a request do.
+/// A model at a target, asked for by an organization.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) org: &'a str,
+}
+
+impl Place<'_> {
+    /// Where everybody's breaker is. No name holds a NUL.
+    fn key(&self) -> Vec<u8> {
+        [b"breaker-", self.cluster.as_bytes(), b"\0", self.model.as_bytes()].concat()
+    }
+
+    /// Where the organization's own breaker is.
+    fn own_key(&self) -> Vec<u8> {
+        [&self.key()[..], b"\0", self.org.as_bytes()].concat()
+    }
+}
+
+/// What a target's breakers let a request do.
 pub(crate) enum Leave {
     /// Go there.
     Go(Visit),
@@ -22,7 +43,16 @@ pub(crate) enum Leave {
 /// A request's leave to go to a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Visit {
-    /// As the one that finds out whether it works again.
+    /// By everybody's breaker.
+    shared: Pass,
+    /// By the organization's own.
+    own: Pass,
+}
+
+/// What one breaker lets it do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Pass {
+    /// Go as the one that finds out whether the target works again.
     probe: bool,
     /// Whether a success has to be noted: there were failures.
     troubled: bool,
@@ -31,83 +61,152 @@ pub(crate) struct Visit {
 impl Visit {
     /// Whether it finds out if the target works again.
     pub(crate) fn is_probe(self) -> bool {
-        self.probe
+        self.shared.probe || self.own.probe
     }
 
     /// What is left of it once the target has answered: a probe is one no longer.
     pub(crate) fn answered(self) -> Self {
-        Self { probe: false, ..self }
+        let answered = |pass| Pass { probe: false, ..pass };
+        Self {
+            shared: answered(self.shared),
+            own: answered(self.own),
+        }
     }
 }
 
-/// Asks for leave. Where the state can't be read the target is tried: a request that fails tells more.
-pub(crate) fn ask(policy: &Policy, cluster: &str) -> Leave {
-    let key = key(cluster);
-    let Ok(Some((bytes, cas))) = shared(&key) else {
-        return Leave::Go(Visit::default());
-    };
-    let breaker = Breaker::from_bytes(&bytes);
-    let troubled = !breaker.is_untroubled();
-    let Some(now) = troubled.then(now_nanos).and_then(Result::ok) else {
-        return Leave::Go(Visit {
-            probe: false,
-            troubled,
-        });
-    };
-    match breaker.ask(policy, now) {
-        Verdict::Pass => Leave::Go(Visit {
-            probe: false,
-            troubled,
-        }),
-        Verdict::Wait(nanos) => Leave::Wait(nanos.div_ceil(1_000_000)),
-        // Whoever writes first is the probe.
-        Verdict::Probe(probing) => match set_shared_if(&key, &probing.to_bytes(), cas) {
-            Ok(()) => Leave::Go(Visit {
-                probe: true,
+/// A breaker as it was read.
+#[derive(Default)]
+struct Found {
+    breaker: Breaker,
+    cas: Option<Cas>,
+}
+
+impl Found {
+    /// One that can't be read lets everybody through: a request that fails tells more.
+    fn read(key: &[u8]) -> Self {
+        match shared(key) {
+            Ok(Some((bytes, cas))) => Self {
+                breaker: Breaker::from_bytes(&bytes),
+                cas: Some(cas),
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// Asks for leave; `Err` is for how many milliseconds there is none.
+    fn ask(self, policy: &Policy, key: &[u8], now: u64) -> Result<Pass, u64> {
+        let troubled = !self.breaker.is_untroubled();
+        match self.breaker.ask(policy, now) {
+            Verdict::Pass => Ok(Pass {
+                probe: false,
                 troubled,
             }),
-            Err(_) => Leave::Wait(1_000),
-        },
+            Verdict::Wait(nanos) => Err(nanos.div_ceil(1_000_000)),
+            // Whoever writes first is the probe.
+            Verdict::Probe(probing) => {
+                let written = self.cas.map(|cas| set_shared_if(key, &probing.to_bytes(), cas));
+                match written {
+                    Some(Ok(())) => Ok(Pass {
+                        probe: true,
+                        troubled,
+                    }),
+                    _ => Err(1_000),
+                }
+            }
+        }
+    }
+}
+
+/// Asks for leave.
+pub(crate) fn ask(policy: &Policy, place: &Place<'_>) -> Leave {
+    let key = place.key();
+    let found = Found::read(&key);
+    if found.breaker.is_untroubled() && !found.breaker.had_suspects() {
+        return Leave::Go(Visit::default());
+    }
+    let Ok(now) = now_nanos() else {
+        return Leave::Go(Visit::default());
+    };
+    let own = if found.breaker.has_suspects(policy, now) {
+        let key = place.own_key();
+        Found::read(&key).ask(policy, &key, now)
+    } else {
+        Ok(Pass::default())
+    };
+    // Its own first: who may not go for its own sake is not the probe for others.
+    match own.and_then(|own| {
+        Ok(Visit {
+            shared: found.ask(policy, &key, now)?,
+            own,
+        })
+    }) {
+        Ok(visit) => Leave::Go(visit),
+        Err(millis) => Leave::Wait(millis),
     }
 }
 
 /// Leave to go there if another target fails. One that is open or waits for its probe is not asked for help.
-pub(crate) fn spare(policy: &Policy, cluster: &str) -> Option<Visit> {
-    let Ok(Some((bytes, _))) = shared(&key(cluster)) else {
-        return Some(Visit::default());
-    };
-    let breaker = Breaker::from_bytes(&bytes);
-    let troubled = !breaker.is_untroubled();
+pub(crate) fn spare(policy: &Policy, place: &Place<'_>) -> Option<Visit> {
     // A closed breaker passes at any time.
-    (breaker.ask(policy, 0) == Verdict::Pass).then_some(Visit {
-        probe: false,
-        troubled,
+    let pass = |breaker: Breaker| {
+        (breaker.ask(policy, 0) == Verdict::Pass).then_some(Pass {
+            probe: false,
+            troubled: !breaker.is_untroubled(),
+        })
+    };
+    let found = Found::read(&place.key()).breaker;
+    let own = if found.had_suspects() {
+        Found::read(&place.own_key()).breaker
+    } else {
+        Breaker::default()
+    };
+    Some(Visit {
+        shared: pass(found)?,
+        own: pass(own)?,
     })
 }
 
 /// Notes how a visit ended.
-pub(crate) fn ended(policy: &Policy, cluster: &str, visit: Visit, ending: Ending) {
-    if ending == Ending::Success && !visit.troubled {
+pub(crate) fn ended(policy: &Policy, place: &Place<'_>, visit: Visit, ending: Ending) {
+    if ending == Ending::Success && !visit.shared.troubled && !visit.own.troubled {
         return;
     }
     let Ok(now) = now_nanos() else { return };
-    let key = key(cluster);
+    let mut left = false;
+    if ending != Ending::Success || visit.shared.troubled {
+        note(&place.key(), |breaker| {
+            if let Ending::Followed { since, .. } = ending {
+                left = breaker.left_since(since);
+            }
+            breaker.after(policy, ending, visit.shared.probe, now)
+        });
+    }
+    let own = match ending {
+        Ending::Success if visit.own.troubled => Ending::Success,
+        Ending::Followed { .. } if left => return,
+        Ending::Suspect(_) | Ending::Followed { suspect: Some(_), .. } => Ending::Failure,
+        Ending::Success | Ending::Failure | Ending::Followed { .. } | Ending::Leave(_) => return,
+    };
+    note(&place.own_key(), |breaker| {
+        breaker.after(policy, own, visit.own.probe, now)
+    });
+}
+
+/// Changes a breaker, whoever else changes it too.
+fn note(key: &[u8], mut change: impl FnMut(Breaker) -> Breaker) {
     for _ in 0..TRIES {
-        let found = match shared(&key) {
-            Ok(found) => found,
-            Err(_) => return,
-        };
+        let Ok(found) = shared(key) else { return };
         let before = found
             .as_ref()
             .map(|(bytes, _)| Breaker::from_bytes(bytes))
             .unwrap_or_default();
-        let after = before.after(policy, ending, visit.probe, now);
+        let after = change(before);
         if after == before {
             return;
         }
         let written = match found {
-            Some((_, cas)) => set_shared_if(&key, &after.to_bytes(), cas),
-            None => create_shared(&key, &after.to_bytes()),
+            Some((_, cas)) => set_shared_if(key, &after.to_bytes(), cas),
+            None => create_shared(key, &after.to_bytes()),
         };
         if written != Err(Status::CasMismatch) {
             return;
@@ -121,8 +220,8 @@ pub(crate) fn publish(policy: &Policy) -> Result<(), Status> {
     set_shared(LONGEST, &millis.to_le_bytes())
 }
 
-/// Leaves a target alone for so long, as far as the filter allows; `Err` where none has said how far.
-pub(crate) fn leave(cluster: &str, pause: Duration) -> Result<(), Status> {
+/// Leaves a model at a target alone for so long, as far as the filter allows; `Err` where none has said how far.
+pub(crate) fn leave(cluster: &str, model: &str, pause: Duration) -> Result<(), Status> {
     let (longest, _) = shared(LONGEST)?.ok_or(Status::NotFound)?;
     let millis = longest
         .first_chunk()
@@ -133,30 +232,40 @@ pub(crate) fn leave(cluster: &str, pause: Duration) -> Result<(), Status> {
         open: Duration::ZERO,
         longest: Duration::from_millis(millis),
     };
-    ended(&policy, cluster, Visit::default(), Ending::Leave(pause));
+    let place = Place {
+        cluster,
+        model,
+        org: "",
+    };
+    ended(&policy, &place, Visit::default(), Ending::Leave(pause));
     Ok(())
 }
 
-/// What an answer with these headers says of the target that gave it.
-pub(crate) fn answered(headers: &HeaderMap) -> Ending {
-    let status = headers.text(b":status").and_then(|status| status.parse().ok());
-    ending(status.unwrap_or(0), headers.text(b"retry-after"))
+/// What an answer with these headers says of the target that gave it, to a request of this organization.
+pub(crate) fn answered(headers: &HeaderMap, org: &str) -> Ending {
+    ending(status(headers), headers.text(b"retry-after"), org)
 }
 
-fn ending(status: u16, retry_after: Option<&str>) -> Ending {
+/// An answer's status; zero where it has none.
+pub(crate) fn status(headers: &HeaderMap) -> u16 {
+    let status = headers.text(b":status").and_then(|status| status.parse().ok());
+    status.unwrap_or(0)
+}
+
+fn ending(status: u16, retry_after: Option<&str>, org: &str) -> Ending {
     match (
         status,
         retry_after.and_then(|seconds| seconds.trim().parse().ok()),
     ) {
-        (429 | 503, Some(seconds)) => Ending::Leave(Duration::from_secs(seconds)),
+        (429 | 503 | 529, Some(seconds)) => Ending::Leave(Duration::from_secs(seconds)),
         // Too busy, and not saying for how long: that is not broken.
         (429, None) => Ending::Success,
+        // No credential of a client's goes there, so it is ours that is refused, whoever asks.
+        (401 | 402 | 407, _) => Ending::Failure,
         // Not 500: a request that a model server chokes on would take the model from everybody.
-        (502..=504 | 529, _) => Ending::Failure,
+        (502 | 503 | 529, _) => Ending::Failure,
+        // A request that takes too long, or one that a firewall in between does not like.
+        (403 | 504, _) => Ending::Suspect(tag(org)),
         _ => Ending::Success,
     }
-}
-
-fn key(cluster: &str) -> Vec<u8> {
-    [b"breaker-", cluster.as_bytes()].concat()
 }

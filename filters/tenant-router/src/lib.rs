@@ -8,5 +8,7 @@ mod metrics;
 pub mod module;
 mod order;
 mod refusals;
+mod replaced;
+mod silence;
 pub mod spent;
 mod uploads;

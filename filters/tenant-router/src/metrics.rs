@@ -1,6 +1,8 @@
 //! What is counted. Models and targets are the operator's names, so their number is bounded; a name that a client
 //! made up is never part of one.
 
+use std::collections::BTreeMap;
+
 use tollgate_core::route::Refusal;
 use tollgate_host::{Counter, Result};
 
@@ -9,6 +11,26 @@ pub(crate) struct Metrics {
     routed: Counter,
     listed: Counter,
     refused: Vec<(&'static str, Counter)>,
+    faults: Faults,
+}
+
+/// Faults of targets, by reason and target.
+#[derive(Default)]
+pub(crate) struct Faults(BTreeMap<(&'static str, String), Counter>);
+
+impl Faults {
+    /// Counts one. A target that the counter can't be defined for goes uncounted.
+    pub(crate) fn count(&mut self, reason: &'static str, cluster: &str) {
+        let key = (reason, cluster.to_owned());
+        if let Some(counter) = self.0.get(&key) {
+            return counter.increment();
+        }
+        let name = format!("tollgate_router_target_faults.reason.{reason}.target.{cluster}");
+        if let Ok(counter) = Counter::define(&name) {
+            counter.increment();
+            self.0.insert(key, counter);
+        }
+    }
 }
 
 impl Metrics {
@@ -25,6 +47,7 @@ impl Metrics {
             routed: requests("allow", "routed")?,
             listed: requests("allow", "listed")?,
             refused: refused.collect::<Result<_>>()?,
+            faults: Faults::default(),
         })
     }
 
@@ -34,6 +57,10 @@ impl Metrics {
 
     pub(crate) fn listed(&self) {
         self.listed.increment();
+    }
+
+    pub(crate) fn fault(&mut self, reason: &'static str, cluster: &str) {
+        self.faults.count(reason, cluster);
     }
 
     pub(crate) fn refused(&self, refusal: &Refusal) {

@@ -70,17 +70,27 @@ impl Module for Root {
         }
     }
 
-    fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
+    fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
         match self {
             Self::Router(router) => {
-                router.response_headers(stream, HeaderMap::read(Map::Response).ok().as_ref())
+                router.response_headers(stream, HeaderMap::read(Map::Response).ok().as_ref(), end)
             }
             Self::Attempts(_) => Action::Continue,
         }
     }
 
+    fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        match self {
+            Self::Router(router) => router.response_body(stream, len, end),
+            Self::Attempts(_) => Action::Continue,
+        }
+    }
+
     fn response_trailers(&mut self, stream: &mut Stream) -> Action {
-        Router::response_trailers(stream)
+        match self {
+            Self::Router(router) => router.response_trailers(stream),
+            Self::Attempts(_) => Action::Continue,
+        }
     }
 
     fn log(&mut self, stream: &mut Stream) {
@@ -138,5 +148,5 @@ fn tell(routed: &Routed<'_>) -> Action {
 
 #[cfg(feature = "module")]
 tollgate_host::export!(
-    Root: request_headers, request_body, request_trailers, response_headers, response_trailers, log, tick
+    Root: request_headers, request_body, request_trailers, response_headers, response_body, response_trailers, log, tick
 );

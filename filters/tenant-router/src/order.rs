@@ -2,16 +2,34 @@
 //!
 //! Envoy's router sees one answer, that of the last attempt; that the earlier ones failed follows from their number.
 
-use tollgate_core::breaker::{Ending, Policy};
+use tollgate_core::breaker::{Ending, Policy, tag};
 use tollgate_core::priority_groups;
 
-use crate::health::{self, Visit};
+use crate::health::{self, Place, Visit};
 
 /// Most targets that one request may try. A header carries their names.
 pub(crate) const LONGEST: usize = 8;
 
 /// Where the attempts of a request go: the first to the first target, a retry to the next, and around again.
 pub(crate) struct Order(Vec<(String, Visit)>);
+
+/// Whose request it is, for which model.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) org: &'a str,
+}
+
+impl<'a> Of<'a> {
+    /// The model at a target.
+    pub(crate) fn at(self, cluster: &'a str) -> Place<'a> {
+        Place {
+            cluster,
+            model: self.model,
+            org: self.org,
+        }
+    }
+}
 
 impl Order {
     /// An order that begins with `first`.
@@ -54,29 +72,39 @@ impl Order {
         attempts.saturating_sub(1) % self.0.len().max(1)
     }
 
+    /// The target that the last of so many attempts went to.
+    pub(crate) fn at(&self, attempts: usize) -> &str {
+        self.0.get(self.last(attempts)).map_or("", |(cluster, _)| cluster)
+    }
+
     /// Notes how the last of so many attempts since then was answered; those before it failed, or there would be none
     /// after them.
     ///
     /// A good answer is one once it is whole, see [`Self::ended`]; only a probe's counts as soon as it begins, since
     /// others wait for it.
-    pub(crate) fn answered(&self, policy: &Policy, attempts: usize, ending: Ending, since: u64) {
+    pub(crate) fn answered(&self, policy: &Policy, of: Of<'_>, attempts: usize, ending: Ending, since: u64) {
         let last = self.last(attempts);
+        // Where the last one failed by itself too, nobody has reason to suspect the request.
+        let followed = Ending::Followed {
+            since,
+            suspect: (ending != Ending::Failure).then(|| tag(of.org)),
+        };
         for (place, (cluster, visit)) in self.0.iter().enumerate() {
             if place == last {
                 if ending != Ending::Success || visit.is_probe() {
-                    health::ended(policy, cluster, *visit, ending);
+                    health::ended(policy, &of.at(cluster), *visit, ending);
                 }
             } else if place < attempts.saturating_sub(1) {
                 // Several attempts at one target are one visit. Where one of them was answered, it works.
-                health::ended(policy, cluster, *visit, Ending::Followed(since));
+                health::ended(policy, &of.at(cluster), *visit, followed);
             }
         }
     }
 
     /// Notes how the good answer of the last of so many attempts ended: whole, or broken off.
-    pub(crate) fn ended(&self, policy: &Policy, attempts: usize, ending: Ending) {
+    pub(crate) fn ended(&self, policy: &Policy, of: Of<'_>, attempts: usize, ending: Ending) {
         if let Some((cluster, visit)) = self.0.get(self.last(attempts)) {
-            health::ended(policy, cluster, visit.answered(), ending);
+            health::ended(policy, &of.at(cluster), visit.answered(), ending);
         }
     }
 }

@@ -190,6 +190,7 @@ impl Stream {
                 "the response has begun already"
             );
             (exchange.response.headers, exchange.response.trailers) = (headers, trailers);
+            exchange.details = Some("via_upstream".to_owned());
             drop(exchange);
             flow.headers(Dir::Response, 0, end);
         });

@@ -132,6 +132,8 @@ fn zero() -> Number {
 #[serde(deny_unknown_fields, default)]
 struct RawTimeouts {
     first_byte: Option<Span>,
+    first_event: Option<Span>,
+    idle: Option<Span>,
     whole: Option<Span>,
 }
 
@@ -225,6 +227,8 @@ impl Check<'_> {
             canary,
             fallback: raw.fallback,
             first_byte: raw.timeouts.0.first_byte,
+            first_event: raw.timeouts.0.first_event,
+            idle: raw.timeouts.0.idle,
             whole: raw.timeouts.0.whole,
             retries: raw
                 .retries

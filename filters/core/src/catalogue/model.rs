@@ -41,8 +41,12 @@ pub struct Model {
     pub(super) canary: Option<Canary>,
     /// Names of models that may stand in, in order.
     pub fallback: Vec<String>,
-    /// Longest wait for the first byte of one attempt.
+    /// Longest wait for the first byte of one attempt, where the answer is streamed.
     pub first_byte: Option<Span>,
+    /// Longest wait for the first event of a streamed answer, once its headers are there.
+    pub first_event: Option<Span>,
+    /// Longest silence of a streamed answer.
+    pub idle: Option<Span>,
     /// Longest time from the request to the end of the answer.
     pub whole: Option<Span>,
     /// How often a failed attempt is repeated; `None` leaves it to the route.

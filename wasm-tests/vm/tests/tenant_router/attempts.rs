@@ -14,7 +14,7 @@ fn logger(world: &World) -> Plugin {
 /// An attempt at `cluster` that was answered so.
 fn attempt(logger: &Plugin, cluster: &str, response: Response) -> Request {
     let request = logger.post(CHAT).property(&["xds", "cluster_name"], cluster);
-    request.upstream(response)
+    request.header("x-tollgate-model", "llama-70b").upstream(response)
 }
 
 fn leave(seconds: u32) -> Response {
@@ -60,6 +60,21 @@ fn an_attempt_that_was_followed_by_another_counts_once() {
         stream.finish().expect_response(200);
     }
     assert_eq!(next(&stage), "llama");
+}
+
+#[test]
+fn what_is_wrong_on_our_side_is_counted() {
+    let world = World::new();
+    let logger = logger(&world);
+    for status in [401, 401, 402, 403, 529, 400, 200, 503] {
+        attempt(&logger, "llama", Response::new(status)).log_attempt();
+    }
+    let counted = crate::support::counted(&world, "tollgate_router_target_faults.reason.");
+    let count = |name: &str, count| (format!("{name}.target.llama"), count);
+    assert_eq!(
+        counted,
+        [count("credential", 3), count("overloaded", 1), count("quota", 1)]
+    );
 }
 
 #[test]

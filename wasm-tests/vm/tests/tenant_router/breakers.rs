@@ -134,6 +134,39 @@ fn an_answer_that_breaks_off_is_a_failure_unless_its_client_broke_it() {
     assert_eq!(target(&answered(&stage, 0, Response::new(200))), "spare");
 }
 
+/// The target is left alone for one model, and the other model there goes on.
+#[test]
+fn a_target_that_fails_one_model_serves_another() {
+    let stage = stage();
+    broken(&stage);
+    let others = stage.chat("gpt-oss-same").upstream(Response::new(200)).send();
+    assert_eq!(target(&others), "llama");
+}
+
+#[test]
+fn time_outs_that_one_organization_causes_count_for_it_alone() {
+    let stage = stage();
+    let slow = |stage: &Stage| {
+        let request = stage.chat("llama-70b");
+        request.upstream(Response::new(504)).send()
+    };
+    for _ in 0..2 {
+        assert_eq!(target(&slow(&stage)), "llama");
+    }
+    assert_eq!(target(&answered(&stage, 1, Response::new(200))), "spare");
+    let mut others = stage.other("globex");
+    assert_eq!(target(&answered(&others, 1, Response::new(200))), "llama");
+    // Its own breaker tries again, like any.
+    others.pass(5_000);
+    assert_eq!(target(&answered(&stage, 1, Response::new(200))), "llama");
+    // Two of them, and it is the target.
+    drop(slow(&stage));
+    others = others.other("globex");
+    drop(slow(&others));
+    let third = others.other("initech");
+    assert_eq!(target(&answered(&third, 0, Response::new(200))), "spare");
+}
+
 #[test]
 fn a_target_that_cannot_be_reached_has_failed() {
     let stage = stage();
@@ -249,7 +282,7 @@ fn rubbish_in_the_shared_data_breaks_nothing() {
     for rubbish in [&b""[..], b"x", &[0xff; 12], &[0xff; 13], &[0; 1_000]] {
         stage
             .world
-            .set_shared(crate::stage::VM_ID, "breaker-llama", rubbish);
+            .set_shared(crate::stage::VM_ID, "breaker-llama\0llama-70b", rubbish);
         let outcome = answered(&stage, 0, Response::json(&json!({})));
         outcome.expect_forwarded();
         outcome.expect_response(200);

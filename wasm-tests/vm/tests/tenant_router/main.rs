@@ -15,6 +15,7 @@ mod faults;
 #[path = "../support/identity.rs"]
 mod identity;
 mod refusals;
+mod replaced;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

@@ -26,6 +26,11 @@ pub(crate) fn configuration() -> Value {
                 "endpoints": ["chat"], "targets": [{"cluster": "gpt-oss"}], "fallback": ["llama-70b"],
                 "deprecated_at": "2026-01-01T00:00:00Z", "sunset_at": "2026-07-01T00:00:00Z",
             },
+            "gpt-oss-same": {"endpoints": ["chat"], "targets": [{"cluster": "llama"}]},
+            "llama-live": {
+                "endpoints": ["chat"], "targets": [{"cluster": "llama"}],
+                "timeouts": {"first_byte": "10s", "first_event": "5s", "idle": "20s"},
+            },
             "llama-whisper": {"endpoints": ["transcriptions"], "targets": [{"cluster": "whisper"}]},
             "hidden": {"endpoints": ["chat"], "targets": [{"cluster": "hidden"}]},
         }},
@@ -37,11 +42,15 @@ pub(crate) fn configuration() -> Value {
 
 /// Somebody of a tier, who may use all models but the hidden one.
 pub(crate) fn caller(tier: &str) -> Vec<u8> {
+    caller_of("acme", tier)
+}
+
+fn caller_of(name: &str, tier: &str) -> Vec<u8> {
     let org = json!({
         "tier": tier, "models": ["llama-*", "gpt-oss-*"],
         "projects": {"search": {"models": ["gpt-oss-*"]}},
     });
-    crate::identity::identity("k1", ("acme", org))
+    crate::identity::identity("k1", (name, org))
 }
 
 pub(crate) struct Stage {
@@ -70,6 +79,15 @@ impl Stage {
             world,
             workers,
             caller,
+        }
+    }
+
+    /// The same workers, with a caller of another organization.
+    pub(crate) fn other(&self, org: &str) -> Self {
+        Self {
+            world: self.world.clone(),
+            workers: self.workers.clone(),
+            caller: caller_of(org, "pro"),
         }
     }
 

@@ -1,0 +1,416 @@
+//! Faults of our side and of model servers: they cost no customer his answer where another target has one, and tell no
+//! customer of ours; and what one tenant causes takes a target from nobody else.
+
+use serde_json::{Value, json};
+use tollgate_core::key::ApiKey;
+use tollgate_harness::models::{FAULT_HEADER, Fault, ModelServer};
+use tollgate_harness::{Catalogue, Directory, Gateway, Options, Reply, net};
+
+use crate::scripted::Scripted;
+use crate::stage::{CHAT, MESSAGES};
+
+/// Part of what a provider tells of our account.
+const OURS: &str = "pr0viderSide";
+
+struct Stage {
+    gateway: Gateway,
+    keys: [ApiKey; 3],
+    provider: Scripted,
+    spare: ModelServer,
+}
+
+impl Stage {
+    /// `lone` and `other` are served by a provider, `twin` by it and then by a spare, `live` by it as a stream.
+    async fn start() -> Self {
+        Self::with(json!({"failures": 3, "open": "60s", "longest": "60s"})).await
+    }
+
+    async fn with(breaker: Value) -> Self {
+        let provider = Scripted::start().await;
+        let spare = ModelServer::start().await.unwrap();
+        let mut directory = Directory::empty();
+        let keys = ["acme", "globex", "initech"].map(|org| {
+            directory.org(org, json!({"tier": "pro", "models": ["*"]}));
+            directory.key(org)
+        });
+        let mut catalogue = Catalogue::empty();
+        catalogue
+            .chat("lone", &["provider"])
+            .chat("other", &["provider"])
+            .chat("live", &["provider"])
+            .change(
+                "live",
+                json!({"timeouts": {"first_byte": "5s", "first_event": "1s", "idle": "2s"}}),
+            )
+            .chat("twin", &["provider", "spare"])
+            .change(
+                "twin",
+                json!({"targets": [{"cluster": "provider"}, {"cluster": "spare", "weight": 0}]}),
+            )
+            .set("breaker", breaker);
+        let gateway = Options::new()
+            .cluster("provider", provider.addr())
+            .cluster("spare", spare.addr())
+            .directory(&directory)
+            .catalogue(&catalogue)
+            .start()
+            .await;
+        Self {
+            gateway,
+            keys,
+            provider,
+            spare,
+        }
+    }
+
+    async fn ask(&self, path: &str, model: &str) -> Reply {
+        self.ask_as(0, path, model).await
+    }
+
+    async fn ask_as(&self, who: usize, path: &str, model: &str) -> Reply {
+        let body =
+            json!({"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]});
+        self.gateway
+            .post(path)
+            .key(&self.keys[who])
+            .json(body)
+            .send()
+            .await
+    }
+}
+
+fn error(message: &str, kind: &str, code: &str) -> String {
+    json!({"error": {"message": format!("{message} {OURS}"), "type": kind, "param": null, "code": code}})
+        .to_string()
+}
+
+/// What providers say of our credential, our quota and our mistakes.
+fn about_us() -> Vec<(&'static str, &'static str, String)> {
+    const JSON: &str = "content-type: application/json";
+    const HTML: &str = "content-type: text/html";
+    vec![
+        (
+            "401 Unauthorized",
+            JSON,
+            error(
+                "Incorrect API key provided: sk-1",
+                "invalid_request_error",
+                "invalid_api_key",
+            ),
+        ),
+        (
+            "403 Forbidden",
+            JSON,
+            error("You are not allowed", "permission_error", "permission_denied"),
+        ),
+        ("403 Forbidden", HTML, format!("<html>{OURS}</html>")),
+        (
+            "402 Payment Required",
+            JSON,
+            error("Insufficient Balance", "unknown_error", "invalid_request_error"),
+        ),
+        ("407 Proxy Authentication Required", HTML, OURS.into()),
+        (
+            "429 Too Many Requests",
+            JSON,
+            error("Quota", "insufficient_quota", "insufficient_quota"),
+        ),
+        (
+            "400 Bad Request",
+            JSON,
+            error("Your credit balance is too low", "invalid_request_error", ""),
+        ),
+        (
+            "400 Bad Request",
+            JSON,
+            error("API key not valid.", "INVALID_ARGUMENT", ""),
+        ),
+        (
+            "404 Not Found",
+            JSON,
+            error(
+                "The model `x` does not exist",
+                "invalid_request_error",
+                "model_not_found",
+            ),
+        ),
+        (
+            "529 Overloaded",
+            JSON,
+            error("Overloaded", "overloaded_error", ""),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_a_provider_says_of_us_reaches_no_customer() {
+    for (status, kind, body) in about_us() {
+        let stage = Stage::start().await;
+        let told = [
+            kind,
+            "www-authenticate: Bearer realm=\"pr0viderSide\"",
+            "x-request-id: theirs",
+        ];
+        stage.provider.answer(status, &told, &body);
+        for path in [CHAT, MESSAGES] {
+            let reply = stage.ask(path, "lone").await.expect(503);
+            let reply = reply
+                .has("content-type", "application/json")
+                .lacks("www-authenticate");
+            assert!(!reply.text().contains(OURS), "{status}: {}", reply.text());
+            let seen = reply.json();
+            let shape = if path == CHAT {
+                "/error/code"
+            } else {
+                "/request_id"
+            };
+            assert!(
+                seen.pointer(shape).is_some_and(Value::is_string),
+                "{status}: {seen}"
+            );
+            let id = reply.request_id().unwrap().to_owned();
+            assert_ne!(id, "theirs");
+            let record = stage.gateway.usage_log().of(&id).await;
+            assert_eq!(record.status, 503, "{status}");
+        }
+        net::eventually("an operator can see it", async || {
+            let stats = stage.gateway.stats().await;
+            (stats.sum("wasmcustom.tollgate_router_target_faults.") == 2).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn another_target_answers_where_ours_is_refused() {
+    for (status, kind, body) in about_us() {
+        // Envoy asks another target by the status alone.
+        if status.starts_with("400") || status.starts_with("404") {
+            continue;
+        }
+        let stage = Stage::start().await;
+        stage.provider.answer(status, &[kind], &body);
+        for _ in 0..6 {
+            stage.ask(CHAT, "twin").await.expect(200);
+        }
+        assert_eq!(stage.spare.seen().len(), 6, "{status}");
+        assert_eq!(stage.provider.asked(), 3, "{status}: and is then left alone");
+    }
+}
+
+#[tokio::test]
+async fn what_a_model_says_of_the_request_passes_as_it_is() {
+    let stage = Stage::start().await;
+    for (status, code, body) in [
+        (
+            "400 Bad Request",
+            400,
+            error(
+                "maximum context length",
+                "invalid_request_error",
+                "context_length_exceeded",
+            ),
+        ),
+        (
+            "422 Unprocessable Entity",
+            422,
+            json!({"detail": [{"msg": "field required"}]}).to_string(),
+        ),
+        (
+            "404 Not Found",
+            404,
+            error("File not found", "not_found_error", ""),
+        ),
+        (
+            "429 Too Many Requests",
+            429,
+            error("Slow down", "requests", "rate_limit_exceeded"),
+        ),
+        (
+            "500 Internal Server Error",
+            500,
+            error("Oops", "server_error", ""),
+        ),
+        (
+            "503 Service Unavailable",
+            503,
+            error("Loading", "server_error", ""),
+        ),
+    ] {
+        stage
+            .provider
+            .answer(status, &["content-type: application/json"], &body);
+        let reply = stage.ask(CHAT, "lone").await.expect(code);
+        assert_eq!(reply.text(), body, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn pages_and_redirects_become_our_json() {
+    let stage = Stage::with(json!({"failures": 1000, "open": "1s", "longest": "1s"})).await;
+    let html = [
+        "content-type: text/html",
+        "location: http://inner.example/",
+        "set-cookie: a=b",
+    ];
+    for (status, body, told, code) in [
+        ("502 Bad Gateway", "<html>nginx</html>", 502, "upstream_error"),
+        (
+            "500 Internal Server Error",
+            "<html>nginx</html>",
+            502,
+            "upstream_error",
+        ),
+        (
+            "503 Service Unavailable",
+            "<html>nginx</html>",
+            503,
+            "model_unavailable",
+        ),
+        (
+            "504 Gateway Timeout",
+            "<html>nginx</html>",
+            504,
+            "upstream_timeout",
+        ),
+        ("413 Too Large", "<html>nginx</html>", 413, "upstream_error"),
+        ("302 Found", "<html>nginx</html>", 502, "upstream_error"),
+        ("302 Found", "", 502, "upstream_error"),
+        ("503 Service Unavailable", "", 503, "model_unavailable"),
+    ] {
+        stage.provider.answer(status, &html, body);
+        for path in [CHAT, MESSAGES] {
+            let reply = stage.ask(path, "lone").await.expect(told);
+            let reply = reply
+                .has("content-type", "application/json")
+                .lacks("location")
+                .lacks("set-cookie")
+                .lacks("x-tollgate-own-answer");
+            assert!(!reply.text().contains("nginx"), "{status}");
+            assert!(reply.request_id().is_some_and(|id| id.len() == 36), "{status}");
+            if path == CHAT {
+                reply.code(code);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_names_our_account_passes_without_it() {
+    let stage = Stage::start().await;
+    let body = error(
+        "Rate limit reached in organization org-Ab12Cd34Ef for",
+        "requests",
+        "rate_limit_exceeded",
+    );
+    stage.provider.answer(
+        "429 Too Many Requests",
+        &["content-type: application/json"],
+        &body,
+    );
+    let reply = stage
+        .ask(CHAT, "lone")
+        .await
+        .expect(429)
+        .code("rate_limit_exceeded");
+    assert!(
+        reply.text().contains("[redacted]") && !reply.text().contains("Ab12"),
+        "{}",
+        reply.text()
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_fails_does_not_take_its_target_from_others() {
+    let stage = Stage::start().await;
+    let busy = ["content-type: application/json", "retry-after: 60"];
+    stage.provider.answer(
+        "429 Too Many Requests",
+        &busy,
+        &error("Slow down", "requests", "rate_limit_exceeded"),
+    );
+    stage.ask(CHAT, "lone").await.expect(429);
+    stage
+        .ask(CHAT, "lone")
+        .await
+        .expect(503)
+        .code("model_unavailable");
+    stage.provider.answer(
+        "200 OK",
+        &busy[..1],
+        r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#,
+    );
+    stage.ask(CHAT, "other").await.expect(200);
+    assert_eq!(stage.provider.asked(), 2);
+}
+
+#[tokio::test]
+async fn time_outs_of_one_tenant_take_a_target_from_no_other() {
+    let stage = Stage::start().await;
+    stage.spare.set_fault(Fault::default());
+    let slow = json!({"model": "live", "stream": true, "messages": [{"role": "user", "content": "hello"}]});
+    // Nothing comes at all, so that only the first event's limit ends it.
+    stage
+        .provider
+        .raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+    for _ in 0..3 {
+        let request = stage.gateway.post(CHAT).key(&stage.keys[0]).json(slow.clone());
+        request
+            .send()
+            .await
+            .expect(504)
+            .code("upstream_timeout")
+            .lacks("x-tollgate-own-answer");
+    }
+    let refused = stage.gateway.post(CHAT).key(&stage.keys[0]).json(slow.clone());
+    refused.send().await.expect(503).code("model_unavailable");
+    let body = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+    stage
+        .provider
+        .answer("200 OK", &["content-type: application/json"], body);
+    for who in [1, 2] {
+        stage.ask_as(who, CHAT, "live").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_ended() {
+    let stage = Stage::start().await;
+    stage.provider.raw(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nb\r\ndata: {}\n\n\n\r\n",
+    );
+    let body = json!({"model": "live", "stream": true, "messages": []});
+    let request = stage.gateway.post(CHAT).key(&stage.keys[0]).json(body);
+    let mut response = request.open().await;
+    assert_eq!(response.status(), 200);
+    let mut text = String::new();
+    let ended = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => text += &String::from_utf8_lossy(&chunk),
+            Ok(None) => break "whole",
+            Err(_) => break "broken",
+        }
+    };
+    assert_eq!((ended, text.contains("data: {}")), ("broken", true));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_streamed_may_take_longer_than_a_first_byte() {
+    let stage = Stage::start().await;
+    let mut catalogue = Catalogue::empty();
+    catalogue
+        .chat("lone", &["spare"])
+        .change("lone", json!({"timeouts": {"first_byte": "100ms"}}));
+    stage.gateway.set_router(&catalogue.configuration()).await;
+    net::eventually("the catalogue is in force", async || {
+        (stage.ask(CHAT, "other").await.status == 404).then_some(())
+    })
+    .await;
+    let body = json!({"model": "lone", "messages": [{"role": "user", "content": "hello"}]});
+    let request = stage.gateway.post(CHAT).key(&stage.keys[0]).json(body);
+    request
+        .header(FAULT_HEADER, "first-byte=500ms")
+        .send()
+        .await
+        .expect(200);
+}
