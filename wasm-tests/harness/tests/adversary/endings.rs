@@ -107,6 +107,13 @@ impl Stage {
         self.ask(CHAT, chat(model, words))
     }
 
+    /// The same as a stream: only its first byte has a limit.
+    fn stream(&self, model: &str, words: usize) -> Request {
+        let mut body = chat(model, words);
+        body["stream"] = json!(true);
+        self.ask(CHAT, body)
+    }
+
     pub(crate) async fn record(&self, reply: &Reply) -> UsageRecord {
         self.gateway.usage_log().of(reply.request_id().unwrap()).await
     }
@@ -209,7 +216,7 @@ async fn what_is_held_is_returned_in_time() {
 async fn each_attempt_that_took_too_long_pays_what_it_read() {
     let stage = Stage::new(100_000).await;
     let reply = stage
-        .chat("hasty", 500)
+        .stream("hasty", 500)
         .header(FAULT_HEADER, "first-byte=30s")
         .send()
         .await;
@@ -239,7 +246,7 @@ async fn each_attempt_that_took_too_long_pays_what_it_read() {
         .model
         .set_fault(tollgate_harness::models::Fault::parse("first-byte=30s").unwrap());
     let record = stage
-        .record(&stage.chat("pair", 500).send().await.expect(200))
+        .record(&stage.stream("pair", 500).send().await.expect(200))
         .await;
     let answered = &stage.other.seen()[0];
     assert_eq!((said(&record), record.attempts), (("complete", "estimated"), 2));
@@ -247,7 +254,7 @@ async fn each_attempt_that_took_too_long_pays_what_it_read() {
     about(&record, 1_000);
     // Its client leaves while the second attempt is under way.
     let before = stage.model.seen().len();
-    stage.leave(stage.chat("hasty", 500), before + 2).await;
+    stage.leave(stage.stream("hasty", 500), before + 2).await;
     let records = stage.records(5).await;
     assert_eq!(said(&records[4]), ("no_answer", "estimated"));
     about(&records[4], 1_000);
