@@ -9,7 +9,7 @@ use tollgate_key_auth::filter::KeyAuth;
 use tollgate_key_auth::module::TICK_MILLIS as KEY_AUTH_TICK;
 use tollgate_rate_limit::filter::{RateLimit, Stream as Limited};
 use tollgate_rate_limit::module::TICK_MILLIS as RATE_LIMIT_TICK;
-use tollgate_tenant_router::filter::{Router, Stream as Routed};
+use tollgate_tenant_router::filter::{Heard, Router, Stream as Routed};
 use tollgate_tenant_router::module::TICK_MILLIS as ROUTER_TICK;
 use tollgate_tenant_router::spent;
 
@@ -137,7 +137,12 @@ impl Gateway {
 
     /// Notes how the target did; settles, and leaves the record.
     pub fn log(&mut self, stream: &mut Stream) {
-        self.router.log(&mut stream.routed, stream.limited.is_whole());
+        let limited = &stream.limited;
+        self.router.log(&mut stream.routed, || match () {
+            () if limited.is_errored() => Heard::Errored,
+            () if limited.is_whole() => Heard::Whole,
+            () => Heard::Unknown,
+        });
         self.rate_limit.log(&mut stream.limited, spent::take());
     }
 }

@@ -94,6 +94,17 @@ impl Visited {
     }
 }
 
+/// What the filter that reads answers knows of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing.
+    Unknown,
+    /// It came to its end.
+    Whole,
+    /// It began with success, and then said that something went wrong.
+    Errored,
+}
+
 /// Targets that may be visited.
 struct Chosen<'c> {
     model: &'c Model,
@@ -549,16 +560,20 @@ impl Router {
         action
     }
 
-    /// An answer that broke off is a failure too, and one that is whole a success. `whole` is whether it is known to be.
-    pub fn log(&mut self, stream: &mut Stream, whole: bool) {
+    /// An answer that broke off is a failure too, as is one that said that something went wrong, and one that is whole a
+    /// success.
+    pub fn log(&mut self, stream: &mut Stream, heard: impl FnOnce() -> Heard) {
         self.uploads.release(&mut stream.upload);
         let Some(visited) = stream.routed.take().filter(|visited| visited.begun) else {
             return;
         };
-        if whole && visited.order.is_plain() {
+        let heard = heard();
+        if heard == Heard::Whole && visited.order.is_plain() {
             return;
         }
         let ending = match flags() {
+            // What was asked for may have made it go wrong.
+            _ if heard == Heard::Errored => Ending::Suspect(tag(&visited.who.org)),
             flags if flags & BROKEN != 0 => Ending::Failure,
             // The client went first: nobody knows how it would have ended.
             flags if flags & CLIENT_GONE != 0 => return,

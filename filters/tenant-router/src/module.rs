@@ -6,14 +6,14 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::Dialect;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
-use tollgate_core::route::{PROPERTY, Refusal, Routed};
+use tollgate_core::route::{ERRORED, PROPERTY, Refusal, Routed};
 use tollgate_core::spent::{PROPERTY as SPENT, Spent};
 use tollgate_host::{
     Action, HeaderMap, Map, Module, Sweep, accepted, property, set_property, set_tick_period,
 };
 
 use crate::attempts::Attempts;
-use crate::filter::{Router, Stream, refuse};
+use crate::filter::{Heard, Router, Stream, refuse};
 use crate::spent;
 
 /// How often bodies that are still to come are looked at.
@@ -95,7 +95,10 @@ impl Module for Root {
 
     fn log(&mut self, stream: &mut Stream) {
         if let Self::Router(router) = self {
-            router.log(stream, false);
+            router.log(stream, || match property(&[ERRORED]) {
+                Ok(_) => Heard::Errored,
+                Err(_) => Heard::Unknown,
+            });
             let spent = spent::take();
             if spent != Spent::default() {
                 // Not charged at worst.

@@ -167,6 +167,19 @@ fn time_outs_that_one_organization_causes_count_for_it_alone() {
     assert_eq!(target(&answered(&third, 0, Response::new(200))), "spare");
 }
 
+/// The filter that reads answers tells of it. It may be the request that makes them go wrong.
+#[test]
+fn an_answer_that_says_that_it_went_wrong_is_its_organizations_failure() {
+    let stage = stage();
+    for _ in 0..2 {
+        let request = stage.chat("llama-70b").property(&["tollgate.errored"], "1");
+        request.upstream(Response::new(200)).send().expect_response(200);
+    }
+    assert_eq!(target(&answered(&stage, 1, Response::new(200))), "spare");
+    let other = stage.other("globex");
+    assert_eq!(target(&answered(&other, 1, Response::new(200))), "llama");
+}
+
 #[test]
 fn a_target_that_cannot_be_reached_has_failed() {
     let stage = stage();
