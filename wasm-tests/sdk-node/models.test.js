@@ -78,7 +78,7 @@ test("a model at another endpoint", async () => {
 
 test("far more than its window holds", async () => {
   const error = await caught(good.completions.create({ model: MODEL, prompt: "x".repeat(3_000_000) }));
-  await refused(error, BadRequestError, 400, "context_length_exceeded", "", { param: "messages" });
+  await refused(error, BadRequestError, 400, "context_length_exceeded", "", { param: "prompt" });
 });
 
 test("by an alias", async () => {

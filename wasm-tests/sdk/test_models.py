@@ -62,7 +62,7 @@ def test_a_model_at_another_endpoint(good):
 def test_far_more_than_its_window_holds(good):
     with pytest.raises(openai.BadRequestError) as caught:
         good.completions.create(model=MODEL, prompt="x" * 3_000_000)
-    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
 
 
 def test_by_an_alias(good):

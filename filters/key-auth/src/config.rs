@@ -82,6 +82,8 @@ pub struct FetchConfig {
     pub refresh: u64,
     /// Longest wait for the whole document; milliseconds.
     pub timeout_millis: u32,
+    /// Whether a directory without keys may follow one with keys.
+    pub allow_empty: bool,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +141,8 @@ struct RawFetch {
     refresh: Span,
     #[serde(default = "timeout")]
     timeout: Span,
+    #[serde(default)]
+    allow_empty: bool,
 }
 
 fn refresh() -> Span {
@@ -237,6 +241,7 @@ impl FetchConfig {
                 path: raw.path,
                 refresh: raw.refresh.nanos(),
                 timeout_millis,
+                allow_empty: raw.allow_empty,
             }),
             _ => Err(errors),
         }

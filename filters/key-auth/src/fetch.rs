@@ -2,14 +2,14 @@
 //! publishes it to the workers. Whatever goes wrong, the last good directory stays.
 
 use tollgate_core::config::ConfigError;
-use tollgate_core::directory::{Loader, Progress};
+use tollgate_core::directory::{Compiled, Loader, Progress};
 use tollgate_host::{
     Buffer, Counter, Gauge, HeaderMap, HttpCall, Level, Map, Status, call_http, log, now_nanos, read_buffer,
     set_tick_period,
 };
 
 use crate::config::FetchConfig;
-use crate::publish::{Publication, Published};
+use crate::publish::{Publication, Published, keys_in_force};
 
 /// Between looks at the clock.
 const IDLE_TICK_MILLIS: u32 = 250;
@@ -226,9 +226,15 @@ impl Fetcher {
         match state {
             State::Reading { loader, document } => match loader.step(KEYS_A_STEP) {
                 Progress::More(loader) => State::Reading { loader, document },
-                Progress::Done(directory) => State::Publishing {
-                    publication: Publication::new(directory),
-                    document,
+                Progress::Done(directory) => match self.emptied(&directory) {
+                    None => State::Publishing {
+                        publication: Publication::new(directory),
+                        document,
+                    },
+                    Some(error) => {
+                        self.reject(&[error]);
+                        State::Idle
+                    }
                 },
                 Progress::Refused(errors) => {
                     self.reject(&errors);
@@ -254,6 +260,18 @@ impl Fetcher {
             },
             other => other,
         }
+    }
+
+    /// A document without keys is more likely a broken export than a farewell to every customer.
+    fn emptied(&self, directory: &Compiled) -> Option<ConfigError> {
+        let before = keys_in_force();
+        (directory.keys() == 0 && before > 0 && !self.config.allow_empty).then(|| {
+            let problem = format!(
+                "is empty, and the directory in force has {before}: nobody could call any more; set `allow_empty: true` \
+                 of the fetcher if that is meant"
+            );
+            ConfigError::new("keys", problem)
+        })
     }
 
     fn finish(&mut self, publication: &Publication, document: Document) -> State {

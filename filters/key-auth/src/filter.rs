@@ -6,10 +6,11 @@ use tollgate_core::auth::{Refusal, authorize, presented};
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
 use tollgate_core::identity::PROPERTY;
+use tollgate_core::query::without_credentials;
 use tollgate_core::request::{Presented, Request};
 use tollgate_host::{
     Action, HeaderMap, Level, Map, Status, add_header, clear_route_cache, client_address, log, now_nanos,
-    remove_header, send_local_reply, set_property,
+    remove_header, send_local_reply, set_header, set_property,
 };
 
 use crate::config::Config;
@@ -177,6 +178,9 @@ impl KeyAuth {
         add_header(Map::Request, "x-tollgate-key-id", &credential.id)?;
         add_header(Map::Request, "x-tollgate-tier", &tenant.tier)?;
         set_property(PROPERTY, &credential.state)?;
+        if let Some(path) = without_credentials(request.path) {
+            set_header(Map::Request, ":path", &String::from_utf8_lossy(&path))?;
+        }
         // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
         // those that say who it is.
         if request.spoofed || self.config.route_on_identity {

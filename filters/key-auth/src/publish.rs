@@ -10,6 +10,8 @@ use tollgate_host::{Result, set_shared, shared};
 
 const PUBLISHED: &[u8] = b"directory";
 const TENANTS: &[u8] = b"tenants";
+/// How many keys the directory in force has.
+const KEYS: &[u8] = b"directory-keys";
 
 /// The note about the directory in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,7 @@ impl Publication {
     /// Tells the workers, as of `confirmed_at`. The generation grows also where nothing was changed: an earlier
     /// attempt may have changed it all and got no further.
     pub(crate) fn announce(&self, confirmed_at: u64) -> Result<()> {
+        set_shared(KEYS, &(self.directory.keys() as u64).to_le_bytes())?;
         let generation = Published::read().map_or(0, |published| published.generation) + 1;
         Published {
             generation,
@@ -126,6 +129,14 @@ impl Publication {
     fn ids(&self) -> impl Iterator<Item = ProfileId> {
         self.directory.profiles().iter().map(|(id, _)| *id)
     }
+}
+
+/// How many keys the directory in force has; none before the first.
+pub(crate) fn keys_in_force() -> u64 {
+    let number = shared(KEYS).ok().flatten();
+    number
+        .and_then(|(bytes, _)| bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
+        .unwrap_or(0)
 }
 
 /// The tenants that may have a profile.

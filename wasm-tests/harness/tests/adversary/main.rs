@@ -18,6 +18,7 @@ mod frames;
 mod grpc;
 mod headers;
 mod identity;
+mod queries;
 mod reading;
 mod scripted;
 mod stage;

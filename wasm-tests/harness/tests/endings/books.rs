@@ -147,11 +147,7 @@ impl Books {
             "no_answer" => {
                 let served = &self.served[&record.id][0];
                 assert_eq!(record.source.as_deref(), Some("estimated"), "{}", about());
-                assert!(
-                    near(record.input_tokens.unwrap(), served_input(served)),
-                    "{}",
-                    about()
-                );
+                assert!(near_input(record, served_input(served)), "{}", about());
                 assert_eq!(record.output_tokens, Some(0), "{}", about());
             }
             "failed" => self.check_failed(record, &about),
@@ -171,7 +167,7 @@ impl Books {
         let used = used.map(|tokens| tokens.unwrap());
         if plan.ending == Ending::Unreported {
             assert_eq!(record.source.as_deref(), Some("estimated"), "{}", about());
-            assert!(near(used[0], served.input_tokens), "{}", about());
+            assert!(near_input(record, served.input_tokens), "{}", about());
             // What stands around the text of a body that is no stream counts as text, up to the client's cap.
             let most = record.reserved_tokens.unwrap();
             let bounded = !plan.stream && used[1] >= served.output_tokens && used[1] <= most;
@@ -194,19 +190,17 @@ impl Books {
 
     /// What was read by attempts that nobody answered.
     fn check_failed(&self, record: &UsageRecord, about: &dyn Fn() -> String) {
-        let unanswered = self.served[&record.id].iter().filter(|served| served.status == 0);
+        // One that was sent on a connection which the model server was closing never came to it.
+        let served = self.served.get(&record.id).map_or(&[][..], Vec::as_slice);
+        let unanswered = served.iter().filter(|served| served.status == 0);
         let read: u64 = unanswered.map(served_input).sum();
-        assert!(near(record.input_tokens.unwrap(), read), "{}", about());
+        assert!(near_input(record, read), "{}", about());
         assert_eq!(record.output_tokens, Some(0), "{}", about());
     }
 
     fn check_aborted(&self, plan: &Plan, record: &UsageRecord, about: &dyn Fn() -> String) {
         let served = self.served[&record.id].last().unwrap();
-        assert!(
-            near(record.input_tokens.unwrap(), served.input_tokens),
-            "{}",
-            about()
-        );
+        assert!(near_input(record, served.input_tokens), "{}", about());
         let output = record.output_tokens.unwrap();
         if plan.stream {
             // All that was produced went by.
@@ -346,12 +340,15 @@ fn served_input(served: &Served) -> u64 {
     tollgate_harness::models::tokens(words)
 }
 
-/// An estimate, and what it is of: of an input, half or twice as much.
-fn near(estimated: u64, true_count: u64) -> bool {
-    within(estimated, true_count, 2)
+/// An estimate of an input, and what it is of: half or twice as much, or as much as a model could make of all bytes that
+/// came, each time that it read them. The models here read the words of a request alone.
+fn near_input(record: &UsageRecord, true_count: u64) -> bool {
+    let estimated = record.input_tokens.unwrap();
+    let all = u64::from(record.attempts.max(1)) * (record.bytes_in * 27 / 100 + 16);
+    within(estimated, true_count, 2) || (true_count..=all).contains(&estimated)
 }
 
-/// As [`near`], of a stream by its events and bytes. Each API puts another frame around a token, and short answers are
+/// An estimate of a stream by its events and bytes, and what it is of. Each API puts another frame around a token, and short answers are
 /// mostly frame; models here are asked in all of them, so an estimate may be a quarter or four times as much.
 fn near_stream(estimated: u64, true_count: u64) -> bool {
     within(estimated, true_count, 4)

@@ -144,12 +144,17 @@ impl Plan {
     pub(crate) fn draw(number: usize, callers: usize, dice: &mut Dice) -> Self {
         let ending = ending(dice);
         let api = match ending {
-            // Embeddings are no stream.
-            Ending::LeftAfter(_) | Ending::LeftAtEnd | Ending::TooLong => dice.of(&Api::ALL[..4]),
+            // Embeddings are no stream, and only the first byte of one has a limit.
+            Ending::LeftAfter(_) | Ending::LeftAtEnd | Ending::TooLong | Ending::Late => {
+                dice.of(&Api::ALL[..4])
+            }
             Ending::NextTarget | Ending::Fallback => Api::Chat,
             _ => dice.of(&Api::ALL),
         };
-        let must_stream = matches!(ending, Ending::LeftAfter(_) | Ending::LeftAtEnd | Ending::TooLong);
+        let must_stream = matches!(
+            ending,
+            Ending::LeftAfter(_) | Ending::LeftAtEnd | Ending::TooLong | Ending::Late
+        );
         let stream = api != Api::Embeddings && (must_stream || dice.one_in(2));
         let model = match ending {
             Ending::Late => HASTY,

@@ -126,10 +126,32 @@ fn bad_documents() -> Vec<(String, &'static str)> {
             "orgs.acme.status: unknown variant `frozen`",
         ),
         (
+            edited(&|document| document["keys"] = json!([])),
+            "keys: is empty, and the directory in force has 1",
+        ),
+        (
             whole.replacen("\"keys\"", "\"keys\":[],\"keys\"", 1),
             "keys: is given twice",
         ),
     ]
+}
+
+#[test]
+fn a_directory_may_be_emptied_on_purpose() {
+    let known = key(1);
+    let mut fleet = Fleet::loaded(&directory([row(&known, json!({}))]));
+    fleet.fetcher = crate::stage::fetcher_with(&fleet.world, json!({"allow_empty": true}));
+    fleet.take_over(&directory([]), "\"2\"");
+    fleet.refuses(&known, 401, "tollgate_unknown_key");
+    assert_eq!(fleet.fetches("rejected"), 0);
+}
+
+/// Before there are keys there is nothing to lose.
+#[test]
+fn a_directory_may_begin_empty() {
+    let fleet = Fleet::loaded(&directory([]));
+    fleet.take_over(&directory([row(&key(1), json!({}))]), "\"2\"");
+    fleet.admits(&key(1));
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn a_tenant_that_is_gone_is_gone() {
             .count()
     };
     assert_eq!(filled(&fleet), 6);
-    let mut document = directory([]);
+    let mut document = directory([row(&crate::stage::key(2), json!({}))]);
     document["orgs"].as_object_mut().unwrap().remove("globex");
     fleet.take_over(&document, "\"2\"");
     fleet.refuses(&key, 401, "tollgate_unknown_key");

@@ -35,7 +35,7 @@ fn whatever_the_server_answers_the_last_good_directory_stays() {
         assert_eq!(fleet.said(said), before + 1, "said once: {said}");
         fleet.admits(&key(1));
     }
-    fleet.take_over(&directory([]), "\"2\"");
+    fleet.take_over(&directory([row(&key(2), json!({}))]), "\"2\"");
     fleet.refuses(&key(1), 401, "tollgate_unknown_key");
 }
 

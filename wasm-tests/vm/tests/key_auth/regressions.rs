@@ -22,7 +22,7 @@ fn a_clock_set_back_does_not_stop_the_fetching() {
         fleet.world.advance(Duration::from_millis(250));
         fleet.fetcher.tick();
         if let Some(call) = fleet.fetcher.calls().pop() {
-            call.answer(200, &[], directory([]).to_string());
+            call.answer(200, &[], directory([row(&key(2), json!({}))]).to_string());
         }
         fleet.workers.iter().for_each(tollgate_vm::Plugin::tick);
     }

@@ -217,10 +217,18 @@ impl Fleet {
 
 /// A new VM with the fetcher.
 pub(crate) fn fetcher(world: &World) -> Plugin {
-    let configuration = json!({
+    fetcher_with(world, json!({}))
+}
+
+/// The same with more in its configuration.
+pub(crate) fn fetcher_with(world: &World, more: Value) -> Plugin {
+    let mut configuration = json!({
         "cluster": "directory", "authority": "directory.test", "path": "/directory.json",
         "refresh": "5s", "timeout": "30s",
     });
+    for (name, value) in more.as_object().unwrap() {
+        configuration[name] = value.clone();
+    }
     world
         .vm(&module("key-auth"), VM_ID)
         .configure("directory", configuration)
