@@ -24,9 +24,10 @@ pub async fn run(ports: Ports) -> Result<()> {
     let cast = Cast::one();
     let mut stack = Stack::start(ports, &cast).await?;
     let files = place.point_at(&stack)?;
-    print!("{}", welcome(&stack, cast.key("good"), &files));
     let mut requests = Requests::follow(&stack.gateway.directory().join("access.log"));
+    // Before anybody is told which files to edit.
     let mut edits = Edits::watch(&stack.gateway).await;
+    print!("{}", welcome(&stack, cast.key("good"), &files));
     loop {
         tokio::time::sleep(LOOK).await;
         if !stack.gateway.is_running() {
