@@ -29,11 +29,11 @@ pub struct Policy {
 pub enum Ending {
     /// It answered.
     Success,
-    /// A status of 5xx or a reset.
+    /// What its target alone is to blame for: 401, 402, 407, 502, 503, 529, no connection, an answer that broke off.
     Failure,
     /// A failure that the organization of this [`tag`] may have caused.
     Suspect(u64),
-    /// It asked to be left alone for so long (429 or 503 with Retry-After).
+    /// It asked to be left alone for so long (429, 503 or 529 with Retry-After).
     Leave(Duration),
     /// Another attempt followed, so it failed, nobody saw why. If it asked to be left alone, that was told already, by
     /// whoever saw it.
@@ -149,6 +149,10 @@ impl Breaker {
             Ending::Followed {
                 suspect: Some(tag), ..
             } if probe => self.suspecting(tag, now).failed(policy, probe, now),
+            // A second organization's probe failed as well: it is the target.
+            Ending::Suspect(tag) if probe && ![0, tag].contains(&self.suspect) => {
+                self.suspecting(tag, now).failed(policy, probe, now)
+            }
             // It may have been this organization's probe alone: the next one may come at once.
             Ending::Suspect(tag) if probe => Self {
                 open_until: now.max(1),
@@ -159,10 +163,18 @@ impl Breaker {
                 suspect: Some(tag), ..
             } => {
                 let suspecting = self.suspecting(tag, now);
-                if open || self.suspect == tag {
-                    suspecting
-                } else {
-                    suspecting.failed(policy, false, now)
+                match self.suspect {
+                    _ if open => suspecting,
+                    last if last == tag => suspecting,
+                    // One organization alone is never what opens it.
+                    0 => Self {
+                        failures: self
+                            .failures
+                            .saturating_add(1)
+                            .min(policy.failures.saturating_sub(1)),
+                        ..suspecting
+                    },
+                    _ => suspecting.failed(policy, false, now),
                 }
             }
             Ending::Success | Ending::Failure | Ending::Followed { suspect: None, .. } => self,
@@ -381,13 +393,22 @@ mod tests {
                 breaker.after(&POLICY, Ending::Suspect(tag(org)), false, SECOND)
             })
         };
-        let one = suspect(Breaker::default(), "acme", 100);
-        assert_eq!(one.ask(&POLICY, SECOND), Verdict::Pass);
-        assert!(!one.is_untroubled() && one.has_suspects(&POLICY, SECOND));
-        let two = suspect(suspect(one, "globex", 100), "acme", 1);
+        let acme = suspect(Breaker::default(), "acme", 100);
+        assert_eq!(acme.ask(&POLICY, SECOND), Verdict::Pass);
+        assert!(!acme.is_untroubled() && acme.has_suspects(&POLICY, SECOND));
+        let two = suspect(suspect(acme, "globex", 100), "acme", 1);
         assert!(matches!(two.ask(&POLICY, SECOND), Verdict::Wait(_)));
+        // Not even where one failure is enough, or one more.
+        let one = Policy {
+            failures: 1,
+            ..POLICY
+        };
+        let suspected = Breaker::default().after(&one, Ending::Suspect(tag("acme")), false, SECOND);
+        assert_eq!(suspected.ask(&one, SECOND), Verdict::Pass);
+        let failed = suspect(fail(Breaker::default(), 2, SECOND), "acme", 1);
+        assert_eq!(failed.ask(&POLICY, SECOND), Verdict::Pass);
         // What anybody else's success mends, and until when own breakers are asked for.
-        let mended = one.after(&POLICY, Ending::Success, false, SECOND);
+        let mended = acme.after(&POLICY, Ending::Success, false, SECOND);
         assert!(mended.is_untroubled() && mended.had_suspects());
         assert!(!mended.has_suspects(&POLICY, 22 * SECOND));
     }
@@ -397,6 +418,10 @@ mod tests {
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
         let spoiled = probing.after(&POLICY, Ending::Suspect(tag("acme")), true, 4 * SECOND);
         assert!(matches!(spoiled.ask(&POLICY, 4 * SECOND), Verdict::Probe(_)));
+        // Two of them, and it is the target.
+        let again =
+            probe(spoiled, 4 * SECOND).after(&POLICY, Ending::Suspect(tag("globex")), true, 4 * SECOND);
+        assert_eq!(again.ask(&POLICY, 4 * SECOND), Verdict::Wait(4 * SECOND));
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::error::{ApiError, Retry};
 /// Statuses with which another target is asked, beside 503: `x-envoy-retriable-status-codes`.
 pub const ANOTHER_TARGET: &str = "401,402,403,407,429,529";
 
-/// How much of an error is read to tell whose fault it is. A longer one passes, or is replaced, by its status alone.
+/// How much of an error is read to tell whose fault it is. Where its status does not tell, a longer one passes.
 pub const LONGEST_BODY: usize = 64 * 1024;
 
 /// What went wrong on our side or the target's.
@@ -230,38 +230,46 @@ impl Said {
 
 /// An error without what looks like a credential or an account of ours; `None` where there is nothing of that kind.
 fn redacted(text: &str) -> Option<String> {
-    const STARTS: [&str; 10] = [
-        "sk-", "sk_", "org-", "proj_", "proj-", "xai-", "gsk_", "hf_", "AIza", "Bearer ",
-    ];
     let mut clean = String::new();
-    let mut rest = text;
-    loop {
-        let found = STARTS
-            .iter()
-            .filter_map(|start| Some((find_word(rest, start)?, start.len())));
-        let Some((at, start)) = found.min() else { break };
-        let (before, found) = rest.split_at_checked(at)?;
-        let tail = found.get(start..)?;
-        let len = tail.bytes().take_while(|byte| is_secret(*byte)).count();
-        clean += before;
-        clean += if len >= 6 {
-            "[redacted]"
-        } else {
-            found.get(..start + len)?
-        };
-        rest = tail.get(len..)?;
+    // What stands before `kept` is in `clean`.
+    let (mut kept, mut at) = (0, 0);
+    while at < text.len() {
+        match secret_at(text.as_bytes(), at) {
+            Some(len) => {
+                clean += text.get(kept..at)?;
+                clean += "[redacted]";
+                at += len;
+                kept = at;
+            }
+            None => at += 1,
+        }
     }
-    let changed = clean.contains("[redacted]") && !text.contains("[redacted]");
-    changed.then(|| clean + rest)
+    (kept > 0).then(|| clean + text.get(kept..).unwrap_or_default())
 }
 
-/// Where `word` begins, not inside another one.
-fn find_word(text: &str, word: &str) -> Option<usize> {
-    let mut places = text.match_indices(word).map(|(at, _)| at);
-    places.find(|at| {
-        let before = at.checked_sub(1).and_then(|at| text.as_bytes().get(at));
-        !before.is_some_and(u8::is_ascii_alphanumeric)
-    })
+/// How long the credential is that begins here, if one does.
+fn secret_at(text: &[u8], at: usize) -> Option<usize> {
+    const STARTS: [&[u8]; 10] = [
+        b"sk-", b"sk_", b"org-", b"proj_", b"proj-", b"xai-", b"gsk_", b"hf_", b"AIza", b"Bearer ",
+    ];
+    let (before, rest) = text.split_at_checked(at)?;
+    let start = STARTS.iter().find(|start| rest.starts_with(start))?.len();
+    if !ends_a_word(before) {
+        return None;
+    }
+    let rest = rest.get(start..)?;
+    let len = rest.iter().take_while(|byte| is_secret(**byte)).count();
+    (len >= 6).then_some(start + len)
+}
+
+/// Whether a word may begin behind these bytes. They are JSON's: the `n` of `\n` is no letter of a word.
+fn ends_a_word(before: &[u8]) -> bool {
+    match before {
+        [.., b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => true,
+        [.., b'\\', b'u', a, b, c, d] if [a, b, c, d].iter().all(|hex| hex.is_ascii_hexdigit()) => true,
+        [.., last] => !last.is_ascii_alphanumeric(),
+        [] => true,
+    }
 }
 
 /// Whether a byte can be one of a credential, shortened ones too: `sk-a****xyz`.
@@ -506,6 +514,14 @@ mod tests {
         assert!(serde_json::from_str::<Value>(&clean).is_ok());
         for plain in ["a task-force of sk- and org-", "disk-reallylong"] {
             assert_eq!(redacted(plain), None, "{plain}");
+        }
+        for (text, clean) in [
+            (r"[redacted] sk-abcdef123", "[redacted] [redacted]"),
+            (r"key:\nsk-abcdef123", r"key:\n[redacted]"),
+            (r"\u003csk-abcdef123\u003e", r"\u003c[redacted]\u003e"),
+            ("sk-abcdef123é sk-abcdef1", "[redacted]é [redacted]"),
+        ] {
+            assert_eq!(redacted(text).as_deref(), Some(clean));
         }
     }
 

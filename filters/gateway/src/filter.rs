@@ -66,7 +66,7 @@ impl Gateway {
         Sweep::Streams
     }
 
-    /// Ends a stream whose body comes too slowly.
+    /// Ends a stream whose body comes too slowly, or whose answer is silent for too long.
     pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
         self.router.look(&mut stream.routed, enter);
     }

@@ -91,7 +91,8 @@ impl KeyAuth {
         let removed = request
             .removals()
             .iter()
-            .try_for_each(|name| remove_header(Map::Request, name));
+            .try_for_each(|name| remove_header(Map::Request, name))
+            .and_then(|()| clean_query(request.path));
         let admitted = removed
             .map_err(misconfigured)
             .and_then(|()| self.judge(&request))
@@ -178,9 +179,6 @@ impl KeyAuth {
         add_header(Map::Request, "x-tollgate-key-id", &credential.id)?;
         add_header(Map::Request, "x-tollgate-tier", &tenant.tier)?;
         set_property(PROPERTY, &credential.state)?;
-        if let Some(path) = without_credentials(request.path) {
-            set_header(Map::Request, ":path", &String::from_utf8_lossy(&path))?;
-        }
         // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
         // those that say who it is.
         if request.spoofed || self.config.route_on_identity {
@@ -188,6 +186,15 @@ impl KeyAuth {
         }
         Ok(())
     }
+}
+
+/// Takes credentials out of the query.
+fn clean_query(path: &[u8]) -> Result<(), Status> {
+    let Some(path) = without_credentials(path) else {
+        return Ok(());
+    };
+    let path = core::str::from_utf8(&path).map_err(|_| Status::BadArgument)?;
+    set_header(Map::Request, ":path", path)
 }
 
 fn misconfigured(status: Status) -> Refusal {

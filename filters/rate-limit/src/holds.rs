@@ -20,7 +20,9 @@ pub(crate) fn keep(until: u64, hold: Hold) {
         if let Ok(mut holds) = holds.try_borrow_mut()
             && holds.len() < MOST
         {
-            holds.push_back((until, hold));
+            // Mostly the last: only a shorter hold after a reload comes before others.
+            let at = holds.partition_point(|(end, _)| *end <= until);
+            holds.insert(at, (until, hold));
         }
     });
 }

@@ -368,8 +368,8 @@ impl Router {
             ask_usage: ask_usage(held.endpoint, whole, &body)
                 .filter(|_| chosen.model.tell_usage(chosen.order.clusters())),
             whole_at,
-            repeats: model.first_byte.is_some(),
-            context_window: model.context_window,
+            repeats: chosen.model.first_byte.is_some(),
+            context_window: chosen.model.context_window,
         };
         let forwarded =
             uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held, body.stream));
@@ -547,7 +547,10 @@ impl Router {
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
-        if let Some(silence) = &mut visited.silence {
+        if end {
+            // It is whole, however slowly its client takes it.
+            visited.silence = None;
+        } else if let Some(silence) = &mut visited.silence {
             silence.came(|| read_buffer(Buffer::ResponseBody).unwrap_or_default());
         }
         if visited.answer.passes() {

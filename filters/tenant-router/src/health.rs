@@ -155,10 +155,9 @@ pub(crate) fn spare(policy: &Policy, place: &Place<'_>) -> Option<Visit> {
         })
     };
     let found = Found::read(&place.key()).breaker;
-    let own = if found.had_suspects() {
-        Found::read(&place.own_key()).breaker
-    } else {
-        Breaker::default()
+    let own = match found.had_suspects().then(now_nanos) {
+        Some(Ok(now)) if found.has_suspects(policy, now) => Found::read(&place.own_key()).breaker,
+        _ => Breaker::default(),
     };
     Some(Visit {
         shared: pass(found)?,

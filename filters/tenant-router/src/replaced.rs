@@ -97,7 +97,7 @@ impl Answer {
                 if !end && len.is_some_and(|len| len <= LONGEST_BODY) {
                     return (Action::Pause, None);
                 }
-                self.judge(status, end, reader)
+                self.read_body(status, end, reader)
             }
         };
         if let Self::Replaced(body) = self {
@@ -107,10 +107,11 @@ impl Answer {
         (Action::Continue, fault)
     }
 
-    fn judge(&mut self, status: u16, whole: bool, reader: &Reader) -> Option<Found> {
+    fn read_body(&mut self, status: u16, whole: bool, reader: &Reader) -> Option<Found> {
         *self = Self::Passes;
         // Nobody reads an error of that length, but it may be about the request.
-        let body = read_buffer(Buffer::ResponseBody).ok().filter(|_| whole)?;
+        let body = read_buffer(Buffer::ResponseBody).ok();
+        let body = body.filter(|body| whole && body.len() <= LONGEST_BODY)?;
         match judge(status, &body) {
             Ok(None) => None,
             Ok(Some(clean)) => {

@@ -152,9 +152,12 @@ impl Coded {
         &sink.response
     }
 
-    /// Bytes that could not be decoded.
-    pub(super) const fn undecoded(&self) -> u64 {
-        self.undecoded
+    /// Bytes that could not be decoded, or of which nothing was read: a frame that broke off within its first window.
+    pub(super) fn undecoded(&self) -> u64 {
+        match &self.decoder {
+            Decoder::Zstd(decoder) if !decoder.is_whole() && decoder.get_ref().decoded == 0 => self.bytes,
+            _ => self.undecoded,
+        }
     }
 
     fn sink_mut(&mut self) -> &mut Sink {

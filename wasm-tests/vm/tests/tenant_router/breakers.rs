@@ -301,3 +301,16 @@ fn rubbish_in_the_shared_data_breaks_nothing() {
         outcome.expect_response(200);
     }
 }
+
+/// What one organization's time-outs closed for it is open again, as the target of a retry too.
+#[test]
+fn no_target_is_left_alone_for_ever() {
+    let stage = stage();
+    for cluster in ["llama", "llama", "spare", "spare"] {
+        assert_eq!(target(&answered(&stage, 0, Response::new(504))), cluster);
+    }
+    stage.pass(180_000);
+    let both = tollgate_core::priority_groups::header(["llama", "spare"]);
+    let outcome = answered(&stage, 0, Response::new(200));
+    outcome.expect_forwarded().header("x-tollgate-targets", both);
+}

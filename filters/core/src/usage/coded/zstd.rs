@@ -1,17 +1,24 @@
 //! Zstandard, block by block as it comes. What is decoded is read once it is out of the window, at the latest at the end.
 
+use core::cell::Cell;
 use std::io::{self, Write};
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// The largest window, which RFC 8878 has every decoder support.
 const WINDOW: u64 = 8 << 20;
+/// Frames that are decoded at once on a thread, since each may fill a window; more are not decoded.
+const MOST: u32 = 32;
 /// The largest block.
 const BLOCK: usize = 128 << 10;
 /// The longest head of a frame, with its magic number, and the head of a block.
 const FRAME_HEAD: usize = 18;
 const BLOCK_HEAD: usize = 3;
 const CHECKSUM: usize = 4;
+
+std::thread_local! {
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
 
 /// The decoder of one frame; what comes after it is not looked at.
 pub(super) struct Zstd<W> {
@@ -42,16 +49,25 @@ impl<W: Write> Zstd<W> {
         &mut self.sink
     }
 
+    /// Whether all of the frame was decoded and read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.begun && self.frame.is_finished()
+    }
+
     fn decode(&mut self) -> io::Result<()> {
         if !self.begun {
             if self.pending.len() < FRAME_HEAD {
                 return Ok(());
+            }
+            if OPEN.get() >= MOST {
+                return Err(broken());
             }
             let mut source = self.pending.as_slice();
             self.frame.init(&mut source).map_err(|_| broken())?;
             let read = self.pending.len() - source.len();
             self.pending.drain(..read);
             self.begun = true;
+            OPEN.set(OPEN.get().saturating_add(1));
         }
         while !self.frame.is_finished() {
             let Some(&[a, b, c]) = self.pending.first_chunk::<BLOCK_HEAD>() else {
@@ -103,6 +119,14 @@ impl<W: Write> Write for Zstd<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl<W> Drop for Zstd<W> {
+    fn drop(&mut self) {
+        if self.begun {
+            OPEN.set(OPEN.get().saturating_sub(1));
+        }
     }
 }
 
