@@ -5,7 +5,7 @@ const members = ['model', 'stream', 'answers', 'max_tokens', 'max_completion_tok
 
 // A member as a server makes use of it.
 function member(name, reading, form) {
-  if (name === 'answers') return Math.max(1, ...['n', 'best_of'].map((count) => Number(reading[count] ?? 1)));
+  if (name === 'answers') return Math.max(1, ...['n', 'best_of', 'n_cmpl', 'num_return_sequences'].map((count) => Number(reading[count] ?? 1)));
   if (form && name === 'stream') return ['true', 'True', '1'].includes(reading[name]);
   return form && name.startsWith('max') ? null : reading[name];
 }

@@ -88,7 +88,7 @@ async def result(read):
 def member(name, reading, form):
     """A member as a server makes use of it."""
     if name == "answers":
-        counts = [reading.get(count) for count in ("n", "best_of")]
+        counts = [reading.get(count) for count in ("n", "best_of", "n_cmpl", "num_return_sequences")]
         return max([1] + [int(count) if form else count for count in counts if count is not None])
     value = reading.get(name)
     if form and name == "stream":

@@ -66,16 +66,34 @@ pub enum Unmetered {
     MediaIoKwargs,
     /// Members of which some servers make members of the body.
     ExtraBody,
+    /// Other models, for a provider to turn to.
+    Models,
+    /// The same.
+    Fallbacks,
+    /// Another server to ask.
+    ApiBase,
+    /// The same.
+    BaseUrl,
+    /// Another server to take a prompt's state from.
+    KvTransferParams,
+    /// A place before others in the model server's queue.
+    Priority,
 }
 
 impl Unmetered {
     /// Each of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 11] = [
         Self::Background,
         Self::ChatTemplate,
         Self::MmProcessorKwargs,
         Self::MediaIoKwargs,
         Self::ExtraBody,
+        Self::Models,
+        Self::Fallbacks,
+        Self::ApiBase,
+        Self::BaseUrl,
+        Self::KvTransferParams,
+        Self::Priority,
     ];
 
     /// Its name in the body.
@@ -86,6 +104,12 @@ impl Unmetered {
             Self::MmProcessorKwargs => "mm_processor_kwargs",
             Self::MediaIoKwargs => "media_io_kwargs",
             Self::ExtraBody => "extra_body",
+            Self::Models => "models",
+            Self::Fallbacks => "fallbacks",
+            Self::ApiBase => "api_base",
+            Self::BaseUrl => "base_url",
+            Self::KvTransferParams => "kv_transfer_params",
+            Self::Priority => "priority",
         }
     }
 }

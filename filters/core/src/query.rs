@@ -64,7 +64,8 @@ fn is_credential(parameter: &[u8]) -> bool {
         .collect();
     NAMES.iter().any(|known| known.as_bytes() == name.trim_ascii())
         || value.trim_ascii().starts_with(b"sk-")
-        || name.trim_ascii().starts_with(b"sk_tg_")
+        || memchr::memmem::find(&value, b"sk-tg-").is_some()
+        || memchr::memmem::find(&name, b"sk_tg_").is_some()
 }
 
 /// With `+` and `%XX` resolved.
@@ -115,6 +116,8 @@ mod tests {
             ("/v1/models?%6beY=x&beta", "/v1/models?beta"),
             ("/v1/models?x=%73k-tg-abc", "/v1/models"),
             ("/v1/models?sk-tg-abc", "/v1/models"),
+            ("/v1/models?h=Bearer%20sk-tg-abc", "/v1/models"),
+            ("/v1/models?a=b=sk-tg-abc&?sk-tg-abc", "/v1/models"),
             ("/v1/models?+key+=x&%zz=1", "/v1/models?%zz=1"),
         ] {
             assert_eq!(cleaned(path).as_deref(), Some(clean), "{path}");

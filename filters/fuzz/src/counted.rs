@@ -7,7 +7,7 @@ use tollgate_core::endpoint::Endpoint;
 use crate::tree::Tree;
 
 /// Members that are read apart, or that no model reads.
-const APART: &str = " model stream stream_options max_tokens max_completion_tokens max_output_tokens n best_of \
+const APART: &str = " model stream stream_options max_tokens max_completion_tokens max_output_tokens n best_of n_cmpl num_return_sequences \
     dimensions encoding_format frequency_penalty include logit_bias logprobs metadata min_p parallel_tool_calls \
     presence_penalty prompt_cache_key repetition_penalty safety_identifier seed service_tier skip_special_tokens stop \
     stop_sequences stop_token_ids store temperature top_k top_logprobs top_p user ";

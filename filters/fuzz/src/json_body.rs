@@ -105,7 +105,12 @@ impl Asked {
             whole(tree.member("max_completion_tokens"))?,
             whole(tree.member("max_output_tokens"))?,
         ];
-        let answers = [whole(tree.member("n"))?, whole(tree.member("best_of"))?];
+        let answers = [
+            whole(tree.member("n"))?,
+            whole(tree.member("best_of"))?,
+            whole(tree.member("n_cmpl"))?,
+            whole(tree.member("num_return_sequences"))?,
+        ];
         let answers = answers.into_iter().flatten().max().unwrap_or(1).max(1);
         let (input, prompts) = counted::all(endpoint, tree.members());
         Some(Self {
@@ -176,7 +181,7 @@ pub(crate) fn letters(name: &str) -> String {
 }
 
 /// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 23] = [
+const READ: [&str; 31] = [
     "model",
     "stream",
     "stream_options",
@@ -199,6 +204,14 @@ const READ: [&str; 23] = [
     "mm_processor_kwargs",
     "media_io_kwargs",
     "n_predict",
+    "n_cmpl",
+    "num_return_sequences",
+    "models",
+    "fallbacks",
+    "api_base",
+    "base_url",
+    "kv_transfer_params",
+    "priority",
     "include_usage",
 ];
 

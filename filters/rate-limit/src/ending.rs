@@ -91,9 +91,16 @@ impl RateLimit {
                     self.estimates
                         .learn(&who.org, model, &open.asked, &Usage::default(), None);
                 }
+                let (read, written) = (input(open), self.written(open, answer, answer.reader.produced()));
+                // One that says too much is no reason to pay less than what was reserved.
+                let more = said.is_some_and(|said| said.output > written.max(open.reserved.output));
                 let usage = Usage {
-                    input: input(open),
-                    output: self.written(open, answer, answer.reader.produced()),
+                    input: read,
+                    output: if more {
+                        written.max(open.reserved.output)
+                    } else {
+                        written
+                    },
                     ..Usage::default()
                 };
                 (usage, Source::Estimated)

@@ -352,6 +352,8 @@ async fn a_directory_from_an_http_server_is_taken_by_all_workers() {
     let models = ModelServer::start().await.unwrap();
     let mut directory = Directory::new();
     let key = directory.key("acme");
+    // A directory is not emptied: another key stays.
+    directory.key("acme");
     let documents = Documents::start(&directory.document()).await.unwrap();
     let options = Options::new().llama(models.addr()).documents(documents.addr());
     let gateway = options

@@ -585,6 +585,8 @@ async fn compose_serves_customers_with_keys() {
     let mut directory = Directory::empty();
     *directory.document_mut() = document;
     let key = directory.project_key("acme", "search");
+    // A directory is not emptied: another key stays.
+    directory.project_key("acme", "search");
     let documents = Documents::start(&directory.document()).await.unwrap();
     let models = tempfile::tempdir().unwrap();
     let (_model, port) = model(models.path()).await;

@@ -166,7 +166,7 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                     body.caps.max_completion_tokens = self.count(&mut members, &name)?;
                 }
                 "max_output_tokens" => body.caps.max_output_tokens = self.count(&mut members, &name)?,
-                "n" | "best_of" => {
+                "n" | "best_of" | "n_cmpl" | "num_return_sequences" => {
                     let count = self.count(&mut members, &name)?.unwrap_or(1);
                     let count = u32::try_from(count).map_err(|_| {
                         A::Error::invalid_value(Unexpected::Unsigned(count), &"a smaller number")

@@ -6,7 +6,7 @@
 const LONGEST: usize = 256;
 
 /// What is read of a JSON body.
-const MEMBERS: [&str; 22] = [
+const MEMBERS: [&str; 30] = [
     "model",
     "stream",
     "stream_options",
@@ -29,6 +29,14 @@ const MEMBERS: [&str; 22] = [
     "mm_processor_kwargs",
     "media_io_kwargs",
     "n_predict",
+    "n_cmpl",
+    "num_return_sequences",
+    "models",
+    "fallbacks",
+    "api_base",
+    "base_url",
+    "kv_transfer_params",
+    "priority",
 ];
 
 /// What is read of `stream_options`.

@@ -102,6 +102,11 @@ fn schemes() -> Vec<(&'static str, Value, u64)> {
         ),
         (
             COMPLETIONS,
+            json!({"prompt": ["a", "b"], "max_tokens": 500, "n_cmpl": 3}),
+            3_000,
+        ),
+        (
+            COMPLETIONS,
             json!({"prompt": [["a", "b"], ["c"]], "max_tokens": 1_000}),
             3_000,
         ),
@@ -279,6 +284,12 @@ async fn what_cannot_be_metered_is_refused_by_name() {
         (CHAT, "mm_processor_kwargs", json!({"max_pixels": 100_000_000})),
         (CHAT, "media_io_kwargs", json!({"video": {"num_frames": 100_000}})),
         (CHAT, "extra_body", json!({"n": 100, "model": "endless"})),
+        (CHAT, "models", json!(["anthropic/claude-opus"])),
+        (CHAT, "fallbacks", json!([{"model": "x/y"}])),
+        (CHAT, "api_base", json!("http://10.0.0.1")),
+        (CHAT, "base_url", json!("http://10.0.0.1")),
+        (CHAT, "kv_transfer_params", json!({"remote_host": "10.0.0.1"})),
+        (CHAT, "priority", json!(-100_000)),
     ] {
         let mut body = json!({"model": "m", "input": "x", "messages": [{"role": "user", "content": "x"}]});
         body[param] = value;
