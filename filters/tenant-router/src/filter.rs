@@ -492,7 +492,7 @@ impl Router {
 
     fn silence(&self, model: &str) -> Option<Silence> {
         let model = self.config.catalogue.get(model)?;
-        Silence::of(model, now_nanos().ok()?)
+        Silence::of(model, || now_nanos().ok())
     }
 
     /// Notes how the target did, by the head of its answer.

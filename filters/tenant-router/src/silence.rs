@@ -22,10 +22,12 @@ pub(crate) struct Silence {
 
 impl Silence {
     /// For an answer of this model whose headers are there; `None` where it may be silent for ever.
-    pub(crate) fn of(model: &Model, now: u64) -> Option<Self> {
+    pub(crate) fn of(model: &Model, now: impl FnOnce() -> Option<u64>) -> Option<Self> {
         let nanos = |span: Span| span.millis().saturating_mul(1_000_000);
         let (first_event, idle) = (model.first_event.map(nanos), model.idle.map(nanos));
-        (first_event.is_some() || idle.is_some()).then_some(Self {
+        first_event.or(idle)?;
+        let now = now()?;
+        Some(Self {
             first_event,
             idle,
             begun: now,
