@@ -85,3 +85,18 @@ need_python() {
 
 # The crates that `make wasm` builds, one a line.
 wasm_modules() { grep -v '^#' "$root/scripts/modules.txt"; }
+
+# install_packages FOLDER NAME WHAT: the Python packages of FOLDER/requirements.txt into target/venv; again only when the
+# list changed since it was noted as NAME.
+install_packages() {
+    local list=$root/$1/requirements.txt installed
+    [ -f "$list" ] || die "$1/requirements.txt is missing: this tree is not whole"
+    need_python
+    installed=$venv_dir/$2.installed
+    if ! cmp -s "$list" "$installed"; then
+        say "Python packages of the $3 tests: target/venv"
+        "$venv_dir/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$list" >&2 ||
+            die "the Python packages could not be installed with pip: see its message above"
+        cp "$list" "$installed"
+    fi
+}
