@@ -60,6 +60,8 @@ pub(crate) struct Row {
     pub(crate) title: &'static str,
     /// Before Envoy's router, in this order.
     filters: Vec<Value>,
+    /// In front of each model server, once per attempt.
+    upstream: Vec<Value>,
     /// On Envoy's main thread.
     extension: Option<Value>,
     /// How a request finds its model server.
@@ -93,6 +95,7 @@ impl Row {
             name,
             title,
             filters,
+            upstream: vec![],
             extension: None,
             routing: Routing::One,
             authenticates: false,
@@ -119,7 +122,13 @@ impl Row {
 
     /// Envoy's configuration.
     pub(crate) fn bootstrap(&self, parts: &Parts<'_>) -> Value {
-        bootstrap::of(parts, &self.filters, self.routing, self.extension.as_ref())
+        bootstrap::of(
+            parts,
+            &self.filters,
+            &self.upstream,
+            self.routing,
+            self.extension.as_ref(),
+        )
     }
 }
 
@@ -222,6 +231,17 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
         )
         .routes_by(Routing::Target)
         .authenticates(),
+        Row {
+            upstream: ours::adapter(parts)?,
+            ..Row::new(
+                "chain-composed+adapter",
+                "`chain-composed`, and the upstream-adapter in front of the model server: names of models, a credential",
+                vec![ours::gateway(parts, 8)?],
+            )
+            .routes_by(Routing::Target)
+            .authenticates()
+            .counts(&["wasmcustom.tollgate_adapter_attempts.provider.bench.outcome.adapted"])
+        },
         Row::new(
             "json-to-metadata",
             "Envoy's own `json_to_metadata` on the request; a route for each model. No auth",

@@ -17,7 +17,13 @@ const HTTP2: &str = "http2_protocol_options";
 pub(super) const NAMESPACE: &str = "bench";
 
 /// All of it.
-pub(super) fn of(parts: &Parts<'_>, filters: &[Value], routing: Routing, extension: Option<&Value>) -> Value {
+pub(super) fn of(
+    parts: &Parts<'_>,
+    filters: &[Value],
+    upstream: &[Value],
+    routing: Routing,
+    extension: Option<&Value>,
+) -> Value {
     let router = json!({
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
@@ -51,10 +57,10 @@ pub(super) fn of(parts: &Parts<'_>, filters: &[Value], routing: Routing, extensi
                 ]}],
             }],
             "clusters": [
-                cluster(LARGE, parts.large, HTTP1),
-                cluster(SMALL, parts.small, HTTP1),
-                cluster("directory", parts.documents, HTTP1),
-                cluster("processor", parts.processor, HTTP2),
+                cluster(LARGE, parts.large, HTTP1, upstream),
+                cluster(SMALL, parts.small, HTTP1, upstream),
+                cluster("directory", parts.documents, HTTP1, &[]),
+                cluster("processor", parts.processor, HTTP2, &[]),
             ],
         },
     })
@@ -127,17 +133,28 @@ pub(super) fn map(value: &Value) -> Value {
     json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": value})
 }
 
-fn cluster(name: &str, addr: SocketAddr, http: &str) -> Value {
+fn cluster(name: &str, addr: SocketAddr, http: &str, filters: &[Value]) -> Value {
+    let codec = json!({
+        "name": "envoy.filters.http.upstream_codec",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+        },
+    });
+    let chain: Vec<&Value> = filters.iter().chain([&codec]).collect();
     json!({
         "name": name, "type": "STATIC", "connect_timeout": "5s",
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": {http: {}},
+                "http_filters": chain,
             },
         },
         "load_assignment": {"cluster_name": name, "endpoints": [
-            {"lb_endpoints": [{"endpoint": {"address": address(addr)}}]},
+            {"lb_endpoints": [{
+                "endpoint": {"address": address(addr)},
+                "metadata": {"filter_metadata": {"tollgate": {"provider": "bench"}}},
+            }]},
         ]},
     })
 }

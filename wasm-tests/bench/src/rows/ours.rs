@@ -11,7 +11,7 @@ use tollgate_core::directory::{Credential, Loader, Tenant};
 
 use super::Parts;
 use super::bootstrap::{filter, map, plugin};
-use crate::model::{LARGE, SMALL};
+use crate::model::{LARGE, PACE_HEADER, SMALL};
 
 /// The fetcher and the filter share their memory by it.
 const KEY_AUTH: &str = "tollgate.key-auth";
@@ -138,6 +138,35 @@ pub(super) fn gateway(parts: &Parts<'_>, limits: usize) -> Result<Value> {
         "gateway",
         &map(&configuration),
     )))
+}
+
+/// The upstream-adapter, for a provider with other names of the models and a credential, and what puts the secret
+/// there.
+pub(super) fn adapter(parts: &Parts<'_>) -> Result<Vec<Value>> {
+    let provider = json!({
+        "models": {LARGE: format!("meta/{LARGE}"), SMALL: format!("meta/{SMALL}")},
+        "authority": "models.example",
+        "credential": {"secret": "BENCH_KEY"},
+        "allow_headers": [PACE_HEADER],
+    });
+    let secret = json!({
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [{"append": {
+                "header": {"key": "x-tollgate-secret-bench_key", "value": "a-secret-of-the-bench"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }}]},
+        },
+    });
+    let module = shipped(parts, "upstream-adapter")?;
+    let plugin = plugin(
+        &module,
+        "tollgate.upstream-adapter",
+        "upstream-adapter",
+        &map(&json!({"providers": {"bench": provider}})),
+    );
+    Ok(vec![secret, filter(&plugin)])
 }
 
 /// Limits as an operator would stack them, so wide that they refuse nothing: what each key may, then its organisation,
