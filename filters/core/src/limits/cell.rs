@@ -165,18 +165,14 @@ impl Cell {
         if self.level == 0 {
             self.returned.0.clear();
         }
-        if self.returned.0.is_empty() {
-            return;
-        }
-        let left_before = |position: u64| self.quota.units(self.later_than(position)) < self.level;
-        let keep: Vec<_> = self
-            .returned
-            .0
-            .iter()
-            .copied()
-            .filter(|(position, _)| left_before(*position))
-            .collect();
-        self.returned.0 = keep;
+        let Self {
+            quota,
+            level,
+            charged,
+            returned,
+            ..
+        } = self;
+        returned.retain(*charged, |later| quota.units(later) < *level);
     }
 
     /// What is charged after `position`, less what of that was taken back.
