@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The accountant at its full length, or as ACCOUNTANT_REQUESTS and ACCOUNTANT_SEED say. TOLLGATE_FORM=gateway: the one
-# module. ACCOUNTANT_ALL=1: what is known to be unaccounted for, too.
+# module.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 "$root/scripts/wasm.sh"

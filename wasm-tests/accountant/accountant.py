@@ -1,6 +1,6 @@
 """An accountant that shares no code with the gateway: it asks, it is the model server, and it does the sums.
 
-    accountant.py REQUESTS SEED [all]
+    accountant.py REQUESTS SEED
 
 The first line it writes is JSON: how the gateway has to be set up. The first line it reads is JSON as well: where that
 gateway is, and its keys. It ends with 1 where a limit was passed in any span of time, or where nothing was shown.
@@ -49,7 +49,7 @@ def setup(port):
     return {"model_port": port, "models": {"quick": entry, "slow": slow}, "limits": [row(limit) for limit in LIMITS]}
 
 
-async def main(requests, seed, left_out):
+async def main(requests, seed):
     server = model.Model()
     print(json.dumps(setup(await server.start())), flush=True)
     gateway = json.loads(await asyncio.to_thread(sys.stdin.readline))
@@ -59,7 +59,7 @@ async def main(requests, seed, left_out):
     queues = {limit["name"]: [] for limit in LIMITS}
     for number in range(requests):
         limit = LIMITS[number % len(LIMITS)]["name"]
-        plans[number] = play.draw(dice, number, limit, gateway["keys"][limit], left_out)
+        plans[number] = play.draw(dice, number, limit, gateway["keys"][limit])
         queues[limit].append(plans[number])
 
     async def client(queue):
@@ -73,10 +73,10 @@ async def main(requests, seed, left_out):
     await asyncio.gather(*(client(queue) for queue in queues.values() for _ in range(CLIENTS)))
     await asyncio.sleep(1)
     print(f"{requests} requests of seed {seed} in {time.monotonic() - began:.1f} s", file=sys.stderr)
-    return judge(plans, server.attempts, left_out)
+    return judge(plans, server.attempts)
 
 
-def judge(plans, attempts, left_out):
+def judge(plans, attempts):
     good = True
     for attempt in attempts:
         attempt.ended = attempt.ended or time.monotonic()
@@ -100,13 +100,11 @@ def judge(plans, attempts, left_out):
     reached = Counter((plans[a.play].endpoint, plans[a.play].ending) for a in attempts)
     endpoints = {endpoint for endpoint, _ in reached}
     missing = {*play.TEXT, *play.OTHERS} - endpoints
-    endings = {*play.ENDINGS} - {"nonsense"} - left_out - {ending for _, ending in reached}
+    endings = {*play.ENDINGS} - {"nonsense"} - {ending for _, ending in reached}
     if missing or endings:
         print(f"never reached: {missing} {endings}", file=sys.stderr)
     return good and not missing and not endings
 
 
 if __name__ == "__main__":
-    everything = "all" in sys.argv[3:]
-    good = asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), set() if everything else play.NOT_YET))
-    sys.exit(0 if good else 1)
+    sys.exit(0 if asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]))) else 1)

@@ -3,8 +3,16 @@
 Of each request it is known when its client sent it and when it was at the model server; in between the gateway let it
 pass, by the same clock. So of any two moments: what was sent after the first and was at the server before the second is
 at most burst + rate x time. No tolerance is needed.
+
+What a repeated attempt takes beyond the first is a debt: nobody could reserve it, but whatever is sent once its request
+has been over for a while has to wait for it. So it counts in every span that ends with such a request.
 """
 
+from bisect import bisect_right
+from itertools import accumulate
+
+# Seconds after which the gateway knows that a client has left.
+NOTICED = 1
 PRICES = {"input": 1, "output": 4}
 
 
@@ -23,35 +31,44 @@ def over(limit, plans, attempts):
     count = limit["count"]
     if count == "concurrent":
         return crowd(limit, plans, attempts)
-    events, seen = [], set()
+    events, debts, seen = [], [], set()
     for attempt in sorted(attempts, key=lambda attempt: attempt.received):
         plan = plans[attempt.play]
-        if count != "requests":
-            events.append((plan.sent, attempt.received, amount(count, attempt)))
-        elif attempt.play not in seen:
+        repeated = attempt.play in seen
+        seen.add(attempt.play)
+        if count == "requests":
             # Sent again by the gateway it is the same request.
-            seen.add(attempt.play)
-            events.append((plan.sent, attempt.received, 1))
+            events += [] if repeated else [(plan.sent, attempt.received, 1)]
+        elif repeated:
+            debts.append((plan.sent, plan.left + NOTICED, amount(count, attempt)))
+        else:
+            events.append((plan.sent, attempt.received, amount(count, attempt)))
     worst = (float("-inf"), None)
     for start in sorted({sent for sent, _, _ in events}):
+        inside = sorted((due, taken) for sent, due, taken in debts if sent >= start)
+        dues, sums = [due for due, _ in inside], [0, *accumulate(taken for _, taken in inside)]
         total = 0
         for sent, received, taken in events:
             if sent >= start:
                 total += taken
-                excess = total - limit["burst"] - limit["per_second"] * (received - start)
+                owed = sums[bisect_right(dues, sent)]
+                excess = total + owed - limit["burst"] - limit["per_second"] * (received - start)
                 worst = max(worst, (excess, (start, received)))
     return worst
 
 
 def crowd(limit, plans, attempts):
     """Requests at the server at once, while their clients still waited and it still worked."""
-    moments = []
-    for attempt in attempts:
+    moments, repeated = [], {}
+    for attempt in sorted(attempts, key=lambda attempt: attempt.received, reverse=True):
         plan = plans[attempt.play]
+        # The gateway gave it up before it asked again.
+        given_up = repeated.get(attempt.play, float("inf"))
+        repeated[attempt.play] = attempt.received
         # One that failed may have ended before either of them knew.
         if plan.answered == 200 or plan.answered == 0:
             moments.append((attempt.received, 1))
-            moments.append((max(attempt.received, min(attempt.ended, plan.left)), -1))
+            moments.append((max(attempt.received, min(attempt.ended, plan.left, given_up)), -1))
     now, most = 0, (float("-inf"), None)
     for moment, change in sorted(moments):
         now += change
