@@ -94,9 +94,15 @@ impl Record {
         });
     }
 
+    fn encoded_len(&self) -> usize {
+        let cells = self.cells.iter().map(|(_, cell)| 62 + 16 * cell.returned.0.len());
+        let slots = self.slots.iter().map(|(_, slots)| 10 + 8 * slots.0.len());
+        10 + cells.sum::<usize>() + slots.sum::<usize>()
+    }
+
     /// The bytes to store.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(10 + 60 * self.cells.len() + 26 * self.slots.len());
+        let mut bytes = Vec::with_capacity(self.encoded_len());
         bytes.extend_from_slice(&self.time.to_le_bytes());
         bytes.extend_from_slice(&(self.cells.len() as u16).to_le_bytes());
         for (id, cell) in &self.cells {
@@ -285,6 +291,7 @@ mod tests {
                 cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![(*burst, 7)]) })).collect(),
                 slots: slots.into_iter().map(|(id, owners)| (id, Slots(owners))).collect(),
             };
+            prop_assert_eq!(record.encode().len(), record.encoded_len());
             prop_assert_eq!(Record::read(Some(&record.encode()), time), record);
         }
 
