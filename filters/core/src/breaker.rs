@@ -122,6 +122,20 @@ impl Breaker {
         }
     }
 
+    /// The state after a probe that was not sent: the next may go at once. Unchanged where another one was let through
+    /// since, which shows in another time.
+    #[must_use]
+    pub fn released(self, probing: Self, now: u64) -> Self {
+        if self.open_until == probing.open_until {
+            Self {
+                open_until: now.max(1),
+                ..self
+            }
+        } else {
+            self
+        }
+    }
+
     /// The state after a request to the target ended; `probe` if it went there as one.
     ///
     /// While it is open only the probe counts: the others were under way already when it opened.

@@ -99,16 +99,15 @@ impl Gateway {
             router, rate_limit, ..
         } = self;
         let Stream { who, routed, limited } = stream;
-        router.request_body(routed, len, end, |routed| {
-            let Some(who) = who.take() else {
-                return tollgate_rate_limit::filter::misconfigured();
-            };
-            match rate_limit.judge(limited, who, routed) {
-                // All of it is there.
-                Action::Continue => RateLimit::request_body(limited, usize::MAX, end),
-                Action::Pause => Action::Pause,
-            }
-        })
+        let admitted = router.request_body(routed, len, end, |routed| match who.take() {
+            Some(who) => rate_limit.judge(limited, who, routed),
+            None => tollgate_rate_limit::filter::misconfigured(),
+        });
+        if admitted == Action::Pause || RateLimit::announce(limited) == Action::Pause {
+            return Action::Pause;
+        }
+        // All of it is there.
+        RateLimit::request_body(limited, usize::MAX, end)
     }
 
     /// How the limits stand and who served.

@@ -248,14 +248,6 @@ impl RateLimit {
                 };
                 self.metrics
                     .began(now_nanos().unwrap_or(now).saturating_sub(routed.whole_at));
-                if open
-                    .edit
-                    .as_ref()
-                    .is_some_and(|edit| announce_length(edit).is_err())
-                {
-                    stream.0 = State::Open(Box::new(open));
-                    return misconfigured();
-                }
                 stream.0 = State::Open(Box::new(open));
                 Action::Continue
             }
@@ -345,6 +337,21 @@ impl RateLimit {
                 Some(self.config.limits.row(*row)?.name.clone())
             })
             .collect()
+    }
+
+    /// Says how long the body of a request that was admitted will be, once its headers are what they are without that.
+    pub fn announce(stream: &Stream) -> Action {
+        match &stream.0 {
+            State::Open(open)
+                if open
+                    .edit
+                    .as_ref()
+                    .is_none_or(|edit| announce_length(edit).is_ok()) =>
+            {
+                Action::Continue
+            }
+            _ => misconfigured(),
+        }
     }
 
     /// Makes the change of the body as soon as it has come so far.

@@ -32,7 +32,10 @@ impl Module for RateLimit {
             return misconfigured();
         };
         match (Identity::decode(&identity), Routed::decode(&request)) {
-            (Some(who), Some(routed)) => self.judge(stream, Rc::new(who), &routed),
+            (Some(who), Some(routed)) => match self.judge(stream, Rc::new(who), &routed) {
+                Action::Continue => Self::announce(stream),
+                Action::Pause => Action::Pause,
+            },
             _ => misconfigured(),
         }
     }

@@ -29,6 +29,8 @@ use crate::uploads::{Upload, Uploads};
 
 /// The header that says how a body is coded.
 const CODING: &[u8] = b"content-encoding";
+/// Milliseconds after which a target that another request is finding out about may be known to work.
+const PROBED: u64 = 1_000;
 
 /// One configuration of the filter.
 pub struct Router {
@@ -79,6 +81,8 @@ struct Visited {
     /// For the answer's headers: seconds since 1970.
     deprecated_at: Option<i64>,
     sunset_at: Option<i64>,
+    /// Whether it went out as a probe of which nothing was heard yet.
+    probe: bool,
     /// Whether a good answer has begun, whose ending is to be noted.
     begun: bool,
     /// When it went out; nanoseconds since 1970.
@@ -86,6 +90,27 @@ struct Visited {
 }
 
 impl Visited {
+    fn new(chosen: Chosen<'_>, held: &Held, streamed: bool, whole_at: u64) -> Self {
+        Self {
+            model: chosen.model.name.clone(),
+            who: Rc::clone(&held.who),
+            reader: Reader {
+                dialect: held.dialect,
+                request_id: held.request_id.clone(),
+            },
+            route: chosen.route,
+            streamed,
+            answer: Answer::Passes,
+            silence: None,
+            deprecated_at: chosen.model.deprecated_at,
+            sunset_at: chosen.model.sunset_at,
+            probe: false,
+            begun: false,
+            since: whole_at,
+            order: chosen.order,
+        }
+    }
+
     fn of(&self) -> Of<'_> {
         Of {
             model: &self.model,
@@ -266,14 +291,14 @@ impl Router {
             .ended(&self.config.breaker, visited.of(), attempts, ending);
     }
 
-    /// Holds the body, of which `len` bytes have come, until it is whole, then routes it; `then` decides what becomes of
-    /// a request that has a target. `None` is as many as before.
+    /// Holds the body, of which `len` bytes have come, until it is whole, then routes it, if `admit` lets a request pass
+    /// that has a target. `None` is as many as before.
     pub fn request_body(
         &mut self,
         stream: &mut Stream,
         len: Option<usize>,
         end: bool,
-        then: impl FnOnce(&Routed<'_>) -> Action,
+        admit: impl FnOnce(&Routed<'_>) -> Action,
     ) -> Action {
         if stream.passed {
             return Action::Continue;
@@ -296,16 +321,15 @@ impl Router {
         let routed = read_buffer(Buffer::RequestBody)
             .map_err(|_| Refusal::Misconfigured)
             .and_then(|body| match held.coding {
-                None => self.route(&held, &body, None, then),
+                None => self.route(stream, &held, &body, None, admit),
                 Some(coding) => {
                     let decoded = self.decode(&mut stream.upload, &held, coding, &body)?;
-                    self.route(&held, &decoded, Some(body.len()), then)
+                    self.route(stream, &held, &decoded, Some(body.len()), admit)
                 }
             });
         match routed {
-            Ok((visited, action)) => {
+            Ok(action) => {
                 self.metrics.routed();
-                stream.routed = Some(visited);
                 stream.passed = action == Action::Continue;
                 action
             }
@@ -331,14 +355,16 @@ impl Router {
         Ok(decoded)
     }
 
-    /// `coded` is how many bytes `whole` had before it was decoded.
+    /// Plans where a request goes, and sends it there once it is admitted; what is not has changed nothing. `coded` is how
+    /// many bytes `whole` had before it was decoded.
     fn route(
         &mut self,
+        stream: &mut Stream,
         held: &Held,
         whole: &[u8],
         coded: Option<usize>,
-        then: impl FnOnce(&Routed<'_>) -> Action,
-    ) -> Result<(Visited, Action), Refusal> {
+        admit: impl FnOnce(&Routed<'_>) -> Action,
+    ) -> Result<Action, Refusal> {
         // For a histogram alone: as if no time had passed where the clock can't be read.
         let whole_at = now_nanos().unwrap_or(u64::MAX);
         let body = match &held.boundary {
@@ -371,34 +397,55 @@ impl Router {
             repeats: chosen.model.first_byte.is_some(),
             context_window: chosen.model.context_window,
         };
-        let forwarded =
-            uncoded(held, whole, coded).and_then(|()| forward(&self.config, &chosen, held, body.stream));
-        forwarded.map_err(|status| {
-            log(
-                Level::Error,
-                &format!("tenant-router: cannot route a request: {status:?}"),
-            );
-            Refusal::Misconfigured
-        })?;
-        let action = then(&routed);
-        let visited = Visited {
-            model: chosen.model.name.clone(),
-            who: Rc::clone(&held.who),
-            reader: Reader {
-                dialect: held.dialect,
-                request_id: held.request_id.clone(),
-            },
-            route: chosen.route,
-            streamed: body.stream,
-            answer: Answer::Passes,
-            silence: None,
-            deprecated_at: chosen.model.deprecated_at,
-            sunset_at: chosen.model.sunset_at,
-            begun: false,
-            since: whole_at,
-            order: chosen.order,
+        let action = admit(&routed);
+        let tells_usage = routed.ask_usage.is_some();
+        let chosen = match action {
+            Action::Continue => self.claim(chosen, held, &body, draw, tells_usage)?,
+            Action::Pause => chosen,
         };
-        Ok((visited, action))
+        let (model, visited) = (chosen.model, Visited::new(chosen, held, body.stream, whole_at));
+        let visited = stream.routed.insert(visited);
+        if action == Action::Continue {
+            visited.probe = visited.order.is_probe();
+            let forwarded = uncoded(held, whole, coded)
+                .and_then(|()| forward(&self.config, model, &visited.order, held, body.stream));
+            forwarded.map_err(|status| {
+                log(
+                    Level::Error,
+                    &format!("tenant-router: cannot route a request: {status:?}"),
+                );
+                Refusal::Misconfigured
+            })?;
+        }
+        Ok(action)
+    }
+
+    /// Makes an admitted request the probe of its first target, where that waits for one. If another request was quicker,
+    /// it goes where else it may without being admitted anew.
+    fn claim<'c>(
+        &'c self,
+        mut chosen: Chosen<'c>,
+        held: &Held,
+        body: &Body<'_>,
+        draw: u64,
+        tells_usage: bool,
+    ) -> Result<Chosen<'c>, Refusal> {
+        let model = chosen.model;
+        let of = Of {
+            model: &model.name,
+            org: &held.who.org,
+        };
+        if chosen.order.claim(&self.config.breaker, of).is_ok() {
+            return Ok(chosen);
+        }
+        let mut chosen = self.choose(model, held, body, draw)?;
+        let same =
+            core::ptr::eq(chosen.model, model) && (!tells_usage || model.tell_usage(chosen.order.clusters()));
+        if same && chosen.order.claim(&self.config.breaker, of).is_ok() {
+            Ok(chosen)
+        } else {
+            Err(Refusal::Unavailable(PROBED))
+        }
     }
 
     /// The first target that works, of the model or of those that may stand in for it, and the model's further ones
@@ -497,13 +544,10 @@ impl Router {
 
     /// Notes how the target did, by the head of its answer.
     fn judge(&self, visited: &mut Visited, attempts: usize, ending: Ending) {
-        // Nobody was asked (the body was too large), or one of Envoy's circuit breakers is full: neither says anything
-        // of the target.
-        let flags = flags();
-        let asked = tried() > 0 || flags & NO_CLUSTER != 0;
-        if !asked || flags & OVERFLOW != 0 {
+        if !is_sent(flags()) {
             return;
         }
+        visited.probe = false;
         visited.order.answered(
             &self.config.breaker,
             visited.of(),
@@ -567,9 +611,15 @@ impl Router {
     /// success.
     pub fn log(&mut self, stream: &mut Stream, heard: impl FnOnce() -> Heard) {
         self.uploads.release(&mut stream.upload);
-        let Some(visited) = stream.routed.take().filter(|visited| visited.begun) else {
+        let Some(visited) = stream.routed.take() else {
             return;
         };
+        if visited.probe && !is_sent(flags()) {
+            visited.order.release(visited.of());
+        }
+        if !visited.begun {
+            return;
+        }
         let heard = heard();
         if heard == Heard::Whole && visited.order.is_plain() {
             return;
@@ -641,6 +691,12 @@ fn tried() -> u64 {
     number(&["upstream", "request_attempt_count"])
 }
 
+/// Whether a target was asked. Where nobody was (the limits or a body that is too large), or one of Envoy's circuit
+/// breakers is full, nothing is said of the target.
+fn is_sent(flags: u64) -> bool {
+    flags & OVERFLOW == 0 && (tried() > 0 || flags & NO_CLUSTER != 0)
+}
+
 /// The number of the last attempt; the first where there was none.
 fn attempts() -> usize {
     usize::try_from(tried()).unwrap_or(1).max(1)
@@ -687,8 +743,7 @@ fn introduce(visited: &Visited, attempts: usize) {
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by.
-fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, streamed: bool) -> Result<(), Status> {
-    let model = chosen.model;
+fn forward(config: &Config, model: &Model, order: &Order, held: &Held, streamed: bool) -> Result<(), Status> {
     // Without a value it must not be there; that it is not was seen when the headers were read.
     let put = |name: &str, value: Option<&str>| match value {
         Some(value) => set_header(Map::Request, name, value),
@@ -696,8 +751,8 @@ fn forward(config: &Config, chosen: &Chosen<'_>, held: &Held, streamed: bool) ->
         None => Ok(()),
     };
     set_header(Map::Request, "x-tollgate-model", &model.name)?;
-    set_header(Map::Request, "x-tollgate-target", chosen.order.first())?;
-    let others = chosen.order.header();
+    set_header(Map::Request, "x-tollgate-target", order.first())?;
+    let others = order.header();
     put("x-tollgate-targets", others.as_deref())?;
     let high = config.high_priority.contains(&held.who.tier);
     set_header(

@@ -52,8 +52,8 @@ pub(crate) struct Visit {
 /// What one breaker lets it do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Pass {
-    /// Go as the one that finds out whether the target works again.
-    probe: bool,
+    /// Go as the one that finds out whether the target works again: the breaker as it is while that is under way.
+    probe: Option<Breaker>,
     /// Whether a success has to be noted: there were failures.
     troubled: bool,
 }
@@ -61,12 +61,12 @@ struct Pass {
 impl Visit {
     /// Whether it finds out if the target works again.
     pub(crate) fn is_probe(self) -> bool {
-        self.shared.probe || self.own.probe
+        self.shared.probe.is_some() || self.own.probe.is_some()
     }
 
     /// What is left of it once the target has answered: a probe is one no longer.
     pub(crate) fn answered(self) -> Self {
-        let answered = |pass| Pass { probe: false, ..pass };
+        let answered = |pass| Pass { probe: None, ..pass };
         Self {
             shared: answered(self.shared),
             own: answered(self.own),
@@ -93,34 +93,45 @@ impl Found {
         }
     }
 
-    /// Asks for leave; `Err` is for how many milliseconds there is none.
-    fn ask(self, policy: &Policy, key: &[u8], now: u64) -> Result<Pass, u64> {
-        let troubled = !self.breaker.is_untroubled();
-        match self.breaker.ask(policy, now) {
-            Verdict::Pass => Ok(Pass {
-                probe: false,
-                troubled,
-            }),
-            Verdict::Wait(nanos) => Err(nanos.div_ceil(1_000_000)),
-            // Whoever writes first is the probe.
-            Verdict::Probe(probing) => {
-                let written = self.cas.map(|cas| set_shared_if(key, &probing.to_bytes(), cas));
-                match written {
-                    Some(Ok(())) => Ok(Pass {
-                        probe: true,
-                        troubled,
-                    }),
-                    _ => Err(1_000),
-                }
-            }
+    /// What it lets a request do; `Err` is for how many milliseconds nothing. Nothing is written.
+    fn pass(&self, policy: &Policy, now: u64) -> Result<Pass, u64> {
+        let probe = match self.breaker.ask(policy, now) {
+            Verdict::Pass => None,
+            Verdict::Probe(probing) => Some(probing),
+            Verdict::Wait(nanos) => return Err(nanos.div_ceil(1_000_000)),
+        };
+        Ok(Pass {
+            probe,
+            troubled: !self.breaker.is_untroubled(),
+        })
+    }
+}
+
+impl Pass {
+    /// Makes a request the probe, if it would be one: whoever writes first. `Err` if another was quicker.
+    fn claim(self, policy: &Policy, key: &[u8]) -> Result<Self, ()> {
+        if self.probe.is_none() {
+            return Ok(self);
+        }
+        let found = Found::read(key);
+        let pass = found.pass(policy, now_nanos().map_err(|_| ())?).map_err(|_| ())?;
+        match (pass.probe, found.cas) {
+            (None, _) => Ok(pass),
+            (Some(probing), Some(cas)) if set_shared_if(key, &probing.to_bytes(), cas).is_ok() => Ok(pass),
+            _ => Err(()),
+        }
+    }
+
+    fn release(self, key: &[u8]) {
+        if let (Some(probing), Ok(now)) = (self.probe, now_nanos()) {
+            note(key, |breaker| breaker.released(probing, now));
         }
     }
 }
 
-/// Asks for leave.
+/// What a target's breakers would let a request do. Nothing is written: a probe has to be [claimed](claim).
 pub(crate) fn ask(policy: &Policy, place: &Place<'_>) -> Leave {
-    let key = place.key();
-    let found = Found::read(&key);
+    let found = Found::read(&place.key());
     if found.breaker.is_untroubled() && !found.breaker.had_suspects() {
         return Leave::Go(Visit::default());
     }
@@ -128,15 +139,14 @@ pub(crate) fn ask(policy: &Policy, place: &Place<'_>) -> Leave {
         return Leave::Go(Visit::default());
     };
     let own = if found.breaker.has_suspects(policy, now) {
-        let key = place.own_key();
-        Found::read(&key).ask(policy, &key, now)
+        Found::read(&place.own_key()).pass(policy, now)
     } else {
         Ok(Pass::default())
     };
     // Its own first: who may not go for its own sake is not the probe for others.
     match own.and_then(|own| {
         Ok(Visit {
-            shared: found.ask(policy, &key, now)?,
+            shared: found.pass(policy, now)?,
             own,
         })
     }) {
@@ -145,12 +155,33 @@ pub(crate) fn ask(policy: &Policy, place: &Place<'_>) -> Leave {
     }
 }
 
+/// Makes a request that is about to go to a target the probe, where it would be one. `Err` if another was quicker.
+pub(crate) fn claim(policy: &Policy, place: &Place<'_>, visit: Visit) -> Result<Visit, ()> {
+    if !visit.is_probe() {
+        return Ok(visit);
+    }
+    let own = visit.own.claim(policy, &place.own_key())?;
+    match visit.shared.claim(policy, &place.key()) {
+        Ok(shared) => Ok(Visit { shared, own }),
+        Err(()) => {
+            own.release(&place.own_key());
+            Err(())
+        }
+    }
+}
+
+/// Gives back what was claimed for a request that was not sent after all: the next one is the probe.
+pub(crate) fn release(place: &Place<'_>, visit: Visit) {
+    visit.shared.release(&place.key());
+    visit.own.release(&place.own_key());
+}
+
 /// Leave to go there if another target fails. One that is open or waits for its probe is not asked for help.
 pub(crate) fn spare(policy: &Policy, place: &Place<'_>) -> Option<Visit> {
     // A closed breaker passes at any time.
     let pass = |breaker: Breaker| {
         (breaker.ask(policy, 0) == Verdict::Pass).then_some(Pass {
-            probe: false,
+            probe: None,
             troubled: !breaker.is_untroubled(),
         })
     };
@@ -177,7 +208,7 @@ pub(crate) fn ended(policy: &Policy, place: &Place<'_>, visit: Visit, ending: En
             if let Ending::Followed { since, .. } = ending {
                 left = breaker.left_since(since);
             }
-            breaker.after(policy, ending, visit.shared.probe, now)
+            breaker.after(policy, ending, visit.shared.probe.is_some(), now)
         });
     }
     let own = match ending {
@@ -187,7 +218,7 @@ pub(crate) fn ended(policy: &Policy, place: &Place<'_>, visit: Visit, ending: En
         Ending::Success | Ending::Failure | Ending::Followed { .. } | Ending::Leave(_) => return,
     };
     note(&place.own_key(), |breaker| {
-        breaker.after(policy, own, visit.own.probe, now)
+        breaker.after(policy, own, visit.own.probe.is_some(), now)
     });
 }
 

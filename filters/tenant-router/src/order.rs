@@ -77,6 +77,29 @@ impl Order {
         self.0.get(self.last(attempts)).map_or("", |(cluster, _)| cluster)
     }
 
+    /// Makes the first attempt the probe of its target, where it would be one. `Err` if another request was quicker.
+    pub(crate) fn claim(&mut self, policy: &Policy, of: Of<'_>) -> Result<(), ()> {
+        match self.0.first_mut() {
+            Some((cluster, visit)) => {
+                *visit = health::claim(policy, &of.at(cluster), *visit)?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Gives that back: there was no attempt.
+    pub(crate) fn release(&self, of: Of<'_>) {
+        if let Some((cluster, visit)) = self.0.first() {
+            health::release(&of.at(cluster), *visit);
+        }
+    }
+
+    /// Whether the first attempt is its target's probe.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.0.first().is_some_and(|(_, visit)| visit.is_probe())
+    }
+
     /// Notes how the last of so many attempts since then was answered; those before it failed, or there would be none
     /// after them.
     ///

@@ -399,3 +399,48 @@ async fn a_target_that_says_how_long_behind_a_retry_is_left_alone_that_long() {
         assert!(begun.elapsed() >= Duration::from_secs(6));
     }
 }
+
+/// Whoever the limits refuse goes nowhere, so it is not the one that finds out whether a target works again.
+#[tokio::test]
+async fn a_flood_of_refused_requests_keeps_no_target_closed() {
+    let left = ModelServer::builder().name("left").start().await.unwrap();
+    let mut directory = Directory::empty();
+    for org in ["acme", "globex"] {
+        directory.org(org, json!({"models": ["*"]}));
+    }
+    let (acme, globex) = (directory.key("acme"), directory.key("globex"));
+    let mut catalogue = Catalogue::empty();
+    catalogue.chat("lone", &["left"]).set(
+        "breaker",
+        json!({"failures": 1000, "open": "60s", "longest": "60s"}),
+    );
+    let gateway = Options::new()
+        .cluster("left", left.addr())
+        .directory(&directory)
+        .catalogue(&catalogue)
+        .limits(json!({"limits": [{"name": "org-rpm", "per": ["org"], "rate": "1/minute", "burst": 1}]}))
+        .start()
+        .await;
+    let ask = async |key: &ApiKey| {
+        let request = gateway.post(PATH).key(key).json(chat("lone", false));
+        request.send().await
+    };
+    left.fault_once(Fault::parse("status=503,retry-after=1").unwrap());
+    // Its retry may be answered.
+    ask(&acme).await;
+    net::eventually("the limits are asked again", async || {
+        let reply = ask(&acme).await;
+        assert!(reply.status == 503 || reply.status == 429, "{}", reply.status);
+        (reply.status == 429).then_some(())
+    })
+    .await;
+    for _ in 0..50 {
+        ask(&acme).await.expect(429);
+    }
+    // What is refused says so a moment before its end is noted.
+    net::eventually("another is the probe", async || {
+        let reply = ask(&globex).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+}

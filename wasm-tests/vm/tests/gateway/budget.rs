@@ -1,5 +1,6 @@
 //! What a request costs in crossings between Envoy and the module; each is 0.1 to 2 µs.
 
+use serde_json::json;
 use tollgate_vm::Hostcall;
 
 use crate::stage::Stage;
@@ -32,4 +33,26 @@ fn a_request_with_everything_on_takes_41_calls() {
         assert_eq!(outcome.hostcalls(call), count, "{call:?}");
     }
     assert_eq!(outcome.crossings(), 41);
+}
+
+/// The router plans, the limits refuse, and nothing that the plan would have changed is touched.
+#[test]
+fn a_refused_request_pays_for_no_route() {
+    let stage = Stage::with(|mut configuration| {
+        configuration["rate_limit"]["limits"] =
+            json!([{"name": "org-rpm", "per": ["org"], "rate": "1/minute"}]);
+        configuration
+    });
+    stage.chat().send().expect_response(200);
+    let outcome = stage.chat().send();
+    outcome.expect_refused(429);
+    // The record is read; the answer's own headers come with it, and two of the router's behind it.
+    for (call, count) in [
+        (Hostcall::GetSharedData, 2),
+        (Hostcall::SetSharedData, 0),
+        (Hostcall::ReplaceHeaderMapValue, 2),
+        (Hostcall::CallForeignFunction, 0),
+    ] {
+        assert_eq!(outcome.hostcalls(call), count, "{call:?}");
+    }
 }

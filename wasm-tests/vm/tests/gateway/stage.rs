@@ -15,11 +15,16 @@ pub(crate) struct Stage {
 impl Stage {
     /// Eight limits in two groups, by key and by organisation.
     pub(crate) fn new() -> Self {
+        Self::with(|configuration| configuration)
+    }
+
+    /// With another configuration.
+    pub(crate) fn with(change: impl FnOnce(Value) -> Value) -> Self {
         let key = ApiKey::mint(&[7; 40]);
         let world = World::new();
         let vm = world.vm(&module("gateway"), "tollgate");
         let filter = vm
-            .configure("gateway", configuration(&key))
+            .configure("gateway", change(configuration(&key)))
             .unwrap()
             .allow_on_headers_stop_iteration();
         Self { world, filter, key }

@@ -1,8 +1,10 @@
 //! The filter among the others: it needs what they leave, and goes without it nowhere.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
-use tollgate_vm::{Chain, Plugin, Request, World};
+use tollgate_vm::{Chain, Plugin, Request, Response, World};
 
 use crate::stage::{CHAT, caller, chat, ended, load, output, record, routed, stage, stream_without_usage};
 use crate::support::worker;
@@ -157,4 +159,45 @@ fn a_refusal_is_no_failure_of_the_target() {
             .header("x-tollgate-target", "llama");
     }
     filters.chat(&chain, &chat()).send().expect_forwarded();
+}
+
+/// A target that failed works again after a while; what the limits refuse meanwhile does not find that out.
+#[test]
+fn a_flood_of_refused_requests_takes_nobodys_probe() {
+    let world = World::new();
+    let [acme, globex] = [7, 8].map(|seed| ApiKey::mint(&[seed; 40]));
+    let row = |key: &ApiKey, org: &str| json!({"id": key.id(), "sha256": key.sha256_hex(), "org": org});
+    let directory = json!({
+        "version": 1,
+        "orgs": {"acme": {"models": ["*"]}, "globex": {"models": ["*"]}},
+        "keys": [row(&acme, "acme"), row(&globex, "globex")],
+    });
+    let key_auth = json!({"directory": {"inline": directory}});
+    let router = json!({
+        "catalogue": {"models": {"llama-70b": {"endpoints": ["chat"], "targets": [{"cluster": "llama"}]}}},
+        "breaker": {"failures": 1, "open": "5s", "longest": "60s"},
+    });
+    let rate_limit = json!({"limits": [{"name": "org-rpm", "per": ["org"], "rate": "1/minute"}]});
+    let one = json!({"key_auth": key_auth, "tenant_router": router, "rate_limit": rate_limit});
+    let three = [
+        worker(&world, "key-auth", key_auth),
+        worker(&world, "tenant-router", router).allow_on_headers_stop_iteration(),
+        load(&world, rate_limit),
+    ];
+    let three: Vec<&Plugin> = three.iter().collect();
+    let alone = World::new();
+    let gateway = worker(&alone, "gateway", one).allow_on_headers_stop_iteration();
+    for (world, chain) in [(&world, world.chain(&three)), (&alone, alone.chain(&[&gateway]))] {
+        let chat = |key: &ApiKey| chain.post(CHAT).bearer(key.reveal()).json(&chat());
+        let broken = chat(&acme).upstream(Response::new(503)).send();
+        broken.expect_response(503);
+        chat(&globex).send().expect_refused(503).code("model_unavailable");
+        world.advance(Duration::from_secs(5));
+        for _ in 0..10 {
+            let refused = chat(&acme).send();
+            refused.expect_refused(429).code("rate_limit_exceeded");
+        }
+        let probe = chat(&globex).send();
+        probe.expect_forwarded();
+    }
 }

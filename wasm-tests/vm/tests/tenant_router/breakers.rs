@@ -80,10 +80,10 @@ fn of_two_that_want_to_find_out_one_does() {
     let went = std::rc::Rc::new(std::cell::RefCell::new(None));
     let to = went.clone();
     let _ = stage.world.before(Hostcall::SetSharedData, move || {
-        *to.borrow_mut() = Some(target(&other.send()));
+        *to.borrow_mut() = Some(other.start());
     });
     assert_eq!(target(&stage.chat("llama-70b").send()), "spare");
-    assert_eq!(went.take().unwrap(), "llama");
+    assert_eq!(target(&went.take().unwrap().finish()), "llama");
 }
 
 /// Failures that two workers see at the same moment are two.
