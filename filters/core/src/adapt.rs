@@ -14,6 +14,8 @@ mod names;
 mod provider;
 mod refusal;
 mod rename;
+mod screen;
+mod secret;
 
 pub use answer::Renamer;
 pub use attempt::Attempt;
@@ -22,6 +24,8 @@ pub use names::Names;
 pub use provider::{Credential, Provider, Providers};
 pub use refusal::Refusal;
 pub use rename::Rename;
+pub use screen::{Reader, Screen, Screened};
+pub use secret::Secret;
 
 #[cfg(test)]
 mod tests;

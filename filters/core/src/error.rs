@@ -57,6 +57,16 @@ impl ApiError {
         }
     }
 
+    /// The data of an event `error` of OpenAI's responses.
+    pub fn event(&self) -> Vec<u8> {
+        to_json(&OpenAiEvent {
+            kind: "error",
+            code: self.code,
+            message: &self.message,
+            param: self.param,
+        })
+    }
+
     /// The headers of the answer, names in lower case.
     pub fn headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
         let mut headers = vec![("content-type", Cow::Borrowed("application/json"))];
@@ -87,6 +97,15 @@ struct OpenAiError<'a> {
     kind: &'a str,
     param: Option<&'a str>,
     code: &'a str,
+}
+
+#[derive(Serialize)]
+struct OpenAiEvent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    code: &'a str,
+    message: &'a str,
+    param: Option<&'a str>,
 }
 
 #[derive(Serialize)]

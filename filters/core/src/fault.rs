@@ -3,15 +3,18 @@
 //!
 //! No credential of a customer's reaches a target, so a 401 is always about ours.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{ApiError, Retry};
 
 /// Statuses with which another target is asked, beside 503: `x-envoy-retriable-status-codes`.
 pub const ANOTHER_TARGET: &str = "401,402,403,407,429,529";
 
-/// How much of an error is read to tell whose fault it is. Where its status does not tell, a longer one passes.
+/// How much of an error is read to tell whose fault it is. Where its status does not tell, a longer one passes, unless its
+/// target has a credential of ours.
 pub const LONGEST_BODY: usize = 64 * 1024;
 
 /// What went wrong on our side or the target's.
@@ -101,6 +104,124 @@ pub fn judge(status: u16, body: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
     }
 }
 
+/// An error in an answer that began with success.
+#[derive(Debug)]
+pub struct Inside {
+    said: Said,
+    /// The status that it names.
+    code: Option<u16>,
+    /// Whether there is an answer beside it.
+    answers: bool,
+}
+
+/// What counts as an answer beside an error.
+const ANSWERS: [&str; 7] = [
+    "choices",
+    "content",
+    "data",
+    "embeddings",
+    "output",
+    "text",
+    "candidates",
+];
+
+impl Inside {
+    /// Reads a document, or the data of an event; `None` where it tells of no error.
+    pub fn read(json: &[u8]) -> Option<Self> {
+        let text = core::str::from_utf8(json).ok()?;
+        let mut top: BTreeMap<String, &RawValue> = match serde_json::from_str(text) {
+            Ok(top) => top,
+            Err(_) => serde_json::from_str::<Vec<_>>(text).ok()?.into_iter().next()?,
+        };
+        // OpenAI's `response.failed`.
+        if let Some(response) = top.get("response")
+            && !top.contains_key("error")
+            && let Ok(inner) = serde_json::from_str(response.get())
+        {
+            top = inner;
+        }
+        let is = |name: &str, text: &str| top.get(name).is_some_and(|value| value.get() == text);
+        let named = is("type", r#""error""#) || is("object", r#""error""#);
+        let error = top.get("error").map_or("null", |error| error.get());
+        if !named && matches!(error, "null" | "false" | "\"\"") {
+            return None;
+        }
+        let filled = |name: &&str| {
+            top.get(*name)
+                .is_some_and(|value| value.get().len() > "null".len())
+        };
+        Some(Self {
+            answers: ANSWERS.iter().any(filled),
+            code: code(error).or_else(|| {
+                let own = |name: &str| top.get(name).and_then(|value| status_of(value.get()));
+                own("code")
+                    .or_else(|| own("status"))
+                    .or_else(|| own("status_code"))
+            }),
+            said: Said::of(match error {
+                "null" => serde_json::from_str(text).unwrap_or_default(),
+                error => json!({"error": serde_json::from_str::<Value>(error).unwrap_or_default()}),
+            }),
+        })
+    }
+
+    /// Reads an error by what else says that it is one.
+    pub fn named(json: &[u8]) -> Option<Self> {
+        let error: Value = serde_json::from_slice(json).ok()?;
+        Self::read(&serde_json::to_vec(&json!({ "error": error })).ok()?)
+    }
+
+    /// One that is told in plain text.
+    pub fn text(text: &str) -> Self {
+        Self {
+            said: Said::text(text),
+            code: None,
+            answers: false,
+        }
+    }
+
+    /// What it says of our side.
+    pub fn fault(&self) -> Option<Fault> {
+        match self.code {
+            Some(401 | 407) => Some(Fault::Credential),
+            Some(402) => Some(Fault::Quota),
+            Some(403) => self.said.fault(403),
+            _ if self.said.is_about_credential() => Some(Fault::Credential),
+            _ if self.said.is_about_quota() => Some(Fault::Quota),
+            _ if self.said.is(&["model_not_found"]) => Some(Fault::Misdirected),
+            _ => None,
+        }
+    }
+
+    /// The status that the answer should have had; `None` where it may be one of success.
+    ///
+    /// What only words tell may have been caused by what the customer wrote: such a status is no failure of the target
+    /// for everybody.
+    pub fn status(&self) -> Option<u16> {
+        match (self.fault(), self.code) {
+            (Some(Fault::Credential), Some(code @ (401 | 407))) => Some(code),
+            (Some(Fault::Quota), Some(402)) => Some(402),
+            (Some(Fault::Credential), _) => Some(403),
+            (Some(Fault::Quota), _) => Some(429),
+            (Some(Fault::Misdirected), _) => Some(404),
+            _ if self.answers => None,
+            _ => self.code,
+        }
+    }
+}
+
+/// The status that an error names.
+fn code(error: &str) -> Option<u16> {
+    let error: BTreeMap<String, &RawValue> = serde_json::from_str(error).ok()?;
+    let names = ["code", "status", "status_code", "http_status"];
+    names.iter().find_map(|name| status_of(error.get(*name)?.get()))
+}
+
+fn status_of(json: &str) -> Option<u16> {
+    let status = json.trim_matches('"').parse().ok()?;
+    (400..=599).contains(&status).then_some(status)
+}
+
 /// Whether it is a sentence, not a page.
 fn is_plain(text: &str) -> bool {
     let text = text.trim_start();
@@ -109,6 +230,7 @@ fn is_plain(text: &str) -> bool {
 
 /// What an error says, in lower case. OpenAI's and most others' is `error: {message, type, code}`, Google's has
 /// `status` and a list around it, vLLM's older one no `error`, Azure's and AWS's a `message` alone.
+#[derive(Debug)]
 struct Said {
     /// `type`, `code`, `status` and `reason`.
     kinds: String,
@@ -117,7 +239,10 @@ struct Said {
 
 impl Said {
     fn read(raw: &RawValue) -> Self {
-        let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+        Self::of(serde_json::from_str(raw.get()).unwrap_or_default())
+    }
+
+    fn of(value: Value) -> Self {
         let value = match value {
             Value::Array(mut list) if !list.is_empty() => list.swap_remove(0),
             value => value,
@@ -229,7 +354,7 @@ impl Said {
 }
 
 /// An error without what looks like a credential or an account of ours; `None` where there is nothing of that kind.
-fn redacted(text: &str) -> Option<String> {
+pub(crate) fn redacted(text: &str) -> Option<String> {
     let mut clean = String::new();
     // What stands before `kept` is in `clean`.
     let (mut kept, mut at) = (0, 0);
@@ -247,19 +372,66 @@ fn redacted(text: &str) -> Option<String> {
     (kept > 0).then(|| clean + text.get(kept..).unwrap_or_default())
 }
 
+/// What credentials and accounts begin with, and how many bytes follow at least.
+const STARTS: [(&[u8], usize); 24] = [
+    (b"sk-", 6),
+    (b"sk_", 6),
+    (b"pk-", 6),
+    (b"rk_", 6),
+    (b"org-", 6),
+    (b"proj_", 6),
+    (b"proj-", 6),
+    (b"xai-", 6),
+    (b"gsk_", 6),
+    (b"hf_", 6),
+    (b"r8_", 6),
+    (b"nvapi-", 6),
+    (b"pplx-", 6),
+    (b"tgp_", 6),
+    (b"fw_", 6),
+    (b"AIza", 6),
+    (b"ya29.", 6),
+    (b"Bearer ", 6),
+    (b"ghp_", 6),
+    (b"gho_", 6),
+    (b"github_pat_", 6),
+    (b"AKIA", 12),
+    (b"ASIA", 12),
+    (b"eyJ", 20),
+];
+
+/// Hexadecimal digits that are a credential, as Azure's. Ids of that length have a name in front: `resp_…`.
+const HEX: usize = 32;
+
 /// How long the credential is that begins here, if one does.
 fn secret_at(text: &[u8], at: usize) -> Option<usize> {
-    const STARTS: [&[u8]; 10] = [
-        b"sk-", b"sk_", b"org-", b"proj_", b"proj-", b"xai-", b"gsk_", b"hf_", b"AIza", b"Bearer ",
-    ];
     let (before, rest) = text.split_at_checked(at)?;
-    let start = STARTS.iter().find(|start| rest.starts_with(start))?.len();
-    if !ends_a_word(before) {
+    // Most places are within a word.
+    if !rest.first()?.is_ascii_alphanumeric() || !ends_a_word(before) {
         return None;
     }
-    let rest = rest.get(start..)?;
-    let len = rest.iter().take_while(|byte| is_secret(**byte)).count();
-    (len >= 6).then_some(start + len)
+    let length = |rest: &[u8]| rest.iter().take_while(|byte| is_secret(**byte)).count();
+    for (start, least) in STARTS {
+        if let Some(rest) = rest.strip_prefix(start)
+            && length(rest) >= least
+        {
+            return Some(start.len() + length(rest));
+        }
+    }
+    // These are words of a sentence, too.
+    for start in [&b"Basic "[..], b"basic ", b"bearer "] {
+        if let Some(rest) = rest.strip_prefix(start)
+            && let Some((token, _)) = rest.split_at_checked(length(rest))
+            && token.len() >= 8
+            && token.iter().any(|byte| byte.is_ascii_digit() || *byte == b'=')
+        {
+            return Some(start.len() + token.len());
+        }
+    }
+    let joins = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let hex = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let alone = !before.last().is_some_and(joins) && !rest.get(hex).is_some_and(joins);
+    (alone && hex >= HEX).then_some(hex)
 }
 
 /// Whether a word may begin behind these bytes. They are JSON's: the `n` of `\n` is no letter of a word.
@@ -274,7 +446,7 @@ fn ends_a_word(before: &[u8]) -> bool {
 
 /// Whether a byte can be one of a credential, shortened ones too: `sk-a****xyz`.
 const fn is_secret(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'*' | b'.')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'*' | b'.' | b'+' | b'/' | b'=')
 }
 
 impl Fault {
@@ -298,6 +470,11 @@ impl Fault {
             Self::Unreadable(_) => "unreadable",
             Self::Silent => "silent",
         }
+    }
+
+    /// The name of the counter of such faults of a target.
+    pub fn metric(name: &str, target: &str) -> String {
+        format!("tollgate_router_target_faults.reason.{name}.target.{target}")
     }
 
     /// Whether another request would meet it too.
@@ -354,7 +531,6 @@ impl Fault {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn of(status: u16, body: &Value) -> Result<Option<Vec<u8>>, Fault> {
         assert_eq!(
@@ -512,7 +688,15 @@ mod tests {
         assert!(clean.contains("in organization [redacted] on tokens"), "{clean}");
         assert!(!clean.contains("xyz") && !clean.contains("AbC"), "{clean}");
         assert!(serde_json::from_str::<Value>(&clean).is_ok());
-        for plain in ["a task-force of sk- and org-", "disk-reallylong"] {
+        for plain in [
+            "a task-force of sk- and org-",
+            "disk-reallylong",
+            "Basic authentication is needed",
+            "basic requirements",
+            "resp_0123456789abcdef0123456789abcdef not found",
+            "chatcmpl-0123456789abcdef0123456789abcdef",
+            "a1b2c3",
+        ] {
             assert_eq!(redacted(plain), None, "{plain}");
         }
         for (text, clean) in [
@@ -520,6 +704,14 @@ mod tests {
             (r"key:\nsk-abcdef123", r"key:\n[redacted]"),
             (r"\u003csk-abcdef123\u003e", r"\u003c[redacted]\u003e"),
             ("sk-abcdef123é sk-abcdef1", "[redacted]é [redacted]"),
+            ("Authorization: Basic dXNlcjpwYXNzMQ==.", "Authorization: [redacted]"),
+            ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "[redacted]"),
+            ("AKIAIOSFODNN7EXAMPLE was refused", "[redacted] was refused"),
+            (
+                r#""key":"0123456789abcdef0123456789ABCDEF""#,
+                r#""key":"[redacted]""#,
+            ),
+            ("0123456789abcdef0123456789abcdef.", "[redacted]."),
         ] {
             assert_eq!(redacted(text).as_deref(), Some(clean));
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tollgate_core::fault::Fault;
 use tollgate_core::route::Refusal;
 use tollgate_host::{Counter, Result};
 
@@ -25,8 +26,7 @@ impl Faults {
         if let Some(counter) = self.0.get(&key) {
             return counter.increment();
         }
-        let name = format!("tollgate_router_target_faults.reason.{reason}.target.{cluster}");
-        if let Ok(counter) = Counter::define(&name) {
+        if let Ok(counter) = Counter::define(&Fault::metric(reason, cluster)) {
             counter.increment();
             self.0.insert(key, counter);
         }

@@ -2,11 +2,14 @@
 
 use core::cell::Cell;
 
-use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal, Renamer};
-use tollgate_core::endpoint::Dialect;
+use tollgate_core::adapt::{
+    Attempt, Kept, PROPERTY, Providers, Reader, Refusal, Renamer, Screen, Screened, Secret,
+};
+use tollgate_core::endpoint::{Dialect, Endpoint};
+use tollgate_core::fault::Fault;
 use tollgate_host::{
     Action, Buffer, HeaderMap, Level, Map, Status, log, property, read_buffer, remove_header,
-    replace_in_buffer, send_local_reply, set_property,
+    replace_in_buffer, send_local_reply, set_header, set_property,
 };
 
 use crate::lent::{Lent, apply};
@@ -38,6 +41,9 @@ pub struct Stream {
     /// The name of the model in the answer, where the provider has another one.
     answers_as: Option<String>,
     renamer: Option<Renamer>,
+    /// The secret that was used, until the answer begins.
+    used: Option<(Secret, Reader)>,
+    screen: Option<Screen>,
     lent: Option<Lent>,
 }
 
@@ -51,6 +57,7 @@ struct Waiting {
 #[derive(Default)]
 struct Caller {
     dialect: Option<Dialect>,
+    endpoint: Option<Endpoint>,
     request_id: Option<String>,
 }
 
@@ -145,6 +152,11 @@ impl Adapter {
                 self.metrics.adapted(provider);
                 stream.asked = Some(provider);
                 stream.answers_as = self.providers.answers_as(&attempt).map(str::to_owned);
+                let reader = Reader {
+                    endpoint: caller.endpoint,
+                    request_id: caller.request_id,
+                };
+                stream.used = attempt.take_secret().map(|secret| (secret, reader));
                 Action::Continue
             }
             Err(refusal) => {
@@ -182,17 +194,24 @@ impl Adapter {
     }
 
     /// The answer begins: what is made of the request's headers from here on (the answer's own headers, the access
-    /// log) is about the client's request. Of the provider's headers those go on that it may say.
-    pub fn response_headers(&self, stream: &mut Stream) {
+    /// log) is about the client's request. Of the provider's headers those go on that it may say. `end` if there is no body.
+    pub fn response_headers(&self, stream: &mut Stream, end: bool) -> Action {
         stream.lent = None;
         let asked = stream.asked.and_then(|at| self.providers.iter().nth(at));
         let asked = asked.filter(|provider| provider.credential.is_some());
         if asked.is_none() && stream.answers_as.is_none() {
-            return;
+            return Action::Continue;
         }
         let adapted = HeaderMap::read(Map::Response).and_then(|headers| {
+            let mut screen = stream
+                .used
+                .take()
+                .map(|(secret, reader)| screen(secret, reader, &headers));
+            let mut tells = |value: &[u8]| screen.as_mut().is_some_and(|screen| screen.is_in_header(value));
             if let Some(provider) = asked {
-                let mut unwanted = headers.iter().filter(|(name, _)| !provider.says(name));
+                let mut unwanted = headers.iter().filter(|(name, value)| {
+                    !provider.says(name) || (!name.starts_with(b":") && tells(value))
+                });
                 unwanted.try_for_each(|(name, _)| remove_header(Map::Response, name))?;
             }
             let renamer = stream
@@ -200,37 +219,69 @@ impl Adapter {
                 .as_deref()
                 .and_then(|name| renamer(name, &headers));
             // Its length will be another. Where that can't be said the answer stays as it is.
-            if renamer.is_some() && headers.get(b"content-length").is_some() {
+            let resized =
+                |len| renamer.is_some() || screen.as_ref().is_some_and(|screen| screen.may_resize(len));
+            let length = headers.text(b"content-length");
+            let length = length.map(|length| length.parse().unwrap_or(usize::MAX));
+            if length.is_some_and(resized) {
                 remove_header(Map::Response, b"content-length")?;
             }
             stream.renamer = renamer;
-            Ok(())
+            let holds = !end && screen.as_ref().is_some_and(Screen::holds_headers);
+            stream.screen = screen.filter(|screen| !end && !screen.is_done());
+            Ok(if holds { Action::Pause } else { Action::Continue })
         });
-        if let Err(status) = adapted {
+        adapted.unwrap_or_else(|status| {
             log(
                 Level::Error,
                 &format!("upstream-adapter: cannot change the headers of an answer: {status:?}"),
             );
-        }
+            Action::Continue
+        })
     }
 
-    /// Puts the catalogue's name of the model in the place of the provider's.
-    pub fn response_body(stream: &mut Stream, len: usize) -> Action {
-        if let Some(renamer) = stream.renamer.as_mut().filter(|_| len > 0) {
-            let changed = read_buffer(Buffer::ResponseBody).and_then(|chunk| match renamer.push(&chunk) {
-                Some(new) => replace_in_buffer(Buffer::ResponseBody, 0, len, &new),
-                None => Ok(()),
-            });
-            if let Err(status) = changed {
-                // What follows can't be told from what is in the middle of the name.
-                stream.renamer = None;
-                log(
-                    Level::Error,
-                    &format!("upstream-adapter: cannot change an answer: {status:?}"),
-                );
-            }
+    /// Lets nothing pass that tells of our credential, and puts the catalogue's name of the model in the place of the
+    /// provider's.
+    pub fn response_body(stream: &mut Stream, len: usize, end: bool) -> Action {
+        if stream
+            .screen
+            .as_ref()
+            .is_some_and(|screen| screen.waits(len, end))
+        {
+            return Action::Pause;
         }
-        Action::Continue
+        if stream.screen.is_none() && (stream.renamer.is_none() || len == 0) {
+            return Action::Continue;
+        }
+        let waited = stream
+            .screen
+            .as_ref()
+            .is_some_and(|screen| screen.waits(0, false));
+        let changed = change_body(stream, len, end);
+        changed.unwrap_or_else(|status| {
+            // What follows can't be told from what is in the middle of something.
+            (stream.renamer, stream.screen) = (None, None);
+            if waited {
+                let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, b"");
+            }
+            log(
+                Level::Error,
+                &format!("upstream-adapter: cannot change an answer: {status:?}"),
+            );
+            Action::Continue
+        })
+    }
+
+    /// The answer's body is whole.
+    pub fn response_trailers(stream: &mut Stream) -> Action {
+        match &stream.screen {
+            // It waited.
+            Some(screen) if screen.waits(0, false) || screen.holds_headers() => {
+                let len = read_buffer(Buffer::ResponseBody).map_or(0, |body| body.len());
+                Self::response_body(stream, len, true)
+            }
+            _ => Action::Continue,
+        }
     }
 
     fn refuse(&self, stream: &mut Stream, failed: &Failed, caller: &Caller) -> Action {
@@ -260,6 +311,63 @@ impl Adapter {
             );
         }
     }
+}
+
+/// What screens an answer for which this secret was used.
+fn screen(secret: Secret, reader: Reader, headers: &HeaderMap) -> Screen {
+    let status = headers.text(b":status").and_then(|status| status.parse().ok());
+    let coding = headers.get(b"content-encoding");
+    Screen::new(
+        secret,
+        reader,
+        status.unwrap_or(0),
+        headers.get(b"content-type").unwrap_or_default(),
+        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")),
+    )
+}
+
+/// Changes the piece of an answer that is here.
+fn change_body(stream: &mut Stream, len: usize, end: bool) -> Result<Action, Status> {
+    let piece = match len {
+        0 => Vec::new(),
+        _ => read_buffer(Buffer::ResponseBody)?,
+    };
+    let mut changed = None;
+    if let Some(screen) = &mut stream.screen {
+        let held = screen.holds_headers();
+        match screen.push(&piece, end) {
+            Screened::Waits => return Ok(Action::Pause),
+            Screened::Whole => {}
+            Screened::Changed(new) => changed = Some(new),
+            Screened::Failed(status, new) => {
+                set_header(Map::Response, ":status", &status.to_string())?;
+                set_header(Map::Response, "content-type", "application/json")?;
+                // An error names its model as the provider has it.
+                stream.renamer = None;
+                changed = Some(new);
+            }
+        }
+        let resized = screen.may_resize(len) || changed.as_ref().is_some_and(|new| new.len() != len);
+        if held && resized {
+            remove_header(Map::Response, b"content-length")?;
+        }
+        for fault in screen.faults() {
+            count(fault);
+        }
+    }
+    if let Some(renamer) = &mut stream.renamer {
+        changed = renamer.push(changed.as_ref().unwrap_or(&piece)).or(changed);
+    }
+    if let Some(new) = changed {
+        replace_in_buffer(Buffer::ResponseBody, 0, len, &new)?;
+    }
+    Ok(Action::Continue)
+}
+
+/// Counts a fault of the cluster that is asked.
+fn count(fault: Fault) {
+    let cluster = property(&["xds", "cluster_name"]).unwrap_or_default();
+    Metrics::fault(fault, core::str::from_utf8(&cluster).unwrap_or_default());
 }
 
 /// What renames an answer; `None` for an error, which passes as the model server has it.
@@ -306,6 +414,7 @@ impl Caller {
     fn of(headers: &HeaderMap) -> Self {
         Self {
             dialect: headers.get(b":path").map(Dialect::of),
+            endpoint: headers.get(b":path").and_then(Endpoint::of),
             request_id: headers.text(b"x-request-id").map(str::to_owned),
         }
     }

@@ -1,6 +1,7 @@
 //! What is counted. Providers are the operator's names, so their number is bounded.
 
 use tollgate_core::adapt::{Providers, Refusal};
+use tollgate_core::fault::Fault;
 use tollgate_host::{Counter, Result};
 
 /// Attempts by provider and outcome.
@@ -26,6 +27,13 @@ impl Metrics {
     pub(crate) fn adapted(&self, provider: usize) {
         if let Some(outcomes) = self.providers.get(provider) {
             outcomes.adapted.increment();
+        }
+    }
+
+    /// Counts a fault that only an event of an answer told. It is rare, so the counter is looked up each time.
+    pub(crate) fn fault(fault: Fault, cluster: &str) {
+        if let Ok(counter) = Counter::define(&Fault::metric(fault.name(), cluster)) {
+            counter.increment();
         }
     }
 

@@ -31,13 +31,16 @@ impl Module for Adapter {
         Self::request_body(self, stream, true)
     }
 
-    fn response_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
-        Self::response_headers(self, stream);
-        Action::Continue
+    fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+        Self::response_headers(self, stream, end)
     }
 
-    fn response_body(&mut self, stream: &mut Stream, len: usize, _end: bool) -> Action {
-        Self::response_body(stream, len)
+    fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
+        Self::response_body(stream, len, end)
+    }
+
+    fn response_trailers(&mut self, stream: &mut Stream) -> Action {
+        Self::response_trailers(stream)
     }
 
     fn orphaned() -> Action {
@@ -46,4 +49,6 @@ impl Module for Adapter {
 }
 
 #[cfg(feature = "module")]
-tollgate_host::export!(Adapter: request_headers, request_body, request_trailers, response_headers, response_body);
+tollgate_host::export!(
+    Adapter: request_headers, request_body, request_trailers, response_headers, response_body, response_trailers
+);

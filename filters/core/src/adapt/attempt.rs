@@ -3,6 +3,7 @@
 use super::kept::{Change, Kept};
 use super::provider::{Provider, Providers};
 use super::refusal::Refusal;
+use super::secret::Secret;
 
 /// A header: its name, in lower case, and its value.
 type Header<'a> = (&'a [u8], &'a [u8]);
@@ -20,6 +21,7 @@ pub struct Attempt {
     set: Vec<(String, String)>,
     kept: Kept,
     content_length: Vec<String>,
+    secret: Option<Secret>,
 }
 
 impl Providers {
@@ -50,6 +52,11 @@ impl Providers {
             set,
             kept,
             content_length: self.values(headers, "content-length"),
+            secret: provider
+                .credential
+                .as_ref()
+                .and_then(|credential| credential.find(headers))
+                .map(Secret::new),
         })
     }
 
@@ -79,6 +86,11 @@ impl Attempt {
     /// Whether the body may have to be changed.
     pub fn looks_at_body(&self) -> bool {
         self.looks
+    }
+
+    /// The secret that it uses, for whoever reads its answer.
+    pub fn take_secret(&mut self) -> Option<Secret> {
+        self.secret.take()
     }
 
     /// Tells it that the body is now this long.

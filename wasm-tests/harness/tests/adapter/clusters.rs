@@ -151,3 +151,23 @@ async fn a_cluster_that_is_not_there_leaves_no_trace() {
     second.iter().for_each(expect_second);
     assert_eq!((second.len(), own.len()), (3, 0));
 }
+
+/// What a provider says of our credential in an answer that begins with success is answered by the next target.
+#[tokio::test]
+async fn an_error_inside_a_success_is_asked_elsewhere() {
+    let apart = Apart::start(&["openrouter", "own", "local"]).await;
+    for error in [
+        json!({"message": "Incorrect API key provided", "code": "invalid_api_key"}),
+        json!({"message": "You exceeded your current quota", "type": "insufficient_quota"}),
+        json!({"message": "x", "code": 401}),
+        json!({"message": "Overloaded", "code": 529}),
+    ] {
+        apart.stage.second.fault_once(Fault {
+            body: Some(json!({ "error": error }).to_string()),
+            ..Fault::default()
+        });
+        apart.ask(200).await;
+    }
+    let [first, second, own] = apart.seen();
+    assert_eq!((first.len(), second.len(), own.len()), (0, 4, 4));
+}

@@ -10,6 +10,7 @@
 mod answers;
 mod bodies;
 mod clusters;
+mod errors;
 mod headers;
 mod leaks;
 mod retries;

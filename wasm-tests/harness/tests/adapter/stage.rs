@@ -34,7 +34,7 @@ pub(crate) fn first_secret() -> String {
 
 /// The second's comes from a file; made up for each run.
 pub(crate) fn second_secret() -> String {
-    format!("second-secret-{}", std::process::id())
+    format!("second-secret-{}-qZ7w", std::process::id())
 }
 
 /// Two that differ in all that can differ, but that the first's path is one that a stand-in answers.
