@@ -1,8 +1,8 @@
 //! A breaker for one model at one target: closed while it works, open once it failed often enough, and then closed again
 //! by a few probes. Time and state are arguments; nothing here reads a clock or stores anything.
 //!
-//! Some failures one organization can cause by what it asks for: a time-out, or an attempt of which nobody saw why it
-//! failed. They open the organization's own breaker. For everybody's they count once in a row from one organization, so
+//! Some failures one organization can cause by what it asks for: a time-out, a limit of the target's that it has used up
+//! (429), or an attempt of which nobody saw why it failed. They open the organization's own breaker. For everybody's they count once in a row from one organization, so
 //! that it takes two of them to open it.
 //!
 //! ```text
@@ -33,8 +33,10 @@ pub enum Ending {
     Failure,
     /// A failure that the organization of this [`tag`] may have caused.
     Suspect(u64),
-    /// It asked to be left alone for so long (429, 503 or 529 with Retry-After).
+    /// It asked to be left alone for so long (503 or 529 with Retry-After, or 429 for the sake of our quota).
     Leave(Duration),
+    /// It asked for that of too many requests (429), which may all have been those of the organization of this [`tag`].
+    Busy(Duration, u64),
     /// Another attempt followed, so it failed, nobody saw why. If it asked to be left alone, that was told already, by
     /// whoever saw it.
     Followed {
@@ -151,6 +153,19 @@ impl Breaker {
                     ..self
                 }
             }
+            // Two of them: it has had enough of everybody.
+            Ending::Busy(pause, tag)
+                if self.has_suspects(policy, now) && ![0, tag].contains(&self.suspect) =>
+            {
+                self.suspecting(tag, now)
+                    .after(policy, Ending::Leave(pause), probe, now)
+            }
+            // A probe by another organization may come at once.
+            Ending::Busy(_, tag) => Self {
+                open_until: if probe { now.max(1) } else { self.open_until },
+                left_at: now,
+                ..self.suspecting(tag, now)
+            },
             Ending::Success if probe || !open => Self {
                 left_at: self.left_at,
                 suspected_at: self.suspected_at,
@@ -425,6 +440,37 @@ mod tests {
         let mended = acme.after(&POLICY, Ending::Success, false, SECOND);
         assert!(mended.is_untroubled() && mended.had_suspects());
         assert!(!mended.has_suspects(&POLICY, 22 * SECOND));
+    }
+
+    #[test]
+    fn one_organization_has_no_target_left_alone_for_others() {
+        let busy = |breaker: Breaker, org: &str, now: u64| {
+            let ending = Ending::Busy(Duration::from_secs(7), tag(org));
+            breaker.after(&POLICY, ending, false, now * SECOND)
+        };
+        let mut acme = Breaker::default();
+        for now in 1..100 {
+            acme = busy(acme, "acme", now);
+        }
+        assert_eq!(acme.ask(&POLICY, 99 * SECOND), Verdict::Pass);
+        assert!(acme.has_suspects(&POLICY, 99 * SECOND) && acme.left_since(99 * SECOND));
+        let two = busy(acme, "globex", 100);
+        assert_eq!(two.ask(&POLICY, 100 * SECOND), Verdict::Wait(7 * SECOND));
+        // What anybody's success mends, or is long ago.
+        let mended = acme.after(&POLICY, Ending::Success, false, 99 * SECOND);
+        assert_eq!(
+            busy(mended, "globex", 100).ask(&POLICY, 100 * SECOND),
+            Verdict::Pass
+        );
+        assert_eq!(
+            busy(acme, "globex", 200).ask(&POLICY, 200 * SECOND),
+            Verdict::Pass
+        );
+        // A probe that was told so: the next one may come at once.
+        let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
+        let ending = Ending::Busy(Duration::from_secs(7), tag("acme"));
+        let told = probing.after(&POLICY, ending, true, 4 * SECOND);
+        assert!(matches!(told.ask(&POLICY, 4 * SECOND), Verdict::Probe(_)));
     }
 
     #[test]

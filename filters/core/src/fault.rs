@@ -28,7 +28,7 @@ pub enum Fault {
     Overloaded,
     /// It does not know the model or the path that we asked for.
     Misdirected,
-    /// The answer, of this status, is not one of an API: an error page, a redirect.
+    /// The answer, of this status, is not one of an API: an error page, a redirect, a status that is none.
     Unreadable(u16),
     /// It began to answer and then sent nothing.
     Silent,
@@ -48,7 +48,9 @@ pub enum Sight {
 /// Judges an answer by its status and `content-type`.
 pub fn sight(status: u16, content_type: Option<&[u8]>) -> Sight {
     match status {
-        ..300 => Sight::Passes,
+        200..300 => Sight::Passes,
+        // No final answer, or none that HTTP knows.
+        ..200 | 600.. => Sight::Fault(Fault::Unreadable(status)),
         401 | 407 => Sight::Fault(Fault::Credential),
         402 => Sight::Fault(Fault::Quota),
         529 => Sight::Fault(Fault::Overloaded),
@@ -552,6 +554,10 @@ mod tests {
             (407, None, Sight::Fault(Fault::Credential)),
             (529, json, Sight::Fault(Fault::Overloaded)),
             (302, json, Sight::Fault(Fault::Unreadable(302))),
+            (101, None, Sight::Fault(Fault::Unreadable(101))),
+            (199, json, Sight::Fault(Fault::Unreadable(199))),
+            (600, json, Sight::Fault(Fault::Unreadable(600))),
+            (999, json, Sight::Fault(Fault::Unreadable(999))),
             (502, Some(b"text/html"), Sight::Fault(Fault::Unreadable(502))),
             (413, Some(b"text/html"), Sight::Fault(Fault::Unreadable(413))),
             (422, Some(b"text/plain; charset=utf-8"), Sight::Unclear),
@@ -704,7 +710,10 @@ mod tests {
             (r"key:\nsk-abcdef123", r"key:\n[redacted]"),
             (r"\u003csk-abcdef123\u003e", r"\u003c[redacted]\u003e"),
             ("sk-abcdef123é sk-abcdef1", "[redacted]é [redacted]"),
-            ("Authorization: Basic dXNlcjpwYXNzMQ==.", "Authorization: [redacted]"),
+            (
+                "Authorization: Basic dXNlcjpwYXNzMQ==.",
+                "Authorization: [redacted]",
+            ),
             ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "[redacted]"),
             ("AKIAIOSFODNN7EXAMPLE was refused", "[redacted] was refused"),
             (
@@ -729,6 +738,8 @@ mod tests {
             (504, 504),
             (302, 502),
             (599, 502),
+            (101, 502),
+            (999, 502),
         ] {
             assert_eq!(Fault::Unreadable(status).answer().status, told);
         }

@@ -23,6 +23,7 @@ pub mod priority_groups;
 pub mod query;
 pub mod refusals;
 pub mod request;
+pub mod retry_after;
 pub mod route;
 pub mod spent;
 pub mod uploads;

@@ -6,6 +6,7 @@ use tollgate_core::config::{ConfigError, from_json};
 use tollgate_core::fault;
 use tollgate_host::{HeaderMap, Level, Map, header, log, property};
 
+use crate::health::Place;
 use crate::metrics::Faults;
 use crate::{health, spent};
 
@@ -44,18 +45,32 @@ impl Attempts {
         if let Some(fault) = fault::of_attempt(health::status(&headers)) {
             self.faults.count(fault.name(), cluster);
         }
-        let Ending::Leave(pause) = health::answered(&headers, "") else {
-            return;
+        let org = named("x-tollgate-org");
+        let ending = health::answered(&headers, &org);
+        match ending {
+            Ending::Leave(_) => {}
+            // Nobody's is not another organization's.
+            Ending::Busy(..) if !org.is_empty() => {}
+            _ => return,
+        }
+        let place = Place {
+            cluster,
+            model: &named("x-tollgate-model"),
+            org: &org,
         };
-        let model = header(Map::Request, "x-tollgate-model").ok().flatten();
-        let model = model
-            .and_then(|model| String::from_utf8(model).ok())
-            .unwrap_or_default();
-        if health::leave(cluster, &model, pause).is_err() && !core::mem::replace(&mut self.warned, true) {
+        if health::leave(&place, ending).is_err() && !core::mem::replace(&mut self.warned, true) {
             log(
                 Level::Warn,
                 "attempts: no filter with this vm_id; a Retry-After behind a retry is not heeded",
             );
         }
     }
+}
+
+/// What a header of the request says, which only the gateway writes.
+fn named(name: &str) -> String {
+    let value = header(Map::Request, name).ok().flatten();
+    value
+        .and_then(|value| String::from_utf8(value).ok())
+        .unwrap_or_default()
 }

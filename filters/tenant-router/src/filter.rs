@@ -1,5 +1,6 @@
 //! The HTTP filter: holds a request until its body is whole, reads it once, and sends it on its way.
 
+use core::time::Duration;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -12,10 +13,11 @@ use tollgate_core::error::ApiError;
 use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
 use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
+use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_host::{
     Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, close_response, header, log, now_nanos,
-    number, read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
+    number, property, read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
 };
 
 use crate::config::Config;
@@ -83,6 +85,8 @@ struct Visited {
     sunset_at: Option<i64>,
     /// Whether it went out as a probe of which nothing was heard yet.
     probe: bool,
+    /// For how long its target is to be left alone, should this not be for its organization's sake alone.
+    busy: Option<Duration>,
     /// Whether a good answer has begun, whose ending is to be noted.
     begun: bool,
     /// When it went out; nanoseconds since 1970.
@@ -105,6 +109,7 @@ impl Visited {
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
             probe: false,
+            busy: None,
             begun: false,
             since: whole_at,
             order: chosen.order,
@@ -510,7 +515,12 @@ impl Router {
             return Action::Continue;
         };
         if let Some(headers) = headers {
-            withhold(headers, Map::Response, is_not_a_models);
+            withhold(headers, Map::Response, |name, _| is_not_a_models(name));
+            if is_a_models(headers) {
+                withhold(headers, Map::Response, |name, value| {
+                    !retry_after::passes(name, value, health::seconds)
+                });
+            }
         }
         // Where there is one target that never failed of late, its answer tells nothing new.
         let plain = visited.order.is_plain();
@@ -520,6 +530,9 @@ impl Router {
             return Action::Continue;
         };
         let ending = health::answered(headers, &visited.who.org);
+        if let Ending::Busy(pause, _) = ending {
+            visited.busy = Some(pause);
+        }
         if visited.streamed && !end && health::status(headers) == 200 {
             visited.silence = self.silence(&visited.model);
         }
@@ -564,8 +577,10 @@ impl Router {
         if of_attempt(status).is_none() {
             self.metrics.fault(fault.name(), visited.order.at(attempts));
         }
-        if core::mem::take(&mut visited.begun) && fault.is_the_targets() {
-            let ending = Ending::Suspect(tag(&visited.who.org));
+        // A quota that is spent is spent for everybody.
+        let spent = visited.busy.take().filter(|_| fault == Fault::Quota);
+        if spent.is_some() || (core::mem::take(&mut visited.begun) && fault.is_the_targets()) {
+            let ending = spent.map_or(Ending::Suspect(tag(&visited.who.org)), Ending::Leave);
             visited
                 .order
                 .ended(&self.config.breaker, visited.of(), attempts, ending);
@@ -582,7 +597,7 @@ impl Router {
         if stream.routed.is_some()
             && let Ok(trailers) = HeaderMap::read(Map::ResponseTrailers)
         {
-            withhold(&trailers, Map::ResponseTrailers, |_| true);
+            withhold(&trailers, Map::ResponseTrailers, |_, _| true);
         }
         self.answer_body(stream, None, true)
     }
@@ -659,9 +674,16 @@ impl Router {
     }
 }
 
+/// Whether a model server says when to come back. What the gateway itself says of that is not bounded.
+fn is_a_models(headers: &HeaderMap) -> bool {
+    let says = [&b"retry-after"[..], b"retry-after-ms", b"x-should-retry"];
+    says.iter().any(|name| headers.get(name).is_some())
+        && property(&["response", "code_details"]).is_ok_and(|details| details == b"via_upstream")
+}
+
 /// Takes headers away from an answer.
-fn withhold(headers: &HeaderMap, map: Map, unwanted: impl Fn(&[u8]) -> bool) {
-    for (name, _) in headers.iter().filter(|(name, _)| unwanted(name)) {
+fn withhold(headers: &HeaderMap, map: Map, unwanted: impl Fn(&[u8], &[u8]) -> bool) {
+    for (name, _) in headers.iter().filter(|(name, value)| unwanted(name, value)) {
         if let Err(status) = remove_header(map, name) {
             log(
                 Level::Error,

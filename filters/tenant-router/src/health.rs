@@ -5,6 +5,7 @@
 use core::time::Duration;
 
 use tollgate_core::breaker::{Breaker, Ending, Policy, Verdict, tag};
+use tollgate_core::retry_after;
 use tollgate_host::{Cas, HeaderMap, Status, create_shared, now_nanos, set_shared, set_shared_if, shared};
 
 /// Lost races before a worker gives up on noting an ending: each one means that another noted its own.
@@ -215,6 +216,7 @@ pub(crate) fn ended(policy: &Policy, place: &Place<'_>, visit: Visit, ending: En
         Ending::Success if visit.own.troubled => Ending::Success,
         Ending::Followed { .. } if left => return,
         Ending::Suspect(_) | Ending::Followed { suspect: Some(_), .. } => Ending::Failure,
+        Ending::Busy(pause, _) => Ending::Leave(pause),
         Ending::Success | Ending::Failure | Ending::Followed { .. } | Ending::Leave(_) => return,
     };
     note(&place.own_key(), |breaker| {
@@ -250,8 +252,9 @@ pub(crate) fn publish(policy: &Policy) -> Result<(), Status> {
     set_shared(LONGEST, &millis.to_le_bytes())
 }
 
-/// Leaves a model at a target alone for so long, as far as the filter allows; `Err` where none has said how far.
-pub(crate) fn leave(cluster: &str, model: &str, pause: Duration) -> Result<(), Status> {
+/// Leaves a model at a target alone as this attempt's ending says, as far as the filter allows; `Err` where none has said
+/// how far.
+pub(crate) fn leave(place: &Place<'_>, ending: Ending) -> Result<(), Status> {
     let (longest, _) = shared(LONGEST)?.ok_or(Status::NotFound)?;
     let millis = longest
         .first_chunk()
@@ -262,18 +265,20 @@ pub(crate) fn leave(cluster: &str, model: &str, pause: Duration) -> Result<(), S
         open: Duration::ZERO,
         longest: Duration::from_millis(millis),
     };
-    let place = Place {
-        cluster,
-        model,
-        org: "",
-    };
-    ended(&policy, &place, Visit::default(), Ending::Leave(pause));
+    ended(&policy, place, Visit::default(), ending);
     Ok(())
 }
 
 /// What an answer with these headers says of the target that gave it, to a request of this organization.
 pub(crate) fn answered(headers: &HeaderMap, org: &str) -> Ending {
-    ending(status(headers), headers.text(b"retry-after"), org)
+    let retry_after = headers.get(b"retry-after");
+    let pause = retry_after.and_then(|value| retry_after::seconds(value.trim_ascii(), seconds));
+    ending(status(headers), pause, org)
+}
+
+/// Seconds since 1970.
+pub(crate) fn seconds() -> Option<u64> {
+    now_nanos().ok().map(|nanos| nanos / 1_000_000_000)
 }
 
 /// An answer's status; zero where it has none.
@@ -282,12 +287,10 @@ pub(crate) fn status(headers: &HeaderMap) -> u16 {
     status.unwrap_or(0)
 }
 
-fn ending(status: u16, retry_after: Option<&str>, org: &str) -> Ending {
-    match (
-        status,
-        retry_after.and_then(|seconds| seconds.trim().parse().ok()),
-    ) {
-        (429 | 503 | 529, Some(seconds)) => Ending::Leave(Duration::from_secs(seconds)),
+fn ending(status: u16, pause: Option<u64>, org: &str) -> Ending {
+    match (status, pause) {
+        (503 | 529, Some(seconds)) => Ending::Leave(Duration::from_secs(seconds)),
+        (429, Some(seconds)) => Ending::Busy(Duration::from_secs(seconds), tag(org)),
         // Too busy, and not saying for how long: that is not broken.
         (429, None) => Ending::Success,
         // No credential of a client's goes there, so it is ours that is refused, whoever asks.
@@ -296,6 +299,8 @@ fn ending(status: u16, retry_after: Option<&str>, org: &str) -> Ending {
         (502 | 503 | 529, _) => Ending::Failure,
         // A request that takes too long, or one that a firewall in between does not like.
         (403 | 504, _) => Ending::Suspect(tag(org)),
+        // No status at all, but an answer.
+        (1..200 | 600.., _) => Ending::Suspect(tag(org)),
         _ => Ending::Success,
     }
 }

@@ -48,7 +48,7 @@ impl Answer {
     pub(crate) fn headers(&mut self, headers: &HeaderMap, end: bool, reader: &Reader) -> Option<Found> {
         let status = health::status(headers);
         // Our own answers and Envoy's come by here too.
-        if status < 300 || property(&["response", "code_details"]).ok()? != b"via_upstream" {
+        if (200..300).contains(&status) || property(&["response", "code_details"]).ok()? != b"via_upstream" {
             return None;
         }
         let coded = headers
@@ -64,7 +64,8 @@ impl Answer {
                 return None;
             }
         };
-        if end {
+        // Behind a status that is none there is no telling what follows, or whether anything does.
+        if end || !(200..600).contains(&status) {
             answer(fault, "tollgate_direct_", reader);
             *self = Self::Answered;
         } else {

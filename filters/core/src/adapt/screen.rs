@@ -386,7 +386,13 @@ mod tests {
             endpoint: Some(endpoint),
             request_id: Some("r-1".into()),
         };
-        Screen::new(Secret::new(SECRET), reader, status, content_type.as_bytes(), false)
+        Screen::new(
+            Secret::new(SECRET),
+            reader,
+            status,
+            content_type.as_bytes(),
+            false,
+        )
     }
 
     /// What passes of a body that comes in pieces, as a host hands them over, and the status that it gets.
@@ -419,7 +425,11 @@ mod tests {
         let new = || screen(Endpoint::Chat, 200, "application/json");
         let (status, whole) = passed(new(), text.as_bytes(), text.len());
         for size in [1, 7, 50] {
-            assert_eq!(passed(new(), text.as_bytes(), size), (status, whole.clone()), "{size} {text}");
+            assert_eq!(
+                passed(new(), text.as_bytes(), size),
+                (status, whole.clone()),
+                "{size} {text}"
+            );
         }
         (status, String::from_utf8(whole).unwrap())
     }
@@ -431,20 +441,47 @@ mod tests {
                 json!({"error": {"message": format!("Incorrect API key provided: {SECRET}"), "code": "invalid_api_key"}}),
                 Some(403),
             ),
-            (json!({"error": {"message": "No auth credentials found", "code": 401}}), Some(401)),
+            (
+                json!({"error": {"message": "No auth credentials found", "code": 401}}),
+                Some(401),
+            ),
             (json!({"error": {"message": "x", "code": "402"}}), Some(402)),
-            (json!({"error": {"message": "You exceeded your current quota"}}), Some(429)),
-            (json!({"error": {"message": "x", "code": "model_not_found"}}), Some(404)),
-            (json!([{"error": {"message": "API key expired", "code": 400}}]), Some(403)),
-            (json!({"type": "error", "error": {"type": "authentication_error", "message": "x"}}), Some(403)),
+            (
+                json!({"error": {"message": "You exceeded your current quota"}}),
+                Some(429),
+            ),
+            (
+                json!({"error": {"message": "x", "code": "model_not_found"}}),
+                Some(404),
+            ),
+            (
+                json!([{"error": {"message": "API key expired", "code": 400}}]),
+                Some(403),
+            ),
+            (
+                json!({"type": "error", "error": {"type": "authentication_error", "message": "x"}}),
+                Some(403),
+            ),
             (json!({"object": "error", "message": "x", "code": 404}), Some(404)),
             (json!({"error": "too many", "code": 429}), Some(429)),
-            (json!({"error": {"message": "Provider returned error", "code": 502}}), Some(502)),
+            (
+                json!({"error": {"message": "Provider returned error", "code": 502}}),
+                Some(502),
+            ),
             // A whole answer, and errors that say nothing of a status.
-            (json!({"error": {"message": "x", "code": 502}, "choices": [{"text": "a"}]}), None),
-            (json!({"status": "failed", "error": {"code": "server_error", "message": "x"}, "output": []}), None),
+            (
+                json!({"error": {"message": "x", "code": 502}, "choices": [{"text": "a"}]}),
+                None,
+            ),
+            (
+                json!({"status": "failed", "error": {"code": "server_error", "message": "x"}, "output": []}),
+                None,
+            ),
             (json!({"error": null, "output": [{"content": "API key"}]}), None),
-            (json!({"choices": [{"message": {"content": "error: API key"}}]}), None),
+            (
+                json!({"choices": [{"message": {"content": "error: API key"}}]}),
+                None,
+            ),
             (json!({"error": {"message": "x", "code": 200}}), None),
         ] {
             assert_eq!(json_of(&body).0, status, "{body}");
@@ -465,7 +502,10 @@ mod tests {
             assert!(!out.contains(SECRET) && out.len() == body.to_string().len());
         }
         let (_, out) = json_of(&json!({"error": {"message": "key sk-or...tTy3 of org-Abc1234 is slow"}}));
-        assert_eq!(out, r#"{"error":{"message":"key *****...**** of [redacted] is slow"}}"#);
+        assert_eq!(
+            out,
+            r#"{"error":{"message":"key *****...**** of [redacted] is slow"}}"#
+        );
     }
 
     #[test]
@@ -473,9 +513,17 @@ mod tests {
         let told = json!({"error": {"message": "key ****tTy3: the prompt is too long"}}).to_string();
         let long = json!({"error": {"message": "x".repeat(LONGEST_BODY)}}).to_string();
         for size in [1, 10, 10_000, 100_000] {
-            let (_, out) = passed(screen(Endpoint::Chat, 400, "application/json"), told.as_bytes(), size);
+            let (_, out) = passed(
+                screen(Endpoint::Chat, 400, "application/json"),
+                told.as_bytes(),
+                size,
+            );
             assert_eq!(out, told.replace("****tTy3", "********").as_bytes());
-            let (_, out) = passed(screen(Endpoint::Chat, 400, "application/json"), long.as_bytes(), size);
+            let (_, out) = passed(
+                screen(Endpoint::Chat, 400, "application/json"),
+                long.as_bytes(),
+                size,
+            );
             assert_eq!(out, b"", "{size}");
         }
     }
@@ -504,12 +552,21 @@ mod tests {
             "data: {\"error\":\ndata: {\"message\":\"bad API key\"}}\n\n",
         ] {
             let out = events(Endpoint::Chat, &format!("{normal}{error}{normal}"));
-            assert!(out.starts_with(normal) && out.ends_with(normal) && out.contains(ours), "{error}: {out}");
+            assert!(
+                out.starts_with(normal) && out.ends_with(normal) && out.contains(ours),
+                "{error}: {out}"
+            );
             assert_eq!(out.matches("API key").count(), 2, "{out}");
             let alone = events(Endpoint::Messages, error);
-            assert!(alone.starts_with("event: error\ndata: {\"type\":\"error\""), "{alone}");
+            assert!(
+                alone.starts_with("event: error\ndata: {\"type\":\"error\""),
+                "{alone}"
+            );
             let alone = events(Endpoint::Responses, error);
-            assert!(alone.contains("\"type\":\"error\"") && alone.contains(ours), "{alone}");
+            assert!(
+                alone.contains("\"type\":\"error\"") && alone.contains(ours),
+                "{alone}"
+            );
             // Without its end it is no event, but it is text that passes.
             let cut = events(Endpoint::Chat, error.trim_ascii_end());
             assert!(!cut.contains("API key"), "{cut}");
@@ -526,14 +583,23 @@ mod tests {
         ] {
             assert_eq!(events(Endpoint::Chat, same), same);
         }
-        let told = format!("data: {{\"error\":{{\"message\":\"slow: ****tTy3\"}}}}\n\ndata: {{\"text\":\"{SECRET}\"}}\n\n");
+        let told = format!(
+            "data: {{\"error\":{{\"message\":\"slow: ****tTy3\"}}}}\n\ndata: {{\"text\":\"{SECRET}\"}}\n\n"
+        );
         let out = events(Endpoint::Chat, &told);
         assert!(!out.contains("tTy3") && out.len() == told.len(), "{out}");
         // Lines of JSON.
         let lines = "{\"a\":1}\n{\"error\":\"bad API key\"}\n{\"a\":2}\n";
-        let (_, out) = passed(screen(Endpoint::Chat, 200, "application/x-ndjson"), lines.as_bytes(), 5);
+        let (_, out) = passed(
+            screen(Endpoint::Chat, 200, "application/x-ndjson"),
+            lines.as_bytes(),
+            5,
+        );
         let out = String::from_utf8(out).unwrap();
-        assert!(out.starts_with("{\"a\":1}\n{\"error\":{") && out.ends_with("}}\n{\"a\":2}\n"), "{out}");
+        assert!(
+            out.starts_with("{\"a\":1}\n{\"error\":{") && out.ends_with("}}\n{\"a\":2}\n"),
+            "{out}"
+        );
     }
 
     #[test]

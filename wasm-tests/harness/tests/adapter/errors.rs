@@ -5,7 +5,7 @@ use tollgate_harness::models::{Chunking, Fault};
 use tollgate_harness::net::eventually;
 use tollgate_harness::{Catalogue, Reply};
 
-use crate::stage::{Stage, second_secret, providers};
+use crate::stage::{Stage, providers, second_secret};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -86,15 +86,30 @@ async fn an_error_inside_a_success_is_answered_as_an_error() {
     let stage = stage().await;
     let mut faults = 0;
     for (error, status) in [
-        (json!({"message": format!("Incorrect API key provided: {} {OURS}", second_secret()), "code": "invalid_api_key"}), 503),
-        (json!({"message": format!("User not found {OURS}"), "code": 401}), 503),
-        (json!({"message": format!("You exceeded your current quota {OURS}")}), 503),
-        (json!({"message": format!("No such model {OURS}"), "code": "model_not_found"}), 503),
+        (
+            json!({"message": format!("Incorrect API key provided: {} {OURS}", second_secret()), "code": "invalid_api_key"}),
+            503,
+        ),
+        (
+            json!({"message": format!("User not found {OURS}"), "code": 401}),
+            503,
+        ),
+        (
+            json!({"message": format!("You exceeded your current quota {OURS}")}),
+            503,
+        ),
+        (
+            json!({"message": format!("No such model {OURS}"), "code": "model_not_found"}),
+            503,
+        ),
     ] {
         for kind in [JSON, "text/plain", ""] {
             let body = json!({ "error": error }).to_string();
             for (path, stream) in [(CHAT, false), (MESSAGES, false), (RESPONSES, true)] {
-                let reply = stage.told(path, stream, says(None, kind, &body)).await.expect(status);
+                let reply = stage
+                    .told(path, stream, says(None, kind, &body))
+                    .await
+                    .expect(status);
                 expect_nothing_of_ours(&reply, &body);
                 let record = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
                 assert_eq!(record.status, 503);
@@ -128,7 +143,11 @@ async fn no_error_shows_a_piece_of_our_secret() {
             (Some(500), JSON, error.clone()),
             (Some(422), "text/plain", message.clone()),
             (None, JSON, error.clone()),
-            (None, EVENTS, format!("data: {{}}\n\ndata: {error}\n\ndata: [DONE]\n\n")),
+            (
+                None,
+                EVENTS,
+                format!("data: {{}}\n\ndata: {error}\n\ndata: [DONE]\n\n"),
+            ),
             (None, EVENTS, format!("event: error\ndata: {error}\n\n")),
             (None, EVENTS, format!("error: {error}\n\n")),
             (None, "application/x-ndjson", format!("{error}\n")),
@@ -151,15 +170,27 @@ async fn no_answer_has_our_secret_in_it() {
     let secret = second_secret();
     let padding = "x".repeat(200_000);
     for (kind, body) in [
-        (JSON, json!({"choices": [{"message": {"content": format!("it is {secret}.")}}]}).to_string()),
-        (JSON, json!({"padding": padding, "error": {"message": secret}}).to_string()),
+        (
+            JSON,
+            json!({"choices": [{"message": {"content": format!("it is {secret}.")}}]}).to_string(),
+        ),
+        (
+            JSON,
+            json!({"padding": padding, "error": {"message": secret}}).to_string(),
+        ),
         (JSON, json!({"a": secret, "padding": padding}).to_string()),
         ("text/plain", format!("it is {secret}.")),
         ("text/html", format!("<p>{secret}</p>")),
-        (EVENTS, format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{secret}\"}}}}]}}\n\n: {secret}\n\n")),
+        (
+            EVENTS,
+            format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{secret}\"}}}}]}}\n\n: {secret}\n\n"),
+        ),
         (EVENTS, format!("data: {padding}{secret}\n\n")),
     ] {
-        for chunking in [Chunking::Events, Chunking::Bytes(if body.len() < 1000 { 1 } else { 1000 })] {
+        for chunking in [
+            Chunking::Events,
+            Chunking::Bytes(if body.len() < 1000 { 1 } else { 1000 }),
+        ] {
             let fault = Fault {
                 chunking,
                 ..says(None, kind, &body)
@@ -200,15 +231,24 @@ async fn an_event_that_tells_of_our_account_becomes_ours() {
             for path in [CHAT, MESSAGES, RESPONSES] {
                 let name = if path == CHAT { "" } else { "event: error\n" };
                 let body = format!("{before}{name}data: {error}\n\n");
-                let reply = stage.told(path, true, says(None, EVENTS, &body)).await.expect(200);
+                let reply = stage
+                    .told(path, true, says(None, EVENTS, &body))
+                    .await
+                    .expect(200);
                 expect_nothing_of_ours(&reply, &body);
                 let text = reply.text();
                 assert!(text.starts_with(before), "{text}");
-                let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap();
+                let data = text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data: "))
+                    .next_back()
+                    .unwrap();
                 let data: Value = serde_json::from_str(data).unwrap();
                 let told = match path {
                     CHAT => data["error"]["code"] == "model_unavailable",
-                    MESSAGES => data["error"]["type"] == "overloaded_error" && text.contains("event: error\n"),
+                    MESSAGES => {
+                        data["error"]["type"] == "overloaded_error" && text.contains("event: error\n")
+                    }
                     _ => data["code"] == "model_unavailable" && data["type"] == "error",
                 };
                 assert!(told, "{path}: {text}");

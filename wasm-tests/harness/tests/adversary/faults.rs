@@ -415,3 +415,109 @@ async fn an_answer_that_is_not_streamed_may_take_longer_than_a_first_byte() {
         .await
         .expect(200);
 }
+
+#[tokio::test]
+async fn a_limit_that_one_tenant_used_up_takes_a_target_from_no_other() {
+    let stage = Stage::start().await;
+    let busy = ["content-type: application/json", "retry-after: 60"];
+    let slow_down = error("Slow down", "requests", "rate_limit_exceeded");
+    let good = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+    stage.provider.answer("429 Too Many Requests", &busy, &slow_down);
+    stage.ask_as(0, CHAT, "lone").await.expect(429);
+    // Behind a retry, which succeeds, it is the same.
+    stage.ask_as(0, CHAT, "twin").await.expect(200);
+    for model in ["lone", "twin"] {
+        stage.provider.answer("200 OK", &busy[..1], good);
+        let asked = stage.provider.asked();
+        let own = stage.ask_as(0, CHAT, model).await;
+        assert_eq!(own.status, if model == "lone" { 503 } else { 200 });
+        assert_eq!(
+            stage.provider.asked(),
+            asked,
+            "{model}: it is left alone by whom it told"
+        );
+        stage.ask_as(1, CHAT, model).await.expect(200);
+        assert_eq!(stage.provider.asked(), asked + 1, "{model}: others go there");
+    }
+    // Two of them in a row, and it has had enough of everybody.
+    stage.provider.answer("429 Too Many Requests", &busy, &slow_down);
+    for who in [0, 1] {
+        stage.ask_as(who, CHAT, "other").await.expect(429);
+    }
+    stage
+        .ask_as(2, CHAT, "other")
+        .await
+        .expect(503)
+        .code("model_unavailable");
+}
+
+#[tokio::test]
+async fn a_quota_of_ours_that_is_spent_is_spent_for_everybody() {
+    let stage = Stage::start().await;
+    let busy = ["content-type: application/json", "retry-after: 60"];
+    let spent = error("Quota", "insufficient_quota", "insufficient_quota");
+    stage.provider.answer("429 Too Many Requests", &busy, &spent);
+    stage.ask_as(0, CHAT, "lone").await.expect(503);
+    stage.ask_as(1, CHAT, "lone").await.expect(503);
+    assert_eq!(stage.provider.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_status_that_is_none_becomes_ours() {
+    let stage = Stage::with(json!({"failures": 1000, "open": "1s", "longest": "1s"})).await;
+    for status in ["101 Switching Protocols", "600 Odd", "700 Odd", "999 Odd"] {
+        for (headers, body) in [
+            ("content-length: 2\r\n", "{}"),
+            ("content-length: 0\r\n", ""),
+            ("upgrade: x\r\nconnection: upgrade\r\n", ""),
+        ] {
+            stage.provider.raw(&format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}\r\n{body}"
+            ));
+            for path in [CHAT, MESSAGES] {
+                let reply = stage.ask(path, "lone").await.expect(502);
+                let reply = reply.has("content-type", "application/json");
+                assert!(reply.text().contains("error"), "{status}: {}", reply.text());
+                assert!(reply.request_id().is_some_and(|id| id.len() == 36), "{status}");
+            }
+        }
+    }
+    stage
+        .provider
+        .answer("200 OK", &["content-type: application/json"], r#"{"choices":[]}"#);
+    stage.ask(CHAT, "lone").await.expect(200);
+}
+
+#[tokio::test]
+async fn when_to_come_back_is_a_time_within_a_day() {
+    let stage = Stage::with(json!({"failures": 1000, "open": "1ms", "longest": "1ms"})).await;
+    let body = error("Slow down", "requests", "rate_limit_exceeded");
+    let kind = "content-type: application/json";
+    for (line, passes) in [
+        ("retry-after: 7", true),
+        ("retry-after: 86400", true),
+        ("retry-after: Sun, 06 Nov 1994 08:49:37 GMT", true),
+        ("retry-after: 86401", false),
+        ("retry-after: 99999999999999999999", false),
+        ("retry-after: -1", false),
+        ("retry-after: Fri, 31 Dec 9999 23:59:59 GMT", false),
+        ("retry-after: ask pr0viderSide", false),
+        ("retry-after: 7\r\nretry-after: pr0viderSide", false),
+        ("retry-after-ms: 700", true),
+        ("retry-after-ms: pr0viderSide", false),
+        ("x-should-retry: false", true),
+        ("x-should-retry: pr0viderSide", false),
+    ] {
+        for status in ["429 Too Many Requests", "503 Service Unavailable", "200 OK"] {
+            stage.provider.answer(status, &[kind, line], &body);
+            let reply = net::eventually("its breaker is closed", async || {
+                let reply = stage.ask(CHAT, "lone").await;
+                (status.starts_with(&reply.status.to_string()) && reply.text() == body).then_some(reply)
+            })
+            .await;
+            let (name, value) = line.split_once(": ").unwrap();
+            let found = reply.header(name);
+            assert_eq!(found, passes.then_some(value), "{status} {line}");
+        }
+    }
+}

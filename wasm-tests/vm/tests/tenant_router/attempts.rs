@@ -14,6 +14,7 @@ fn logger(world: &World) -> Plugin {
 /// An attempt at `cluster` that was answered so.
 fn attempt(logger: &Plugin, cluster: &str, response: Response) -> Request {
     let request = logger.post(CHAT).property(&["xds", "cluster_name"], cluster);
+    let request = request.header("x-tollgate-org", "acme");
     request.header("x-tollgate-model", "llama-70b").upstream(response)
 }
 
@@ -43,6 +44,23 @@ fn a_target_that_asked_an_attempt_for_it_is_left_alone_that_long() {
     assert_eq!(next(&stage), "spare");
     stage.pass(1);
     assert_eq!(next(&stage), "llama");
+}
+
+#[test]
+fn a_target_that_had_enough_of_one_organization_serves_others() {
+    let stage = stage();
+    let logger = logger(&stage.world);
+    attempt(&logger, "llama", leave(7)).log_attempt();
+    let nobodys = logger.post(CHAT).property(&["xds", "cluster_name"], "llama");
+    let nobodys = nobodys.header("x-tollgate-model", "llama-70b").upstream(leave(7));
+    nobodys.log_attempt();
+    assert_eq!(next(&stage), "spare");
+    let globex = stage.other("globex");
+    assert_eq!(next(&globex), "llama");
+    // 503 is for everybody.
+    let down = Response::new(503).header("retry-after", "7");
+    attempt(&logger, "llama", down).log_attempt();
+    assert_eq!(next(&globex), "spare");
 }
 
 /// Told of by its own answer, and as one that was followed by another.
