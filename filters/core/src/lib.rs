@@ -20,6 +20,7 @@ pub mod limits;
 pub mod plugin_config;
 pub mod price;
 pub mod priority_groups;
+pub mod progress;
 pub mod query;
 pub mod refusals;
 pub mod request;

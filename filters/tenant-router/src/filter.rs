@@ -15,6 +15,7 @@ use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
 use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
+use tollgate_core::usage::Kind;
 use tollgate_host::{
     Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, close_response, header, log, now_nanos,
     number, property, read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
@@ -534,7 +535,7 @@ impl Router {
             visited.busy = Some(pause);
         }
         if visited.streamed && !end && health::status(headers) == 200 {
-            visited.silence = self.silence(&visited.model);
+            visited.silence = self.silence(&visited.model, headers.get(b"content-type"));
         }
         if plain && ending == Ending::Success {
             visited.begun = true;
@@ -550,9 +551,9 @@ impl Router {
         }
     }
 
-    fn silence(&self, model: &str) -> Option<Silence> {
+    fn silence(&self, model: &str, content_type: Option<&[u8]>) -> Option<Silence> {
         let model = self.config.catalogue.get(model)?;
-        Silence::of(model, || now_nanos().ok())
+        Silence::of(model, Kind::of(content_type).is_some(), || now_nanos().ok())
     }
 
     /// Notes how the target did, by the head of its answer.
@@ -610,7 +611,7 @@ impl Router {
             // It is whole, however slowly its client takes it.
             visited.silence = None;
         } else if let Some(silence) = &mut visited.silence {
-            silence.came(|| read_buffer(Buffer::ResponseBody).unwrap_or_default());
+            silence.came(|| read_buffer(Buffer::ResponseBody).ok());
         }
         if visited.answer.passes() {
             return Action::Continue;

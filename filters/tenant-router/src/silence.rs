@@ -1,28 +1,32 @@
-//! How long a streamed answer may be silent: before its first event, and between any two pieces of it. Looked at once
-//! a second, so that a piece costs no look at a clock.
+//! How long a streamed answer may be silent: before its first event, and between any two of them. Looked at once a
+//! second, so that a piece costs no look at a clock.
 
 use tollgate_core::catalogue::Model;
 use tollgate_core::config::Span;
+use tollgate_core::progress::Progress;
 
 /// A streamed answer that may not be silent for ever.
 pub(crate) struct Silence {
     /// Longest time to the first event, until it is there; nanoseconds.
     first_event: Option<u64>,
-    /// Longest time without a piece; nanoseconds.
+    /// Longest time without anything new; nanoseconds.
     idle: Option<u64>,
     /// When its headers came; nanoseconds since 1970.
     begun: u64,
-    /// When something was last seen to have come.
+    /// When something new was last seen to have come.
     moved: u64,
-    /// Whether something came since.
+    /// Whether something new came since.
     moves: bool,
     /// Whether nothing of it went out yet.
     held: bool,
+    /// What came; `None` where it is no text, and all of it is new.
+    progress: Option<Progress>,
 }
 
 impl Silence {
     /// For an answer of this model whose headers are there; `None` where it may be silent for ever.
-    pub(crate) fn of(model: &Model, now: impl FnOnce() -> Option<u64>) -> Option<Self> {
+    /// `text`: it may be events.
+    pub(crate) fn of(model: &Model, text: bool, now: impl FnOnce() -> Option<u64>) -> Option<Self> {
         let nanos = |span: Span| span.millis().saturating_mul(1_000_000);
         let (first_event, idle) = (model.first_event.map(nanos), model.idle.map(nanos));
         first_event.or(idle)?;
@@ -34,6 +38,7 @@ impl Silence {
             moved: now,
             moves: false,
             held: first_event.is_some(),
+            progress: text.then(Progress::default),
         })
     }
 
@@ -42,12 +47,16 @@ impl Silence {
         self.held
     }
 
-    /// A piece of it came.
-    pub(crate) fn came(&mut self, piece: impl FnOnce() -> Vec<u8>) {
-        self.moves = true;
+    /// A piece of it came; `None` if it can't be read.
+    pub(crate) fn came(&mut self, piece: impl FnOnce() -> Option<Vec<u8>>) {
         self.held = false;
-        // Comments keep a connection open and are no events.
-        if self.first_event.is_some() && piece().split(|byte| *byte == b'\n').any(is_field) {
+        // Of what moved since it was last looked at it is known that it is not silent.
+        let new = match &mut self.progress {
+            Some(progress) => piece().is_none_or(|piece| progress.read(&piece, !self.moves)),
+            None => true,
+        };
+        if new {
+            self.moves = true;
             self.first_event = None;
         }
     }
@@ -61,8 +70,4 @@ impl Silence {
             |since: u64, longest: Option<u64>| longest.is_some_and(|most| now.saturating_sub(since) > most);
         over(self.begun, self.first_event) || (!self.held && over(self.moved, self.idle))
     }
-}
-
-fn is_field(line: &[u8]) -> bool {
-    !line.starts_with(b":") && !line.trim_ascii().is_empty()
 }

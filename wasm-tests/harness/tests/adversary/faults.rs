@@ -1,9 +1,11 @@
 //! Faults of our side and of model servers: they cost no customer his answer where another target has one, and tell no
 //! customer of ours; and what one tenant causes takes a target from nobody else.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
-use tollgate_harness::models::{FAULT_HEADER, Fault, ModelServer};
+use tollgate_harness::models::{Chunking, FAULT_HEADER, Fault, ModelServer};
 use tollgate_harness::{Catalogue, Directory, Gateway, Options, Reply, net};
 
 use crate::scripted::Scripted;
@@ -519,5 +521,48 @@ async fn when_to_come_back_is_a_time_within_a_day() {
             let found = reply.header(name);
             assert_eq!(found, passes.then_some(value), "{status} {line}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_comments_alone_is_ended() {
+    let stage = Stage::start().await;
+    let mut catalogue = Catalogue::empty();
+    catalogue
+        .chat("slow", &["spare"])
+        .change("slow", json!({"timeouts": {"idle": "2s"}}));
+    stage.gateway.set_router(&catalogue.configuration()).await;
+    let body = json!({"model": "slow", "stream": true, "messages": []});
+    net::eventually("the catalogue is in force", async || {
+        let reply = stage.gateway.post(CHAT).key(&stage.keys[0]).json(body.clone());
+        (reply.send().await.status == 200).then_some(())
+    })
+    .await;
+    // Each takes half a minute, or the time of its events.
+    for (still_there, whole) in [
+        (": ping\n\n", false),
+        (":", false),
+        ("event: ping\ndata: {\"type\": \"ping\"}\n\n", false),
+        ("data: {\"choices\":[]}\n\n", true),
+    ] {
+        let count = if whole { 40 } else { 300 };
+        stage.spare.fault_once(Fault {
+            raw: Some(format!("data: {{}}\n\n{}", still_there.repeat(count)).into()),
+            content_type: Some("text/event-stream".into()),
+            chunking: Chunking::Bytes(still_there.len()),
+            pace: Some(Duration::from_millis(100)),
+            ..Fault::default()
+        });
+        let request = stage.gateway.post(CHAT).key(&stage.keys[0]).json(body.clone());
+        let mut response = request.open().await;
+        assert_eq!(response.status(), 200);
+        let ended_whole = loop {
+            match response.chunk().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        assert_eq!(ended_whole, whole, "{still_there}");
     }
 }
