@@ -49,6 +49,9 @@ pub struct Body<'a> {
     pub longest: Option<&'static str>,
     /// Members by which more is read or written than can be seen in the body.
     pub unmetered: Vec<Unmetered>,
+    /// Whether a form asks for text alone, in a `response_format` of `text`, `srt`, `vtt` or whatever a server knows:
+    /// nothing in such an answer is the model server's own word.
+    pub plain: bool,
 }
 
 /// A member by which a model server reads or writes more than can be seen in the body, so that no estimate holds: it is

@@ -52,6 +52,8 @@ pub struct Routed<'a> {
     pub repeats: bool,
     /// Tokens of input and output together that the model takes; `None` is unknown.
     pub context_window: Option<u64>,
+    /// Whether its client asked for text alone.
+    pub plain: bool,
 }
 
 impl<'a> Routed<'a> {
@@ -365,6 +367,7 @@ mod tests {
             whole_at: 1_790_000_000_000_000_000,
             repeats: true,
             context_window: Some(131_072),
+            plain: false,
         };
         let state = routed.encode();
         assert_eq!(Routed::decode(&state), Some(routed));

@@ -15,6 +15,8 @@ mod tests;
 
 use coded::{Coded, Coding};
 
+use crate::endpoint::Endpoint;
+
 /// What a byte counts as that is coded in a way that can't be decoded: text shrinks to an eighth, about.
 const UNDECODED: u64 = 8;
 
@@ -57,12 +59,47 @@ pub struct Produced {
 pub enum Kind {
     /// Server-sent events: `text/event-stream`.
     Events,
+    /// JSON, one document a line: `application/x-ndjson` and its other names.
+    Lines,
     /// JSON or events, by its first byte: `application/json`, and any other type, or none, that does not say that it is
     /// neither.
     Text,
 }
 
+/// What JSON of one document a line is called.
+const LINES: [&[u8]; 6] = [
+    b"application/x-ndjson",
+    b"application/ndjson",
+    b"application/jsonl",
+    b"application/x-jsonlines",
+    b"application/jsonlines",
+    b"application/json-seq",
+];
+
 impl Kind {
+    /// What the response of an endpoint is, by its `content-type` too; `None` where no usage can stand in it. `plain` if
+    /// its client asked for text alone.
+    ///
+    /// A report is a model server's own word only within JSON or events: what a text says, a customer may have had it say.
+    pub fn at(endpoint: Endpoint, plain: bool, content_type: Option<&[u8]>) -> Option<Self> {
+        let kind = Self::of(content_type)?;
+        let is_labelled = kind != Self::Text || content_type.is_some_and(is_json);
+        match endpoint {
+            Endpoint::Transcriptions | Endpoint::Translations if plain => {
+                (kind == Self::Events).then_some(kind)
+            }
+            Endpoint::Transcriptions
+            | Endpoint::Translations
+            | Endpoint::Speech
+            | Endpoint::ImagesGenerations
+            | Endpoint::ImagesEdits => is_labelled.then_some(kind),
+            Endpoint::Embeddings | Endpoint::Moderations => {
+                (is_labelled || content_type.is_none()).then_some(kind)
+            }
+            _ => Some(kind),
+        }
+    }
+
     /// What the response's `content-type` says; `None` for sound, pictures and other types that hold no text.
     pub fn of(content_type: Option<&[u8]>) -> Option<Self> {
         let essence = content_type
@@ -76,12 +113,21 @@ impl Kind {
         };
         if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Some(Self::Events)
+        } else if LINES.iter().any(|kind| essence.eq_ignore_ascii_case(kind)) {
+            Some(Self::Lines)
         } else if is(b"audio/") || is(b"image/") || is(b"video/") || is(b"text/html") {
             None
         } else {
             Some(Self::Text)
         }
     }
+}
+
+/// Whether a `content-type` says that it is JSON.
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next();
+    let essence = essence.unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
 }
 
 /// What becomes of the event that only says the usage: `usage` an object, and `choices` that say nothing. Members that
@@ -286,6 +332,7 @@ impl Response {
     fn of(kind: Option<Kind>, extra: Extra) -> Self {
         match kind {
             Some(Kind::Events) => Self::Events(events::Stream::new(extra)),
+            Some(Kind::Lines) => Self::Json(json::Body::of_event()),
             Some(Kind::Text) => Self::Unseen(extra, 0),
             None => Self::Opaque(0),
         }
@@ -293,7 +340,9 @@ impl Response {
 
     fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
         if let Self::Unseen(extra, before) = self {
-            let blank = chunk.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            // A byte order mark, too.
+            let is_blank = |byte: &&u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(byte);
+            let blank = chunk.iter().take_while(is_blank).count();
             let (blank, rest) = chunk.split_at(blank);
             let before = before.saturating_add(blank.len() as u64);
             let Some(first) = rest.first() else {
@@ -301,8 +350,8 @@ impl Response {
                 return Passed::Whole;
             };
             *self = match first {
-                // A field's name, a comment or a byte order mark.
-                b'd' | b'e' | b'i' | b'r' | b':' | b'\xEF' => Self::Events(events::Stream::new(*extra)),
+                // A field's name or a comment.
+                b'd' | b'e' | b'i' | b'r' | b':' => Self::Events(events::Stream::new(*extra)),
                 _ => Self::Json(json::Body::after(before)),
             };
             return match self.push(rest, end) {

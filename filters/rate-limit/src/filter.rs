@@ -77,6 +77,8 @@ pub(crate) struct Open {
     pub(crate) background: bool,
     pub(crate) asked: Asked,
     pub(crate) context_window: Option<u64>,
+    /// Whether its client asked for text alone.
+    pub(crate) plain: bool,
     pub(crate) price: Option<Price>,
     pub(crate) reserved: Amounts,
     pub(crate) reservation: Reservation,
@@ -234,6 +236,7 @@ impl RateLimit {
                     background: routed.background,
                     asked,
                     context_window: routed.context_window,
+                    plain: routed.plain,
                     price: routed.price,
                     reserved: amounts,
                     edit: routed.ask_usage.as_ref().map(owned),

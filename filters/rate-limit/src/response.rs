@@ -26,7 +26,7 @@ impl RateLimit {
         let now = now_nanos().unwrap_or(open.began);
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
         let status = headers.and_then(|headers| headers.text(b":status"));
-        let kind = Kind::of(get(b"content-type"));
+        let kind = Kind::at(open.names.endpoint, open.plain, get(b"content-type"));
         // Without what is taken out it is shorter. Where that can't be said, nothing is.
         if open.extra == Extra::Drop
             && kind.is_some()

@@ -402,6 +402,7 @@ impl Router {
             whole_at,
             repeats: chosen.model.first_byte.is_some(),
             context_window: chosen.model.context_window,
+            plain: body.plain,
         };
         let action = admit(&routed);
         let tells_usage = routed.ask_usage.is_some();

@@ -18,6 +18,7 @@ use memchr::memrchr;
 use super::secret::Secret;
 use crate::endpoint::{Dialect, Endpoint};
 use crate::fault::{Fault, Inside, LONGEST_BODY, redacted};
+use crate::usage::Kind;
 
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
 
@@ -87,10 +88,7 @@ impl Screen {
                 lines: false,
                 held: Vec::new(),
             },
-            b"application/x-ndjson"
-            | b"application/ndjson"
-            | b"application/jsonl"
-            | b"application/json-lines" => Form::Events {
+            _ if Kind::of(Some(content_type)) == Some(Kind::Lines) => Form::Events {
                 lines: true,
                 held: Vec::new(),
             },

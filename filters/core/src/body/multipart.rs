@@ -312,6 +312,10 @@ fn field<'a>(
     }
     // To some, `model[]` and `model[x]` are of `model`.
     let stem = name.split('[').next().unwrap_or_default();
+    if stem.trim().eq_ignore_ascii_case("response_format") {
+        let json: [&[u8]; 4] = [b"", b"json", b"verbose_json", b"diarized_json"];
+        form.plain |= !json.contains(&value);
+    }
     let known = names::FIELDS.into_iter().find(|known| *known == stem);
     let Some(known) = known.or_else(|| names::mistaken(stem, &names::FIELDS)) else {
         return Ok(());
@@ -417,6 +421,24 @@ mod tests {
             let read = read(&body, BOUNDARY).unwrap();
             assert_eq!((read.model.as_deref(), read.stream), (Some("whisper-1"), true));
         }
+    }
+
+    #[test]
+    fn text_alone_is_what_is_no_json() {
+        let plain = |parts: &[(&str, &[u8])]| read(&form(parts), BOUNDARY).unwrap().plain;
+        assert!(!plain(&[("model", b"whisper-1")]));
+        for json in ["json", "verbose_json", "diarized_json", ""] {
+            assert!(!plain(&[("response_format", json.as_bytes())]), "{json}");
+        }
+        for text in ["text", "srt", "vtt", "TEXT", "tsv", "\u{e9}"] {
+            assert!(plain(&[("response_format", text.as_bytes())]), "{text}");
+        }
+        // Whichever of them a server reads.
+        assert!(plain(&[
+            ("response_format", b"srt"),
+            ("response_format", b"json")
+        ]));
+        assert!(plain(&[("Response_Format", b"srt")]) && plain(&[("response_format[]", b"srt")]));
     }
 
     #[test]

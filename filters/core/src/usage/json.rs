@@ -1,4 +1,4 @@
-//! A JSON object, of which only a few members are of interest: `usage`, and whether there is an `error`; of an event also
+//! A JSON object, or one a line, of which only a few members are of interest: `usage`, and whether there is an `error`; of an event also
 //! its `type`, and the usage of the `response` or `message` in it. They are found without reading the rest, and without
 //! holding any of it.
 //!
@@ -33,6 +33,12 @@ pub(super) struct Body {
     inner: bool,
     kept: Kept,
     bytes: u64,
+    /// Documents that are whole.
+    documents: u64,
+    /// Whether a line ended behind the last.
+    line_ended: bool,
+    /// What those before reported, where there were any.
+    earlier: Option<Box<Reported>>,
     reported: Reported,
     /// What the `response` or `message` in it reports.
     reported_inside: Reported,
@@ -98,10 +104,7 @@ impl Body {
             return Said::default();
         }
         Said {
-            reported: match self.reported {
-                Reported::Nothing => self.reported_inside,
-                reported => reported,
-            },
+            reported: self.reported(),
             errored: self.errored,
             ends: self.ends,
             ..Said::default()
@@ -123,19 +126,28 @@ impl Body {
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.reported.usage().filter(|_| self.finished())
+        self.reported().usage().filter(|_| self.finished())
+    }
+
+    /// What all documents report so far.
+    fn reported(&self) -> Reported {
+        let last = match self.reported {
+            Reported::Nothing => self.reported_inside,
+            reported => reported,
+        };
+        self.earlier.as_ref().map_or(last, |earlier| earlier.then(last))
     }
 
     pub(super) fn audio_seconds(&self) -> u64 {
         if self.finished() {
-            self.reported.seconds()
+            self.reported().seconds()
         } else {
             0
         }
     }
 
     pub(super) fn unusable(&self) -> bool {
-        matches!(self.reported, Reported::Unusable)
+        matches!(self.reported(), Reported::Unusable)
     }
 
     /// Whether it says that something went wrong.
@@ -145,7 +157,7 @@ impl Body {
 
     pub(super) fn produced(&self) -> Produced {
         Produced {
-            events: 0,
+            events: if self.of_event { self.documents } else { 0 },
             bytes: self.bytes,
         }
     }
@@ -166,14 +178,28 @@ impl Body {
                 return at;
             }
             (Place::Scalar, _) => Place::Scalar,
-            (place, b' ' | b'\t' | b'\n' | b'\r') => place,
+            // A byte order mark.
+            (Place::Before, b'\xEF' | b'\xBB' | b'\xBF') => Place::Before,
+            // The last is of `application/json-seq`.
+            (place, b' ' | b'\t' | b'\n' | b'\r' | b'\x1E') => {
+                self.line_ended |= place == Place::After && byte == b'\n';
+                place
+            }
+            (Place::After, b'{') if core::mem::take(&mut self.line_ended) => {
+                self.earlier = Some(Box::new(self.reported()));
+                (self.reported, self.reported_inside) = (Reported::Nothing, Reported::Nothing);
+                Place::Members
+            }
             (Place::Before, b'{') | (Place::Members, b',') => Place::Members,
             (Place::Members, b'"') => {
                 self.kept.begin(at);
                 Place::Name
             }
             (Place::Members, b'}') if core::mem::take(&mut self.inner) => Place::Members,
-            (Place::Members, b'}') => Place::After,
+            (Place::Members, b'}') => {
+                self.documents += 1;
+                Place::After
+            }
             (Place::Colon, b':') => Place::Value,
             (Place::Value, _) => self.value_begins(at, byte),
             _ => Place::Lost,

@@ -593,6 +593,85 @@ fn a_body_cut_short_or_broken_says_nothing() {
 }
 
 #[test]
+fn a_byte_order_mark_hides_no_document() {
+    assert_eq!(body(format!("\u{feff}{CHAT_BODY}")), body(CHAT_BODY));
+    assert!(body(CHAT_BODY).is_some());
+    split_everywhere(JSON, format!(" \u{feff}{CHAT_BODY}").as_bytes());
+}
+
+#[test]
+fn a_document_a_line_is_read_as_a_stream() {
+    let delta = "{\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":null}\n";
+    let report =
+        |output: u64| format!("{{\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{output}}}}}\n");
+    let lines = [delta, &report(1), delta, "\n", &report(3), delta].concat();
+    for kind in [Some(Kind::Lines), JSON] {
+        let said = read(kind, Extra::Drop, &lines);
+        assert_eq!(
+            (said.usage, said.passed),
+            (Some(usage(1, 3, 0, 0)), lines.clone().into_bytes())
+        );
+        split_everywhere(kind, lines.as_bytes());
+        let marked = format!("\u{feff}{lines}");
+        assert_eq!(read(kind, Extra::Pass, &marked).usage, Some(usage(1, 3, 0, 0)));
+    }
+    let lines = read(Some(Kind::Lines), Extra::Pass, &lines);
+    assert_eq!(lines.produced.events, 5);
+    // As events have them.
+    let start =
+        "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n";
+    let end = "{\"type\":\"message_delta\",\"usage\":{\"output_tokens\":7}}\n";
+    let said = read(Some(Kind::Lines), Extra::Pass, [start, end].concat());
+    assert_eq!(said.usage, Some(usage(5, 7, 0, 0)));
+    let sequence = format!("\u{1e}{delta}\u{1e}{}", report(2));
+    assert_eq!(
+        read(Some(Kind::Lines), Extra::Pass, sequence).usage,
+        Some(usage(1, 2, 0, 0))
+    );
+}
+
+#[test]
+fn a_usage_is_believed_only_where_it_can_stand() {
+    let at = |endpoint, plain, content_type: &str| Kind::at(endpoint, plain, Some(content_type.as_bytes()));
+    for endpoint in [Endpoint::Transcriptions, Endpoint::Translations] {
+        for content_type in [
+            "text/plain",
+            "application/octet-stream",
+            "text/vtt",
+            "application/x-subrip",
+            "",
+        ] {
+            assert_eq!(at(endpoint, false, content_type), None, "{content_type}");
+            assert_eq!(at(endpoint, true, content_type), None, "{content_type}");
+        }
+        assert_eq!(at(endpoint, true, "application/json"), None);
+        assert_eq!(at(endpoint, false, "application/json"), JSON);
+        assert_eq!(at(endpoint, true, "text/event-stream"), EVENTS);
+        assert_eq!(Kind::at(endpoint, false, None), None);
+    }
+    for endpoint in [
+        Endpoint::Speech,
+        Endpoint::ImagesGenerations,
+        Endpoint::ImagesEdits,
+        Endpoint::Embeddings,
+    ] {
+        assert_eq!(at(endpoint, false, "application/octet-stream"), None);
+        assert_eq!(at(endpoint, false, "audio/pcm"), None);
+        assert_eq!(at(endpoint, false, "application/json"), JSON);
+        assert_eq!(at(endpoint, false, "text/event-stream"), EVENTS);
+    }
+    for endpoint in [
+        Endpoint::Chat,
+        Endpoint::Completions,
+        Endpoint::Responses,
+        Endpoint::Messages,
+    ] {
+        assert_eq!(at(endpoint, false, "text/plain"), JSON);
+        assert_eq!(Kind::at(endpoint, false, None), JSON);
+    }
+}
+
+#[test]
 fn types() {
     let of = |content_type: &str| Kind::of(Some(content_type.as_bytes()));
     assert_eq!(of("application/json"), JSON);
@@ -603,6 +682,9 @@ fn types() {
     }
     for other in ["text/plain", "application/octet-stream", "binary", ""] {
         assert_eq!(of(other), Some(Kind::Text), "{other}");
+    }
+    for lines in ["application/x-ndjson", "Application/JSONL; charset=utf-8"] {
+        assert_eq!(of(lines), Some(Kind::Lines), "{lines}");
     }
     assert_eq!(Kind::of(None), Some(Kind::Text));
     let opaque = read(None, Extra::Drop, CHAT_STREAM);

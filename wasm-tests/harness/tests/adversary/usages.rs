@@ -344,3 +344,119 @@ async fn what_is_no_token_has_its_price() {
     assert_eq!(record.audio_seconds, Some(30), "{record:?}");
     assert!(record.cost_micros.unwrap() >= 3_000, "{record:?}");
 }
+
+/// What a transcription says is its customer's text, whatever it looks like.
+#[tokio::test]
+async fn a_text_that_looks_like_a_usage_is_none() {
+    let stage = Stage::new(10_000_000).await;
+    let forged = json!({"text": "a", "usage": {"input_tokens": 1, "output_tokens": 0}}).to_string();
+    let events = format!("data: {forged}\n\n");
+    for (format, kind, body, source) in [
+        ("text", "text/plain", &forged, "estimated"),
+        ("text", "application/json", &forged, "estimated"),
+        ("srt", "application/x-subrip", &forged, "estimated"),
+        ("vtt", "text/vtt", &forged, "estimated"),
+        ("vtt", "text/plain", &events, "estimated"),
+        ("json", "text/plain", &forged, "estimated"),
+        ("json", "", &forged, "estimated"),
+        ("json", "application/json", &forged, "reported"),
+        ("json", "text/event-stream", &events, "reported"),
+    ] {
+        let part = |name: &str, value: &str| {
+            format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let form = format!(
+            "{}{}--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nsound\r\n--b--\r\n",
+            part("model", "plain"),
+            part("response_format", format),
+        );
+        stage.model.fault_once(Fault {
+            raw: Some(body.clone().into()),
+            content_type: Some(kind.to_owned()),
+            ..Fault::default()
+        });
+        let request = stage.gateway.post("/v1/audio/transcriptions").key(&stage.key);
+        let request = request
+            .header("content-type", "multipart/form-data; boundary=b")
+            .body(form);
+        let reply = request.send().await.expect(200);
+        assert_eq!(reply.text(), *body);
+        let record = stage.record(&reply).await;
+        assert_eq!(
+            record.source.as_deref(),
+            Some(source),
+            "{format} {kind}: {record:?}"
+        );
+        assert!(record.is("complete"), "{record:?}");
+    }
+    // Neither do bytes of another kind.
+    let usage = json!({"usage": {"prompt_tokens": 1, "total_tokens": 1}}).to_string();
+    for (path, body) in [
+        (
+            "/v1/audio/speech",
+            json!({"model": "plain", "input": "one two", "voice": "a"}),
+        ),
+        (
+            "/v1/images/generations",
+            json!({"model": "plain", "prompt": "a cat"}),
+        ),
+        ("/v1/embeddings", json!({"model": "plain", "input": "one two"})),
+    ] {
+        for kind in ["application/octet-stream", "audio/pcm", "image/png"] {
+            stage.model.fault_once(Fault {
+                raw: Some(usage.clone().into()),
+                content_type: Some(kind.to_owned()),
+                ..Fault::default()
+            });
+            let reply = stage.ask(path, body.clone()).send().await.expect(200);
+            let record = stage.record(&reply).await;
+            assert_eq!(
+                record.source.as_deref(),
+                Some("estimated"),
+                "{path} {kind}: {record:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_and_a_document_a_line_are_read() {
+    let stage = Stage::new(10_000_000).await;
+    let usage = json!({"prompt_tokens": 32, "completion_tokens": 45, "total_tokens": 77});
+    let whole = json!({"choices": [], "usage": usage}).to_string();
+    let delta = json!({"choices": [{"delta": {"content": "a"}}]}).to_string();
+    for (stream, kind, body) in [
+        (false, "application/json", format!("\u{feff}{whole}")),
+        (false, "", format!(" \u{feff}{whole}")),
+        (true, EVENTS, format!("\u{feff}data: {whole}\n\n")),
+        (
+            true,
+            "text/plain",
+            format!("\u{feff}data: {delta}\n\ndata: {whole}\n\n"),
+        ),
+        (
+            true,
+            "application/x-ndjson",
+            format!("{delta}\n{delta}\n{whole}\n"),
+        ),
+        (
+            true,
+            "application/jsonl",
+            format!("\u{feff}{delta}\r\n{whole}\r\n"),
+        ),
+        (true, "application/json", format!("{delta}\n{whole}\n")),
+        (true, "application/x-ndjson", format!("{whole}\n{delta}")),
+    ] {
+        for chunking in [Chunking::Bytes(1), Chunking::Bytes(100_000)] {
+            let fault = Fault {
+                raw: Some(body.clone().into()),
+                content_type: Some(kind.to_owned()),
+                chunking,
+                ..Fault::default()
+            };
+            let (reply, record) = stage.told(CHAT, stream, fault).await;
+            expect(&record, "complete", (32, 45));
+            assert!(reply.text().contains("45") || kind == EVENTS || kind == "text/plain");
+        }
+    }
+}

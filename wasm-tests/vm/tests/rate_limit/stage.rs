@@ -111,6 +111,7 @@ pub(crate) fn routed(body: &Value, max_output: u64) -> Vec<u8> {
         whole_at: 0,
         repeats: true,
         context_window: None,
+        plain: false,
     };
     routed.encode()
 }
