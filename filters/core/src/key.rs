@@ -192,6 +192,80 @@ pub fn masked(key: &[u8]) -> String {
     }
 }
 
+/// How credentials of ours and of providers begin, in lower case; and what stands before others.
+const STARTS: [&[u8]; 26] = [
+    b"sk-",
+    b"sk_",
+    b"pk-",
+    b"pk_",
+    b"rk-",
+    b"rk_",
+    b"aiza",
+    b"akia",
+    b"asia",
+    b"basic ",
+    b"bearer ",
+    b"fw_",
+    b"ghp_",
+    b"gho_",
+    b"ghs_",
+    b"github_pat_",
+    b"glpat-",
+    b"gsk_",
+    b"hf_",
+    b"nvapi-",
+    b"pplx-",
+    b"r8_",
+    b"xai-",
+    b"xoxb-",
+    b"xoxp-",
+    b"ya29.",
+];
+
+/// A client's text as an error may repeat it: up to `most` characters of it, or [masked] where it may be a credential
+/// that was sent in the wrong place.
+pub fn shown(text: &str, most: usize) -> String {
+    /// Beyond that nothing is shown.
+    const LONGEST: usize = 1024;
+    let looked_at = text.as_bytes().get(..LONGEST).unwrap_or(text.as_bytes());
+    if may_be_credential(looked_at) {
+        masked(looked_at)
+    } else {
+        text.chars().take(most.min(LONGEST / 4)).collect()
+    }
+}
+
+/// Whether a credential may stand in a text: by how it begins, or as it is as long and mixed as no name is. A name that
+/// is taken for one is shown in part, so in doubt it is one.
+pub fn may_be_credential(text: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric();
+    let begins = |at: usize| {
+        let rest = text.get(at..).unwrap_or_default();
+        let start = STARTS.iter().find(|start| {
+            rest.get(..start.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(start))
+        });
+        start.is_some_and(|start| {
+            rest.iter()
+                .skip(start.len())
+                .take_while(|byte| byte.is_ascii_graphic())
+                .count()
+                >= 4
+        })
+    };
+    let word = |at: usize| at == 0 || !text.get(at - 1).is_some_and(plain);
+    // Keys of other systems are digests, UUIDs, or letters of both cases and digits.
+    let mixed = |run: &[u8]| {
+        let some = |is: fn(&u8) -> bool| run.iter().any(is);
+        let cases = some(u8::is_ascii_uppercase) && some(u8::is_ascii_lowercase);
+        run.len() >= 32 || (run.len() >= 16 && (cases || some(u8::is_ascii_digit)))
+    };
+    let hex = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'-';
+    (0..text.len()).any(|at| word(at) && begins(at))
+        || text.split(|byte| !plain(byte)).any(mixed)
+        || text.split(|byte| !hex(byte)).any(|run| run.len() >= 32)
+}
+
 fn checksum(body: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut rest = crc32fast::hash(body);
     let mut digits = [b'0'; CHECKSUM_LEN];
@@ -293,6 +367,45 @@ mod tests {
         );
         assert_eq!(masked(key.reveal().as_bytes()).len(), 8 + 3 + 2);
         assert_eq!(masked(b"hunter2"), "***");
+    }
+
+    #[test]
+    fn what_may_be_a_credential_is_not_repeated() {
+        let key = ApiKey::mint(&[7; 40]).reveal().to_owned();
+        let upper = key.to_uppercase();
+        for text in [
+            key.as_str(),
+            upper.as_str(),
+            key.trim_start_matches(PREFIX),
+            "sk-proj-1234",
+            "meta/sk-ant-abcd",
+            "Bearer hunter2",
+            "AIzaSyD-9tSrke72PouQMnMX-a7eZ",
+            "AKIAIOSFODNN7EXAMPLE",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+            "0123456789abcdef0123456789abcdef",
+            "x:gsk_abcdefgh",
+        ] {
+            let shown = shown(text, 64);
+            assert!(shown.contains("***") && shown.len() <= 13, "{text}: {shown}");
+        }
+        for text in [
+            "",
+            "llama-70b",
+            "../llama-70b",
+            "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+            "accounts/fireworks/models/llama-v3p1-405b-instruct",
+            "ft:gpt-4o-mini-2024-07-18:acme::AbCdEf12",
+            "anthropic.claude-3-5-sonnet-20241022-v2:0",
+            "max_completion_tokens",
+            "transcriptions",
+            "task-1234",
+            "модель",
+        ] {
+            assert_eq!(shown(text, 64), text);
+        }
+        assert_eq!(shown("model", 3), "mod");
     }
 
     #[test]

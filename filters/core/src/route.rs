@@ -9,6 +9,7 @@ use crate::body::{Edit, Input, Malformed, Undecoded};
 use crate::catalogue;
 use crate::endpoint::{Endpoint, without_query};
 use crate::error::{ApiError, Retry};
+use crate::key::shown;
 use crate::price::Price;
 use crate::refusals;
 use crate::uploads;
@@ -285,10 +286,7 @@ pub enum Asked<'a> {
 
 /// Reads method and path.
 pub fn asked<'a>(method: &[u8], path: &'a [u8]) -> Result<Asked<'a>, Refusal> {
-    let unknown = || {
-        let line: Vec<u8> = [method, b" ", without_query(path)].concat();
-        Refusal::UnknownUrl(String::from_utf8_lossy(&line).chars().take(256).collect())
-    };
+    let unknown = || Refusal::UnknownUrl(line(method, path));
     match Endpoint::of(path).ok_or_else(unknown)? {
         Endpoint::Models if method != b"GET" && method != b"HEAD" => Err(Refusal::Method("GET, HEAD")),
         Endpoint::Models => match without_query(path).strip_prefix(b"/v1/models/") {
@@ -300,6 +298,25 @@ pub fn asked<'a>(method: &[u8], path: &'a [u8]) -> Result<Asked<'a>, Refusal> {
         _ if method != b"POST" => Err(Refusal::Method("POST")),
         endpoint => Ok(Asked::Model(endpoint)),
     }
+}
+
+/// What was asked for, as an error may repeat it.
+fn line(method: &[u8], path: &[u8]) -> String {
+    let word = |method: &[u8]| method.len() <= 8 && method.iter().all(u8::is_ascii_uppercase);
+    let method = if word(method) { method } else { b"***" };
+    let mut line = String::from_utf8_lossy(method).into_owned();
+    line.push(' ');
+    for (at, segment) in without_query(path).split(|byte| *byte == b'/').enumerate() {
+        if at > 0 {
+            line.push('/');
+        }
+        // What is coded can't be told from a credential.
+        match segment.contains(&b'%') {
+            true => line.push_str("***"),
+            false => line.push_str(&shown(&String::from_utf8_lossy(segment), 256)),
+        }
+    }
+    line.chars().take(256).collect()
 }
 
 /// The body's kind at an endpoint, by the values of `content-type`: `None` for JSON, or the boundary of a form.
@@ -323,9 +340,9 @@ pub fn body_kind<'a>(
     };
     let charset = crate::body::charset(first, kind).filter(|_| second.is_none());
     match charset.ok_or(Refusal::MediaType(wanted))? {
-        Some(charset) if !crate::body::is_utf8(charset) => Err(Refusal::Charset(
-            String::from_utf8_lossy(charset).chars().take(64).collect(),
-        )),
+        Some(charset) if !crate::body::is_utf8(charset) => {
+            Err(Refusal::Charset(shown(&String::from_utf8_lossy(charset), 64)))
+        }
         _ if !endpoint.is_multipart() => Ok(None),
         _ => {
             let boundary = core::str::from_utf8(first).ok().and_then(crate::body::boundary);
@@ -394,6 +411,10 @@ mod tests {
         assert_eq!(
             ask("GET", "/v2/models?key=secret"),
             Err(Refusal::UnknownUrl("GET /v2/models".into()))
+        );
+        assert_eq!(
+            ask("sk-tg-x", "/v1/sk-tg-abcdefghijklmnop/%73k-tg/x?y"),
+            Err(Refusal::UnknownUrl("*** /v1/sk-tg-ab***op/***/x".into()))
         );
     }
 

@@ -17,7 +17,7 @@ pub struct Record {
     pub request_id: Option<String>,
     /// Method.
     pub method: Option<String>,
-    /// Path without its query, cut to 256 bytes.
+    /// Path without its query, if it is an endpoint's or of plain words; else what it begins with, and `***`.
     pub path: Option<String>,
     /// `HTTP/1.1` or `HTTP/2`.
     pub protocol: Option<String>,

@@ -45,7 +45,7 @@ impl Coding {
             b"" | b"identity" => Ok(None),
             b"gzip" | b"x-gzip" => Ok(Some(Self::Gzip)),
             b"zstd" => Ok(Some(Self::Zstd)),
-            _ => Err(String::from_utf8_lossy(&all).chars().take(64).collect()),
+            _ => Err(crate::key::shown(&String::from_utf8_lossy(&all), 64)),
         }
     }
 
@@ -167,7 +167,7 @@ mod tests {
             assert_eq!(read(&[other]), Err(other.to_owned()));
         }
         assert_eq!(read(&["gzip", "zstd"]), Err("gzip, zstd".to_owned()));
-        assert_eq!(read(&[&"x".repeat(1_000)]), Err("x".repeat(64)));
+        assert_eq!(read(&[&"x ".repeat(1_000)]), Err("x ".repeat(32)));
     }
 
     #[test]

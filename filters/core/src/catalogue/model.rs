@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{ApiError, Retry};
 use crate::glob::fits_any;
 use crate::identity::Identity;
+use crate::key::shown;
 use crate::price::Price;
 
 /// Every model, by its name and its aliases.
@@ -129,10 +130,10 @@ pub enum Refusal {
 impl Catalogue {
     /// The model that `name` stands for, if this caller may use it here.
     pub fn find(&self, name: &str, endpoint: Endpoint, who: &Identity) -> Result<&Model, Refusal> {
+        let model = self.get(name).ok_or_else(|| Refusal::unknown(name))?;
         let shown = || name.chars().take(128).collect::<String>();
-        let model = self.get(name).ok_or_else(|| Refusal::Unknown(shown()))?;
         model.granted(who).map_err(|level| match (level, &who.project) {
-            (Level::Organisation, _) => Refusal::Unknown(shown()),
+            (Level::Organisation, _) => Refusal::unknown(name),
             (Level::Project, Some(project)) => Refusal::ProjectNotGranted(project.clone(), shown()),
             _ => Refusal::KeyNotGranted(shown()),
         })?;
@@ -249,6 +250,11 @@ impl When {
 }
 
 impl Refusal {
+    /// There is no model of this name.
+    pub fn unknown(name: &str) -> Self {
+        Self::Unknown(shown(name, 128))
+    }
+
     /// The operators' name of it.
     pub const fn reason(&self) -> &'static str {
         match self {
