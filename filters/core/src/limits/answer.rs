@@ -1,7 +1,7 @@
 //! What a customer is told when a limit refuses: which limit, whose, its numbers, and when to come back.
 
 use super::amounts::Count;
-use super::headers::duration;
+use super::headers::{duration, rounded};
 use super::reserve::{Denied, Reason, Refused, Wait};
 use super::subject::{Dimension, Subject};
 use super::table::{Bound, Row, Table};
@@ -60,6 +60,7 @@ impl Denied {
                 let message = format!("Request too large for {place}: {numbers}.").into();
                 return error(kind, "request_too_large_for_limit", message, Retry::Never);
             }
+            Wait::Nanos(nanos) if row.per.is_shared() => rounded(nanos),
             Wait::Nanos(nanos) => nanos,
         };
         let again = duration(nanos);

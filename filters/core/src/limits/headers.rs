@@ -115,7 +115,7 @@ fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Optio
     let denied = denied.filter(|denied| denied.standing.row == standing.row);
     let limit = most(standing.bound);
     let (remaining, reset) = match (row.per.is_shared(), denied.map(|denied| denied.wait)) {
-        (true, Some(Wait::Nanos(nanos))) => (0, nanos),
+        (true, Some(Wait::Nanos(nanos))) => (0, rounded(nanos)),
         (true, _) => return None,
         (false, _) => (standing.remaining.min(limit), standing.reset),
     };
@@ -127,6 +127,21 @@ fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Optio
         reset,
         refused: denied.is_some(),
     })
+}
+
+/// A wait for what several organizations share, up to the next whole second, ten seconds from seven on, minute from one
+/// minute on, and so on: how long it is to the millisecond would tell how much the others use.
+pub(super) fn rounded(nanos: u64) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    let seconds = nanos.div_ceil(SECOND);
+    let step = match seconds {
+        0..=6 => 1,
+        7..=60 => 10,
+        61..=360 => 60,
+        361..=3_600 => 600,
+        _ => 3_600,
+    };
+    seconds.max(1).next_multiple_of(step).saturating_mul(SECOND)
 }
 
 impl Shown<'_> {

@@ -231,7 +231,8 @@ fn what_others_used_is_not_told() {
     let headers = refused.headers(&table, Dialect::OpenAi, START);
     assert_eq!(header(&headers, "x-ratelimit-limit-requests"), Some("5"));
     assert_eq!(header(&headers, "x-ratelimit-remaining-requests"), Some("0"));
-    assert_eq!(header(&headers, "x-ratelimit-reset-requests"), Some("12s"));
+    // Rounded up from 12.
+    assert_eq!(header(&headers, "x-ratelimit-reset-requests"), Some("20s"));
     assert!(!refused.answer(&table, &acme()).message.contains("Used"));
 }
 
@@ -250,4 +251,45 @@ fn durations_as_go_writes_them() {
     ] {
         assert_eq!(super::super::headers::duration(nanos), said);
     }
+}
+
+/// By a limit that all share nobody measures what the others use: what is told is the same for much and for a little less.
+#[test]
+fn a_wait_for_what_others_use_tells_little() {
+    let table = table(r#"[{"name": "all", "count": "tokens", "rate": "6000/minute"}]"#);
+    let told = |used: u64| {
+        let mut store = Memory::default();
+        assert!(table.go(&mut store, &globex(), START, tokens(used, 0)).is_ok());
+        let refused = table
+            .go(&mut store, &acme(), START, tokens(6_000, 0))
+            .unwrap_err();
+        let answer = refused.answer(&table, &acme());
+        let headers = refused.headers(&table, Dialect::Anthropic, START);
+        (answer.message.into_owned(), answer.retry, headers)
+    };
+    for (least, most, millis) in [
+        (1, 100, 1_000),
+        (201, 300, 3_000),
+        (601, 1_000, 10_000),
+        (2_001, 3_000, 30_000),
+        (5_001, 6_000, 60_000),
+    ] {
+        let first = told(least);
+        assert_eq!(first, told(most));
+        assert_eq!(first.1, Retry::AfterMillis(millis));
+        assert!(
+            first.0.ends_with(&format!("in {}s.", millis / 1_000)) || millis == 60_000,
+            "{}",
+            first.0
+        );
+        assert!(!first.0.contains("Used"));
+    }
+    // Who waits as told passes, if nobody else comes.
+    let mut store = Memory::default();
+    assert!(table.go(&mut store, &globex(), START, tokens(1_234, 0)).is_ok());
+    assert!(
+        table
+            .go(&mut store, &acme(), START + 20 * SECOND, tokens(6_000, 0))
+            .is_ok()
+    );
 }
