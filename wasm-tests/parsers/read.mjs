@@ -1,11 +1,24 @@
 // Reads bodies that the gateway let in, with Node's parsers; as read.py.
 import { createInterface } from 'node:readline';
 
+const ANSWERS = [
+  'n',
+  'best_of',
+  'n_cmpl',
+  'num_return_sequences',
+  'num_beams',
+  'beam_width',
+  'beam_search_width',
+  'num_generations',
+  'candidate_count',
+  'num_outputs_per_prompt',
+  'num_images_per_prompt',
+];
 const members = ['model', 'stream', 'answers', 'max_tokens', 'max_completion_tokens', 'max_output_tokens'];
 
 // A member as a server makes use of it.
 function member(name, reading, form) {
-  if (name === 'answers') return Math.max(1, ...['n', 'best_of', 'n_cmpl', 'num_return_sequences'].map((count) => Number(reading[count] ?? 1)));
+  if (name === 'answers') return Math.max(1, ...ANSWERS.map((count) => Number(reading[count] ?? 1)));
   if (form && name === 'stream') return ['true', 'True', '1'].includes(reading[name]);
   return form && name.startsWith('max') ? null : reading[name];
 }

@@ -23,6 +23,19 @@ from werkzeug.test import EnvironBuilder
 
 django.conf.settings.configure(DATA_UPLOAD_MAX_MEMORY_SIZE=None)
 APP = flask.Flask("gateway")
+ANSWERS = [
+    "n",
+    "best_of",
+    "n_cmpl",
+    "num_return_sequences",
+    "num_beams",
+    "beam_width",
+    "beam_search_width",
+    "num_generations",
+    "candidate_count",
+    "num_outputs_per_prompt",
+    "num_images_per_prompt",
+]
 MEMBERS = ["model", "stream", "answers", "max_tokens", "max_completion_tokens", "max_output_tokens"]
 
 
@@ -88,7 +101,7 @@ async def result(read):
 def member(name, reading, form):
     """A member as a server makes use of it."""
     if name == "answers":
-        counts = [reading.get(count) for count in ("n", "best_of", "n_cmpl", "num_return_sequences")]
+        counts = [reading.get(count) for count in ANSWERS]
         return max([1] + [int(count) if form else count for count in counts if count is not None])
     value = reading.get(name)
     if form and name == "stream":

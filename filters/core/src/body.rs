@@ -54,66 +54,132 @@ pub struct Body<'a> {
     pub plain: bool,
 }
 
-/// A member by which a model server reads or writes more than can be seen in the body, so that no estimate holds: it is
-/// refused, unless the catalogue allows it for a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unmetered {
+/// Lists members once, for the type and its names.
+macro_rules! members {
+    ($($(#[$doc:meta])* $member:ident $name:literal,)*) => {
+        /// A member by which a model server reads or writes more than can be seen in the body, or turns to another model or
+        /// server, so that no estimate and no grant holds: it is refused, unless the catalogue allows it for a model.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Unmetered {
+            $($(#[$doc])* $member,)*
+        }
+
+        impl Unmetered {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$member),*];
+
+            /// Its name in the body.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$member => $name,)*
+                }
+            }
+        }
+    };
+}
+
+members! {
     /// Of responses: written on while nobody waits for it, and reported to nobody.
-    Background,
+    Background "background",
     /// Repeats as much text as it likes.
-    ChatTemplate,
+    ChatTemplate "chat_template",
     /// How many tokens a picture has.
-    MmProcessorKwargs,
+    MmProcessorKwargs "mm_processor_kwargs",
     /// How many frames a video has.
-    MediaIoKwargs,
+    MediaIoKwargs "media_io_kwargs",
     /// Members of which some servers make members of the body.
-    ExtraBody,
+    ExtraBody "extra_body",
     /// Other models, for a provider to turn to.
-    Models,
+    Models "models",
     /// The same.
-    Fallbacks,
+    Fallbacks "fallbacks",
     /// Another server to ask.
-    ApiBase,
+    ApiBase "api_base",
     /// The same.
-    BaseUrl,
+    BaseUrl "base_url",
     /// Another server to take a prompt's state from.
-    KvTransferParams,
+    KvTransferParams "kv_transfer_params",
     /// A place before others in the model server's queue.
-    Priority,
+    Priority "priority",
+    /// text-generation-webui's names of a template.
+    ChatTemplateStr "chat_template_str",
+    /// The same.
+    InstructionTemplateStr "instruction_template_str",
+    /// transformers': caps, beams and answers in a text of its own.
+    GenerationConfig "generation_config",
+    /// Dynamo's: workers, tokens and caps.
+    Nvext "nvext",
+    /// vLLM's: what its extensions read, another server's state among it.
+    VllmXargs "vllm_xargs",
+    /// SGLang's: another model's weights.
+    LoraPath "lora_path",
+    /// TensorRT-LLM's.
+    LoraRequest "lora_request",
+    /// llama.cpp's.
+    Lora "lora",
+    /// TGI's.
+    AdapterId "adapter_id",
+    /// LM Studio's: another model beside the one that is asked.
+    DraftModel "draft_model",
+    /// OpenRouter's: models and instructions that are kept there.
+    Preset "preset",
+    /// OpenRouter's: who serves, at which price.
+    Provider "provider",
+    /// OpenRouter's: whether to turn to other models.
+    Route "route",
+    /// OpenRouter's: tools that it runs and bills.
+    Plugins "plugins",
+    /// LiteLLM's: who serves.
+    CustomLlmProvider "custom_llm_provider",
+    /// LiteLLM's: who serves, with which credential.
+    ModelList "model_list",
+    /// The same.
+    UserConfig "user_config",
+    /// LiteLLM's: another credential.
+    ApiKey "api_key",
+    /// LiteLLM's: headers for the provider.
+    ExtraHeaders "extra_headers",
+    /// The same, for its query.
+    ExtraQuery "extra_query",
+    /// LiteLLM's: asks again, as often as this says.
+    NumRetries "num_retries",
+    /// The same.
+    MaxRetries "max_retries",
+    /// SGLang's: another server to take a prompt's state from.
+    BootstrapHost "bootstrap_host",
+    /// The same.
+    BootstrapPort "bootstrap_port",
+    /// The same.
+    BootstrapRoom "bootstrap_room",
+    /// TensorRT-LLM's.
+    DisaggregatedParams "disaggregated_params",
+    /// vLLM's, for what encoders made of pictures.
+    EcTransferParams "ec_transfer_params",
+    /// SGLang's: a program to run.
+    CustomLogitProcessor "custom_logit_processor",
+    /// vLLM's.
+    LogitsProcessors "logits_processors",
+    /// SGLang's: somebody's earlier turns.
+    SessionParams "session_params",
+    /// llama.cpp's: the place where somebody else's turns are kept.
+    IdSlot "id_slot",
+    /// SGLang's: which replica answers.
+    DataParallelRank "data_parallel_rank",
+    /// xAI's: written while nobody waits for it.
+    Deferred "deferred",
+    /// Another price, if anything but the plain or a lower one.
+    ServiceTier "service_tier",
+    /// Anthropic's: the same.
+    Speed "speed",
+    /// Anthropic's: the same.
+    InferenceGeo "inference_geo",
 }
 
 impl Unmetered {
-    /// Each of them.
-    pub const ALL: [Self; 11] = [
-        Self::Background,
-        Self::ChatTemplate,
-        Self::MmProcessorKwargs,
-        Self::MediaIoKwargs,
-        Self::ExtraBody,
-        Self::Models,
-        Self::Fallbacks,
-        Self::ApiBase,
-        Self::BaseUrl,
-        Self::KvTransferParams,
-        Self::Priority,
-    ];
-
-    /// Its name in the body.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Background => "background",
-            Self::ChatTemplate => "chat_template",
-            Self::MmProcessorKwargs => "mm_processor_kwargs",
-            Self::MediaIoKwargs => "media_io_kwargs",
-            Self::ExtraBody => "extra_body",
-            Self::Models => "models",
-            Self::Fallbacks => "fallbacks",
-            Self::ApiBase => "api_base",
-            Self::BaseUrl => "base_url",
-            Self::KvTransferParams => "kv_transfer_params",
-            Self::Priority => "priority",
-        }
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.name() == name)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::tree::Tree;
 
 /// Members that are read apart, or that no model reads.
 const APART: &str = " model stream stream_options max_tokens max_completion_tokens max_output_tokens n best_of n_cmpl num_return_sequences \
+    num_beams beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt \
     dimensions encoding_format frequency_penalty include logit_bias logprobs metadata min_p parallel_tool_calls \
     presence_penalty prompt_cache_key repetition_penalty safety_identifier seed service_tier skip_special_tokens stop \
     stop_sequences stop_token_ids store temperature top_k top_logprobs top_p user ";
@@ -41,7 +42,10 @@ pub(crate) fn all(endpoint: Endpoint, members: &[(String, Tree)]) -> (Input, u32
                 input.unseen += u64::from(given(value));
             }
             (Endpoint::Responses, "previous_response_id" | "conversation")
-            | (_, "web_search_options" | "mcp_servers") => input.unseen += u64::from(given(value)),
+            | (Endpoint::Messages, "container")
+            | (_, "web_search_options" | "mcp_servers" | "search_parameters") => {
+                input.unseen += u64::from(given(value))
+            }
             (_, "tools") => tools(value, &mut input),
             _ => {}
         }

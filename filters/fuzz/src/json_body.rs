@@ -105,13 +105,8 @@ impl Asked {
             whole(tree.member("max_completion_tokens"))?,
             whole(tree.member("max_output_tokens"))?,
         ];
-        let answers = [
-            whole(tree.member("n"))?,
-            whole(tree.member("best_of"))?,
-            whole(tree.member("n_cmpl"))?,
-            whole(tree.member("num_return_sequences"))?,
-        ];
-        let answers = answers.into_iter().flatten().max().unwrap_or(1).max(1);
+        let answers: Option<Vec<_>> = ANSWERS.iter().map(|name| whole(tree.member(name))).collect();
+        let answers = answers?.into_iter().flatten().max().unwrap_or(1).max(1);
         let (input, prompts) = counted::all(endpoint, tree.members());
         Some(Self {
             model: match tree.member("model") {
@@ -180,8 +175,23 @@ pub(crate) fn letters(name: &str) -> String {
     .collect()
 }
 
+/// Members of which the largest says how many answers there are.
+const ANSWERS: [&str; 11] = [
+    "n",
+    "best_of",
+    "n_cmpl",
+    "num_return_sequences",
+    "num_beams",
+    "beam_width",
+    "beam_search_width",
+    "num_generations",
+    "candidate_count",
+    "num_outputs_per_prompt",
+    "num_images_per_prompt",
+];
+
 /// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 31] = [
+const READ: [&str; 83] = [
     "model",
     "stream",
     "stream_options",
@@ -198,20 +208,72 @@ const READ: [&str; 31] = [
     "tools",
     "functions",
     "documents",
-    "background",
-    "chat_template",
-    "extra_body",
-    "mm_processor_kwargs",
-    "media_io_kwargs",
     "n_predict",
     "n_cmpl",
     "num_return_sequences",
+    "num_beams",
+    "beam_width",
+    "beam_search_width",
+    "num_generations",
+    "candidate_count",
+    "num_outputs_per_prompt",
+    "num_images_per_prompt",
+    "num_predict",
+    "max_new_tokens",
+    "auto_max_new_tokens",
+    "max_length",
+    "max_gen_len",
+    "min_tokens",
+    "min_new_tokens",
+    "thinking",
+    "reasoning",
+    "background",
+    "chat_template",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "extra_body",
     "models",
     "fallbacks",
     "api_base",
     "base_url",
     "kv_transfer_params",
     "priority",
+    "chat_template_str",
+    "instruction_template_str",
+    "generation_config",
+    "nvext",
+    "vllm_xargs",
+    "lora_path",
+    "lora_request",
+    "lora",
+    "adapter_id",
+    "draft_model",
+    "preset",
+    "provider",
+    "route",
+    "plugins",
+    "custom_llm_provider",
+    "model_list",
+    "user_config",
+    "api_key",
+    "extra_headers",
+    "extra_query",
+    "num_retries",
+    "max_retries",
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
+    "disaggregated_params",
+    "ec_transfer_params",
+    "custom_logit_processor",
+    "logits_processors",
+    "session_params",
+    "id_slot",
+    "data_parallel_rank",
+    "deferred",
+    "service_tier",
+    "speed",
+    "inference_geo",
     "include_usage",
 ];
 

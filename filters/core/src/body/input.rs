@@ -157,7 +157,11 @@ impl<'v> Counts<'v> {
                 Found::Budget(budget) => Some(Said::Whole(budget)),
                 _ => None,
             },
-            given: !matches!(found, Found::Nothing | Found::Number(Said::Whole(0))),
+            there: !matches!(found, Found::Nothing),
+            given: !matches!(
+                found,
+                Found::Nothing | Found::Plain | Found::Number(Said::Whole(0))
+            ),
         })
     }
 
@@ -178,7 +182,9 @@ pub(super) struct Member {
     pub(super) least_tokens: u64,
     /// Its number, or the largest budget in it.
     pub(super) number: Option<Said>,
-    /// Whether it is anything but null, false, zero or nothing.
+    /// Whether it is anything but null or false.
+    pub(super) there: bool,
+    /// Whether it is anything but null, false, zero or what is as if it were not said.
     pub(super) given: bool,
 }
 
@@ -203,6 +209,8 @@ pub(super) enum Place {
     Prompts,
     /// Base64 of embeddings, in lists that are read apart.
     Embeds,
+    /// The name of a tier of service, at the top.
+    Tier,
     /// Definitions of tools.
     Tools,
     /// An object of texts and parts by name.
@@ -222,6 +230,16 @@ impl Place {
         }
     }
 }
+
+/// Tiers of service that cost what the catalogue's price says, or less.
+const PLAIN_TIERS: [&str; 6] = [
+    "auto",
+    "default",
+    "flex",
+    "on_demand",
+    "standard",
+    "standard_only",
+];
 
 /// Settings that no model server gives its model to read.
 const SETTINGS: [&str; 25] = [
@@ -262,6 +280,7 @@ pub(super) fn place(endpoint: Endpoint, name: &str) -> Option<Place> {
         (Endpoint::Chat | Endpoint::Embeddings | Endpoint::Messages, "messages") => Place::Messages,
         (Endpoint::Messages, "system") | (Endpoint::Responses, "input" | "prompt") => Place::Content,
         (_, "tools") => Place::Tools,
+        (Endpoint::Messages, "speed") => Place::Tier,
         (_, "thinking" | "reasoning") => Place::Budget,
         _ if SETTINGS.contains(&name) => return None,
         _ => Place::Text,
@@ -291,6 +310,8 @@ enum Found {
     /// Null or false.
     Nothing,
     True,
+    /// The name of a plain tier.
+    Plain,
     Text,
     Number(Said),
     /// An object's largest number of tokens.
@@ -464,6 +485,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         }
         self.counts.text(len);
         Ok(match self.role {
+            Role::Plain if self.place == Place::Tier && PLAIN_TIERS.contains(&text) => Found::Plain,
             Role::Plain => Found::Text,
             Role::Type => Found::Kind(Kind::of(text)),
             Role::Carrier => {

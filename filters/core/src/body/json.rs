@@ -120,6 +120,7 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
             self.param.set(known.or(mistaken));
             only_as_it_is(&name, mistaken).map_err(A::Error::custom)?;
             names.add(&name).map_err(A::Error::custom)?;
+            let whole = &name;
             match name.as_ref() {
                 "model" => {
                     body.model = members.next_value_seed(Nullable(Text))?;
@@ -166,8 +167,8 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                     body.caps.max_completion_tokens = self.count(&mut members, &name)?;
                 }
                 "max_output_tokens" => body.caps.max_output_tokens = self.count(&mut members, &name)?,
-                "n" | "best_of" | "n_cmpl" | "num_return_sequences" => {
-                    let count = self.count(&mut members, &name)?.unwrap_or(1);
+                name if ANSWERS.contains(&name) => {
+                    let count = self.count(&mut members, whole)?.unwrap_or(1);
                     let count = u32::try_from(count).map_err(|_| {
                         A::Error::invalid_value(Unexpected::Unsigned(count), &"a smaller number")
                     })?;
@@ -183,7 +184,11 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                         beside(&mut body, &counts, self.endpoint, &name, &member);
                     }
                     None => {
-                        Counts::new(self.endpoint, self.values).member(Place::Text, &name, &mut members)?;
+                        let apart = Counts::new(self.endpoint, self.values);
+                        let member = apart.member(Place::Tier, &name, &mut members)?;
+                        if name == "service_tier" && member.given {
+                            body.unmetered.push(Unmetered::ServiceTier);
+                        }
                     }
                 },
             }
@@ -235,14 +240,38 @@ fn beside(body: &mut Body<'_>, counts: &Counts, endpoint: Endpoint, name: &str, 
         {
             counts.unseen();
         }
-        "web_search_options" | "mcp_servers" if member.given => counts.unseen(),
+        "web_search_options" | "mcp_servers" | "search_parameters" if member.given => counts.unseen(),
+        "container" if member.given && endpoint == Endpoint::Messages => counts.unseen(),
+        // text-generation-webui fills its window.
+        "auto_max_new_tokens" => body.caps.endless |= member.given,
         "background" if endpoint != Endpoint::Responses => {}
+        // That of sound.
+        "speed" if endpoint != Endpoint::Messages => {}
         _ => {
-            let unmetered = Unmetered::ALL.into_iter().find(|one| one.name() == name);
-            body.unmetered.extend(unmetered.filter(|_| member.given));
+            // To these zero is one as any other.
+            let given = match name {
+                "id_slot" | "data_parallel_rank" => member.there,
+                _ => member.given,
+            };
+            body.unmetered.extend(Unmetered::of(name).filter(|_| given));
         }
     }
 }
+
+/// How many answers there are to be, or beams, each of which is written.
+const ANSWERS: [&str; 11] = [
+    "n",
+    "best_of",
+    "n_cmpl",
+    "num_return_sequences",
+    "num_beams",
+    "beam_width",
+    "beam_search_width",
+    "num_generations",
+    "candidate_count",
+    "num_outputs_per_prompt",
+    "num_images_per_prompt",
+];
 
 /// Names by which some servers are told how long an answer may or must be. Others pass over them: they raise a cap, and
 /// are none by themselves.
@@ -387,7 +416,8 @@ impl<'de> Visitor<'de> for Options<'_> {
         let mut include_usage = None;
         let mut names = Names::default();
         while let Some(name) = members.next_key_seed(Text)? {
-            only_as_it_is(&name, names::mistaken(&name, &names::OPTIONS)).map_err(A::Error::custom)?;
+            only_as_it_is(&name, names::mistaken(&name, names::OPTIONS.into_iter()))
+                .map_err(A::Error::custom)?;
             names.add(&name).map_err(A::Error::custom)?;
             match name.as_ref() {
                 "include_usage" => include_usage = members.next_value_seed(Flag)?,
@@ -533,7 +563,8 @@ impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Nullable<S> {
 }
 
 fn shown(name: &str) -> String {
-    name.chars().take(64).flat_map(char::escape_debug).collect()
+    let name = crate::key::shown(name, 64);
+    name.chars().flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use memchr::arch::all::packedpair::HeuristicFrequencyRank;
 use memchr::memmem::FinderBuilder;
 
-use super::{Body, Input, Malformed, names};
+use super::{Body, Input, Malformed, Unmetered, names};
 use crate::endpoint::Endpoint;
 
 /// More parts than any endpoint takes.
@@ -317,7 +317,15 @@ fn field<'a>(
         form.plain |= !json.contains(&value);
     }
     let known = names::FIELDS.into_iter().find(|known| *known == stem);
-    let Some(known) = known.or_else(|| names::mistaken(stem, &names::FIELDS)) else {
+    let Some(known) = known.or_else(|| names::mistaken(stem, names::FIELDS.into_iter())) else {
+        // Forms have fields of their own by these names.
+        let others = |one: &Unmetered| {
+            !matches!(
+                one,
+                Unmetered::Background | Unmetered::Speed | Unmetered::ServiceTier
+            )
+        };
+        form.unmetered.extend(Unmetered::of(stem).filter(others));
         return Ok(());
     };
     let wrong = |what: &str| Malformed {
@@ -325,7 +333,8 @@ fn field<'a>(
         reason: format!("The form field `{known}` {what}."),
     };
     if name != known {
-        let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+        let shown = crate::key::shown(&name, 64);
+        let shown: String = shown.chars().flat_map(char::escape_debug).collect();
         return Err(Malformed {
             param: Some(known),
             reason: format!(

@@ -2,11 +2,13 @@
 //! folding; others pass over `_` and `-`, or end at a NUL. What any of them could take for a name that is read here
 //! must not be there.
 
+use super::Unmetered;
+
 /// In bytes, far more than any name that is read. Longer ones are refused where that matters.
 const LONGEST: usize = 256;
 
-/// What is read of a JSON body.
-const MEMBERS: [&str; 30] = [
+/// What is read of a JSON body, beside [`Unmetered`].
+const MEMBERS: [&str; 35] = [
     "model",
     "stream",
     "stream_options",
@@ -23,20 +25,25 @@ const MEMBERS: [&str; 30] = [
     "tools",
     "functions",
     "documents",
-    "background",
-    "chat_template",
-    "extra_body",
-    "mm_processor_kwargs",
-    "media_io_kwargs",
     "n_predict",
     "n_cmpl",
     "num_return_sequences",
-    "models",
-    "fallbacks",
-    "api_base",
-    "base_url",
-    "kv_transfer_params",
-    "priority",
+    "num_beams",
+    "beam_width",
+    "beam_search_width",
+    "num_generations",
+    "candidate_count",
+    "num_outputs_per_prompt",
+    "num_images_per_prompt",
+    "num_predict",
+    "max_new_tokens",
+    "auto_max_new_tokens",
+    "max_length",
+    "max_gen_len",
+    "min_tokens",
+    "min_new_tokens",
+    "thinking",
+    "reasoning",
 ];
 
 /// What is read of `stream_options`.
@@ -47,16 +54,18 @@ pub(super) const FIELDS: [&str; 4] = ["model", "stream", "n", "prompt"];
 
 /// The member of this name that is read; also what an error may point at.
 pub(super) fn member(name: &str) -> Option<&'static str> {
-    MEMBERS.into_iter().find(|member| *member == name)
+    let member = MEMBERS.into_iter().find(|member| *member == name);
+    member.or_else(|| Unmetered::of(name).map(Unmetered::name))
 }
 
 /// The member that somebody else may take this name for, though it is not its name.
 pub(super) fn mistaken_member(name: &str) -> Option<&'static str> {
-    mistaken(name, &MEMBERS)
+    let unmetered = || Unmetered::ALL.iter().map(|one| one.name());
+    mistaken(name, MEMBERS.into_iter().chain(unmetered()))
 }
 
 /// The one of `names` that somebody else may take `name` for, though it is another.
-pub(super) fn mistaken(name: &str, names: &[&'static str]) -> Option<&'static str> {
+pub(super) fn mistaken(name: &str, mut names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     // The first letter rules out nearly all.
     let first = *name.as_bytes().first()?;
     if name.len() > LONGEST {
@@ -64,10 +73,8 @@ pub(super) fn mistaken(name: &str, names: &[&'static str]) -> Option<&'static st
     }
     let letter = first.to_ascii_lowercase();
     let plain = first.is_ascii_alphanumeric();
-    let may_be = |known: &&&str| !plain || known.as_bytes().first() == Some(&letter);
-    let mut near = names.iter().filter(may_be);
-    near.find(|known| **known != name && letters(name).eq(letters(known)))
-        .copied()
+    let may_be = |known: &str| !plain || known.as_bytes().first() == Some(&letter);
+    names.find(|known| may_be(known) && *known != name && letters(name).eq(letters(known)))
 }
 
 /// The letters of a name, in one case: `Stream-Options` and `ſtream_options` have those of `stream_options`.
@@ -121,6 +128,8 @@ mod tests {
             ("\u{fb06}ream", "stream"),
             ("meßages", "messages"),
             ("model\0", "model"),
+            ("Lora_Path", "lora_path"),
+            ("maxNewTokens", "max_new_tokens"),
             ("model\0x", "model"),
             (" model", "model"),
             ("_model", "model"),

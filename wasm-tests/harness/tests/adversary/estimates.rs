@@ -129,6 +129,28 @@ fn schemes() -> Vec<(&'static str, Value, u64)> {
         ),
         (CHAT, chat(json!({"n_predict": 3_000})), 3_000),
         (CHAT, chat(json!({"n_predict": -1})), 4_000),
+        (CHAT, chat(json!({"auto_max_new_tokens": true})), 4_000),
+        (
+            COMPLETIONS,
+            json!({"prompt": "x", "max_tokens": 8, "auto_max_new_tokens": "true"}),
+            4_000,
+        ),
+        (
+            CHAT,
+            chat(json!({"max_tokens": 500, "use_beam_search": true, "n": 8})),
+            4_000,
+        ),
+        (CHAT, chat(json!({"max_tokens": 500, "num_beams": 8})), 4_000),
+        (
+            CHAT,
+            chat(json!({"max_tokens": 500, "beam_width": 8, "n": 2})),
+            4_000,
+        ),
+        (
+            CHAT,
+            chat(json!({"max_tokens": 500, "candidate_count": 8})),
+            4_000,
+        ),
         (CHAT, chat(json!({"min_tokens": 3_000})), 3_000),
         (CHAT, chat(json!({"n": 500})), 4_000),
         (
@@ -290,14 +312,88 @@ async fn what_cannot_be_metered_is_refused_by_name() {
         (CHAT, "base_url", json!("http://10.0.0.1")),
         (CHAT, "kv_transfer_params", json!({"remote_host": "10.0.0.1"})),
         (CHAT, "priority", json!(-100_000)),
+        (CHAT, "instruction_template_str", json!(template)),
+        (CHAT, "generation_config", json!("{\"max_new_tokens\": 100000}")),
+        (
+            CHAT,
+            "vllm_xargs",
+            json!({"kv_transfer_params": {"remote_host": "10.0.0.1"}}),
+        ),
+        (CHAT, "nvext", json!({"max_thinking_tokens": 100_000})),
+        (CHAT, "lora_path", json!("/models/others")),
+        (
+            COMPLETIONS,
+            "lora_request",
+            json!({"lora_name": "others", "lora_path": "/"}),
+        ),
+        (COMPLETIONS, "lora", json!([{"id": 0, "scale": 1.0}])),
+        (CHAT, "adapter_id", json!("others")),
+        (CHAT, "draft_model", json!("others")),
+        (CHAT, "preset", json!("others")),
+        (CHAT, "provider", json!({"order": ["dear"]})),
+        (CHAT, "plugins", json!([{"id": "web"}])),
+        (RESPONSES, "bootstrap_host", json!("10.0.0.1")),
+        (RESPONSES, "disaggregated_params", json!({"opaque_state": "x"})),
+        (CHAT, "api_key", json!("sk-theirs")),
+        (CHAT, "extra_headers", json!({"authorization": "Bearer x"})),
+        (CHAT, "user_config", json!({"model_list": []})),
+        (CHAT, "custom_logit_processor", json!("80049524")),
+        (CHAT, "logits_processors", json!(["os.system"])),
+        (CHAT, "session_params", json!({"id": "theirs"})),
+        (CHAT, "id_slot", json!(0)),
+        (CHAT, "data_parallel_rank", json!(0)),
+        (CHAT, "num_retries", json!(100)),
+        (CHAT, "deferred", json!(true)),
+        (CHAT, "service_tier", json!("priority")),
+        (RESPONSES, "service_tier", json!("scale")),
+        (MESSAGES, "service_tier", json!("priority")),
+        (MESSAGES, "speed", json!("fast")),
+        (MESSAGES, "inference_geo", json!("us")),
     ] {
         let mut body = json!({"model": "m", "input": "x", "messages": [{"role": "user", "content": "x"}]});
         body[param] = value;
         let reply = stage.gateway.post(path).key(key).json(body).send().await;
-        let reply = reply.expect(400).code("unsupported_parameter");
-        assert_eq!(reply.json()["error"]["param"], param);
+        let reply = reply.expect(400);
+        if path == MESSAGES {
+            reply
+                .anthropic("invalid_request_error")
+                .says(&format!("`{param}` is not supported"));
+        } else {
+            assert_eq!(
+                reply.code("unsupported_parameter").json()["error"]["param"],
+                param
+            );
+        }
     }
     assert_eq!(stage.models.seen().len(), 0);
+    // What real clients send is no reason to refuse.
+    for (path, more) in [
+        (
+            CHAT,
+            json!({"service_tier": "auto", "speed": "fast", "id_slot": null, "logprobs": true, "store": true}),
+        ),
+        (
+            RESPONSES,
+            json!({"service_tier": "flex", "max_retries": 0, "include": [], "parallel_tool_calls": true}),
+        ),
+        (
+            MESSAGES,
+            json!({"service_tier": "standard_only", "speed": "standard", "auto_max_new_tokens": false}),
+        ),
+    ] {
+        let mut body = json!({"model": "m", "max_tokens": 8, "input": "x", "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        stage
+            .gateway
+            .post(path)
+            .key(key)
+            .json(body)
+            .send()
+            .await
+            .expect(200);
+    }
 }
 
 /// Where the catalogue allows it, what is written in the background takes all that it may.
