@@ -1,65 +1,203 @@
 //! Headers that do not pass between customers and model servers: what only the gateway, or the proxies in front of it,
 //! may say. (What may pass where a credential of ours is at stake is [`crate::adapt`]'s.)
 //!
+//! Of requests there are two lists. What a proxy would say goes nowhere, whatever stands behind ([`ends_here`]): a list of
+//! what is known. To model servers goes only what they are known to need ([`ToModels`]), since nobody can list the names by
+//! which some server takes a caller for somebody else, or an order from a proxy of its own.
+//!
 //! Names are exact or begin with a prefix, in lower case; `_` counts as `-`, as servers of the CGI family read it.
+
+use crate::config::ConfigError;
 
 /// Of requests. A server, or a proxy in front of it, may take these for the word of a proxy it trusts: where the client
 /// is, who, and what it really asked for. And credentials that are not for model servers.
-pub(crate) const REQUEST: [&str; 49] = [
+pub(crate) const REQUEST: [&str; 34] = [
     "base-url",
     "client-ip",
     "cookie",
     "cookie2",
-    "fastly-client-ip",
-    "fly-client-ip",
     "forwarded",
     "forwarded-for",
     "front-end-https",
+    "incap-client-ip",
     // CGI programs read it as HTTP_PROXY, and send their own requests there.
     "proxy",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-client-ip",
     "proxy-connection",
-    "remote-addr",
-    "remote-user",
     "request-uri",
     "true-client-ip",
     "via",
-    "wl-proxy-client-ip",
-    "x-appengine-user-ip",
-    "x-azure-clientip",
-    "x-azure-socketip",
-    "x-client-ip",
+    "x-access-token",
+    "x-anonymous-consumer",
     "x-cluster-client-ip",
     "x-custom-ip-authorization",
+    "x-email",
     "x-forwarded",
-    "x-goog-api-key",
+    "x-groups",
     "x-host",
-    "x-http-destinationurl",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
+    "x-id-token",
     "x-method-override",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-method",
-    "x-original-remote-addr",
-    "x-original-uri",
-    "x-original-url",
     "x-originating-ip",
     "x-override-url",
     "x-proxy-url",
     "x-proxyuser-ip",
-    "x-real-ip",
-    "x-remote-addr",
-    "x-remote-ip",
-    "x-remote-user",
     "x-rewrite-url",
+    "x-role",
+    "x-roles",
+    "x-sucuri-clientip",
 ];
 
-/// Of the forwarded headers those that Envoy writes, or takes away where they are not to be trusted.
-const FORWARDED_BY_ENVOY: [&str; 3] = ["x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-proto"];
+/// The same, of the kinds of proxies: of CDNs and clouds, of those that check certificates, and of those that let people
+/// log in. None of them begins with another.
+pub(crate) const REQUEST_PREFIXES: [&str; 44] = [
+    "cf-",
+    "fastly-",
+    "fly-",
+    "iv-",
+    "oidc-",
+    "remote-",
+    "shib-",
+    "sm-",
+    "ssl-",
+    "tailscale-",
+    "wl-proxy-",
+    "x-amz-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-arr-",
+    "x-auth-",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-azure-",
+    "x-client-",
+    "x-consumer-",
+    "x-credential-",
+    "x-forwarded-",
+    "x-goog-",
+    "x-http-",
+    "x-jwt-",
+    "x-litellm-",
+    "x-ms-",
+    "x-oauth-",
+    "x-oidc-",
+    "x-original-",
+    "x-pomerium-",
+    "x-real-",
+    "x-remote-",
+    "x-saml-",
+    "x-scope-",
+    "x-shib-",
+    "x-ssl-",
+    "x-tenant-",
+    "x-tls-",
+    "x-user",
+    "x-vercel-",
+    "x-vouch-",
+    "x-webauth-",
+];
+
+/// Of those the ones that Envoy writes, or takes away where they are not to be trusted; and a client's name for its request.
+const NO_PROXYS: [&str; 4] = [
+    "x-client-request-id",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+];
+
+/// Of requests to models: what their servers, or loggers there, are known to need.
+const TO_MODELS: [&str; 23] = [
+    "accept",
+    // Envoy's routes take it away.
+    "accept-encoding",
+    "accept-language",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    // What key-auth took away already, if it was a client's.
+    "api-key",
+    "authorization",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "te",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "user-agent",
+    "x-api-key",
+    "x-client-request-id",
+    "x-request-id",
+];
+
+/// The SDKs' word of themselves, what Node's `fetch` sends, and what the gateway says; of Envoy's and of forwarded ones a
+/// client's own are gone by then.
+const TO_MODELS_PREFIXES: [&str; 5] = [
+    "sec-fetch-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-stainless-",
+    "x-tollgate-",
+];
+
+/// Which headers of a client's request reach model servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToModels {
+    /// Further ones, by their names or, with a `*` at the end, by how they begin.
+    allowed: Vec<String>,
+}
+
+impl ToModels {
+    /// Those that are known to be needed, and what an operator allows besides (`allow_headers`).
+    pub fn and(allowed: Vec<String>) -> Result<Self, Vec<ConfigError>> {
+        let allowed: Vec<String> = allowed.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let errors: Vec<ConfigError> = allowed
+            .iter()
+            .enumerate()
+            .filter_map(|(at, name)| {
+                Some(ConfigError::expected(
+                    format!("allow_headers[{at}]"),
+                    name,
+                    wrong(name)?,
+                ))
+            })
+            .collect();
+        if errors.is_empty() {
+            Ok(Self { allowed })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Whether a header goes on. Names in lower case.
+    pub fn pass(&self, name: &[u8]) -> bool {
+        let known = || listed(&TO_MODELS, name) || prefixed(&TO_MODELS_PREFIXES, name);
+        let allowed = |allowed: &String| match allowed.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix.as_bytes()),
+            None => name == allowed.as_bytes(),
+        };
+        // A name with `_` is another one than that with `-` here, and the same to some servers.
+        name.starts_with(b":") || (!name.contains(&b'_') && known()) || self.allowed.iter().any(allowed)
+    }
+}
+
+/// What an entry of `allow_headers` should have been.
+fn wrong(entry: &str) -> Option<&'static str> {
+    let name = entry.strip_suffix('*').unwrap_or(entry);
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_' || c == b'.';
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
+        Some("the name of a header, or how it begins and a `*`")
+    } else if ends_here(name.as_bytes()) {
+        Some("a header that key-auth lets pass")
+    } else {
+        None
+    }
+}
 
 /// Of answers. Browsers, clients and proxies keep these for the gateway's name, or obey them: cookies, policies, places
 /// to go to. And what tells of the model server's own surroundings.
@@ -135,8 +273,7 @@ const LIMIT_PREFIXES: [&str; 5] = [
 
 /// Whether a request's header goes to nobody behind the gateway.
 pub fn ends_here(name: &[u8]) -> bool {
-    let forwarded = begins(name, "x-forwarded-") && !listed(&FORWARDED_BY_ENVOY, name);
-    forwarded || begins(name, "cf-") || listed(&REQUEST, name)
+    (prefixed(&REQUEST_PREFIXES, name) && !listed(&NO_PROXYS, name)) || listed(&REQUEST, name)
 }
 
 /// Whether an answer's header comes to no customer from a model server. (Nor do [those of its limits](tells_limits).)
@@ -153,6 +290,13 @@ pub fn tells_limits(name: &[u8]) -> bool {
 pub(crate) fn listed(list: &[&str], name: &[u8]) -> bool {
     list.binary_search_by(|known| known.bytes().cmp(spelled(name)))
         .is_ok()
+}
+
+/// Whether a name begins as one of a sorted list does, of which none begins with another.
+fn prefixed(list: &[&str], name: &[u8]) -> bool {
+    let behind = list.partition_point(|prefix| prefix.bytes().le(spelled(name)));
+    let nearest = behind.checked_sub(1).and_then(|at| list.get(at));
+    nearest.is_some_and(|prefix| begins(name, prefix))
 }
 
 /// Whether a name begins so.
@@ -172,12 +316,21 @@ mod tests {
     fn lists_are_sorted_and_say_nothing_twice() {
         for list in [
             &REQUEST[..],
-            &FORWARDED_BY_ENVOY,
+            &REQUEST_PREFIXES,
+            &NO_PROXYS,
+            &TO_MODELS,
+            &TO_MODELS_PREFIXES,
             &ANSWER,
             &ANSWER_PREFIXES,
             &LIMIT_PREFIXES,
         ] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
+        }
+        for list in [&REQUEST_PREFIXES[..], &TO_MODELS_PREFIXES] {
+            assert!(list.windows(2).all(|two| !two[1].starts_with(two[0])), "{list:?}");
+        }
+        for name in REQUEST {
+            assert!(!prefixed(&REQUEST_PREFIXES, name.as_bytes()), "{name}");
         }
         for name in ANSWER {
             assert!(
@@ -206,6 +359,20 @@ mod tests {
             "proxy-authorization",
             "cookie",
             "proxy",
+            "x-auth-request-user",
+            "x-goog-iap-jwt-assertion",
+            "x-ms-client-principal-name",
+            "ssl-client-verify",
+            "x-ssl-client-s-dn",
+            "x-client-cert",
+            "x-remote-user",
+            "remote_user",
+            "x-webauth-user",
+            "x-amzn-oidc-identity",
+            "tailscale-user-login",
+            "x-litellm-tags",
+            "x-user-id",
+            "wl-proxy-ssl",
         ] {
             assert!(ends_here(name.as_bytes()), "{name}");
         }
@@ -219,12 +386,52 @@ mod tests {
             "x-request-id",
             "x-stainless-lang",
             "x-tollgate-org",
-            "x-real-ip-",
             "traceparent",
             "viaduct",
+            "x-client-request-id",
+            "x-use",
         ] {
             assert!(!ends_here(name.as_bytes()), "{name}");
         }
+    }
+
+    #[test]
+    fn to_models_goes_what_they_need_and_what_is_allowed() {
+        let none = ToModels::default();
+        for name in [
+            ":path",
+            "content-type",
+            "x-stainless-retry-count",
+            "x-tollgate-org",
+            "x-forwarded-for",
+            "x-request-id",
+            "traceparent",
+        ] {
+            assert!(none.pass(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "",
+            "x-data-parallel-rank",
+            "baggage",
+            "origin",
+            "content_type",
+            "x-stainless",
+            "idempotency-key",
+        ] {
+            assert!(!none.pass(name.as_bytes()), "{name}");
+        }
+        let allowed = |names: &[&str]| ToModels::and(names.iter().map(|name| (*name).to_owned()).collect());
+        let some = allowed(&["X-Session", "baggage-*"]).unwrap();
+        for (name, passes) in [
+            ("x-session", true),
+            ("x-session-2", false),
+            ("baggage-a", true),
+            ("baggage", false),
+        ] {
+            assert_eq!(some.pass(name.as_bytes()), passes, "{name}");
+        }
+        let errors = allowed(&["*", "a b", "", "x-user-id", "x-remote-*", "x-fine"]).unwrap_err();
+        assert_eq!(errors.len(), 5, "{errors:?}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Request<'a> {
     pub organization: Named<'a>,
     /// `OpenAI-Project`, likewise.
     pub project: Named<'a>,
+    /// Whether `:authority` is there and is no host of which every server makes the same: two of them, joined by Envoy, say.
+    pub doubtful_host: bool,
     credential: Presented<'a>,
     remove: Vec<&'a [u8]>,
     /// Whether a client tried to set one of the gateway's own or Envoy's control headers.
@@ -115,6 +117,7 @@ impl<'a> Request<'a> {
         // The first letter rules out nearly all headers.
         match name.first() {
             Some(b':') if name == b":path" => self.path = value,
+            Some(b':') if name == b":authority" => self.doubtful_host |= !is_host(value),
             Some(b'a') if name == b"authorization" => {
                 self.remove(name);
                 self.authorization(value);
@@ -129,7 +132,9 @@ impl<'a> Request<'a> {
             Some(b'o') if name == b"openai-project" => self.project = self.project.and(value.trim_ascii()),
             Some(b'x') => self.extension(name, value),
             // With `x` the letters that names begin with which end here.
-            Some(b'b' | b'c' | b'f' | b'p' | b'r' | b't' | b'v' | b'w') if ends_here(name) => {
+            Some(b'b' | b'c' | b'f' | b'i' | b'o' | b'p' | b'r' | b's' | b't' | b'v' | b'w')
+                if ends_here(name) =>
+            {
                 self.remove(name)
             }
             _ => {}
@@ -154,7 +159,9 @@ impl<'a> Request<'a> {
     }
 
     fn extension(&mut self, name: &'a [u8], value: &'a [u8]) {
-        if name == b"x-api-key" {
+        if name.starts_with(b"x-stainless-") {
+            // The SDKs' own, and most of what they send.
+        } else if name == b"x-api-key" {
             self.remove(name);
             self.present(value.trim_ascii());
         } else if name == b"x-request-id" {
@@ -204,6 +211,31 @@ impl<'a> Request<'a> {
 }
 
 /// `x-tollgate-*`, in any spelling that a WSGI server would read as such: to it, `_` is `-`.
+/// Whether it is one host, by its name or address, perhaps with a port.
+fn is_host(authority: &[u8]) -> bool {
+    const LONGEST: usize = 255;
+    let (host, port) = match memchr::memrchr(b':', authority) {
+        Some(at) if !authority.ends_with(b"]") => authority.split_at_checked(at).unwrap_or_default(),
+        _ => (authority, &b""[..]),
+    };
+    let digits = port.get(1..).unwrap_or_default();
+    let port = port.is_empty() || ((1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit));
+    let literal = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
+    let plain = match literal {
+        Some(address) => {
+            let part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            !address.is_empty() && address.iter().all(part)
+        }
+        None => {
+            let part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let name = host.strip_suffix(b".").unwrap_or(host);
+            name.split(|byte| *byte == b'.')
+                .all(|label| (1..=63).contains(&label.len()) && label.iter().all(part))
+        }
+    };
+    port && plain && authority.len() <= LONGEST
+}
+
 fn names_identity(name: &[u8]) -> bool {
     begins(name, "x-tollgate-")
 }
@@ -315,7 +347,11 @@ mod tests {
 
     #[test]
     fn what_only_a_proxy_may_say_is_removed() {
-        for name in crate::headers::REQUEST {
+        let prefixes = crate::headers::REQUEST_PREFIXES.map(|prefix| format!("{prefix}x"));
+        for name in crate::headers::REQUEST
+            .into_iter()
+            .chain(prefixes.iter().map(String::as_str))
+        {
             let request = read(&[("accept", "a"), (name, "1"), ("user-agent", "b")]);
             assert_eq!(request.removals(), [name.as_bytes()]);
             assert!(!request.spoofed);
@@ -326,6 +362,50 @@ mod tests {
             ("x-a", "b"),
         ]);
         assert!(kept.removals().is_empty());
+    }
+
+    #[test]
+    fn one_host_that_all_read_alike() {
+        for host in [
+            "x",
+            "api.example.com",
+            "api.example.com.",
+            "my_host:10000",
+            "127.0.0.1:80",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(!read(&[(":authority", host)]).doubtful_host, "{host}");
+        }
+        assert!(!read(&[(":path", "/")]).doubtful_host);
+        let key = "sk-tg-".to_owned() + &"a".repeat(62);
+        for host in [
+            "",
+            "a,b",
+            "a, a",
+            "a b",
+            "user@a",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a:",
+            "a:b",
+            "a:1:2",
+            "a:123456",
+            ":80",
+            "..",
+            "[]",
+            "[::1",
+            "::1",
+            "a%2eb",
+            "ä",
+            key.as_str(),
+        ] {
+            assert!(read(&[(":authority", host)]).doubtful_host, "{host}");
+        }
+        assert!(read(&[(":authority", "a"), (":authority", "a,b")]).doubtful_host);
     }
 
     #[test]

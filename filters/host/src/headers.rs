@@ -10,6 +10,8 @@ use crate::status::{Result, Status, check};
 pub enum Map {
     /// Of the request.
     Request = 0,
+    /// Trailers of the request; only in `request_trailers`.
+    RequestTrailers = 1,
     /// Of the response.
     Response = 2,
     /// Trailers of the response; only in `response_trailers`.

@@ -131,6 +131,10 @@ impl KeyAuth {
     }
 
     fn identify(&mut self, request: &Request<'_>) -> Result<Admitted, Refusal> {
+        // Whoever asks: what stands behind may choose by it.
+        if request.doubtful_host {
+            return Err(Refusal::DoubtfulHost);
+        }
         if let Some(token) = self.token(request)? {
             let found = self
                 .lookup
@@ -193,8 +197,7 @@ fn clean_query(path: &[u8]) -> Result<(), Status> {
     let Some(path) = without_credentials(path) else {
         return Ok(());
     };
-    let path = core::str::from_utf8(&path).map_err(|_| Status::BadArgument)?;
-    set_header(Map::Request, ":path", path)
+    set_header(Map::Request, ":path", &String::from_utf8_lossy(&path))
 }
 
 fn misconfigured(status: Status) -> Refusal {

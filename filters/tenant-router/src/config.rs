@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tollgate_core::breaker::Policy;
 use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
 use tollgate_core::config::{ConfigError, Object, Span, from_json};
+use tollgate_core::headers::ToModels;
 use tollgate_core::{refusals, uploads};
 
 /// What the filter needs on its way.
@@ -18,6 +19,8 @@ pub struct Config {
     pub high_priority: Vec<String>,
     /// Who may be served by another model; `None` is nobody.
     pub allow_fallback: Option<When>,
+    /// Which headers of a client's reach model servers.
+    pub to_models: ToModels,
     /// How many requests of one caller may be refused.
     pub refusals: refusals::Policy,
     /// How much may be in upload.
@@ -33,6 +36,8 @@ struct RawConfig {
     #[serde(default)]
     priorities: BTreeMap<String, Priority>,
     allow_fallback: Option<Object<RawWhen>>,
+    #[serde(default)]
+    allow_headers: Vec<String>,
     #[serde(default)]
     refusals: Object<refusals::Policy>,
     #[serde(default)]
@@ -93,16 +98,18 @@ impl Config {
             .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("catalogue"))));
         let uploads = uploads::Policy::try_from(raw.uploads.0)
             .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("uploads"))));
+        let to_models = ToModels::and(raw.allow_headers).map_err(|found| errors.extend(found));
         let high = raw
             .priorities
             .into_iter()
             .filter(|(_, priority)| *priority == Priority::High);
-        match (catalogue, uploads) {
-            (Ok(catalogue), Ok(uploads)) if errors.is_empty() => Ok(Self {
+        match (catalogue, uploads, to_models) {
+            (Ok(catalogue), Ok(uploads), Ok(to_models)) if errors.is_empty() => Ok(Self {
                 catalogue,
                 breaker,
                 high_priority: high.map(|(tier, _)| tier).collect(),
                 allow_fallback: raw.allow_fallback.map(|Object(when)| When::from(when)),
+                to_models,
                 refusals: raw.refusals.0,
                 uploads,
             }),

@@ -13,6 +13,7 @@ use tollgate_core::error::ApiError;
 use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
 use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
+use tollgate_core::query::as_served;
 use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_core::usage::Kind;
@@ -225,7 +226,7 @@ impl Router {
             Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(who)))),
             Asked::ModelEntry(name) => {
                 let model = catalogue.granted(who).find(|model| model.name == name);
-                let unknown = || tollgate_core::catalogue::Refusal::Unknown(name.chars().take(128).collect());
+                let unknown = || tollgate_core::catalogue::Refusal::unknown(name);
                 Ok(Begun::Answered(listing::entry(model.ok_or_else(unknown)?)))
             }
             Asked::Model(endpoint) => {
@@ -239,8 +240,24 @@ impl Router {
                     // Read as what it is: an empty body, and refused with the reason that a reader gives.
                     read_json(endpoint, b"")?;
                 }
+                self.narrow(headers, path).map_err(unroutable)?;
                 Ok(Begun::Held(endpoint, boundary, coding))
             }
+        }
+    }
+
+    /// Takes out of a request to a model what no model server needs: headers by which one may take its client for somebody
+    /// else, and what it may read in the query in place of what the body says.
+    fn narrow(&self, headers: &HeaderMap, path: &[u8]) -> Result<(), Status> {
+        for (name, _) in headers
+            .iter()
+            .filter(|(name, _)| !self.config.to_models.pass(name))
+        {
+            remove_header(Map::Request, name)?;
+        }
+        match as_served(path) {
+            Some(path) => set_header(Map::Request, ":path", &String::from_utf8_lossy(&path)),
+            None => Ok(()),
         }
     }
 
@@ -324,7 +341,12 @@ impl Router {
             stream.held = Some(held);
             return Action::Pause;
         }
-        let routed = read_buffer(Buffer::RequestBody)
+        let routed = match len {
+            Some(_) => Ok(()),
+            None => drop_trailers(),
+        };
+        let routed = routed
+            .and_then(|()| read_buffer(Buffer::RequestBody))
             .map_err(|_| Refusal::Misconfigured)
             .and_then(|body| match held.coding {
                 None => self.route(stream, &held, &body, None, admit),
@@ -416,13 +438,7 @@ impl Router {
             visited.probe = visited.order.is_probe();
             let forwarded = uncoded(held, whole, coded)
                 .and_then(|()| forward(&self.config, model, &visited.order, held, body.stream));
-            forwarded.map_err(|status| {
-                log(
-                    Level::Error,
-                    &format!("tenant-router: cannot route a request: {status:?}"),
-                );
-                Refusal::Misconfigured
-            })?;
+            forwarded.map_err(unroutable)?;
         }
         Ok(action)
     }
@@ -733,6 +749,22 @@ fn controls(name: &[u8]) -> bool {
 enum Begun {
     Answered(Vec<u8>),
     Held(Endpoint, Option<String>, Option<Coding>),
+}
+
+/// No API has trailers; a client's could only say what its headers may not.
+fn drop_trailers() -> Result<(), Status> {
+    let trailers = HeaderMap::read(Map::RequestTrailers)?;
+    trailers
+        .iter()
+        .try_for_each(|(name, _)| remove_header(Map::RequestTrailers, name))
+}
+
+fn unroutable(status: Status) -> Refusal {
+    log(
+        Level::Error,
+        &format!("tenant-router: cannot route a request: {status:?}"),
+    );
+    Refusal::Misconfigured
 }
 
 /// Puts a decoded body in the place of the coded one.

@@ -9,10 +9,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::form::{self, Form};
+use crate::models::FAULT_HEADER;
 use crate::options::Options;
 
 /// Where the configuration of the filter lies within its file.
 const CONFIGURATION: &str = "/resources/0/typed_config/config/configuration/value";
+
+/// The line of `envoy/filters/tenant-router.yaml` before which [`TESTS_OWN`] are allowed.
+const BREAKER: &str = "          breaker: {failures: 5,";
+
+/// Headers by which tests speak to the stand-in model servers.
+const TESTS_OWN: [&str; 5] = [FAULT_HEADER, "x-mark", "x-mine", "x-number", "x-routing"];
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -78,6 +85,12 @@ impl Staged {
         }
         staged.replace_ports(options)?;
         staged.replace_paths(options)?;
+        let names = json!(TESTS_OWN);
+        staged.replace(
+            "filters/tenant-router.yaml",
+            BREAKER,
+            &format!("{0}allow_headers: {names}\n{BREAKER}", " ".repeat(10)),
+        )?;
         for (file, from, to) in &options.edits {
             staged.replace(file, from, to)?;
         }
@@ -163,7 +176,12 @@ impl Staged {
 
     /// Puts `configuration` into a filter's file, by rename as an operator does.
     pub(crate) fn set_configuration(&self, filter: &str, configuration: &Value) -> Result<()> {
-        self.change_configuration(filter, |place| place.clone_from(configuration))
+        self.change_configuration(filter, |place| {
+            place.clone_from(configuration);
+            if let ("tenant-router", Some(members)) = (filter, place.as_object_mut()) {
+                members.entry("allow_headers").or_insert_with(|| json!(TESTS_OWN));
+            }
+        })
     }
 
     fn change_configuration(&self, filter: &str, change: impl FnOnce(&mut Value)) -> Result<()> {

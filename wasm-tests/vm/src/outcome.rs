@@ -259,6 +259,17 @@ macro_rules! message {
                 self
             }
 
+            /// The trailer is not there.
+            #[track_caller]
+            pub fn no_trailer(&self, name: &str) -> &Self {
+                let trailers = self.outcome.$arrived.trailers.as_ref();
+                if trailers.is_some_and(|trailers| trailers.get(name).is_some()) {
+                    self.outcome
+                        .otherwise(&format!("there was to be no trailer `{name}`"));
+                }
+                self
+            }
+
             /// The body is this.
             #[track_caller]
             pub fn body(&self, body: impl AsRef<[u8]>) -> &Self {

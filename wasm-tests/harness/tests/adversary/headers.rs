@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tollgate_harness::Catalogue;
 use tollgate_harness::models::Fault;
 
 use crate::stage::{CHAT, MESSAGES, Stage, chat};
@@ -13,8 +14,9 @@ use crate::stage::{CHAT, MESSAGES, Stage, chat};
 /// What an attacker would have read on the other side.
 const MARK: &str = "forged";
 
-/// By which a client would lie about where it is, what it asks for, and who it is; and what is for proxies alone.
-const FROM_CLIENTS: [&str; 28] = [
+/// By which a client would lie about where it is, what it asks for, and who it is; and what is for proxies, or for what
+/// routes among replicas, alone.
+const FROM_CLIENTS: [&str; 78] = [
     "true-client-ip",
     "cf-connecting-ip",
     "x-client-ip",
@@ -43,6 +45,56 @@ const FROM_CLIENTS: [&str; 28] = [
     "x-envoy-original-path",
     "x-request-id",
     "x-real_ip",
+    "x-auth-request-user",
+    "x-auth-request-email",
+    "x-auth-request-groups",
+    "x-auth-user",
+    "x-auth-token",
+    "x-goog-iap-jwt-assertion",
+    "x-goog-authenticated-user-email",
+    "x-ms-client-principal",
+    "x-ms-client-principal-name",
+    "x-ms-token-aad-id-token",
+    "ssl-client-verify",
+    "ssl-client-s-dn",
+    "x-ssl-client-cert",
+    "x-ssl-client-verify",
+    "x-client-cert",
+    "x-client-dn",
+    "x-client-verify",
+    "x-litellm-tags",
+    "x-litellm-spend-logs-metadata",
+    "x-remote-user",
+    "remote-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-access-token",
+    "x-webauth-user",
+    "x-amzn-oidc-identity",
+    "x-amzn-oidc-data",
+    "cf-access-authenticated-user-email",
+    "cf-access-jwt-assertion",
+    "tailscale-user-login",
+    "tailscale-user-name",
+    "x-original-method",
+    "x-original-host",
+    "x-http-method-override-x",
+    "x-b3-traceid",
+    "b3",
+    "baggage",
+    "x-user-id",
+    "x-user",
+    "x-tenant-id",
+    "x-scope-orgid",
+    "x-consumer-username",
+    "x-authentik-username",
+    "iv-user",
+    "sm-user",
+    "x-data-parallel-rank",
+    "x-gateway-destination-endpoint",
+    "idempotency-key",
+    "origin",
 ];
 
 /// By which a model server would speak as the gateway, to its customers or to what stands between.
@@ -176,6 +228,49 @@ async fn a_model_server_is_not_believed_as_the_gateway_is() {
             }
             assert_eq!(reply.header("retry-after"), fault.retry_after.as_deref());
             assert_eq!(reply.header("x-tollgate-model"), Some("llama-70b"));
+        }
+    }
+}
+
+/// What no list has, as the name itself or as any value, does not go on; what an operator allows does, and what SDKs send.
+#[tokio::test]
+async fn nothing_but_what_is_known_or_allowed_reaches_a_model_server() {
+    let stage = Stage::with(|options| {
+        let mut router = Catalogue::new().configuration();
+        router["allow_headers"] = json!(["x-session-id", "x-ours-*"]);
+        options.router(router)
+    })
+    .await;
+    let secret = stage.key.reveal().to_owned();
+    for http2 in [false, true] {
+        let request = stage
+            .ask(CHAT)
+            .header(&secret.to_lowercase(), MARK)
+            .header("x-anything", &secret)
+            .header("openai-api-key", &secret)
+            .header("x-session", MARK)
+            .header("x-our", MARK)
+            .header("x-session-id", "passes")
+            .header("x-ours-1", "passes")
+            .header("x-stainless-retry-count", "passes")
+            .header("x-client-request-id", "passes")
+            .header("anthropic-version", "passes")
+            .header("accept-language", "passes");
+        let request = if http2 { request.http2() } else { request };
+        request.send().await.expect(200);
+        let seen = stage.models.seen().pop().unwrap();
+        let text = format!("{:?}", seen.headers);
+        assert!(!text.contains(MARK) && !text.contains(&secret), "{text}");
+        assert!(!text.contains(&secret.to_lowercase()), "{text}");
+        for name in [
+            "x-session-id",
+            "x-ours-1",
+            "x-stainless-retry-count",
+            "x-client-request-id",
+            "anthropic-version",
+            "accept-language",
+        ] {
+            assert_eq!(seen.header(name), Some("passes"), "{name}: {text}");
         }
     }
 }
