@@ -322,7 +322,7 @@ fn screen(secret: Secret, reader: Reader, headers: &HeaderMap) -> Screen {
         reader,
         status.unwrap_or(0),
         headers.get(b"content-type").unwrap_or_default(),
-        coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")),
+        coding.unwrap_or_default(),
     )
 }
 
@@ -350,6 +350,9 @@ fn change_body(stream: &mut Stream, len: usize, end: bool) -> Result<Action, Sta
         let resized = screen.may_resize(len) || changed.as_ref().is_some_and(|new| new.len() != len);
         if held && resized {
             remove_header(Map::Response, b"content-length")?;
+        }
+        if held && screen.is_decoded() {
+            remove_header(Map::Response, b"content-encoding")?;
         }
         for fault in screen.faults() {
             count(fault);

@@ -16,9 +16,13 @@ use memchr::memmem::Finder;
 use memchr::memrchr;
 
 use super::secret::Secret;
+use crate::body::Coding;
 use crate::endpoint::{Dialect, Endpoint};
 use crate::fault::{Fault, Inside, LONGEST_BODY, redacted};
 use crate::usage::Kind;
+
+/// What is decoded of a document at most.
+const LONGEST_DECODED: u64 = 1 << 20;
 
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
 
@@ -51,6 +55,10 @@ pub struct Screen {
     form: Form,
     /// What may be the beginning of the secret.
     begun: Vec<u8>,
+    /// Whether what passes is of an error that is too long to be looked at whole.
+    errs: bool,
+    /// Whether what was in a coding is in none any more.
+    decoded: bool,
     /// Faults that events told.
     faults: Vec<Fault>,
 }
@@ -62,6 +70,8 @@ enum Form {
     Error,
     /// A document, which waits until it is whole, and its headers with it.
     Document,
+    /// The same of what may be one once it is decoded.
+    Coded(Coding),
     /// Events, or lines of JSON, of which a part is held.
     Events { lines: bool, held: Vec<u8> },
     /// Text of which only the secret is of interest.
@@ -74,7 +84,13 @@ enum Form {
 
 impl Screen {
     /// For an answer with this status and these headers, to a request for which the secret was used.
-    pub fn new(secret: Secret, reader: Reader, status: u16, content_type: &[u8], coded: bool) -> Self {
+    pub fn new(
+        secret: Secret,
+        reader: Reader,
+        status: u16,
+        content_type: &[u8],
+        content_encoding: &[u8],
+    ) -> Self {
         let essence = content_type
             .split(|byte| *byte == b';')
             .next()
@@ -82,8 +98,12 @@ impl Screen {
         let essence = essence.trim_ascii().to_ascii_lowercase();
         let form = match essence.as_slice() {
             _ if !(200..300).contains(&status) => Form::Error,
-            // What is compressed can't be looked at.
-            _ if coded => Form::Opaque,
+            // A stream would have to wait for its end.
+            b"text/event-stream" if is_coded(content_encoding) => Form::Opaque,
+            _ if is_coded(content_encoding) => {
+                let coding = Coding::read(core::iter::once(content_encoding));
+                coding.ok().flatten().map_or(Form::Opaque, Form::Coded)
+            }
             b"text/event-stream" => Form::Events {
                 lines: false,
                 held: Vec::new(),
@@ -103,6 +123,8 @@ impl Screen {
             reader,
             form,
             begun: Vec::new(),
+            errs: false,
+            decoded: false,
             faults: Vec::new(),
         }
     }
@@ -115,7 +137,7 @@ impl Screen {
 
     /// Whether the answer's headers wait for its body.
     pub fn holds_headers(&self) -> bool {
-        matches!(self.form, Form::Unseen { .. } | Form::Document)
+        matches!(self.form, Form::Unseen { .. } | Form::Document | Form::Coded(_))
     }
 
     /// Whether one of so many bytes may become longer or shorter once its headers went.
@@ -134,7 +156,12 @@ impl Screen {
 
     /// Whether its body waits: `len` bytes of it are here, `end` if these are all.
     pub fn waits(&self, len: usize, end: bool) -> bool {
-        matches!(self.form, Form::Error | Form::Document) && !end && len <= LONGEST_BODY
+        matches!(self.form, Form::Error | Form::Document | Form::Coded(_)) && !end && len <= LONGEST_BODY
+    }
+
+    /// Whether what was in a coding is in none any more.
+    pub fn is_decoded(&self) -> bool {
+        self.decoded
     }
 
     /// Faults that events told since the last time; each was replaced.
@@ -164,6 +191,10 @@ impl Screen {
         match &mut self.form {
             Form::Error => self.error(body, end),
             Form::Document => self.document(body, end),
+            Form::Coded(coding) => {
+                let coding = *coding;
+                self.coded(coding, body, end)
+            }
             Form::Events { lines, held } => {
                 let (lines, held) = (*lines, core::mem::take(held));
                 self.events(body, lines, held, end)
@@ -187,8 +218,21 @@ impl Screen {
         }
     }
 
+    /// What is compressed passes as it is if there is nothing to change in it.
+    fn coded(&mut self, coding: Coding, body: &[u8], end: bool) -> Screened {
+        self.form = Form::Opaque;
+        let Some(decoded) = end.then(|| coding.decode(body, LONGEST_DECODED).ok()).flatten() else {
+            return Screened::Whole;
+        };
+        let screened = self.document(&decoded, true);
+        self.form = Form::Opaque;
+        self.decoded = screened != Screened::Whole;
+        screened
+    }
+
     fn document(&mut self, body: &[u8], end: bool) -> Screened {
         self.form = Form::Text;
+        self.errs = !end && tells(body);
         let inside = (end && ERROR.find(body).is_some()).then(|| Inside::read(unmarked(body)));
         let Some(Some(inside)) = inside else {
             return self.text(body, end);
@@ -203,6 +247,11 @@ impl Screen {
 
     /// Text of which nothing is known.
     fn text(&mut self, body: &[u8], end: bool) -> Screened {
+        if self.errs {
+            let mut clean = [&core::mem::take(&mut self.begun)[..], body].concat();
+            self.secret.cover_pieces(&mut clean);
+            return Screened::Changed(clean);
+        }
         if self.begun.is_empty() && !self.secret.is_in(body) && (end || self.secret.begun(body) == 0) {
             return Screened::Whole;
         }
@@ -218,7 +267,7 @@ impl Screen {
 
     fn events(&mut self, body: &[u8], lines: bool, mut held: Vec<u8>, end: bool) -> Screened {
         let whole = if end { body.len() } else { behind_last(body, lines) };
-        if held.is_empty() && whole == body.len() && ERROR.find(body).is_none() {
+        if held.is_empty() && whole == body.len() && !self.errs && ERROR.find(body).is_none() {
             self.form = Form::Events { lines, held };
             return self.text(body, end);
         }
@@ -230,8 +279,9 @@ impl Screen {
             0 => 0,
             behind => from + behind,
         };
-        if held.len() - whole > LONGEST_BODY {
-            // Too long for an error: it passes.
+        let too_long = held.len() - whole > LONGEST_BODY;
+        if too_long {
+            // It is not looked at whole.
             whole = held.len();
         }
         if whole == 0 {
@@ -244,7 +294,10 @@ impl Screen {
             None => held,
         };
         self.form = Form::Events { lines, held: rest };
-        match self.text(&out, end) {
+        self.errs |= too_long && tells(&out);
+        let screened = self.text(&out, end);
+        self.errs &= too_long;
+        match screened {
             Screened::Changed(out) => Screened::Changed(out),
             _ => Screened::Changed(out),
         }
@@ -298,6 +351,25 @@ impl Reader {
 fn cleaned(error: Vec<u8>) -> Vec<u8> {
     let clean = core::str::from_utf8(&error).ok().and_then(redacted);
     clean.map_or(error, String::into_bytes)
+}
+
+/// Whether a member of a text may be an error.
+fn tells(text: &[u8]) -> bool {
+    let member = Finder::new(br#""error""#);
+    let is_null = |at: usize| {
+        let value = text
+            .get(at + member.needle().len()..)
+            .unwrap_or_default()
+            .trim_ascii_start();
+        let value = value.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        value.is_none_or(|value| value.starts_with(b"null"))
+    };
+    member.find_iter(text).any(|at| !is_null(at))
+}
+
+fn is_coded(content_encoding: &[u8]) -> bool {
+    let coding = content_encoding.trim_ascii();
+    !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
 }
 
 fn unmarked(body: &[u8]) -> &[u8] {
@@ -384,13 +456,7 @@ mod tests {
             endpoint: Some(endpoint),
             request_id: Some("r-1".into()),
         };
-        Screen::new(
-            Secret::new(SECRET),
-            reader,
-            status,
-            content_type.as_bytes(),
-            false,
-        )
+        Screen::new(Secret::new(SECRET), reader, status, content_type.as_bytes(), b"")
     }
 
     /// What passes of a body that comes in pieces, as a host hands them over, and the status that it gets.
@@ -598,6 +664,64 @@ mod tests {
             out.starts_with("{\"a\":1}\n{\"error\":{") && out.ends_with("}}\n{\"a\":2}\n"),
             "{out}"
         );
+    }
+
+    /// Of an error that can't be looked at whole.
+    #[test]
+    fn no_piece_passes_in_an_error_of_any_length() {
+        let long = "x".repeat(3 * LONGEST_BODY / 2);
+        for told in [
+            json!({"a": "", "error": {"message": format!("sk-or...tTy3 {long} ****tTy3")}}).to_string(),
+            json!({"error": {"message": format!("{long} sk-or...tTy3")}}).to_string(),
+        ] {
+            let event = format!("data: {told}\n\ndata: {{\"a\":\"tTy3\"}}\n\n");
+            for size in [500, 70_000, 200_000] {
+                let (_, out) = passed(
+                    screen(Endpoint::Chat, 200, "application/json"),
+                    told.as_bytes(),
+                    size,
+                );
+                assert!(!String::from_utf8(out).unwrap().contains("tTy3"), "{size}");
+                let (_, out) = passed(
+                    screen(Endpoint::Chat, 200, "text/event-stream"),
+                    event.as_bytes(),
+                    size,
+                );
+                let out = String::from_utf8(out).unwrap();
+                // Of the next event at most what came with the end of this one.
+                assert!(
+                    out.len() == event.len() && out.matches("tTy3").count() <= 1,
+                    "{size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_is_looked_at() {
+        let new = || {
+            let mut screen = screen(Endpoint::Chat, 200, "application/json");
+            screen.form = Form::Coded(Coding::Gzip);
+            screen
+        };
+        let gzip = |text: &str| {
+            let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut coder, text.as_bytes()).unwrap();
+            coder.finish().unwrap()
+        };
+        for size in [1, 50, 1000] {
+            let good = gzip(r#"{"choices":[{"text":"a"}]}"#);
+            assert_eq!(passed(new(), &good, size), (None, good.clone()));
+            let bad = gzip(r#"{"error":{"message":"bad API key"}}"#);
+            assert_eq!(passed(new(), &bad, size).0, Some(403));
+            let ours = gzip(&format!(r#"{{"text":"{SECRET}"}}"#));
+            let out = String::from_utf8(passed(new(), &ours, size).1).unwrap();
+            assert_eq!(out, r#"{"text":"******************************"}"#);
+            // Neither of these can be decoded.
+            for other in [&b"not gzip"[..], good.get(..20).unwrap()] {
+                assert_eq!(passed(new(), other, size), (None, other.to_vec()));
+            }
+        }
     }
 
     #[test]

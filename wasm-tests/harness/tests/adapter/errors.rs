@@ -1,5 +1,9 @@
 //! What a provider says of our credential reaches no customer: in no status, header, document or event.
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tollgate_harness::models::{Chunking, Fault};
 use tollgate_harness::net::eventually;
@@ -257,4 +261,39 @@ async fn an_event_that_tells_of_our_account_becomes_ours() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_error_that_is_compressed_unasked_is_read() {
+    let stage = stage().await;
+    let gzip = |text: &str| {
+        let mut coder = GzEncoder::new(Vec::new(), Compression::default());
+        coder.write_all(text.as_bytes()).unwrap();
+        coder.finish().unwrap()
+    };
+    let secret = second_secret();
+    let error = json!({"error": {"message": format!("Incorrect API key provided: {secret}")}}).to_string();
+    let answer = json!({"choices": [{"text": secret}]}).to_string();
+    for (body, status) in [(&error, 503), (&answer, 200)] {
+        let fault = Fault {
+            raw: Some(gzip(body).into()),
+            content_encoding: Some("gzip".into()),
+            ..says(None, JSON, "")
+        };
+        let reply = stage.told(CHAT, false, fault).await.expect(status);
+        expect_nothing_of_ours(&reply.lacks("content-encoding"), body);
+    }
+    // What is as it should be is not touched.
+    let good = gzip(r#"{"choices":[]}"#);
+    let fault = Fault {
+        raw: Some(good.clone().into()),
+        content_encoding: Some("gzip".into()),
+        ..says(None, JSON, "")
+    };
+    let reply = stage
+        .told(CHAT, false, fault)
+        .await
+        .expect(200)
+        .has("content-encoding", "gzip");
+    assert_eq!(reply.body, good);
 }
