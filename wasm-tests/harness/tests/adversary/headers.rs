@@ -176,7 +176,7 @@ async fn a_model_server_is_not_believed_as_the_gateway_is() {
     let stage = Stage::with(|options| options.own_limits().unbroken()).await;
     let passes = [
         ("x-model-says", "passes"),
-        ("x-should-retry", "passes"),
+        ("x-should-retry", "false"),
         ("content-language", "en"),
     ];
     stage.models.set_headers(marked(&FROM_MODELS).chain(passes));
