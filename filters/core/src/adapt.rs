@@ -24,7 +24,7 @@ pub use names::Names;
 pub use provider::{Credential, Provider, Providers};
 pub use refusal::Refusal;
 pub use rename::Rename;
-pub use screen::{Reader, Screen, Screened};
+pub use screen::{Screen, Screened};
 pub use secret::Secret;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod priority_groups;
 pub mod progress;
 pub mod query;
 pub mod refusals;
+pub mod reply;
 pub mod request;
 pub mod retry_after;
 pub mod route;

@@ -1,6 +1,6 @@
 //! One pass over a request's headers: where it goes, what it presents, and what must not go on.
 
-use crate::endpoint::{Dialect, Scope};
+use crate::endpoint::Scope;
 use crate::headers::{begins, ends_here};
 use crate::key::{Form, KeyHash, KeyTag, form};
 
@@ -202,11 +202,6 @@ impl<'a> Request<'a> {
     /// The scope that the path asks for.
     pub fn scope(&self) -> Option<Scope> {
         Scope::of(self.path)
-    }
-
-    /// The manners of an answer.
-    pub fn dialect(&self) -> Dialect {
-        Dialect::of(self.path)
     }
 }
 
@@ -423,7 +418,7 @@ mod tests {
         #[test]
         fn no_headers_panic(headers in proptest::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>()), 0..20)) {
             let request = Request::read(headers.iter().map(|(n, v)| (n.as_slice(), v.as_slice())));
-            let _ = (request.scope(), request.dialect());
+            let _ = request.scope();
             if let Presented::Key(secret) = request.credential() {
                 let _ = (secret.hash(), secret.masked(), secret.is_token());
             }

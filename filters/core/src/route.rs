@@ -12,6 +12,7 @@ use crate::error::{ApiError, Retry};
 use crate::key::shown;
 use crate::price::Price;
 use crate::refusals;
+use crate::reply::{Reader, Reply};
 use crate::uploads;
 
 /// The name of the filter state that carries an encoded [`Routed`].
@@ -129,6 +130,17 @@ impl From<Malformed> for Refusal {
 }
 
 impl Refusal {
+    /// What its customer gets.
+    pub fn reply(&self, reader: &Reader) -> Reply {
+        let more = match self {
+            Self::Method(allow) => Some(("allow", Cow::Borrowed(*allow))),
+            // RFC 7694.
+            Self::ContentEncoding(_) => Some(("accept-encoding", Cow::Borrowed("gzip, zstd"))),
+            _ => None,
+        };
+        Reply::error(&self.answer(), self.reason(), reader).with(more)
+    }
+
     /// The operators' name of it: a metric's label and Envoy's response code details.
     pub const fn reason(&self) -> &'static str {
         match self {

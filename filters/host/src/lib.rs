@@ -28,7 +28,7 @@ pub use http::{HttpCall, call_http};
 pub use log::{Level, accepted, log};
 pub use metric::{Counter, Gauge, Histogram};
 pub use property::{clear_route_cache, client_address, number, property, set_property};
-pub use reply::{close_response, send_local_reply};
+pub use reply::{answer, close_response};
 pub use runtime::{Action, Module, Sweep};
 pub use shared::{Cas, create_shared, set_shared, set_shared_if, shared};
 pub use status::{Result, Status};

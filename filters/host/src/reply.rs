@@ -1,18 +1,39 @@
 //! An answer in place of the upstream's.
 
+use tollgate_core::reply::Reply;
+
 use crate::abi;
 use crate::headers::encode;
+use crate::log::{Level, log};
+use crate::runtime::Action;
 use crate::status::{Result, check};
 
-/// Answers the current stream. `details` is for operators: Envoy's `%RESPONSE_CODE_DETAILS%`.
-pub fn send_local_reply(status: u16, details: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
+/// Answers the current stream, which goes no further. Where the proxy refuses the answer, the log says so in the name of
+/// `filter`, and the stream waits until it times out.
+pub fn answer(filter: &str, reply: &Reply) -> Action {
+    if let Err(status) = send(reply) {
+        log(
+            Level::Error,
+            &format!("{filter}: cannot answer with {}: {status:?}", reply.details),
+        );
+    }
+    Action::Pause
+}
+
+fn send(reply: &Reply) -> Result<()> {
     /// No gRPC status: Envoy derives one where the client speaks gRPC.
     const NO_GRPC: i32 = -1;
-    let headers = encode(headers)?;
+    let headers: Vec<(&str, &str)> = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect();
+    let headers = encode(&headers)?;
+    let Reply { details, body, .. } = reply;
     // SAFETY: the pointers and lengths are of live slices.
     check(unsafe {
         abi::proxy_send_local_response(
-            u32::from(status),
+            u32::from(reply.status),
             details.as_ptr(),
             details.len(),
             body.as_ptr(),

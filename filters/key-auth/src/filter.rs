@@ -7,10 +7,11 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
 use tollgate_core::identity::PROPERTY;
 use tollgate_core::query::without_credentials;
+use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::request::{Presented, Request};
 use tollgate_host::{
-    Action, HeaderMap, Level, Map, Status, add_header, clear_route_cache, client_address, log, now_nanos,
-    remove_header, send_local_reply, set_header, set_property,
+    Action, HeaderMap, Level, Map, Status, add_header, answer, clear_route_cache, client_address, log,
+    now_nanos, remove_header, set_header, set_property,
 };
 
 use crate::config::Config;
@@ -215,20 +216,9 @@ fn now_seconds() -> Option<i64> {
 
 /// Answers in place of the upstream.
 pub(crate) fn refuse(request: &Request<'_>, refusal: &Refusal) -> Action {
-    let answer = refusal.answer();
-    let headers = answer.headers();
-    let headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()))
-        .collect();
-    let body = answer.body(request.dialect(), request.request_id);
-    let details = format!("tollgate_{}", refusal.reason());
-    if let Err(status) = send_local_reply(answer.status, &details, &headers, &body) {
-        // Without an answer the stream waits until it times out; it is not let through.
-        log(
-            Level::Error,
-            &format!("key-auth: cannot answer a refused request: {status:?}"),
-        );
-    }
-    Action::Pause
+    let reader = Reader::of(Some(request.path), request.request_id);
+    answer(
+        "key-auth",
+        &Reply::error(&refusal.answer(), refusal.reason(), &reader),
+    )
 }

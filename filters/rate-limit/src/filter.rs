@@ -10,11 +10,12 @@ use tollgate_core::error::ApiError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::limits::{Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair};
 use tollgate_core::price::Price;
+use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::route::{Refusal as Misrouted, Routed};
-use tollgate_core::usage::{Extra, Produced, Reader, record};
+use tollgate_core::usage::{self, Extra, Produced, record};
 use tollgate_host::{
-    Action, Buffer, Level, Map, Status, client_address, header, log, now_nanos, number, property,
-    read_buffer, replace_in_buffer, send_local_reply, set_header,
+    Action, Buffer, Level, Map, Status, answer, client_address, header, log, now_nanos, number, property,
+    read_buffer, replace_in_buffer, set_header,
 };
 
 use crate::config::Config;
@@ -118,7 +119,7 @@ impl Open {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) first_byte_ms: u64,
-    pub(crate) reader: Reader,
+    pub(crate) reader: usage::Reader,
     /// What went by until a piece of it could not be read; the reader is of what comes after.
     pub(crate) unread: Produced,
     /// Whether all of it has come.
@@ -255,17 +256,19 @@ impl RateLimit {
                 Action::Continue
             }
             Err(refusal) => {
-                let request_id = header(Map::Request, "x-request-id").ok().flatten();
-                let request_id = request_id.as_deref().and_then(|id| core::str::from_utf8(id).ok());
-                refuse(&refusal, dialect(routed.endpoint), request_id);
                 stream.0 = State::Refused(Box::new(Refused {
-                    limit: refusal.limit,
-                    would_limit: refusal.would_limit,
+                    limit: refusal.limit.clone(),
+                    would_limit: refusal.would_limit.clone(),
                     stream: routed.stream,
                     reserved: amounts,
                     names,
                 }));
-                Action::Pause
+                let reader = Reader {
+                    dialect: dialect(routed.endpoint),
+                    endpoint: Some(routed.endpoint),
+                    request_id: text("x-request-id"),
+                };
+                refuse(*refusal, &reader)
             }
         }
     }
@@ -456,26 +459,15 @@ fn unavailable() -> ApiError {
     }
 }
 
-fn refuse(refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) {
-    let own = refusal.error.headers();
-    let told = refusal
-        .headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()));
-    let headers: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()))
-        .chain(told)
-        .collect();
-    let body = refusal.error.body(dialect, request_id);
-    let details = format!("tollgate_{}", refusal.error.code);
-    if let Err(status) = send_local_reply(refusal.error.status, &details, &headers, &body) {
-        // Without an answer the stream waits until it times out; it is not let through.
-        log(
-            Level::Error,
-            &format!("rate-limit: cannot answer a refused request: {status:?}"),
-        );
-    }
+fn refuse(refusal: Refusal, reader: &Reader) -> Action {
+    let Refusal { error, headers, .. } = refusal;
+    let told = headers.into_iter().map(|(name, value)| (name, value.into()));
+    answer("rate-limit", &Reply::error(&error, error.code, reader).with(told))
+}
+
+/// A header of the current request.
+fn text(name: &str) -> Option<String> {
+    String::from_utf8(header(Map::Request, name).ok()??).ok()
 }
 
 /// Answers what cannot be checked: there is no identity or no request in front, or the proxy refuses.
@@ -486,11 +478,11 @@ pub fn misconfigured() -> Action {
         limit: None,
         would_limit: Vec::new(),
     };
-    let text = |name: &str| header(Map::Request, name).ok().flatten();
-    let dialect = text(":path").map_or(Dialect::OpenAi, |path| Dialect::of(&path));
-    let request_id = text("x-request-id").and_then(|id| String::from_utf8(id).ok());
-    refuse(&refusal, dialect, request_id.as_deref());
-    Action::Pause
+    let reader = Reader::of(
+        text(":path").as_deref().map(str::as_bytes),
+        text("x-request-id").as_deref(),
+    );
+    refuse(refusal, &reader)
 }
 
 /// The members of a record of a request that another filter answered; `None` if nobody knows whose it is.

@@ -8,18 +8,18 @@ use tollgate_core::body::{Body, Coding, Unmetered, ask_usage, read_json, read_mu
 use tollgate_core::breaker::{Ending, tag};
 use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
-use tollgate_core::endpoint::{Dialect, Endpoint};
-use tollgate_core::error::ApiError;
+use tollgate_core::endpoint::Endpoint;
 use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
 use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
 use tollgate_core::query::as_served;
+use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, clear_route_cache, close_response, header, log, now_nanos,
-    number, property, read_buffer, remove_header, replace_in_buffer, send_local_reply, set_header,
+    Action, Buffer, HeaderMap, Level, Map, Status, answer, clear_route_cache, close_response, header, log,
+    now_nanos, number, property, read_buffer, remove_header, replace_in_buffer, set_header,
 };
 
 use crate::config::Config;
@@ -27,10 +27,12 @@ use crate::health::{self, Leave};
 use crate::metrics::Metrics;
 use crate::order::{Of, Order};
 use crate::refusals;
-use crate::replaced::{self, Answer, Found, Reader};
+use crate::replaced::{self, Answer, Found};
 use crate::silence::Silence;
 use crate::uploads::{Upload, Uploads};
 
+/// The filter's, in the log.
+pub(crate) const NAME: &str = "tenant-router";
 /// The header that says how a body is coded.
 const CODING: &[u8] = b"content-encoding";
 /// Milliseconds after which a target that another request is finding out about may be known to work.
@@ -64,8 +66,7 @@ struct Held {
     coding: Option<Coding>,
     /// Whether a header says how.
     says_coding: bool,
-    dialect: Dialect,
-    request_id: Option<String>,
+    reader: Reader,
     /// Whether there are headers that Envoy obeys, and that only this filter may set.
     controlled: bool,
 }
@@ -100,10 +101,7 @@ impl Visited {
         Self {
             model: chosen.model.name.clone(),
             who: Rc::clone(&held.who),
-            reader: Reader {
-                dialect: held.dialect,
-                request_id: held.request_id.clone(),
-            },
+            reader: held.reader.clone(),
             route: chosen.route,
             streamed,
             answer: Answer::Passes,
@@ -175,17 +173,11 @@ impl Router {
         end: bool,
     ) -> Action {
         let path = headers.get(b":path").unwrap_or_default();
-        let dialect = Dialect::of(path);
-        let request_id = headers.text(b"x-request-id");
+        let reader = Reader::of(Some(path), headers.text(b"x-request-id"));
         match self.begin(headers, path, &who, end) {
             Ok(Begun::Answered(body)) => {
                 self.metrics.listed();
-                answer(
-                    200,
-                    "tollgate_models",
-                    &[("content-type", "application/json")],
-                    &body,
-                )
+                answer(NAME, &Reply::document("models", body))
             }
             Ok(Begun::Held(endpoint, boundary, coding)) => {
                 let length = headers.text(b"content-length");
@@ -196,26 +188,23 @@ impl Router {
                     boundary,
                     coding,
                     says_coding: headers.get(CODING).is_some(),
-                    dialect,
-                    request_id: request_id.map(str::to_owned),
+                    reader,
                     controlled: headers.iter().any(|(name, _)| controls(name)),
                 });
                 Action::Pause
             }
-            Err(refusal) => self.refuse(&refusal, Some(&who), dialect, request_id),
+            Err(refusal) => self.refuse(&refusal, Some(&who), &reader),
         }
     }
 
     /// Answers a request without an identity, or one whose headers can't be read.
     pub fn misconfigured(&self, headers: Option<&HeaderMap>) -> Action {
-        let dialect = headers
-            .and_then(|headers| headers.get(b":path"))
-            .map_or(Dialect::OpenAi, Dialect::of);
+        let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
+        let request_id = headers.and_then(|headers| headers.text(b"x-request-id"));
         self.refuse(
             &Refusal::Misconfigured,
             None,
-            dialect,
-            headers.and_then(|headers| headers.text(b"x-request-id")),
+            &Reader::of(get(b":path"), request_id),
         )
     }
 
@@ -275,12 +264,7 @@ impl Router {
         if let Err(refusal) = self.uploads.look(&mut stream.upload, &held.who)
             && enter()
         {
-            self.refuse(
-                &refusal,
-                Some(&held.who),
-                held.dialect,
-                held.request_id.as_deref(),
-            );
+            self.refuse(&refusal, Some(&held.who), &held.reader);
             stream.held = None;
         }
     }
@@ -297,7 +281,7 @@ impl Router {
         visited.silence = None;
         visited.begun = false;
         if held {
-            replaced::answer(Fault::Silent, "tollgate_direct_", &visited.reader);
+            replaced::answer(Fault::Silent, &visited.reader);
             visited.answer = Answer::Answered;
         } else if let Err(status) = close_response() {
             log(
@@ -330,12 +314,7 @@ impl Router {
             return Action::Pause;
         };
         if let Err(refusal) = self.uploads.came(&mut stream.upload, &held.who, len, end) {
-            return self.refuse(
-                &refusal,
-                Some(&held.who),
-                held.dialect,
-                held.request_id.as_deref(),
-            );
+            return self.refuse(&refusal, Some(&held.who), &held.reader);
         }
         if !end {
             stream.held = Some(held);
@@ -361,12 +340,7 @@ impl Router {
                 stream.passed = action == Action::Continue;
                 action
             }
-            Err(refusal) => self.refuse(
-                &refusal,
-                Some(&held.who),
-                held.dialect,
-                held.request_id.as_deref(),
-            ),
+            Err(refusal) => self.refuse(&refusal, Some(&held.who), &held.reader),
         }
     }
 
@@ -670,18 +644,12 @@ impl Router {
             .ended(&self.config.breaker, visited.of(), attempts(), ending);
     }
 
-    fn refuse(
-        &self,
-        refusal: &Refusal,
-        who: Option<&Identity>,
-        dialect: Dialect,
-        request_id: Option<&str>,
-    ) -> Action {
+    fn refuse(&self, refusal: &Refusal, who: Option<&Identity>, reader: &Reader) -> Action {
         self.metrics.refused(refusal);
         if let Some(who) = who.filter(|_| refusal.is_the_requests()) {
             refusals::count(&self.config.refusals, who);
         }
-        refuse(refusal, dialect, request_id)
+        refuse(refusal, reader)
     }
 
     fn draw(&mut self) -> u64 {
@@ -840,30 +808,6 @@ fn forward(config: &Config, model: &Model, order: &Order, held: &Held, streamed:
 }
 
 /// Answers in place of the upstream.
-pub(crate) fn refuse(refusal: &Refusal, dialect: Dialect, request_id: Option<&str>) -> Action {
-    let error: ApiError = refusal.answer();
-    let mut headers = error.headers();
-    match refusal {
-        Refusal::Method(allow) => headers.push(("allow", Cow::Borrowed(*allow))),
-        // RFC 7694.
-        Refusal::ContentEncoding(_) => headers.push(("accept-encoding", Cow::Borrowed("gzip, zstd"))),
-        _ => {}
-    }
-    let headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()))
-        .collect();
-    let details = format!("tollgate_{}", refusal.reason());
-    answer(error.status, &details, &headers, &error.body(dialect, request_id))
-}
-
-fn answer(status: u16, details: &str, headers: &[(&str, &str)], body: &[u8]) -> Action {
-    if let Err(status) = send_local_reply(status, details, headers, body) {
-        // Without an answer the stream waits until it times out; it is not let through.
-        log(
-            Level::Error,
-            &format!("tenant-router: cannot answer a request: {status:?}"),
-        );
-    }
-    Action::Pause
+pub(crate) fn refuse(refusal: &Refusal, reader: &Reader) -> Action {
+    answer(NAME, &refusal.reply(reader))
 }

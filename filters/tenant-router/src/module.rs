@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use tollgate_core::config::ConfigError;
-use tollgate_core::endpoint::Dialect;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
+use tollgate_core::reply::Reader;
 use tollgate_core::route::{ERRORED, PROPERTY, Refusal, Routed};
 use tollgate_core::spent::{PROPERTY as SPENT, Spent};
 use tollgate_host::{
@@ -130,7 +130,7 @@ impl Module for Root {
     }
 
     fn orphaned() -> Action {
-        refuse(&Refusal::Misconfigured, Dialect::OpenAi, None)
+        refuse(&Refusal::Misconfigured, &Reader::default())
     }
 }
 
@@ -145,7 +145,7 @@ fn router(json: &[u8]) -> Result<Root, Vec<ConfigError>> {
 fn tell(routed: &Routed<'_>) -> Action {
     match set_property(PROPERTY, &routed.encode()) {
         Ok(()) => Action::Continue,
-        Err(_) => refuse(&Refusal::Misconfigured, Dialect::OpenAi, None),
+        Err(_) => refuse(&Refusal::Misconfigured, &Reader::default()),
     }
 }
 

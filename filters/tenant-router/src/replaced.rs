@@ -1,12 +1,13 @@
 //! Errors of targets that say something of us instead of the request: customers get another answer in their place.
 
-use tollgate_core::endpoint::Dialect;
 use tollgate_core::fault::{Fault, LONGEST_BODY, Sight, judge, sight};
+use tollgate_core::reply::{Reader, Reply};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Result, log, property, read_buffer, remove_header,
-    replace_in_buffer, send_local_reply, set_header,
+    self as host, Action, Buffer, HeaderMap, Level, Map, Result, log, property, read_buffer, remove_header,
+    replace_in_buffer, set_header,
 };
 
+use crate::filter::NAME;
 use crate::health;
 
 /// A fault, and the status of the answer that told it.
@@ -37,12 +38,6 @@ pub(crate) enum Answer {
     Answered,
 }
 
-/// How a customer reads an error.
-pub(crate) struct Reader {
-    pub(crate) dialect: Dialect,
-    pub(crate) request_id: Option<String>,
-}
-
 impl Answer {
     /// Judges an answer by its headers, `end` if it has no body. The fault, where there is one.
     pub(crate) fn headers(&mut self, headers: &HeaderMap, end: bool, reader: &Reader) -> Option<Found> {
@@ -66,7 +61,7 @@ impl Answer {
         };
         // Behind a status that is none there is no telling what follows, or whether anything does.
         if end || !(200..600).contains(&status) {
-            answer(fault, "tollgate_direct_", reader);
+            answer(fault, reader);
             *self = Self::Answered;
         } else {
             self.replace(fault, reader);
@@ -151,21 +146,9 @@ impl Answer {
 }
 
 /// Answers in the place of a target that said nothing, or nothing more.
-pub(crate) fn answer(fault: Fault, details: &str, reader: &Reader) {
-    let error = fault.answer();
-    let headers = error.headers();
-    let headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()))
-        .collect();
-    let body = error.body(reader.dialect, reader.request_id.as_deref());
-    let details = format!("{details}{}", fault.name());
-    if let Err(status) = send_local_reply(error.status, &details, &headers, &body) {
-        log(
-            Level::Error,
-            &format!("tenant-router: cannot answer for a target: {status:?}"),
-        );
-    }
+pub(crate) fn answer(fault: Fault, reader: &Reader) {
+    let reason = format!("direct_{}", fault.name());
+    host::answer(NAME, &Reply::error(&fault.answer(), &reason, reader));
 }
 
 /// Puts these bytes in the place of those that are here.

@@ -2,14 +2,12 @@
 
 use core::cell::Cell;
 
-use tollgate_core::adapt::{
-    Attempt, Kept, PROPERTY, Providers, Reader, Refusal, Renamer, Screen, Screened, Secret,
-};
-use tollgate_core::endpoint::{Dialect, Endpoint};
+use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal, Renamer, Screen, Screened, Secret};
 use tollgate_core::fault::Fault;
+use tollgate_core::reply::{Reader, Reply};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, log, property, read_buffer, remove_header,
-    replace_in_buffer, send_local_reply, set_header, set_property,
+    Action, Buffer, HeaderMap, Level, Map, Status, answer, log, property, read_buffer, remove_header,
+    replace_in_buffer, set_header, set_property,
 };
 
 use crate::lent::{Lent, apply};
@@ -50,15 +48,7 @@ pub struct Stream {
 /// An attempt whose body is still coming.
 struct Waiting {
     attempt: Attempt,
-    caller: Caller,
-}
-
-/// How an answer has to look.
-#[derive(Default)]
-struct Caller {
-    dialect: Option<Dialect>,
-    endpoint: Option<Endpoint>,
-    request_id: Option<String>,
+    reader: Reader,
 }
 
 /// An attempt that is not made, and at which provider.
@@ -79,26 +69,26 @@ impl Adapter {
 
     /// Plans the attempt. Without a body it goes on at once.
     pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
-        let mut caller = Caller::default();
-        let planned = self.plan(&mut caller);
+        let mut reader = Reader::default();
+        let planned = self.plan(&mut reader);
         match planned {
-            Ok(attempt) if end => self.go(stream, attempt, caller, None),
+            Ok(attempt) if end => self.go(stream, attempt, reader, None),
             Ok(attempt) => {
-                stream.waiting = Some(Waiting { attempt, caller });
+                stream.waiting = Some(Waiting { attempt, reader });
                 Action::Pause
             }
-            Err(failed) => self.refuse(stream, &failed, &caller),
+            Err(failed) => self.refuse(stream, &failed, &reader),
         }
     }
 
-    fn plan(&self, caller: &mut Caller) -> Result<Attempt, Failed> {
+    fn plan(&self, reader: &mut Reader) -> Result<Attempt, Failed> {
         let nowhere = |refusal| Failed {
             provider: None,
             refusal,
         };
         give_back_for_another().map_err(|_| nowhere(Refusal::Misconfigured))?;
         let headers = HeaderMap::read(Map::Request).map_err(|_| nowhere(Refusal::Misconfigured))?;
-        *caller = Caller::of(&headers);
+        *reader = Reader::of(headers.get(b":path"), headers.text(b"x-request-id"));
         let provider = self.provider().map_err(nowhere)?;
         let at = |refusal| Failed {
             provider: Some(provider),
@@ -127,16 +117,16 @@ impl Adapter {
         // A body that nobody has to look at goes on as it comes.
         let ready = |waiting: &mut Waiting| end || !waiting.attempt.looks_at_body();
         match stream.waiting.take_if(ready) {
-            Some(Waiting { attempt, caller }) => {
+            Some(Waiting { attempt, reader }) => {
                 let body = attempt.looks_at_body().then(|| read_buffer(Buffer::RequestBody));
                 match body.transpose() {
-                    Ok(body) => self.go(stream, attempt, caller, body),
+                    Ok(body) => self.go(stream, attempt, reader, body),
                     Err(_) => {
                         let failed = Failed {
                             provider: Some(attempt.provider()),
                             refusal: Refusal::Misconfigured,
                         };
-                        self.refuse(stream, &failed, &caller)
+                        self.refuse(stream, &failed, &reader)
                     }
                 }
             }
@@ -145,17 +135,13 @@ impl Adapter {
         }
     }
 
-    fn go(&self, stream: &mut Stream, mut attempt: Attempt, caller: Caller, body: Option<Vec<u8>>) -> Action {
+    fn go(&self, stream: &mut Stream, mut attempt: Attempt, reader: Reader, body: Option<Vec<u8>>) -> Action {
         let provider = attempt.provider();
         match self.carry_out(stream, &mut attempt, body) {
             Ok(()) => {
                 self.metrics.adapted(provider);
                 stream.asked = Some(provider);
                 stream.answers_as = self.providers.answers_as(&attempt).map(str::to_owned);
-                let reader = Reader {
-                    endpoint: caller.endpoint,
-                    request_id: caller.request_id,
-                };
                 stream.used = attempt.take_secret().map(|secret| (secret, reader));
                 Action::Continue
             }
@@ -164,7 +150,7 @@ impl Adapter {
                     provider: Some(provider),
                     refusal,
                 };
-                self.refuse(stream, &failed, &caller)
+                self.refuse(stream, &failed, &reader)
             }
         }
     }
@@ -284,11 +270,11 @@ impl Adapter {
         }
     }
 
-    fn refuse(&self, stream: &mut Stream, failed: &Failed, caller: &Caller) -> Action {
+    fn refuse(&self, stream: &mut Stream, failed: &Failed, reader: &Reader) -> Action {
         self.metrics.refused(failed.provider, &failed.refusal);
         self.complain(failed);
         (stream.waiting, stream.asked, stream.lent) = (None, None, None);
-        refuse(&failed.refusal, caller)
+        refuse(&failed.refusal, reader)
     }
 
     fn complain(&self, failed: &Failed) {
@@ -413,39 +399,10 @@ fn failed(status: Status) -> Refusal {
     Refusal::Misconfigured
 }
 
-impl Caller {
-    fn of(headers: &HeaderMap) -> Self {
-        Self {
-            dialect: headers.get(b":path").map(Dialect::of),
-            endpoint: headers.get(b":path").and_then(Endpoint::of),
-            request_id: headers.text(b"x-request-id").map(str::to_owned),
-        }
-    }
-}
-
 /// Answers in place of the provider.
-pub(crate) fn refuse_unknown(refusal: &Refusal) -> Action {
-    refuse(refusal, &Caller::default())
-}
-
-fn refuse(refusal: &Refusal, caller: &Caller) -> Action {
-    let error = refusal.answer();
-    let headers = error.headers();
-    let headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()))
-        .collect();
-    let details = format!("tollgate_{}", refusal.reason());
-    let body = error.body(
-        caller.dialect.unwrap_or(Dialect::OpenAi),
-        caller.request_id.as_deref(),
-    );
-    if let Err(status) = send_local_reply(error.status, &details, &headers, &body) {
-        // Without an answer the attempt waits until it times out; it is not made.
-        log(
-            Level::Error,
-            &format!("upstream-adapter: cannot answer a request: {status:?}"),
-        );
-    }
-    Action::Pause
+pub(crate) fn refuse(refusal: &Refusal, reader: &Reader) -> Action {
+    answer(
+        "upstream-adapter",
+        &Reply::error(&refusal.answer(), refusal.reason(), reader),
+    )
 }

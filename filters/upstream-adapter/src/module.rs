@@ -3,9 +3,10 @@
 use tollgate_core::adapt::{Providers, Refusal};
 use tollgate_core::config::ConfigError;
 use tollgate_core::plugin_config::to_json;
+use tollgate_core::reply::Reader;
 use tollgate_host::{Action, Module, accepted};
 
-use crate::filter::{Adapter, Stream, refuse_unknown};
+use crate::filter::{Adapter, Stream, refuse};
 
 impl Module for Adapter {
     type Stream = Stream;
@@ -44,7 +45,7 @@ impl Module for Adapter {
     }
 
     fn orphaned() -> Action {
-        refuse_unknown(&Refusal::Misconfigured)
+        refuse(&Refusal::Misconfigured, &Reader::default())
     }
 }
 

@@ -17,23 +17,14 @@ use memchr::memrchr;
 
 use super::secret::Secret;
 use crate::body::Coding;
-use crate::endpoint::{Dialect, Endpoint};
 use crate::fault::{Fault, Inside, LONGEST_BODY, redacted};
+use crate::reply::Reader;
 use crate::usage::Kind;
 
 /// What is decoded of a document at most.
 const LONGEST_DECODED: u64 = 1 << 20;
 
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
-
-/// How the customer reads the answer.
-#[derive(Debug, Default)]
-pub struct Reader {
-    /// The endpoint; `None` for one that is not known.
-    pub endpoint: Option<Endpoint>,
-    /// `x-request-id`.
-    pub request_id: Option<String>,
-}
 
 /// What becomes of a piece of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -314,7 +305,7 @@ impl Screen {
                 Some(inside) => match inside.fault() {
                     Some(fault) => {
                         self.faults.push(fault);
-                        out.extend_from_slice(&self.reader.event(fault, lines));
+                        out.extend_from_slice(&self.reader.event(&fault.answer(), lines));
                     }
                     None => {
                         let mut clean = event.to_vec();
@@ -325,25 +316,6 @@ impl Screen {
             }
         }
         out
-    }
-}
-
-impl Reader {
-    /// An event that tells the customer of a fault.
-    fn event(&self, fault: Fault, line: bool) -> Vec<u8> {
-        let error = fault.answer();
-        let json = match self.endpoint {
-            Some(Endpoint::Responses) => error.event(),
-            Some(Endpoint::Messages) => error.body(Dialect::Anthropic, self.request_id.as_deref()),
-            _ => error.body(Dialect::OpenAi, None),
-        };
-        let begin: &[u8] = match self.endpoint {
-            _ if line => b"",
-            Some(Endpoint::Responses | Endpoint::Messages) => b"event: error\ndata: ",
-            _ => b"data: ",
-        };
-        let end: &[u8] = if line { b"\n" } else { b"\n\n" };
-        [begin, &json, end].concat()
     }
 }
 
@@ -446,16 +418,19 @@ fn behind_first(bytes: &[u8], lines: bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Endpoint;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const SECRET: &str = "sk-or-v1-8fK2mQ9xWzPq77Lr-tTy3";
 
     fn screen(endpoint: Endpoint, status: u16, content_type: &str) -> Screen {
-        let reader = Reader {
-            endpoint: Some(endpoint),
-            request_id: Some("r-1".into()),
+        let path: &[u8] = match endpoint {
+            Endpoint::Messages => b"/v1/messages",
+            Endpoint::Responses => b"/v1/responses",
+            _ => b"/v1/chat/completions",
         };
+        let reader = Reader::of(Some(path), Some("r-1"));
         Screen::new(Secret::new(SECRET), reader, status, content_type.as_bytes(), b"")
     }
 

@@ -1,6 +1,7 @@
 //! Leaves one identity for every request, so that the tenant-router can be measured without key-auth before it.
 
-use tollgate_host::{Action, Level, Module, log, send_local_reply, set_property};
+use tollgate_core::reply::Reply;
+use tollgate_host::{Action, Level, Module, answer, log, set_property};
 
 /// Filter state as key-auth leaves it: the configuration, byte by byte.
 pub struct Identity(Vec<u8>);
@@ -24,8 +25,13 @@ impl Module for Identity {
 
     fn orphaned() -> Action {
         // A run that meets this fails: it counts no answer but 200.
-        let _ = send_local_reply(500, "bench_no_identity", &[], b"");
-        Action::Pause
+        let reply = Reply {
+            status: 500,
+            details: "bench_no_identity".into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        answer("bench", &reply)
     }
 }
 
