@@ -9,6 +9,7 @@
 )]
 
 mod codings;
+mod connections;
 mod disks;
 mod endings;
 mod estimates;
