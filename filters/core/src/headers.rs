@@ -278,12 +278,12 @@ pub fn ends_here(name: &[u8]) -> bool {
 
 /// Whether an answer's header comes to no customer from a model server. (Nor do [those of its limits](tells_limits).)
 pub fn is_not_a_models(name: &[u8]) -> bool {
-    listed(&ANSWER, name) || ANSWER_PREFIXES.iter().any(|prefix| begins(name, prefix))
+    listed(&ANSWER, name) || prefixed(&ANSWER_PREFIXES, name)
 }
 
 /// Whether an answer's header tells how the limits stand: the gateway's own, not those that it has at a provider.
 pub fn tells_limits(name: &[u8]) -> bool {
-    name == b"ratelimit" || LIMIT_PREFIXES.iter().any(|prefix| begins(name, prefix))
+    name == b"ratelimit" || prefixed(&LIMIT_PREFIXES, name)
 }
 
 /// Whether a sorted list has a name.
@@ -326,7 +326,12 @@ mod tests {
         ] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
-        for list in [&REQUEST_PREFIXES[..], &TO_MODELS_PREFIXES] {
+        for list in [
+            &REQUEST_PREFIXES[..],
+            &TO_MODELS_PREFIXES,
+            &ANSWER_PREFIXES,
+            &LIMIT_PREFIXES,
+        ] {
             assert!(list.windows(2).all(|two| !two[1].starts_with(two[0])), "{list:?}");
         }
         for name in REQUEST {

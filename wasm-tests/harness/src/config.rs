@@ -19,7 +19,14 @@ const CONFIGURATION: &str = "/resources/0/typed_config/config/configuration/valu
 const BREAKER: &str = "          breaker: {failures: 5,";
 
 /// Headers by which tests speak to the stand-in model servers.
-const TESTS_OWN: [&str; 5] = [FAULT_HEADER, "x-mark", "x-mine", "x-number", "x-routing"];
+const TESTS_OWN: [&str; 6] = [
+    FAULT_HEADER,
+    "x-mark",
+    "x-mine",
+    "x-number",
+    "x-refuse-later",
+    "x-routing",
+];
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
