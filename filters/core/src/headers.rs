@@ -7,11 +7,15 @@
 //!
 //! Names are exact or begin with a prefix, in lower case; `_` counts as `-`, as servers of the CGI family read it.
 
+mod names;
+
 use crate::config::ConfigError;
+
+pub(crate) use names::{Name, Names, begins};
 
 /// Of requests. A server, or a proxy in front of it, may take these for the word of a proxy it trusts: where the client
 /// is, who, and what it really asked for. And credentials that are not for model servers.
-pub(crate) const REQUEST: [&str; 34] = [
+pub(crate) static REQUEST: Names<34> = Names::new([
     "base-url",
     "client-ip",
     "cookie",
@@ -47,11 +51,11 @@ pub(crate) const REQUEST: [&str; 34] = [
     "x-role",
     "x-roles",
     "x-sucuri-clientip",
-];
+]);
 
 /// The same, of the kinds of proxies: of CDNs and clouds, of those that check certificates, and of those that let people
 /// log in. None of them begins with another.
-pub(crate) const REQUEST_PREFIXES: [&str; 44] = [
+pub(crate) static REQUEST_PREFIXES: Names<44> = Names::new([
     "cf-",
     "fastly-",
     "fly-",
@@ -96,18 +100,18 @@ pub(crate) const REQUEST_PREFIXES: [&str; 44] = [
     "x-vercel-",
     "x-vouch-",
     "x-webauth-",
-];
+]);
 
 /// Of those the ones that Envoy writes, or takes away where they are not to be trusted; and a client's name for its request.
-const NO_PROXYS: [&str; 4] = [
+static NO_PROXYS: Names<4> = Names::new([
     "x-client-request-id",
     "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-proto",
-];
+]);
 
 /// Of requests to models: what their servers, or loggers there, are known to need.
-const TO_MODELS: [&str; 23] = [
+static TO_MODELS: Names<23> = Names::new([
     "accept",
     // Envoy's routes take it away.
     "accept-encoding",
@@ -133,17 +137,17 @@ const TO_MODELS: [&str; 23] = [
     "x-api-key",
     "x-client-request-id",
     "x-request-id",
-];
+]);
 
 /// The SDKs' word of themselves, what Node's `fetch` sends, and what the gateway says; of Envoy's and of forwarded ones a
 /// client's own are gone by then.
-const TO_MODELS_PREFIXES: [&str; 5] = [
+static TO_MODELS_PREFIXES: Names<5> = Names::new([
     "sec-fetch-",
     "x-envoy-",
     "x-forwarded-",
     "x-stainless-",
     "x-tollgate-",
-];
+]);
 
 /// Which headers of a client's request reach model servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,7 +180,10 @@ impl ToModels {
 
     /// Whether a header goes on. Names in lower case.
     pub fn pass(&self, name: &[u8]) -> bool {
-        let known = || listed(&TO_MODELS, name) || prefixed(&TO_MODELS_PREFIXES, name);
+        let known = || {
+            let name = Name::of(name);
+            TO_MODELS.has(name) || TO_MODELS_PREFIXES.has_beginning_of(name)
+        };
         let allowed = |allowed: &String| match allowed.strip_suffix('*') {
             Some(prefix) => name.starts_with(prefix.as_bytes()),
             None => name == allowed.as_bytes(),
@@ -201,7 +208,7 @@ fn wrong(entry: &str) -> Option<&'static str> {
 
 /// Of answers. Browsers, clients and proxies keep these for the gateway's name, or obey them: cookies, policies, places
 /// to go to. And what tells of the model server's own surroundings.
-const ANSWER: [&str; 44] = [
+static ANSWER: Names<44> = Names::new([
     "accept-ch",
     "alt-svc",
     "alt-used",
@@ -248,9 +255,9 @@ const ANSWER: [&str; 44] = [
     "x-reproxy-url",
     "x-sendfile",
     "x-served-by",
-];
+]);
 
-const ANSWER_PREFIXES: [&str; 10] = [
+static ANSWER_PREFIXES: Names<10> = Names::new([
     "access-control-",
     "anthropic-priority-",
     "cf-",
@@ -261,51 +268,31 @@ const ANSWER_PREFIXES: [&str; 10] = [
     "x-envoy-",
     "x-litellm-",
     "x-tollgate-",
-];
+]);
 
-const LIMIT_PREFIXES: [&str; 5] = [
+static LIMIT_PREFIXES: Names<5> = Names::new([
     "anthropic-fast-",
     "anthropic-ratelimit-",
     "ratelimit-",
     "x-rate-limit-",
     "x-ratelimit-",
-];
+]);
 
 /// Whether a request's header goes to nobody behind the gateway.
 pub fn ends_here(name: &[u8]) -> bool {
-    (prefixed(&REQUEST_PREFIXES, name) && !listed(&NO_PROXYS, name)) || listed(&REQUEST, name)
+    let name = Name::of(name);
+    (REQUEST_PREFIXES.has_beginning_of(name) && !NO_PROXYS.has(name)) || REQUEST.has(name)
 }
 
 /// Whether an answer's header comes to no customer from a model server. (Nor do [those of its limits](tells_limits).)
 pub fn is_not_a_models(name: &[u8]) -> bool {
-    listed(&ANSWER, name) || prefixed(&ANSWER_PREFIXES, name)
+    let name = Name::of(name);
+    ANSWER.has(name) || ANSWER_PREFIXES.has_beginning_of(name)
 }
 
 /// Whether an answer's header tells how the limits stand: the gateway's own, not those that it has at a provider.
 pub fn tells_limits(name: &[u8]) -> bool {
-    name == b"ratelimit" || prefixed(&LIMIT_PREFIXES, name)
-}
-
-/// Whether a sorted list has a name.
-pub(crate) fn listed(list: &[&str], name: &[u8]) -> bool {
-    list.binary_search_by(|known| known.bytes().cmp(spelled(name)))
-        .is_ok()
-}
-
-/// Whether a name begins as one of a sorted list does, of which none begins with another.
-fn prefixed(list: &[&str], name: &[u8]) -> bool {
-    let behind = list.partition_point(|prefix| prefix.bytes().le(spelled(name)));
-    let nearest = behind.checked_sub(1).and_then(|at| list.get(at));
-    nearest.is_some_and(|prefix| begins(name, prefix))
-}
-
-/// Whether a name begins so.
-pub(crate) fn begins(name: &[u8], prefix: &str) -> bool {
-    name.len() >= prefix.len() && prefix.bytes().eq(spelled(name).take(prefix.len()))
-}
-
-fn spelled(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte })
+    name == b"ratelimit" || LIMIT_PREFIXES.has_beginning_of(Name::of(name))
 }
 
 #[cfg(test)]
@@ -314,32 +301,33 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_say_nothing_twice() {
-        for list in [
-            &REQUEST[..],
-            &REQUEST_PREFIXES,
-            &NO_PROXYS,
-            &TO_MODELS,
-            &TO_MODELS_PREFIXES,
-            &ANSWER,
-            &ANSWER_PREFIXES,
-            &LIMIT_PREFIXES,
-        ] {
-            assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
+        fn sorted<const N: usize>(list: &Names<N>) -> Vec<&'static str> {
+            let names: Vec<_> = list.iter().collect();
+            assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+            names
         }
-        for list in [
-            &REQUEST_PREFIXES[..],
-            &TO_MODELS_PREFIXES,
-            &ANSWER_PREFIXES,
-            &LIMIT_PREFIXES,
-        ] {
-            assert!(list.windows(2).all(|two| !two[1].starts_with(two[0])), "{list:?}");
-        }
-        for name in REQUEST {
-            assert!(!prefixed(&REQUEST_PREFIXES, name.as_bytes()), "{name}");
-        }
-        for name in ANSWER {
+        fn beginnings<const N: usize>(list: &Names<N>) {
+            let names = sorted(list);
             assert!(
-                !ANSWER_PREFIXES.iter().any(|prefix| name.starts_with(prefix)),
+                names.windows(2).all(|two| !two[1].starts_with(two[0])),
+                "{names:?}"
+            );
+        }
+        beginnings(&REQUEST_PREFIXES);
+        beginnings(&TO_MODELS_PREFIXES);
+        beginnings(&ANSWER_PREFIXES);
+        beginnings(&LIMIT_PREFIXES);
+        sorted(&NO_PROXYS);
+        sorted(&TO_MODELS);
+        for name in sorted(&REQUEST) {
+            assert!(
+                !REQUEST_PREFIXES.has_beginning_of(Name::of(name.as_bytes())),
+                "{name}"
+            );
+        }
+        for name in sorted(&ANSWER) {
+            assert!(
+                !ANSWER_PREFIXES.has_beginning_of(Name::of(name.as_bytes())),
                 "{name}"
             );
         }

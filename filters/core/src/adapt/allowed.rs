@@ -3,10 +3,10 @@
 //! Providers add headers of their own, and clients too, whenever they like; so these are lists of what is known to be
 //! needed, and an operator adds what a provider wants besides.
 
-use crate::headers::listed;
+use crate::headers::{Name, Names};
 
 /// Of requests.
-const REQUEST: [&str; 21] = [
+static REQUEST: Names<21> = Names::new([
     "accept",
     "anthropic-beta",
     "anthropic-version",
@@ -30,10 +30,10 @@ const REQUEST: [&str; 21] = [
     "x-stainless-runtime",
     "x-stainless-runtime-version",
     "x-stainless-timeout",
-];
+]);
 
 /// Of answers.
-const ANSWER: [&str; 23] = [
+static ANSWER: Names<23> = Names::new([
     "accept-ranges",
     "cache-control",
     "connection",
@@ -57,14 +57,14 @@ const ANSWER: [&str; 23] = [
     "x-accel-buffering",
     "x-content-type-options",
     "x-should-retry",
-];
+]);
 
 pub(super) fn to_provider(name: &[u8]) -> bool {
-    name.starts_with(b":") || listed(&REQUEST, name)
+    name.starts_with(b":") || REQUEST.has(Name::of(name))
 }
 
 pub(super) fn from_provider(name: &[u8]) -> bool {
-    name.starts_with(b":") || listed(&ANSWER, name)
+    name.starts_with(b":") || ANSWER.has(Name::of(name))
 }
 
 #[cfg(test)]
@@ -74,11 +74,11 @@ mod tests {
 
     #[test]
     fn nothing_is_allowed_that_passes_nowhere() {
-        assert!(REQUEST.is_sorted_by(|a, b| a < b) && ANSWER.is_sorted_by(|a, b| a < b));
-        for name in REQUEST {
+        assert!(REQUEST.iter().is_sorted_by(|a, b| a < b) && ANSWER.iter().is_sorted_by(|a, b| a < b));
+        for name in REQUEST.iter() {
             assert!(!ends_here(name.as_bytes()), "{name}");
         }
-        for name in ANSWER {
+        for name in ANSWER.iter() {
             assert!(
                 !is_not_a_models(name.as_bytes()) && !tells_limits(name.as_bytes()),
                 "{name}"
