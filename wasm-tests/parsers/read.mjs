@@ -20,7 +20,7 @@ const members = ['model', 'stream', 'answers', 'max_tokens', 'max_completion_tok
 function member(name, reading, form) {
   if (name === 'answers') return Math.max(1, ...ANSWERS.map((count) => Number(reading[count] ?? 1)));
   if (form && name === 'stream') return ['true', 'True', '1'].includes(reading[name]);
-  return form && name.startsWith('max') ? null : reading[name];
+  return form && name.startsWith('max') && reading[name] !== undefined ? Number(reading[name]) : reading[name];
 }
 
 const formReaders = {

@@ -106,7 +106,7 @@ def member(name, reading, form):
     value = reading.get(name)
     if form and name == "stream":
         return value in ("true", "True", "1")
-    return None if form and name.startswith("max") else value
+    return int(value) if form and name.startswith("max") and value is not None else value
 
 
 def same(name, ours, theirs):

@@ -4,6 +4,7 @@
 //! another reader could read differently. Anything doubtful (a member given twice, a second document behind the
 //! first, bytes that are not UTF-8) is refused, with the place.
 
+mod caps;
 mod coding;
 mod edit;
 mod input;
@@ -13,6 +14,7 @@ mod multipart;
 mod names;
 mod text;
 
+pub use caps::Caps;
 pub use coding::{Coding, Undecoded};
 pub use edit::{Edit, ask_usage};
 pub use input::Input;
@@ -23,8 +25,6 @@ use core::ops::Range;
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-
-use crate::endpoint::Endpoint;
 
 /// What the gateway needs of a body. Counts are of what was said, not of what it costs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -60,16 +60,15 @@ macro_rules! members {
         /// A member by which a model server reads or writes more than can be seen in the body, or turns to another model or
         /// server, so that no estimate and no grant holds: it is refused, unless the catalogue allows it for a model.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
         pub enum Unmetered {
-            $($(#[$doc])* $member,)*
+            $($(#[$doc])* #[serde(rename = $name)] $member,)*
         }
 
         impl Unmetered {
             /// Each of them.
             pub const ALL: &[Self] = &[$(Self::$member),*];
 
-            /// Its name in the body.
+            /// Its name in the body; `*` stands for any end of it.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$member => $name,)*
@@ -174,75 +173,88 @@ members! {
     Speed "speed",
     /// Anthropic's: the same.
     InferenceGeo "inference_geo",
+    /// SGLang's: the id by which it tells requests apart, which may be another's.
+    Rid "rid",
+    /// vLLM's: the same.
+    RequestId "request_id",
+    /// SGLang's newer name of `data_parallel_rank`.
+    RoutedDpRank "routed_dp_rank",
+    /// The same, of where a prompt is read.
+    DisaggPrefillDpRank "disagg_prefill_dp_rank",
+    /// SGLang's, TensorRT-LLM's: caps, beams and answers in a form of their own.
+    SamplingParams "sampling_params",
+    /// TGI's: the same.
+    Parameters "parameters",
+    /// The same.
+    GenerationKwargs "generation_kwargs",
+    /// SGLang's: another model's weights.
+    LoraId "lora_id",
+    /// LoRAX's: the same.
+    AdapterSource "adapter_source",
+    /// The same, of several.
+    AdapterParameters "adapter_parameters",
+    /// LoRAX's: a credential for these.
+    ApiToken "api_token",
+    /// LiteLLM's: who serves.
+    DeploymentId "deployment_id",
+    /// The same.
+    SpecificDeployment "specific_deployment",
+    /// The same.
+    RouterSettingsOverride "router_settings_override",
+    /// LiteLLM's: by whose price.
+    BaseModel "base_model",
+    /// LiteLLM's: where.
+    RegionName "region_name",
+    /// LiteLLM's: on whose account.
+    Organization "organization",
+    /// LiteLLM's: by which interface.
+    ApiVersion "api_version",
+    /// LiteLLM's: headers for the provider.
+    Headers "headers",
+    /// LiteLLM's: other models, for it to turn to.
+    ContextWindowFallbacks "context_window_fallbacks",
+    /// The same.
+    ContextWindowFallbackDict "context_window_fallback_dict",
+    /// The same.
+    ContentPolicyFallbacks "content_policy_fallbacks",
+    /// LiteLLM's: members that it leaves out, caps among them.
+    AdditionalDropParams "additional_drop_params",
+    /// LiteLLM's: who else is told of a request.
+    Callbacks "callbacks",
+    /// The same.
+    SuccessCallback "success_callback",
+    /// The same.
+    FailureCallback "failure_callback",
+    /// Azure's: servers to search, with credentials.
+    DataSources "data_sources",
+    /// Gemini's: what somebody else may have stored.
+    CachedContent "cached_content",
+    /// LiteLLM's, each that begins so: accounts, roles and servers of Amazon's.
+    Aws "aws_*",
+    /// The same, of Microsoft's.
+    Azure "azure_*",
+    /// The same, of Google's.
+    Vertex "vertex_*",
+    /// The same, of IBM's.
+    Watsonx "watsonx_*",
+    /// The same, of who else is told of a request.
+    Langfuse "langfuse_*",
+    /// Orders to LiteLLM itself.
+    Litellm "litellm_*",
+    /// LiteLLM's: answers that no model gives, and failures.
+    Mock "mock_*",
 }
 
 impl Unmetered {
     /// The one of this name.
     pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|one| one.name() == name)
-    }
-}
-
-/// Most tokens that an answer may have, by the names that APIs have for it; `None` where not given.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
-    /// `max_tokens`: of chat, where it is the older name, of completions and Anthropic's messages.
-    pub max_tokens: Option<u64>,
-    /// `max_completion_tokens`: of chat.
-    pub max_completion_tokens: Option<u64>,
-    /// `max_output_tokens`: of responses.
-    pub max_output_tokens: Option<u64>,
-    /// The largest under any name that some server knows; zero where there is none.
-    pub elsewhere: u64,
-    /// Whether some server is told to go on for ever.
-    pub endless: bool,
-    /// Tokens that may be charged on top.
-    pub on_top: u64,
-}
-
-impl Caps {
-    /// The cap that the client asks for by a name that the endpoint has, and the name; of two the larger, since model
-    /// servers differ in which they keep to. `None` where it is the model's own: a name that the endpoint does not have
-    /// caps nothing, as model servers pass over it, and zero is no cap to some.
-    pub fn asked(&self, endpoint: Endpoint) -> Option<(&'static str, u64)> {
-        let names: &[(&str, Option<u64>)] = match endpoint {
-            Endpoint::Chat => &[
-                ("max_tokens", self.max_tokens),
-                ("max_completion_tokens", self.max_completion_tokens),
-            ],
-            Endpoint::Completions | Endpoint::Messages => &[("max_tokens", self.max_tokens)],
-            Endpoint::Responses => &[("max_output_tokens", self.max_output_tokens)],
-            Endpoint::Embeddings
-            | Endpoint::Moderations
-            | Endpoint::ImagesGenerations
-            | Endpoint::ImagesEdits
-            | Endpoint::Speech
-            | Endpoint::Transcriptions
-            | Endpoint::Translations
-            | Endpoint::Models => &[],
-        };
-        let given = || names.iter().filter_map(|(name, cap)| Some((*name, (*cap)?)));
-        if given().any(|(_, cap)| cap == 0) {
-            return None;
-        }
-        given().max_by_key(|(_, cap)| *cap)
-    }
-
-    /// Most tokens that an answer at an endpoint may have, whichever server answers; `None` where nothing is said that
-    /// each keeps to. `most` is what the model gives at most.
-    pub fn at(&self, endpoint: Endpoint, most: Option<u64>) -> Option<u64> {
-        let asked = self.asked(endpoint).filter(|_| !self.endless);
-        let Some((_, asked)) = asked else {
-            return most;
-        };
-        let others = [
-            self.max_tokens,
-            self.max_completion_tokens,
-            self.max_output_tokens,
-        ];
-        let others = others.into_iter().flatten().fold(self.elsewhere, u64::max);
-        let cap = asked.max(others).saturating_add(self.on_top);
-        Some(cap.min(most.unwrap_or(u64::MAX)))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|one| match one.name().strip_suffix('*') {
+                Some(begin) => name.starts_with(begin),
+                None => one.name() == name,
+            })
     }
 }
 

@@ -102,6 +102,11 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether its answers may have tokens that a model writes.
+    pub const fn writes(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Moderations | Self::Models)
+    }
+
     /// The endpoint at `path`, which may have a query.
     pub fn of(path: &[u8]) -> Option<Self> {
         Some(match without_query(path).strip_prefix(b"/v1/")? {

@@ -43,9 +43,11 @@ pub(crate) fn all(endpoint: Endpoint, members: &[(String, Tree)]) -> (Input, u32
             }
             (Endpoint::Responses, "previous_response_id" | "conversation")
             | (Endpoint::Messages, "container")
-            | (_, "web_search_options" | "mcp_servers" | "search_parameters") => {
-                input.unseen += u64::from(given(value))
-            }
+            | (
+                _,
+                "web_search_options" | "web_search" | "enable_search" | "mcp_servers" | "search_parameters"
+                | "connectors",
+            ) => input.unseen += u64::from(given(value)),
             (_, "tools") => tools(value, &mut input),
             _ => {}
         }
@@ -143,17 +145,32 @@ fn tools(value: &Tree, input: &mut Input) {
     match value {
         Tree::List(items) => items.iter().for_each(|item| tools(item, input)),
         Tree::Object(members) => {
+            let clients = [
+                "function",
+                "custom",
+                "computer",
+                "bash",
+                "text_editor",
+                "memory",
+                "local_shell",
+                "apply_patch",
+            ];
             let hosted = [
-                "web_search",
-                "web_fetch",
-                "file_search",
-                "code_interpreter",
+                "google_search",
+                "googleSearch",
+                "google_search_retrieval",
+                "googleSearchRetrieval",
+                "google_maps",
+                "googleMaps",
+                "url_context",
+                "urlContext",
                 "code_execution",
-                "mcp",
-                "image_generation",
+                "codeExecution",
             ];
             let kind = kind(members);
-            input.unseen += u64::from(hosted.iter().any(|tool| kind.starts_with(tool)));
+            let client = kind.is_empty() || clients.iter().any(|tool| kind.starts_with(tool));
+            let says = members.iter().any(|(name, _)| hosted.contains(&name.as_str()));
+            input.unseen += u64::from(says || !client);
         }
         _ => {}
     }

@@ -99,7 +99,8 @@ impl Asked {
     /// `None` where the body is to be refused.
     fn of(endpoint: Endpoint, tree: &Tree) -> Option<Self> {
         let (last, names) = READ.split_last()?;
-        plain_object(tree, names)?;
+        plain_object(tree, &[names, &LENGTHS].concat())?;
+        lengths(tree)?;
         let caps = [
             whole(tree.member("max_tokens"))?,
             whole(tree.member("max_completion_tokens"))?,
@@ -176,7 +177,7 @@ pub(crate) fn letters(name: &str) -> String {
 }
 
 /// Members of which the largest says how many answers there are.
-const ANSWERS: [&str; 11] = [
+pub(crate) const ANSWERS: [&str; 11] = [
     "n",
     "best_of",
     "n_cmpl",
@@ -190,8 +191,54 @@ const ANSWERS: [&str; 11] = [
     "num_images_per_prompt",
 ];
 
+/// Members, and members of some objects, that say how long an answer may get.
+pub(crate) const LENGTHS: [&str; 17] = [
+    "n_predict",
+    "num_predict",
+    "max_new_tokens",
+    "max_length",
+    "max_gen_len",
+    "max_tokens_to_sample",
+    "min_tokens",
+    "min_new_tokens",
+    "min_length",
+    "thinking_budget",
+    "thinking_budget_tokens",
+    "thinking_token_budget",
+    "reasoning_budget",
+    "reasoning_budget_tokens",
+    "reasoning_tokens",
+    "max_thinking_tokens",
+    "max_reasoning_tokens",
+];
+
+/// Whether each that says how long an answer may get is a number, where it is anything; `None` where one is not.
+fn lengths(tree: &Tree) -> Option<()> {
+    let one = |value: &Tree, object: bool| match value {
+        Tree::Null | Tree::Bool(false) | Tree::Whole(_) | Tree::Negative(_) | Tree::Real(_) => true,
+        Tree::Object(_) => !object,
+        _ => false,
+    };
+    let outer = LENGTHS.iter().all(|name| one(tree.member(name), false));
+    let inner = ["thinking", "reasoning", "options", "chat_template_kwargs"];
+    let inner = inner.iter().all(|name| match tree.member(name) {
+        Tree::Object(members) => members.iter().all(|(name, value)| {
+            let own = [
+                "budget_tokens",
+                "max_tokens",
+                "max_completion_tokens",
+                "max_output_tokens",
+            ];
+            let length = LENGTHS.contains(&name.as_str()) || own.contains(&name.as_str());
+            !length || one(value, true)
+        }),
+        _ => true,
+    });
+    (outer && inner).then_some(())
+}
+
 /// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 83] = [
+const READ: [&str; 113] = [
     "model",
     "stream",
     "stream_options",
@@ -208,7 +255,6 @@ const READ: [&str; 83] = [
     "tools",
     "functions",
     "documents",
-    "n_predict",
     "n_cmpl",
     "num_return_sequences",
     "num_beams",
@@ -218,15 +264,7 @@ const READ: [&str; 83] = [
     "candidate_count",
     "num_outputs_per_prompt",
     "num_images_per_prompt",
-    "num_predict",
-    "max_new_tokens",
     "auto_max_new_tokens",
-    "max_length",
-    "max_gen_len",
-    "min_tokens",
-    "min_new_tokens",
-    "thinking",
-    "reasoning",
     "background",
     "chat_template",
     "mm_processor_kwargs",
@@ -274,6 +312,45 @@ const READ: [&str; 83] = [
     "service_tier",
     "speed",
     "inference_geo",
+    "options",
+    "chat_template_kwargs",
+    "thinking",
+    "reasoning",
+    "rid",
+    "request_id",
+    "routed_dp_rank",
+    "disagg_prefill_dp_rank",
+    "sampling_params",
+    "parameters",
+    "generation_kwargs",
+    "lora_id",
+    "adapter_source",
+    "adapter_parameters",
+    "api_token",
+    "deployment_id",
+    "specific_deployment",
+    "router_settings_override",
+    "base_model",
+    "region_name",
+    "organization",
+    "api_version",
+    "headers",
+    "context_window_fallbacks",
+    "context_window_fallback_dict",
+    "content_policy_fallbacks",
+    "additional_drop_params",
+    "callbacks",
+    "success_callback",
+    "failure_callback",
+    "data_sources",
+    "cached_content",
+    "aws_*",
+    "azure_*",
+    "vertex_*",
+    "watsonx_*",
+    "langfuse_*",
+    "litellm_*",
+    "mock_*",
     "include_usage",
 ];
 

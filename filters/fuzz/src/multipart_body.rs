@@ -3,10 +3,10 @@
 //!
 //! The first line of the bytes is the request's `content-type`, the rest is the body.
 
-use tollgate_core::body::{Body, Caps, boundary, read_multipart};
+use tollgate_core::body::{Body, boundary, read_multipart};
 use tollgate_core::endpoint::Endpoint;
 
-use crate::json_body::letters;
+use crate::json_body::{ANSWERS, LENGTHS, letters};
 
 /// Most parts of a form.
 const MAX_PARTS: usize = 128;
@@ -53,7 +53,7 @@ struct Form {
 
 impl From<&Body<'_>> for Form {
     fn from(body: &Body<'_>) -> Self {
-        assert_eq!((body.caps, body.stream_options), (Caps::default(), None));
+        assert_eq!(body.stream_options, None);
         Self {
             model: body.model.as_deref().map(str::to_owned),
             stream: body.stream,
@@ -86,17 +86,19 @@ impl Form {
         if model.is_some_and(|model| model.contains(char::is_control)) {
             return None;
         }
-        let answers = match text(fields, "n", MAX_FIELD)? {
-            None => 1,
+        let count = |name: &str| match text(fields, name, MAX_FIELD)? {
+            None => Some(0),
             Some(count) => {
-                let number = count
-                    .parse::<u32>()
-                    .ok()
-                    .filter(|number| number.to_string() == count)?;
-                i32::try_from(number).ok()?;
-                number.max(1)
+                let number = count.parse::<u32>().ok();
+                let number = number.filter(|number| number.to_string() == count)?;
+                i32::try_from(number).ok().map(|_| number)
             }
         };
+        let answers: Option<Vec<u32>> = ANSWERS.iter().map(|name| count(name)).collect();
+        let answers = answers?.into_iter().max()?.max(1);
+        CAPS.iter()
+            .chain(&LENGTHS)
+            .try_for_each(|name| count(name).map(|_| ()))?;
         let stream = match text(fields, "stream", MAX_FIELD)? {
             None | Some("" | "false" | "False" | "0") => false,
             Some("true" | "True" | "1") => true,
@@ -203,9 +205,8 @@ fn field(part: &[u8]) -> Option<(String, &[u8])> {
         return None;
     }
     let stem = name.split('[').next()?;
-    let known = FIELDS
-        .iter()
-        .find(|known| stem.len() <= 256 && letters(known) == letters(stem));
+    let mut fields = FIELDS.iter().chain(&ANSWERS).chain(&CAPS).chain(&LENGTHS);
+    let known = fields.find(|known| stem.len() <= 256 && letters(known) == letters(stem));
     if let Some(known) = known
         && (name != **known || file || (ascii && !value.is_ascii()))
     {
@@ -215,7 +216,8 @@ fn field(part: &[u8]) -> Option<(String, &[u8])> {
 }
 
 /// What is read of a form.
-const FIELDS: [&str; 4] = ["model", "stream", "n", "prompt"];
+const FIELDS: [&str; 3] = ["model", "stream", "prompt"];
+const CAPS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 
 /// The boundary that a `content-type` names, by the characters that RFC 2046 allows.
 fn boundary_in(content_type: &str) -> Option<&str> {

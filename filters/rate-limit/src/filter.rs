@@ -392,10 +392,13 @@ struct Refusal {
 
 /// What the estimate goes by.
 fn asked(routed: &Routed<'_>) -> Asked {
-    let writes = !matches!(routed.endpoint, Endpoint::Embeddings | Endpoint::Moderations);
     Asked {
         input: routed.input,
-        max_output: if writes { routed.max_output } else { Some(0) },
+        max_output: if routed.endpoint.writes() {
+            routed.max_output
+        } else {
+            Some(0)
+        },
         answers: routed.answers.max(1),
     }
 }

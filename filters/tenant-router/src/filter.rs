@@ -388,7 +388,11 @@ impl Router {
             target: Cow::Borrowed(chosen.order.first()),
             stream: body.stream,
             input: body.input,
-            max_output: body.caps.at(held.endpoint, chosen.model.max_output),
+            max_output: body.caps.at(
+                held.endpoint,
+                chosen.model.max_output,
+                chosen.model.context_window,
+            ),
             answers: body.answers,
             background: body.unmetered.contains(&Unmetered::Background),
             price: chosen.model.price,

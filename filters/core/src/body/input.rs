@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::caps;
 use super::media::{Carried, Media, Mime};
 use super::text::Text;
 use crate::endpoint::Endpoint;
@@ -75,6 +76,9 @@ const fn embeds(bytes: u64) -> u64 {
 /// Most values in all members together. Each costs as much as dozens of bytes of text; a prompt of a million tokens,
 /// given as numbers, fits.
 pub(super) const MAX_VALUES: u32 = 1 << 20;
+
+/// More names of lengths than there are.
+const MOST_LENGTHS: usize = 32;
 
 /// What is counted while a body is read.
 pub(super) struct Counts<'v> {
@@ -152,16 +156,12 @@ impl<'v> Counts<'v> {
         Ok(Member {
             bytes: after.text.saturating_sub(before.text),
             least_tokens: if lists { self.longest.take() } else { all },
-            number: match found {
-                Found::Number(number) => Some(number),
-                Found::Budget(budget) => Some(Said::Whole(budget)),
-                _ => None,
-            },
             there: !matches!(found, Found::Nothing),
             given: !matches!(
                 found,
                 Found::Nothing | Found::Plain | Found::Number(Said::Whole(0))
             ),
+            found,
         })
     }
 
@@ -180,8 +180,8 @@ pub(super) struct Member {
     pub(super) bytes: u64,
     /// Tokens of what is read at once.
     pub(super) least_tokens: u64,
-    /// Its number, or the largest budget in it.
-    pub(super) number: Option<Said>,
+    /// What it is.
+    pub(super) found: Found,
     /// Whether it is anything but null or false.
     pub(super) there: bool,
     /// Whether it is anything but null, false, zero or what is as if it were not said.
@@ -215,8 +215,8 @@ pub(super) enum Place {
     Tools,
     /// An object of texts and parts by name.
     Variables,
-    /// An object in which a number of tokens may stand.
-    Budget,
+    /// An object in which it may be said how long an answer may get.
+    Lengths,
 }
 
 impl Place {
@@ -281,7 +281,7 @@ pub(super) fn place(endpoint: Endpoint, name: &str) -> Option<Place> {
         (Endpoint::Messages, "system") | (Endpoint::Responses, "input" | "prompt") => Place::Content,
         (_, "tools") => Place::Tools,
         (Endpoint::Messages, "speed") => Place::Tier,
-        (_, "thinking" | "reasoning") => Place::Budget,
+        _ if caps::OBJECTS.contains(&name) => Place::Lengths,
         _ if SETTINGS.contains(&name) => return None,
         _ => Place::Text,
     })
@@ -306,7 +306,7 @@ enum Role {
 }
 
 /// What a value was.
-enum Found {
+pub(super) enum Found {
     /// Null or false.
     Nothing,
     True,
@@ -314,8 +314,8 @@ enum Found {
     Plain,
     Text,
     Number(Said),
-    /// An object's largest number of tokens.
-    Budget(u64),
+    /// What an object says of how long an answer may get, by name.
+    Lengths(Vec<(&'static str, Said)>),
     List,
     Object,
     Kind(Kind),
@@ -378,6 +378,9 @@ impl Walk<'_, '_> {
                 });
                 continue;
             }
+            if self.place == Place::Tools && HOSTED.contains(&name) {
+                part.kind = Kind::Other;
+            }
             let carrier = Carrier::of(name).filter(|_| self.place != Place::Tools);
             let Some(carrier) = carrier else {
                 members.next_value_seed(walk(self.place.inside(name), Role::Plain))?;
@@ -396,20 +399,27 @@ impl Walk<'_, '_> {
         Ok(part)
     }
 
-    fn budget<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<Found, A::Error> {
-        let mut most = 0;
+    fn lengths<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<Found, A::Error> {
+        let mut lengths = Vec::new();
         while let Some(name) = self.name(&mut members)? {
+            let length = caps::inner(&name);
             let found = members.next_value_seed(Walk {
                 place: Place::Text,
                 ..self
             })?;
-            if let ("budget_tokens" | "max_tokens", Found::Number(Said::Whole(budget))) =
-                (name.as_ref(), found)
-            {
-                most = most.max(budget);
+            match (length, found) {
+                (Some(name), Found::Number(said)) if lengths.len() < MOST_LENGTHS => {
+                    lengths.push((name, said))
+                }
+                (None, _) | (_, Found::Nothing) => {}
+                (Some(name), _) => {
+                    return Err(A::Error::custom(format_args!(
+                        "`{name}` in it is given otherwise than by one number"
+                    )));
+                }
             }
         }
-        Ok(Found::Budget(most))
+        Ok(Found::Lengths(lengths))
     }
 
     fn name<'de, A: MapAccess<'de>>(self, members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
@@ -534,7 +544,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 }
                 Ok(Found::Object)
             }
-            Place::Budget => self.budget(members),
+            Place::Lengths => self.lengths(members),
             _ => {
                 let part = self.part(members)?;
                 if self.role == Role::Carrier {
@@ -561,7 +571,7 @@ const fn digits(number: f64) -> u64 {
 
 /// An object that may carry media, until its `type` is known.
 #[derive(Default)]
-struct Part {
+pub(super) struct Part {
     kind: Kind,
     /// What it carries. All of it is counted as text so far.
     held: Vec<Held>,
@@ -591,7 +601,7 @@ impl Part {
 
     fn count(&self, endpoint: Endpoint, place: Place, input: &mut Input) {
         if place == Place::Tools {
-            input.unseen += u64::from(matches!(self.kind, Kind::HostedTool | Kind::ImageCall));
+            input.unseen += u64::from(!matches!(self.kind, Kind::ClientTool | Kind::Unsaid));
             return;
         }
         if self.kind == Kind::ItemReference {
@@ -615,7 +625,7 @@ impl Part {
 
 /// The `type` of a part.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     #[default]
     Unsaid,
     Other,
@@ -634,7 +644,7 @@ enum Kind {
     File,
     InputFile,
     ItemReference,
-    HostedTool,
+    ClientTool,
 }
 
 impl Kind {
@@ -655,7 +665,7 @@ impl Kind {
             "file" => Self::File,
             "input_file" => Self::InputFile,
             "item_reference" => Self::ItemReference,
-            _ if HOSTED.iter().any(|tool| text.starts_with(tool)) => Self::HostedTool,
+            _ if CLIENTS.iter().any(|tool| text.starts_with(tool)) => Self::ClientTool,
             _ => Self::Other,
         }
     }
@@ -704,15 +714,30 @@ impl Kind {
     }
 }
 
-/// Tools that the model server runs itself, and whose findings its model reads; versions may follow.
-const HOSTED: [&str; 7] = [
-    "web_search",
-    "web_fetch",
-    "file_search",
-    "code_interpreter",
+/// Tools that the client runs; versions may follow. What the others find is read by the model.
+const CLIENTS: [&str; 8] = [
+    "function",
+    "custom",
+    "computer",
+    "bash",
+    "text_editor",
+    "memory",
+    "local_shell",
+    "apply_patch",
+];
+
+/// Tools that have no `type`, but a member of such a name; for Gemini.
+const HOSTED: [&str; 10] = [
+    "google_search",
+    "googleSearch",
+    "google_search_retrieval",
+    "googleSearchRetrieval",
+    "google_maps",
+    "googleMaps",
+    "url_context",
+    "urlContext",
     "code_execution",
-    "mcp",
-    "image_generation",
+    "codeExecution",
 ];
 
 /// A member that may carry media, or where it is.

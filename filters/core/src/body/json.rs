@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
-use super::input::{Counts, MAX_VALUES, Member, Place, Said, place};
+use super::input::{Counts, Found, MAX_VALUES, Member, Place, place};
 use super::text::Text;
-use super::{Body, Malformed, StreamOptions, Unmetered, names};
+use super::{Body, Malformed, StreamOptions, Unmetered, caps, names};
 use crate::endpoint::Endpoint;
 
 /// More members than any endpoint has.
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                     body.caps.max_completion_tokens = self.count(&mut members, &name)?;
                 }
                 "max_output_tokens" => body.caps.max_output_tokens = self.count(&mut members, &name)?,
-                name if ANSWERS.contains(&name) => {
+                name if names::ANSWERS.contains(&name) => {
                     let count = self.count(&mut members, whole)?.unwrap_or(1);
                     let count = u32::try_from(count).map_err(|_| {
                         A::Error::invalid_value(Unexpected::Unsigned(count), &"a smaller number")
@@ -180,6 +180,9 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                         body.least_tokens = body.least_tokens.saturating_add(member.least_tokens);
                         if known.is_some() && member.bytes > longest {
                             (longest, body.longest) = (member.bytes, known);
+                        }
+                        if let Some(cap) = caps::member(&name) {
+                            length(&mut body, cap, &member).map_err(A::Error::custom)?;
                         }
                         beside(&mut body, &counts, self.endpoint, &name, &member);
                     }
@@ -224,68 +227,56 @@ impl<'de> Top<'_, 'de> {
     }
 }
 
+/// What a member says of how long an answer may get. A text is a number to some servers, and none to others.
+fn length(body: &mut Body<'_>, name: &'static str, member: &Member) -> Result<(), &'static str> {
+    let object = caps::OBJECTS.contains(&name);
+    match &member.found {
+        Found::Number(said) => body.caps.take(name, name, *said),
+        Found::Lengths(inside) => inside
+            .iter()
+            .for_each(|(inner, said)| body.caps.take(name, inner, *said)),
+        Found::Text | Found::True | Found::List if !object => {
+            return Err("invalid value, expected a number");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// What a member says beside its text.
 fn beside(body: &mut Body<'_>, counts: &Counts, endpoint: Endpoint, name: &str, member: &Member) {
     match name {
         // What was predicted and is not written is charged on top of the cap.
-        "prediction" => body.caps.on_top = member.bytes,
-        _ if CAPS_ELSEWHERE.contains(&name) => match member.number {
-            Some(Said::Whole(cap)) => body.caps.elsewhere = body.caps.elsewhere.max(cap),
-            // llama.cpp goes on for ever.
-            Some(Said::Negative) => body.caps.endless = true,
-            None => {}
-        },
+        "prediction" => body.caps.on_top = body.caps.on_top.saturating_add(member.bytes),
         "previous_response_id" | "conversation" | "prompt"
             if member.given && endpoint == Endpoint::Responses =>
         {
             counts.unseen();
         }
-        "web_search_options" | "mcp_servers" | "search_parameters" if member.given => counts.unseen(),
+        "web_search_options" | "web_search" | "enable_search" | "mcp_servers" | "search_parameters"
+        | "connectors"
+            if member.given =>
+        {
+            counts.unseen();
+        }
         "container" if member.given && endpoint == Endpoint::Messages => counts.unseen(),
         // text-generation-webui fills its window.
-        "auto_max_new_tokens" => body.caps.endless |= member.given,
+        "auto_max_new_tokens" if member.given => body.caps.endless = Some("auto_max_new_tokens"),
         "background" if endpoint != Endpoint::Responses => {}
         // That of sound.
         "speed" if endpoint != Endpoint::Messages => {}
         _ => {
             // To these zero is one as any other.
             let given = match name {
-                "id_slot" | "data_parallel_rank" => member.there,
+                "id_slot" | "data_parallel_rank" | "routed_dp_rank" | "disagg_prefill_dp_rank" => {
+                    member.there
+                }
                 _ => member.given,
             };
             body.unmetered.extend(Unmetered::of(name).filter(|_| given));
         }
     }
 }
-
-/// How many answers there are to be, or beams, each of which is written.
-const ANSWERS: [&str; 11] = [
-    "n",
-    "best_of",
-    "n_cmpl",
-    "num_return_sequences",
-    "num_beams",
-    "beam_width",
-    "beam_search_width",
-    "num_generations",
-    "candidate_count",
-    "num_outputs_per_prompt",
-    "num_images_per_prompt",
-];
-
-/// Names by which some servers are told how long an answer may or must be. Others pass over them: they raise a cap, and
-/// are none by themselves.
-const CAPS_ELSEWHERE: [&str; 9] = [
-    "n_predict",
-    "num_predict",
-    "max_new_tokens",
-    "max_length",
-    "max_gen_len",
-    "min_tokens",
-    "min_new_tokens",
-    "thinking",
-    "reasoning",
-];
 
 /// The names of an object's members, which are short and all different.
 #[derive(Default)]
@@ -597,8 +588,8 @@ mod tests {
             (Some(100), Some(50))
         );
         // A server that keeps to the other would write more than was reserved.
-        assert_eq!(body.caps.at(Endpoint::Chat, None), Some(100));
-        assert_eq!(body.caps.at(Endpoint::Responses, None), None);
+        assert_eq!(body.caps.at(Endpoint::Chat, None, None), Some(100));
+        assert_eq!(body.caps.at(Endpoint::Responses, None, None), None);
         let options = body.stream_options.unwrap();
         assert_eq!(
             (options.json, options.include_usage),

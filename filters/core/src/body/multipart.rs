@@ -316,8 +316,8 @@ fn field<'a>(
         let json: [&[u8]; 4] = [b"", b"json", b"verbose_json", b"diarized_json"];
         form.plain |= !json.contains(&value);
     }
-    let known = names::FIELDS.into_iter().find(|known| *known == stem);
-    let Some(known) = known.or_else(|| names::mistaken(stem, names::FIELDS.into_iter())) else {
+    let known = names::fields().find(|known| *known == stem);
+    let Some(known) = known.or_else(|| names::mistaken(stem, names::fields())) else {
         // Forms have fields of their own by these names.
         let others = |one: &Unmetered| {
             !matches!(
@@ -372,16 +372,19 @@ fn field<'a>(
                 _ => return Err(wrong("is neither `true` nor `false`")),
             }
         }
-        _ => {
+        known => {
             let plain = text.bytes().all(|digit| digit.is_ascii_digit())
                 && (text.len() == 1 || !text.starts_with('0'));
             let count = text
                 .parse::<u32>()
                 .ok()
                 .filter(|count| plain && i32::try_from(*count).is_ok());
-            form.answers = count
-                .ok_or_else(|| wrong("is not a whole number that every server reads alike"))?
-                .max(1);
+            let count = count.ok_or_else(|| wrong("is not a whole number that every server reads alike"))?;
+            if names::ANSWERS.contains(&known) {
+                form.answers = form.answers.max(count);
+            } else {
+                form.caps.name(known, count);
+            }
         }
     }
     Ok(())

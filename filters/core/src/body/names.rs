@@ -2,21 +2,19 @@
 //! folding; others pass over `_` and `-`, or end at a NUL. What any of them could take for a name that is read here
 //! must not be there.
 
-use super::Unmetered;
+use super::{Unmetered, caps};
 
 /// In bytes, far more than any name that is read. Longer ones are refused where that matters.
 const LONGEST: usize = 256;
 
-/// What is read of a JSON body, beside [`Unmetered`].
-const MEMBERS: [&str; 35] = [
+/// What is read of a JSON body, beside [`ANSWERS`], [`caps`] and [`Unmetered`].
+const MEMBERS: [&str; 15] = [
     "model",
     "stream",
     "stream_options",
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
-    "n",
-    "best_of",
     "messages",
     "input",
     "prompt",
@@ -25,7 +23,13 @@ const MEMBERS: [&str; 35] = [
     "tools",
     "functions",
     "documents",
-    "n_predict",
+    "auto_max_new_tokens",
+];
+
+/// How many answers there are to be, or beams, each of which is written.
+pub(super) const ANSWERS: [&str; 11] = [
+    "n",
+    "best_of",
     "n_cmpl",
     "num_return_sequences",
     "num_beams",
@@ -35,33 +39,33 @@ const MEMBERS: [&str; 35] = [
     "candidate_count",
     "num_outputs_per_prompt",
     "num_images_per_prompt",
-    "num_predict",
-    "max_new_tokens",
-    "auto_max_new_tokens",
-    "max_length",
-    "max_gen_len",
-    "min_tokens",
-    "min_new_tokens",
-    "thinking",
-    "reasoning",
 ];
 
 /// What is read of `stream_options`.
 pub(super) const OPTIONS: [&str; 1] = ["include_usage"];
 
 /// What is read of a form.
-pub(super) const FIELDS: [&str; 4] = ["model", "stream", "n", "prompt"];
+pub(super) fn fields() -> impl Iterator<Item = &'static str> {
+    ["model", "stream", "prompt"]
+        .into_iter()
+        .chain(ANSWERS)
+        .chain(caps::fields())
+}
 
 /// The member of this name that is read; also what an error may point at.
 pub(super) fn member(name: &str) -> Option<&'static str> {
     let member = MEMBERS.into_iter().find(|member| *member == name);
-    member.or_else(|| Unmetered::of(name).map(Unmetered::name))
+    member
+        .or_else(|| ANSWERS.into_iter().find(|member| *member == name))
+        .or_else(|| caps::member(name))
+        .or_else(|| Unmetered::of(name).map(Unmetered::name))
 }
 
 /// The member that somebody else may take this name for, though it is not its name.
 pub(super) fn mistaken_member(name: &str) -> Option<&'static str> {
     let unmetered = || Unmetered::ALL.iter().map(|one| one.name());
-    mistaken(name, MEMBERS.into_iter().chain(unmetered()))
+    let others = ANSWERS.into_iter().chain(caps::members()).chain(unmetered());
+    mistaken(name, MEMBERS.into_iter().chain(others))
 }
 
 /// The one of `names` that somebody else may take `name` for, though it is another.

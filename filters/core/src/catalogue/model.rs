@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::body::{Body, Unmetered};
+use crate::body::{Body, Caps, Unmetered};
 use crate::config::Span;
 use crate::endpoint::Endpoint;
 use crate::error::{ApiError, Retry};
@@ -121,6 +121,8 @@ pub enum Refusal {
     WrongEndpoint(String),
     /// The answer may not be that long.
     OutputTooLong(Cap),
+    /// The answer may not be as long as it gets, by this member; the most it may be.
+    OutputEndless(u64, &'static str),
     /// The input alone is longer than the window, by any count.
     ContextTooLong(Cap),
     /// By this member more is read or written than the gateway sees.
@@ -204,11 +206,7 @@ impl Model {
         {
             return Err(Refusal::Unmetered(member.name()));
         }
-        if let (Some(limit), Some((param, asked))) = (self.max_output, body.caps.asked(endpoint))
-            && asked > limit
-        {
-            return Err(Refusal::OutputTooLong(Cap { limit, asked, param }));
-        }
+        self.bounds_output(endpoint, &body.caps)?;
         let asked = body.least_tokens;
         match self.context_window {
             Some(limit) if asked > limit => Err(Refusal::ContextTooLong(Cap {
@@ -216,6 +214,21 @@ impl Model {
                 asked,
                 param: body.longest.unwrap_or(input_of(endpoint)),
             })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no server, by whatever name of a cap it goes, is asked for more than `max_output`; or it is known how much
+    /// that may be.
+    fn bounds_output(&self, endpoint: Endpoint, caps: &Caps) -> Result<(), Refusal> {
+        let Some(limit) = self.max_output.filter(|_| endpoint.writes()) else {
+            return Ok(());
+        };
+        if let Some((param, asked)) = caps.beyond(limit) {
+            return Err(Refusal::OutputTooLong(Cap { limit, asked, param }));
+        }
+        match (caps.lifted(), self.context_window) {
+            (Some(param), None) => Err(Refusal::OutputEndless(limit, param)),
             _ => Ok(()),
         }
     }
@@ -262,7 +275,7 @@ impl Refusal {
             Self::ProjectNotGranted(..) => "project_model_not_granted",
             Self::KeyNotGranted(_) => "key_model_not_granted",
             Self::WrongEndpoint(_) => "model_not_at_endpoint",
-            Self::OutputTooLong(_) => "output_too_long",
+            Self::OutputTooLong(_) | Self::OutputEndless(..) => "output_too_long",
             Self::ContextTooLong(_) => "context_length_exceeded",
             Self::Unmetered(_) => "unmetered",
         }
@@ -306,6 +319,14 @@ impl Refusal {
                 "unsupported_parameter",
                 Some(*param),
                 format!("This model gives at most {limit} output tokens, and {asked} were asked for."),
+            ),
+            Self::OutputEndless(limit, param) => (
+                400,
+                "unsupported_parameter",
+                Some(*param),
+                format!(
+                    "This model gives at most {limit} output tokens, and by `{param}` some servers write without end."
+                ),
             ),
             Self::ContextTooLong(Cap { limit, asked, param }) => (
                 400,

@@ -115,28 +115,35 @@ fn a_model_has_bounds() {
         )
     };
     assert_eq!(accepts(r#"{"max_tokens": 100}"#), Ok(()));
-    assert_eq!(
-        accepts(r#"{"max_output_tokens": 101}"#),
-        Ok(()),
-        "that is no cap of a chat"
-    );
-    for too_long in [
-        r#"{"max_tokens": 101}"#,
-        r#"{"max_tokens": 1, "max_completion_tokens": 101}"#,
+    for (too_long, param) in [
+        (r#"{"max_tokens": 101}"#, "max_tokens"),
+        (
+            r#"{"max_tokens": 1, "max_completion_tokens": 101}"#,
+            "max_completion_tokens",
+        ),
+        // Some server may obey what the endpoint does not have.
+        (r#"{"max_output_tokens": 101}"#, "max_output_tokens"),
+        (r#"{"max_tokens": 1, "n_predict": 101}"#, "n_predict"),
+        (r#"{"n_predict": 100.5}"#, "n_predict"),
+        (r#"{"max_tokens": 1, "thinking_budget": 101}"#, "thinking_budget"),
+        (r#"{"max_tokens": 0, "min_tokens": 101}"#, "min_tokens"),
+        (
+            r#"{"max_tokens": 1, "thinking": {"budget_tokens": 101}}"#,
+            "thinking",
+        ),
+        (r#"{"max_tokens": 1, "options": {"num_predict": 101}}"#, "options"),
     ] {
         assert_eq!(
             accepts(too_long),
             Err(Refusal::OutputTooLong(Cap {
                 limit: 100,
                 asked: 101,
-                param: if too_long.contains("completion") {
-                    "max_completion_tokens"
-                } else {
-                    "max_tokens"
-                },
+                param,
             }))
         );
     }
+    // The window is known, and reserved.
+    assert_eq!(accepts(r#"{"max_tokens": 1, "n_predict": -1}"#), Ok(()));
     let long = |bytes: usize| format!(r#"{{"prompt": "{}"}}"#, "x".repeat(bytes));
     assert_eq!(accepts(&long(15_900)), Ok(()));
     assert_eq!(

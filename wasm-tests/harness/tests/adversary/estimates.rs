@@ -120,20 +120,30 @@ fn schemes() -> Vec<(&'static str, Value, u64)> {
             json!({"prompt": "x", "suffix": long, "max_tokens": 1}),
             text,
         ),
-        (COMPLETIONS, json!({"prompt": "x", "max_tokens": 0}), 4_000),
-        (CHAT, chat(json!({"max_tokens": 0})), 4_000),
+        // What the model server caps without a cap, it may not where it is told to go on: up to its window.
+        (COMPLETIONS, json!({"prompt": "x", "max_tokens": 0}), 100_000),
+        (CHAT, chat(json!({"max_tokens": 0})), 100_000),
         (
             CHAT,
             chat(json!({"max_tokens": 0, "max_completion_tokens": 1})),
-            4_000,
+            100_000,
         ),
         (CHAT, chat(json!({"n_predict": 3_000})), 3_000),
-        (CHAT, chat(json!({"n_predict": -1})), 4_000),
-        (CHAT, chat(json!({"auto_max_new_tokens": true})), 4_000),
+        (CHAT, chat(json!({"n_predict": -1})), 100_000),
+        (CHAT, chat(json!({"n_predict": 0})), 100_000),
+        (CHAT, chat(json!({"options": {"num_predict": -2}})), 100_000),
+        (CHAT, chat(json!({"options": {"num_predict": 3_000}})), 3_000),
+        (CHAT, chat(json!({"thinking_budget": 3_000})), 3_008),
+        (
+            RESPONSES,
+            json!({"input": "x", "max_output_tokens": 8, "max_tokens": 0}),
+            100_000,
+        ),
+        (CHAT, chat(json!({"auto_max_new_tokens": true})), 100_000),
         (
             COMPLETIONS,
             json!({"prompt": "x", "max_tokens": 8, "auto_max_new_tokens": "true"}),
-            4_000,
+            100_000,
         ),
         (
             CHAT,
@@ -226,7 +236,7 @@ fn schemes() -> Vec<(&'static str, Value, u64)> {
             json!({"input": [{"type": "function_call_output", "output": words, "data": "x"}], "max_output_tokens": 8}),
             text,
         ),
-        (RESPONSES, json!({"input": "x", "max_output_tokens": 0}), 4_000),
+        (RESPONSES, json!({"input": "x", "max_output_tokens": 0}), 100_000),
         (RESPONSES, json!({"input": "x", "max_tokens": 8}), 4_000),
         (
             MESSAGES,
@@ -241,7 +251,7 @@ fn schemes() -> Vec<(&'static str, Value, u64)> {
         (
             MESSAGES,
             json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}),
-            4_000,
+            100_000,
         ),
         (EMBEDDINGS, json!({"input": [words, "x"]}), text),
         (EMBEDDINGS, json!({"input": vec![vec![7; 1_000]; 3]}), 3_000),
@@ -349,6 +359,27 @@ async fn what_cannot_be_metered_is_refused_by_name() {
         (MESSAGES, "service_tier", json!("priority")),
         (MESSAGES, "speed", json!("fast")),
         (MESSAGES, "inference_geo", json!("us")),
+        (CHAT, "rid", json!("theirs")),
+        (COMPLETIONS, "request_id", json!("theirs")),
+        (CHAT, "routed_dp_rank", json!(0)),
+        (
+            CHAT,
+            "sampling_params",
+            json!({"max_new_tokens": 100_000, "n": 100}),
+        ),
+        (COMPLETIONS, "parameters", json!({"max_new_tokens": 100_000})),
+        (CHAT, "adapter_source", json!("hub")),
+        (CHAT, "deployment_id", json!("others")),
+        (CHAT, "headers", json!({"authorization": "Bearer x"})),
+        (CHAT, "context_window_fallbacks", json!([{"m": ["dear"]}])),
+        (CHAT, "additional_drop_params", json!(["max_tokens"])),
+        (CHAT, "success_callback", json!(["langfuse"])),
+        (
+            CHAT,
+            "data_sources",
+            json!([{"type": "azure_search", "parameters": {"endpoint": "http://10.0.0.1"}}]),
+        ),
+        (CHAT, "cached_content", json!("cachedContents/theirs")),
     ] {
         let mut body = json!({"model": "m", "input": "x", "messages": [{"role": "user", "content": "x"}]});
         body[param] = value;
@@ -364,6 +395,20 @@ async fn what_cannot_be_metered_is_refused_by_name() {
                 param
             );
         }
+    }
+    for (param, named) in [
+        ("aws_bedrock_runtime_endpoint", "aws_*"),
+        ("aws_role_name", "aws_*"),
+        ("azure_ad_token", "azure_*"),
+        ("vertex_credentials", "vertex_*"),
+        ("litellm_credential_name", "litellm_*"),
+        ("langfuse_host", "langfuse_*"),
+        ("mock_response", "mock_*"),
+    ] {
+        let body = json!({"model": "m", "messages": [], param: "x"});
+        let reply = stage.gateway.post(CHAT).key(key).json(body).send().await;
+        let reply = reply.expect(400).code("unsupported_parameter");
+        assert_eq!(reply.json()["error"]["param"], named);
     }
     assert_eq!(stage.models.seen().len(), 0);
     // What real clients send is no reason to refuse.
@@ -463,22 +508,99 @@ async fn media_are_not_too_long() {
         let reply = reply.expect(400).code("context_length_exceeded");
         assert_eq!(reply.json()["error"]["param"], member, "{path}");
     }
-    for (path, member) in [
-        (CHAT, "max_completion_tokens"),
-        (CHAT, "max_tokens"),
-        (RESPONSES, "max_output_tokens"),
+}
+
+/// Whatever name of a cap a server goes by, it is asked for no more than the model's `max_output`.
+#[tokio::test]
+async fn no_cap_is_beyond_the_models() {
+    let stage = stage(1).await;
+    let ask = |path: &str, model: &str, more: Value| {
+        let mut body = json!({"model": model, "input": "x", "prompt": "x", "messages": [{"role": "user", "content": "x"}]});
+        if path != CHAT {
+            body.as_object_mut().unwrap().remove("messages");
+        }
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        stage.gateway.post(path).key(&stage.keys[0]).json(body).send()
+    };
+    for (path, member, more) in [
+        (
+            CHAT,
+            "max_completion_tokens",
+            json!({"max_completion_tokens": 4_001}),
+        ),
+        (CHAT, "max_tokens", json!({"max_tokens": 4_001})),
+        (
+            RESPONSES,
+            "max_output_tokens",
+            json!({"max_output_tokens": 4_001}),
+        ),
+        (
+            CHAT,
+            "max_output_tokens",
+            json!({"max_tokens": 10, "max_output_tokens": 4_001}),
+        ),
+        (CHAT, "n_predict", json!({"max_tokens": 10, "n_predict": 50_000})),
+        (
+            COMPLETIONS,
+            "num_predict",
+            json!({"max_tokens": 10, "num_predict": 50_000}),
+        ),
+        (CHAT, "max_new_tokens", json!({"max_new_tokens": 50_000})),
+        (
+            COMPLETIONS,
+            "max_tokens_to_sample",
+            json!({"max_tokens_to_sample": 50_000}),
+        ),
+        (
+            CHAT,
+            "min_tokens",
+            json!({"max_tokens": 10, "min_tokens": 50_000}),
+        ),
+        (
+            CHAT,
+            "thinking_budget",
+            json!({"max_tokens": 10, "thinking_budget": 50_000}),
+        ),
+        (
+            CHAT,
+            "reasoning",
+            json!({"max_tokens": 10, "reasoning": {"max_tokens": 50_000}}),
+        ),
+        (
+            CHAT,
+            "options",
+            json!({"max_tokens": 10, "options": {"num_predict": 50_000}}),
+        ),
+        (
+            CHAT,
+            "chat_template_kwargs",
+            json!({"chat_template_kwargs": {"thinking_budget": 50_000}}),
+        ),
     ] {
-        let mut body = json!({"model": "m", "input": "x", "messages": []});
-        body[member] = json!(4_001);
-        let reply = stage
-            .gateway
-            .post(path)
-            .key(&stage.keys[0])
-            .json(body)
-            .send()
-            .await;
-        assert_eq!(reply.expect(400).json()["error"]["param"], member);
+        let reply = ask(path, "m", more)
+            .await
+            .expect(400)
+            .code("unsupported_parameter");
+        assert_eq!(reply.json()["error"]["param"], member);
     }
+    // A number as text is one to some servers.
+    for more in [
+        json!({"max_tokens": 10, "n_predict": "100000"}),
+        json!({"max_tokens": 10, "thinking_budget": "100000"}),
+        json!({"max_tokens": 10, "options": {"num_predict": "100000"}}),
+    ] {
+        ask(CHAT, "endless", more).await.expect(400);
+    }
+    assert_eq!(stage.models.seen().len(), 0);
+    ask(
+        CHAT,
+        "m",
+        json!({"max_tokens": 10, "n_predict": 4_000, "thinking_budget": 0}),
+    )
+    .await
+    .expect(200);
 }
 
 /// Many texts to embed are read one by one, and answered with no tokens.

@@ -358,23 +358,76 @@ fn caps_count_where_every_server_keeps_to_them() {
             json!({"max_tokens": 9, "thinking": {"budget_tokens": 500}}),
             Some(500),
         ),
+        (
+            Endpoint::Chat,
+            json!({"max_tokens": 9, "thinking_budget": 500}),
+            Some(509),
+        ),
+        (
+            Endpoint::Chat,
+            json!({"max_tokens": 9, "options": {"num_predict": 90, "thinking_budget": 5}}),
+            Some(95),
+        ),
+        (
+            Endpoint::Chat,
+            json!({"max_tokens": 9, "options": {"num_predict": -2}}),
+            None,
+        ),
+        (Endpoint::Chat, json!({"max_tokens": 9, "n_predict": 0}), None),
+        (
+            Endpoint::Chat,
+            json!({"max_tokens": 9, "thinking_budget": 0, "min_tokens": 0}),
+            Some(9),
+        ),
+        (
+            Endpoint::Completions,
+            json!({"max_tokens": 9, "max_completion_tokens": 0}),
+            None,
+        ),
     ] {
         let text = body.to_string();
         let read = read_json(endpoint, text.as_bytes()).unwrap();
-        assert_eq!(read.caps.at(endpoint, None), cap, "{body}");
-        assert_eq!(
-            read.caps.at(endpoint, Some(7)),
-            Some(cap.unwrap_or(7).min(7)),
-            "{body}"
-        );
+        assert_eq!(read.caps.at(endpoint, None, Some(1_000)), cap, "{body}");
+        // What servers do for answers without a cap says nothing of those that are told to go on.
+        let most = if read.caps.lifted().is_some() {
+            1_000
+        } else {
+            cap.unwrap_or(7)
+        };
+        assert_eq!(read.caps.at(endpoint, Some(7), Some(1_000)), Some(most), "{body}");
     }
     let text =
         json!({"max_tokens": 5, "prediction": {"type": "content", "content": "w".repeat(100)}}).to_string();
     let cap = read_json(Endpoint::Chat, text.as_bytes())
         .unwrap()
         .caps
-        .at(Endpoint::Chat, None);
+        .at(Endpoint::Chat, None, None);
     assert!(cap.is_some_and(|cap| cap > 105), "{cap:?}");
+}
+
+#[test]
+fn a_cap_is_a_number() {
+    for body in [
+        json!({"n_predict": "100000"}),
+        json!({"max_tokens": "5"}),
+        json!({"thinking_budget": "100000"}),
+        json!({"min_tokens": ["100000"]}),
+        json!({"max_length": true}),
+        json!({"thinking": {"type": "enabled", "budget_tokens": "100000"}}),
+        json!({"reasoning": {"max_tokens": [100_000]}}),
+        json!({"options": {"num_predict": "-1"}}),
+        json!({"num-predict": 100_000}),
+    ] {
+        let text = body.to_string();
+        assert!(read_json(Endpoint::Chat, text.as_bytes()).is_err(), "{body}");
+    }
+    for body in [
+        json!({"reasoning": "high", "thinking": null, "n_predict": null}),
+        json!({"reasoning": {"effort": "low", "max_tokens": null}, "options": {"stop": ["x"]}}),
+    ] {
+        let text = body.to_string();
+        assert!(read_json(Endpoint::Chat, text.as_bytes()).is_ok(), "{body}");
+    }
 }
 
 #[test]
@@ -395,6 +448,21 @@ fn what_only_the_model_server_sees_counts_as_such() {
             Endpoint::Responses,
             json!({"tools": [{"type": "web_search_preview"}, {"type": "function", "name": "mcp"}]}),
             1,
+        ),
+        (
+            Endpoint::Chat,
+            json!({"tools": [
+                {"type": "browser_search"}, {"type": "x_search"}, {"type": "google_search"}, {"type": "collections_search"},
+                {"type": "shell"}, {"google_search": {}}, {"type": "builtin_function", "function": {"name": "$web_search"}},
+                {"type": "function", "codeExecution": {}}, {"type": "function", "function": {"name": "x"}},
+                {"type": "custom", "custom": {"name": "x"}}, {"name": "x", "input_schema": {}},
+            ]}),
+            8,
+        ),
+        (
+            Endpoint::Chat,
+            json!({"enable_search": true, "web_search": {"enable": true}}),
+            2,
         ),
         (
             Endpoint::Messages,
