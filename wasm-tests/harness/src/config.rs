@@ -19,11 +19,12 @@ const CONFIGURATION: &str = "/resources/0/typed_config/config/configuration/valu
 const BREAKER: &str = "          breaker: {failures: 5,";
 
 /// Headers by which tests speak to the stand-in model servers.
-const TESTS_OWN: [&str; 7] = [
+const TESTS_OWN: [&str; 8] = [
     FAULT_HEADER,
     "x-mark",
     "x-mine",
     "x-number",
+    "x-plan-number",
     "x-play",
     "x-refuse-later",
     "x-routing",

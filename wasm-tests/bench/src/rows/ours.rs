@@ -203,6 +203,7 @@ fn catalogue() -> Value {
         "catalogue": {"models": {LARGE: model(LARGE), SMALL: model(SMALL)}},
         "breaker": {"failures": 5, "open": "5s", "longest": "60s"},
         "priorities": {"enterprise": "high"},
+        "allow_headers": [PACE_HEADER],
     })
 }
 
