@@ -208,8 +208,9 @@ fn wrong(entry: &str) -> Option<&'static str> {
 
 /// Of answers. Browsers, clients and proxies keep these for the gateway's name, or obey them: cookies, policies, places
 /// to go to. And what tells of the model server's own surroundings.
-static ANSWER: Names<44> = Names::new([
+static ANSWER: Names<48> = Names::new([
     "accept-ch",
+    "age",
     "alt-svc",
     "alt-used",
     "anthropic-organization-id",
@@ -219,6 +220,8 @@ static ANSWER: Names<44> = Names::new([
     "content-security-policy",
     "content-security-policy-report-only",
     "critical-ch",
+    // The catalogue says until when a model is there.
+    "deprecation",
     "expect-ct",
     "link",
     // The Python SDKs follow, and take the body and `x-api-key` along.
@@ -240,10 +243,12 @@ static ANSWER: Names<44> = Names::new([
     "set-cookie2",
     "sourcemap",
     "strict-transport-security",
+    "sunset",
     "surrogate-control",
     "surrogate-key",
     "timing-allow-origin",
     "via",
+    "warning",
     "www-authenticate",
     // Orders to an nginx or lighttpd in front of Envoy.
     "x-accel-charset",
@@ -442,6 +447,10 @@ mod tests {
             "cf-ray",
             "llm_provider-set-cookie",
             "location",
+            "deprecation",
+            "sunset",
+            "age",
+            "warning",
         ] {
             assert!(is_not_a_models(name.as_bytes()), "{name}");
         }

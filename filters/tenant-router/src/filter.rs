@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::order::{Of, Order};
 use crate::refusals;
 use crate::replaced::{self, Answer, Found};
-use crate::silence::Silence;
+use crate::silence::{Silence, Wait};
 use crate::uploads::{Upload, Uploads};
 
 /// The filter's, in the log.
@@ -81,6 +81,8 @@ struct Visited {
     /// Whether a stream is asked for.
     streamed: bool,
     answer: Answer,
+    /// How long its answer may take to begin, until it has.
+    wait: Option<Wait>,
     /// How long its answer may be silent.
     silence: Option<Silence>,
     /// For the answer's headers: seconds since 1970.
@@ -105,6 +107,7 @@ impl Visited {
             route: chosen.route,
             streamed,
             answer: Answer::Passes,
+            wait: Wait::of(chosen.model, whole_at).filter(|_| streamed),
             silence: None,
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
@@ -258,6 +261,14 @@ impl Router {
     /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
     pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
         if let Some(visited) = &mut stream.routed {
+            if visited.wait.is_some() {
+                if is_stuck(visited, enter) {
+                    replaced::answer(Fault::Silent, &visited.reader);
+                    self.fell_silent(visited);
+                    stream.routed = None;
+                }
+                return;
+            }
             return self.listen(visited, enter);
         }
         let Some(held) = &stream.held else { return };
@@ -289,6 +300,10 @@ impl Router {
                 &format!("tenant-router: cannot end a silent answer: {status:?}"),
             );
         }
+        self.fell_silent(visited);
+    }
+
+    fn fell_silent(&mut self, visited: &mut Visited) {
         let attempts = attempts();
         self.metrics
             .fault(Fault::Silent.name(), visited.order.at(attempts));
@@ -518,6 +533,7 @@ impl Router {
                 });
             }
         }
+        visited.wait = None;
         // Where there is one target that never failed of late, its answer tells nothing new.
         let plain = visited.order.is_plain();
         let attempts = if plain { 1 } else { attempts() };
@@ -707,6 +723,17 @@ fn tried() -> u64 {
 /// breakers is full, nothing is said of the target.
 fn is_sent(flags: u64) -> bool {
     flags & OVERFLOW == 0 && (tried() > 0 || flags & NO_CLUSTER != 0)
+}
+
+/// Whether an attempt took too long that Envoy does not end. One that waits for a connection has not begun.
+fn is_stuck(visited: &mut Visited, enter: impl FnOnce() -> bool) -> bool {
+    let (Some(wait), Ok(now)) = (&mut visited.wait, now_nanos()) else {
+        return false;
+    };
+    wait.is_over(now)
+        && enter()
+        && wait.is_stuck(tried(), now)
+        && property(&["upstream", "local_address"]).is_ok_and(|address| !address.is_empty())
 }
 
 /// The number of the last attempt; the first where there was none.

@@ -1,9 +1,49 @@
-//! How long a streamed answer may be silent: before its first event, and between any two of them. Looked at once a
-//! second, so that a piece costs no look at a clock.
+//! How long a streamed answer may be silent: before it begins, before its first event, and between any two of them. Looked
+//! at once a second, so that a piece costs no look at a clock.
 
 use tollgate_core::catalogue::Model;
 use tollgate_core::config::Span;
 use tollgate_core::progress::Progress;
+
+/// An answer that has not begun. Envoy ends an attempt that takes too long itself, but not one of which an interim answer
+/// came (100, 102, 103): with that it takes the answer for begun, and tries no other target either.
+pub(crate) struct Wait {
+    /// Longest time to the first byte of an attempt; nanoseconds.
+    first_byte: u64,
+    /// When the attempt began, or was first seen; nanoseconds since 1970.
+    since: u64,
+    /// The number of the attempt.
+    attempt: u64,
+    /// Whether it was seen to take too long.
+    late: bool,
+}
+
+impl Wait {
+    /// For the answer to a request for a stream that goes out now; `None` where it may take for ever.
+    pub(crate) fn of(model: &Model, now: u64) -> Option<Self> {
+        Some(Self {
+            first_byte: model.first_byte?.millis().saturating_mul(1_000_000),
+            since: now,
+            attempt: 1,
+            late: false,
+        })
+    }
+
+    /// Whether it took too long by now, if the attempt is still the same.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        now.saturating_sub(self.since) > self.first_byte
+    }
+
+    /// Whether an attempt that takes too long is still there when it is looked at for the second time: by then Envoy has
+    /// begun another one, if it will.
+    pub(crate) fn is_stuck(&mut self, attempt: u64, now: u64) -> bool {
+        if attempt > self.attempt {
+            (self.attempt, self.since, self.late) = (attempt, now, false);
+            return false;
+        }
+        core::mem::replace(&mut self.late, true)
+    }
+}
 
 /// A streamed answer that may not be silent for ever.
 pub(crate) struct Silence {

@@ -377,6 +377,29 @@ async fn time_outs_of_one_tenant_take_a_target_from_no_other() {
 }
 
 #[tokio::test]
+async fn an_interim_answer_is_no_first_byte() {
+    let stage = Stage::start().await;
+    for (before, interim) in ["100 Continue", "102 Processing", "103 Early Hints"]
+        .into_iter()
+        .enumerate()
+    {
+        stage.provider.raw(&format!("HTTP/1.1 {interim}\r\n\r\n"));
+        let body = json!({"model": "live", "stream": true, "max_tokens": 8, "messages": []});
+        let request = stage.gateway.post(CHAT).key(&stage.keys[0]).json(body);
+        request.send().await.expect(504).code("upstream_timeout");
+        assert_eq!(stage.provider.asked(), before + 1, "{interim}");
+        let log = stage.gateway.usage_log();
+        let records = log.wait(|records| records.len() > before).await;
+        let record = &records[before];
+        assert_eq!(record.status, 504, "{interim}");
+        assert!(
+            record.input_tokens > Some(0),
+            "what it was asked is paid: {record:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_falls_silent_is_ended() {
     let stage = Stage::start().await;
     stage.provider.raw(
