@@ -205,7 +205,6 @@ impl<'a> Request<'a> {
     }
 }
 
-/// `x-tollgate-*`, in any spelling that a WSGI server would read as such: to it, `_` is `-`.
 /// Whether it is one host, by its name or address, perhaps with a port.
 fn is_host(authority: &[u8]) -> bool {
     const LONGEST: usize = 255;
@@ -231,6 +230,7 @@ fn is_host(authority: &[u8]) -> bool {
     port && plain && authority.len() <= LONGEST
 }
 
+/// `x-tollgate-*`, in any spelling that a WSGI server would read as such: to it, `_` is `-`.
 fn names_identity(name: &[u8]) -> bool {
     begins(name, "x-tollgate-")
 }

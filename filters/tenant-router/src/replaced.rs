@@ -48,7 +48,7 @@ impl Answer {
         }
         let coded = headers
             .get(b"content-encoding")
-            .is_some_and(|coding| coding != b"identity");
+            .is_some_and(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"));
         let fault = match sight(status, headers.get(b"content-type")) {
             Sight::Passes => return None,
             Sight::Fault(fault) => fault,

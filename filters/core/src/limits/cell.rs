@@ -191,7 +191,7 @@ impl Cell {
         }
     }
 
-    /// Whether `count` may be charged. In debt not even nothing may.
+    /// Whether `count` may be charged. While in debt, even a zero charge is refused.
     pub(super) fn judge(&self, count: u64) -> Verdict {
         if count > self.quota.burst {
             return Verdict::Never;

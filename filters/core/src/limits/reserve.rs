@@ -48,7 +48,7 @@ pub struct Admitted {
     pub standings: Vec<Standing>,
     /// Rows in shadow mode that would have refused it, by their places in the table; it is not charged to them.
     pub would_refuse: Vec<usize>,
-    /// Rows that could not be asked, and allow that.
+    /// Limits skipped because the store failed and `on_error: allow`.
     pub unchecked: Vec<usize>,
 }
 
