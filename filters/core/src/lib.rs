@@ -15,6 +15,7 @@ pub mod gcra;
 pub mod glob;
 pub mod headers;
 pub mod identity;
+mod inflate;
 pub mod key;
 pub mod limits;
 pub mod plugin_config;

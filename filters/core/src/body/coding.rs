@@ -1,19 +1,21 @@
 //! Content codings: a compressed body is read, and forwarded, as what it says once it is decoded. Nothing that two
 //! servers could decode differently goes on.
 
-use std::io::Read as _;
-
-use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::io::Read as _;
 
 use super::Malformed;
+use crate::inflate::{Frame, Inflate};
 
 /// What a decoded body may grow to whatever its size before: small bodies of much the same text compress well.
 const FREE: usize = 1024 * 1024;
 /// Beyond that, how many times its size before. JSON of honest text shrinks to a tenth.
 const RATIO: usize = 100;
+/// What a block holds on average, at least, in bytes: compressors begin a new one every 16 KiB or more.
+const BLOCK: usize = 4 * 1024;
+/// Blocks of zstd that there may be whatever they hold.
+const FREE_BLOCKS: usize = 1024;
 
 /// How a body is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +82,46 @@ impl Coding {
     }
 }
 
-/// At most one byte more than is allowed.
+/// At most one piece more than is allowed. One member, since servers differ in what they make of more.
 fn gzip(coded: &[u8], allowed: usize) -> Result<Option<Vec<u8>>, Undecoded> {
     let mut body = Vec::new();
-    let mut decoder = MultiGzDecoder::new(coded).take(allowed as u64 + 1);
-    decoder
-        .read_to_end(&mut body)
-        .map_err(|_| Coding::Gzip.malformed())?;
-    Ok(Some(body))
+    let mut inflate = Inflate::new(Frame::Gzip, BLOCK as u64);
+    let rest = inflate.push(coded, |part| {
+        body.extend_from_slice(part);
+        body.len() <= allowed
+    });
+    let whole = rest == Ok(&[]) && inflate.is_done();
+    if whole || body.len() > allowed {
+        Ok(Some(body))
+    } else {
+        Err(Coding::Gzip.malformed())
+    }
+}
+
+/// Whether a frame has so many blocks that their tables, rather than what they hold, are what it costs to read them.
+fn has_many_blocks(frame: &[u8]) -> bool {
+    blocks(frame, FREE_BLOCKS + frame.len() / BLOCK).is_some_and(|left| left == 0)
+}
+
+/// How many of `most` blocks a frame leaves over; `None` where it ends too early.
+fn blocks(frame: &[u8], mut most: usize) -> Option<usize> {
+    let head = usize::from(*frame.get(4)?);
+    let single = head >> 5 & 1;
+    let dictionary = *[0, 1, 2, 4].get(head & 3)?;
+    let content = *[single, 2, 4, 8].get(head >> 6)?;
+    let mut at = 5 + (1 - single) + dictionary + content;
+    while most > 0 {
+        let [a, b, c] = *frame.get(at..)?.first_chunk()?;
+        let block = u32::from_le_bytes([a, b, c, 0]);
+        if block & 1 == 1 {
+            break;
+        }
+        // One byte that is repeated, or as many as it says.
+        let len = if block >> 1 & 3 == 1 { 1 } else { block >> 3 };
+        at = at.checked_add(3)?.checked_add(usize::try_from(len).ok()?)?;
+        most -= 1;
+    }
+    Some(most)
 }
 
 /// At most one piece more than is allowed; `None` where the frame says itself that it is too large. One frame, since
@@ -96,6 +130,9 @@ fn zstd(coded: &[u8], allowed: usize) -> Result<Option<Vec<u8>>, Undecoded> {
     /// What RFC 8878 has every decoder support; a frame in one segment may say as much as its content.
     const WINDOW: u64 = 8 * 1024 * 1024;
     let malformed = |_| Coding::Zstd.malformed();
+    if has_many_blocks(coded) {
+        return Err(Coding::Zstd.malformed());
+    }
     let window = WINDOW.max(allowed as u64);
     let mut decoder = match StreamingDecoder::new_with_max_window_size(coded, window) {
         Ok(decoder) => decoder,
@@ -198,6 +235,36 @@ mod tests {
                     "{coding:?} {wrong:?}"
                 );
             }
+        }
+    }
+
+    /// A second member or frame may be read or not; blocks without content cost more than they say.
+    #[test]
+    fn one_stream_of_few_blocks() {
+        let text = br#"{"model":"m","messages":[]}"#;
+        let stored = [0, 0, 0, 0xff, 0xff].repeat(100_000);
+        let gz_stored = [
+            &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..],
+            &stored,
+            &[1, 0, 0, 0xff, 0xff],
+            &[0; 8],
+        ]
+        .concat();
+        let zst_raw = [
+            &[0x28, 0xb5, 0x2f, 0xfd, 0, 0x58][..],
+            &[0; 3].repeat(100_000),
+            &[1, 0, 0],
+        ]
+        .concat();
+        for (coding, coded) in [
+            (Coding::Gzip, [gz(b""), gz(text)].concat()),
+            (Coding::Gzip, [gz(text), gz(b"")].concat()),
+            (Coding::Zstd, [zst(text), zst(b"")].concat()),
+            (Coding::Gzip, gz_stored),
+            (Coding::Zstd, zst_raw),
+        ] {
+            let refused = coding.decode(&coded, LIMIT);
+            assert!(matches!(refused, Err(Undecoded::Malformed(_))), "{coding:?}");
         }
     }
 

@@ -5,14 +5,15 @@ mod zstd;
 use core::fmt;
 use std::io::{self, Write};
 
-use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-
 use super::Response;
+use crate::inflate::{Frame, Inflate};
 use zstd::Zstd;
 
 /// What is decoded of a response whatever its size, and beyond that how many times its size: more of it passes unread.
 const FREE: u64 = 1 << 20;
-const RATIO: u64 = 200;
+const RATIO: u64 = 32;
+/// What a block holds on average, at least, in bytes: some servers end one, and an empty one, with each event.
+const BLOCK: u64 = 64;
 
 /// How a response is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +51,9 @@ pub(super) struct Coded {
 
 #[expect(clippy::large_enum_variant, reason = "it is in a box as it is")]
 enum Decoder {
-    Gzip(MultiGzDecoder<Sink>),
+    Inflate(Inflate, Sink),
     /// What servers make of `deflate`: RFC 1950 says zlib, and some leave its frame out. The first byte tells.
     Deflate(Sink),
-    Zlib(ZlibDecoder<Sink>),
-    Raw(DeflateDecoder<Sink>),
     Zstd(Zstd<Sink>),
     /// It can't be decoded, or not any further.
     Lost(Sink),
@@ -97,7 +96,7 @@ impl Coded {
         };
         Self {
             decoder: match coding {
-                Coding::Gzip => Decoder::Gzip(MultiGzDecoder::new(sink)),
+                Coding::Gzip => Decoder::Inflate(Inflate::new(Frame::Gzip, BLOCK), sink),
                 Coding::Deflate => Decoder::Deflate(sink),
                 Coding::Zstd => Decoder::Zstd(Zstd::new(sink)),
                 Coding::None | Coding::Other => Decoder::Lost(sink),
@@ -122,20 +121,23 @@ impl Coded {
         self.sink_mut().most = self.bytes.saturating_mul(RATIO).saturating_add(FREE);
         if let (Decoder::Deflate(sink), Some(first)) = (&mut self.decoder, chunk.first()) {
             let sink = sink.take();
-            self.decoder = if first & 0x0F == 8 {
-                Decoder::Zlib(ZlibDecoder::new(sink))
+            let frame = if first & 0x0F == 8 {
+                Frame::Zlib
             } else {
-                Decoder::Raw(DeflateDecoder::new(sink))
+                Frame::None
             };
+            self.decoder = Decoder::Inflate(Inflate::new(frame, BLOCK), sink);
         }
         let decoded = match &mut self.decoder {
-            Decoder::Gzip(decoder) => write(decoder, chunk),
-            Decoder::Zlib(decoder) => write(decoder, chunk),
-            Decoder::Raw(decoder) => write(decoder, chunk),
-            Decoder::Zstd(decoder) => write(decoder, chunk),
-            Decoder::Deflate(_) | Decoder::Lost(_) => Err(io::ErrorKind::Other.into()),
+            Decoder::Inflate(inflate, sink) => {
+                let rest = inflate.push(chunk, |part| sink.write(part).is_ok());
+                // What stands behind the end is read by some clients.
+                rest.is_ok_and(<[u8]>::is_empty)
+            }
+            Decoder::Zstd(decoder) => decoder.write_all(chunk).is_ok(),
+            Decoder::Deflate(_) | Decoder::Lost(_) => false,
         };
-        if decoded.is_err() {
+        if !decoded {
             self.undecoded = self.undecoded.saturating_add(chunk.len() as u64);
             self.decoder = Decoder::Lost(self.sink_mut().take());
         }
@@ -143,11 +145,8 @@ impl Coded {
 
     pub(super) fn response(&self) -> &Response {
         let sink = match &self.decoder {
-            Decoder::Gzip(decoder) => decoder.get_ref(),
-            Decoder::Zlib(decoder) => decoder.get_ref(),
-            Decoder::Raw(decoder) => decoder.get_ref(),
             Decoder::Zstd(decoder) => decoder.get_ref(),
-            Decoder::Deflate(sink) | Decoder::Lost(sink) => sink,
+            Decoder::Inflate(_, sink) | Decoder::Deflate(sink) | Decoder::Lost(sink) => sink,
         };
         &sink.response
     }
@@ -162,11 +161,8 @@ impl Coded {
 
     fn sink_mut(&mut self) -> &mut Sink {
         match &mut self.decoder {
-            Decoder::Gzip(decoder) => decoder.get_mut(),
-            Decoder::Zlib(decoder) => decoder.get_mut(),
-            Decoder::Raw(decoder) => decoder.get_mut(),
             Decoder::Zstd(decoder) => decoder.get_mut(),
-            Decoder::Deflate(sink) | Decoder::Lost(sink) => sink,
+            Decoder::Inflate(_, sink) | Decoder::Deflate(sink) | Decoder::Lost(sink) => sink,
         }
     }
 }
@@ -181,10 +177,4 @@ impl Sink {
         };
         core::mem::replace(self, nothing)
     }
-}
-
-fn write(decoder: &mut impl Write, chunk: &[u8]) -> io::Result<()> {
-    decoder.write_all(chunk)?;
-    // What is decoded is read now, not with the next chunk.
-    decoder.flush()
 }

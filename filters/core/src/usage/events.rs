@@ -45,7 +45,12 @@ pub(super) struct Stream {
     /// What was produced when the usage was last reported.
     covered: Produced,
     reported: Reported,
+    /// How many events were looked into.
+    looked_at: u32,
 }
+
+/// Events that are looked into for what they say: an answer has fewer tokens.
+const MOST_LOOKED_AT: u32 = 1 << 17;
 
 impl Stream {
     pub(super) fn new(extra: Extra) -> Self {
@@ -64,6 +69,7 @@ impl Stream {
             produced: Produced::default(),
             covered: Produced::default(),
             reported: Reported::Nothing,
+            looked_at: 0,
         }
     }
 
@@ -259,9 +265,10 @@ impl Stream {
         self.produced.bytes += data.len() as u64;
         self.finished |= event.name.is_some_and(is_last);
         self.errored |= event.name.is_some_and(is_error);
-        if !may_report {
+        if !may_report || (self.extra == Extra::Pass && self.looked_at >= MOST_LOOKED_AT) {
             return Surplus::Nothing;
         }
+        self.looked_at += 1;
         let said = event::read(data);
         self.take(&said);
         match said.extra {

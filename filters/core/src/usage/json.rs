@@ -16,6 +16,8 @@ use super::{Produced, Usage};
 
 /// The longest `usage` that is read, in bytes; OpenAI's has about 300.
 const MAX_KEPT: usize = 4 << 10;
+/// Documents, one a line, whose usages are put together; of further ones the last counts.
+const MOST_DOCUMENTS: u64 = 1 << 14;
 
 /// The scan of one object.
 #[derive(Debug, Default)]
@@ -39,9 +41,10 @@ pub(super) struct Body {
     line_ended: bool,
     /// What those before reported, where there were any.
     earlier: Option<Box<Reported>>,
-    reported: Reported,
-    /// What the `response` or `message` in it reports.
-    reported_inside: Reported,
+    /// The last `usage`. It is read once it is asked for, as there may be many.
+    reported: Last,
+    /// That of the `response` or `message` in it.
+    reported_inside: Last,
     errored: bool,
     ends: bool,
 }
@@ -131,8 +134,8 @@ impl Body {
 
     /// What all documents report so far.
     fn reported(&self) -> Reported {
-        let last = match self.reported {
-            Reported::Nothing => self.reported_inside,
+        let last = match self.reported.read() {
+            Reported::Nothing => self.reported_inside.read(),
             reported => reported,
         };
         self.earlier.as_ref().map_or(last, |earlier| earlier.then(last))
@@ -167,7 +170,7 @@ impl Body {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.kept.earlier.len()
+        self.kept.earlier.len() + self.reported.held() + self.reported_inside.held()
     }
 
     /// One byte outside strings, arrays and inner objects; returns where to go on.
@@ -186,8 +189,10 @@ impl Body {
                 place
             }
             (Place::After, b'{') if core::mem::take(&mut self.line_ended) => {
-                self.earlier = Some(Box::new(self.reported()));
-                (self.reported, self.reported_inside) = (Reported::Nothing, Reported::Nothing);
+                if self.documents <= MOST_DOCUMENTS {
+                    self.earlier = Some(Box::new(self.reported()));
+                }
+                (self.reported, self.reported_inside) = (Last::Nothing, Last::Nothing);
                 Place::Members
             }
             (Place::Before, b'{') | (Place::Members, b',') => Place::Members,
@@ -286,12 +291,12 @@ impl Body {
         match core::mem::take(&mut self.wanted) {
             Wanted::Usage => {
                 let value = self.kept.end(chunk, end);
-                let reported = value.map_or(Reported::Unusable, |json| Reported::read(&json));
-                if self.inner {
-                    self.reported_inside = reported;
+                let last = if self.inner {
+                    &mut self.reported_inside
                 } else {
-                    self.reported = reported;
-                }
+                    &mut self.reported
+                };
+                last.is(value.as_deref());
             }
             Wanted::Kind => {
                 if let Some(kind) = self.kept.end(chunk, end) {
@@ -321,6 +326,43 @@ impl Body {
             b"type" | b"object" if self.of_event => Wanted::Kind,
             b"response" | b"message" if self.of_event => Wanted::Inside,
             _ => Wanted::Nothing,
+        }
+    }
+}
+
+/// The last value of a member called `usage`.
+#[derive(Debug, Default)]
+enum Last {
+    #[default]
+    Nothing,
+    Json(Vec<u8>),
+    TooLong,
+}
+
+impl Last {
+    fn is(&mut self, json: Option<&[u8]>) {
+        match (json, &mut *self) {
+            (Some(json), Self::Json(last)) => {
+                last.clear();
+                last.extend_from_slice(json);
+            }
+            (Some(json), _) => *self = Self::Json(json.to_vec()),
+            (None, _) => *self = Self::TooLong,
+        }
+    }
+
+    fn read(&self) -> Reported {
+        match self {
+            Self::Nothing => Reported::Nothing,
+            Self::Json(json) => Reported::read(json),
+            Self::TooLong => Reported::Unusable,
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Json(json) => json.len(),
+            Self::Nothing | Self::TooLong => 0,
         }
     }
 }

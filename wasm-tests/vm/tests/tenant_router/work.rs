@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use tollgate_vm::{Plugin, World, metered};
+use tollgate_vm::{Plugin, Request, World, metered};
 
 use crate::stage::{CHAT, Stage, configuration, stage};
 
@@ -177,10 +177,62 @@ fn forms() -> Vec<(String, Vec<u8>)> {
     ]
 }
 
+/// Coded bodies of the largest size that cost more than what they hold: members, blocks and tables without number.
+fn coded() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let many = |head: &[u8], unit: &[u8], end: &[u8]| {
+        let times = (SIZE - head.len() - end.len()) / unit.len();
+        [head, &unit.repeat(times), end].concat()
+    };
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let empty = [&gzip[..], &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let zstd = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x58];
+    // A block of fixed codes that is nothing but its end, and an empty one that is stored.
+    let fixed = [2, 0, 0, 0xff, 0xff];
+    vec![
+        ("empty members of gzip", "gzip", many(&[], &empty, &[])),
+        (
+            "stored blocks of gzip",
+            "gzip",
+            many(
+                &gzip,
+                &[0, 0, 0, 0xff, 0xff],
+                &[1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+        ),
+        (
+            "fixed blocks of gzip",
+            "gzip",
+            many(&gzip, &fixed, &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "empty blocks of zstd",
+            "zstd",
+            many(&zstd, &[0, 0, 0], &[1, 0, 0]),
+        ),
+        (
+            "repeated bytes of zstd",
+            "zstd",
+            many(&zstd, &[0x0a, 0, 0, b' '], &[1, 0, 0]),
+        ),
+        (
+            "empty frames of zstd",
+            "zstd",
+            many(&[], &[&zstd[..], &[1, 0, 0]].concat(), &[]),
+        ),
+    ]
+}
+
 /// What it takes to read a body, whatever comes of it.
 fn work(stage: &Stage, worker: &Plugin, path: &str, kind: &str, body: &[u8]) -> u64 {
+    work_of(
+        worker,
+        stage.known(worker.post(path)).header("content-type", kind),
+        body,
+    )
+}
+
+fn work_of(worker: &Plugin, request: Request, body: &[u8]) -> u64 {
     let before = worker.vm().fuel();
-    let request = stage.known(worker.post(path)).header("content-type", kind);
     drop(request.body(body).send());
     worker.vm().fuel() - before
 }
@@ -207,6 +259,14 @@ fn no_shape_of_a_body_costs_much_more_than_a_plain_one() {
     };
     for (shape, body) in hostile() {
         bounded(shape, json(&body));
+    }
+    for (shape, coding, body) in coded() {
+        let request = stage.known(worker.post(CHAT));
+        let request = request.header("content-type", "application/json");
+        bounded(
+            shape,
+            work_of(&worker, request.header("content-encoding", coding), &body),
+        );
     }
     for (boundary, body) in forms() {
         let kind = format!("multipart/form-data; boundary={boundary}");

@@ -15,6 +15,10 @@ const BLOCK: usize = 128 << 10;
 const FRAME_HEAD: usize = 18;
 const BLOCK_HEAD: usize = 3;
 const CHECKSUM: usize = 4;
+/// Blocks that there may be: whatever they hold, of so many bytes on average, and at most.
+const FREE_BLOCKS: u64 = 1 << 12;
+const BLOCK_HOLDS: u64 = 64;
+const MOST_BLOCKS: u64 = 1 << 16;
 
 std::thread_local! {
     static OPEN: Cell<u32> = const { Cell::new(0) };
@@ -26,6 +30,8 @@ pub(super) struct Zstd<W> {
     begun: bool,
     /// What came and is no whole block yet.
     pending: Vec<u8>,
+    blocks: u64,
+    decoded: u64,
     sink: W,
 }
 
@@ -37,6 +43,8 @@ impl<W: Write> Zstd<W> {
             frame,
             begun: false,
             pending: Vec::new(),
+            blocks: 0,
+            decoded: 0,
             sink,
         }
     }
@@ -69,8 +77,10 @@ impl<W: Write> Zstd<W> {
             self.begun = true;
             OPEN.set(OPEN.get().saturating_add(1));
         }
+        let mut at = 0;
         while !self.frame.is_finished() {
-            let Some(&[a, b, c]) = self.pending.first_chunk::<BLOCK_HEAD>() else {
+            let pending = self.pending.get(at..).unwrap_or_default();
+            let Some(&[a, b, c]) = pending.first_chunk::<BLOCK_HEAD>() else {
                 break;
             };
             let head = u32::from_le_bytes([a, b, c, 0]);
@@ -82,27 +92,30 @@ impl<W: Write> Zstd<W> {
             let body = if kind == 1 { 1 } else { size };
             // A checksum may follow the last.
             let block = BLOCK_HEAD + body;
-            if self.pending.len() < block {
+            if pending.len() < block {
                 break;
             }
-            let checked = self.pending.len() >= block + CHECKSUM;
-            let mut source = self.pending.as_slice();
+            self.blocks += 1;
+            if self.blocks > MOST_BLOCKS.min(FREE_BLOCKS + self.decoded / BLOCK_HOLDS) {
+                return Err(broken());
+            }
+            let checked = pending.len() >= block + CHECKSUM;
+            let mut source = pending;
             match self
                 .frame
                 .decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1))
             {
-                Ok(_) => {
-                    let read = self.pending.len() - source.len();
-                    self.pending.drain(..read);
-                }
+                Ok(_) => at += pending.len() - source.len(),
                 // It has a checksum, which is not whole yet; the block was read.
-                Err(_) if last && !checked => self.pending.clear(),
+                Err(_) if last && !checked => at = self.pending.len(),
                 Err(_) => return Err(broken()),
             }
             if let Some(decoded) = self.frame.collect() {
+                self.decoded = self.decoded.saturating_add(decoded.len() as u64);
                 self.sink.write_all(&decoded)?;
             }
         }
+        self.pending.drain(..at);
         Ok(())
     }
 }
