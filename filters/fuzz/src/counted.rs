@@ -186,6 +186,18 @@ fn kind(members: &[(String, Tree)]) -> &str {
     }
 }
 
+/// Those by which some server knows media whatever the part's `type` is.
+const NAMED: [&str; 8] = [
+    "image_url",
+    "image",
+    "image_embeds",
+    "input_audio",
+    "audio",
+    "audio_url",
+    "video",
+    "video_url",
+];
+
 const CARRIERS: [&str; 16] = [
     "image_url",
     "image",
@@ -214,8 +226,30 @@ fn content(endpoint: Endpoint, value: &Tree, input: &mut Input) {
             if kind == "item_reference" {
                 input.unseen += 1;
             }
+            let kept = members.iter().any(|(name, _)| name == "uuid");
+            let mut left: std::collections::BTreeSet<&str> = members
+                .iter()
+                .filter(|(name, _)| NAMED.contains(&name.as_str()))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            if !kept {
+                for (name, value) in members {
+                    if matches!(value, Tree::Null | Tree::Bool(false)) {
+                        left.remove(name.as_str());
+                    }
+                }
+            }
             for (path, text) in held(members).into_iter().take(MOST_HELD) {
-                media(endpoint, kind, &path, text, input);
+                if media(endpoint, kind, &path, text, input) {
+                    left.remove(path.split('.').next().unwrap_or_default());
+                }
+            }
+            for name in left {
+                if name.starts_with("image") {
+                    input.pictures += 1;
+                } else {
+                    input.unseen += 1;
+                }
             }
             inside(endpoint, members, input);
         }
@@ -276,12 +310,12 @@ fn held(members: &[(String, Tree)]) -> Vec<(String, &str)> {
 }
 
 /// What a string at a path of a part of this kind is.
-fn media(endpoint: Endpoint, kind: &str, path: &str, text: &str, input: &mut Input) {
+fn media(endpoint: Endpoint, kind: &str, path: &str, text: &str, input: &mut Input) -> bool {
     let pieces: Vec<&str> = path.splitn(3, '.').collect();
     let (outer, inner, inner_kind) = match pieces.as_slice() {
         [outer] => (*outer, "", ""),
         [outer, inner, kind] => (*outer, *inner, *kind),
-        _ => return,
+        _ => return false,
     };
     let taken = match endpoint {
         Endpoint::Messages => outer == "source",
@@ -299,7 +333,7 @@ fn media(endpoint: Endpoint, kind: &str, path: &str, text: &str, input: &mut Inp
         _ => outer != "source" && kind != "image_generation_call",
     };
     if !taken {
-        return;
+        return false;
     }
     let slot = match (kind, outer, inner) {
         ("image_url" | "input_image" | "computer_screenshot", "image_url", "") => "picture",
@@ -325,7 +359,7 @@ fn media(endpoint: Endpoint, kind: &str, path: &str, text: &str, input: &mut Inp
         ("input_file", "file_data" | "file_url" | "file_id", "") => "file",
         ("video_url", "video_url", "") | ("video", "video", "") => "file",
         ("video_url", "video_url", "url") if inner_kind.is_empty() => "file",
-        _ => return,
+        _ => return false,
     };
     let place = if inner.is_empty() { outer } else { inner };
     let address = matches!(
@@ -340,6 +374,7 @@ fn media(endpoint: Endpoint, kind: &str, path: &str, text: &str, input: &mut Inp
         None if slot == "picture" => input.pictures += 1,
         None => input.unseen += 1,
     }
+    true
 }
 
 /// Base64, and what it says to be.

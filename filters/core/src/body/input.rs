@@ -382,11 +382,14 @@ impl Walk<'_, '_> {
                 part.kind = Kind::Other;
             }
             let carrier = Carrier::of(name).filter(|_| self.place != Place::Tools);
+            part.kept |= name == "uuid";
             let Some(carrier) = carrier else {
                 members.next_value_seed(walk(self.place.inside(name), Role::Plain))?;
                 continue;
             };
+            part.named |= carrier.bit();
             match members.next_value_seed(walk(Place::Content, Role::Carrier))? {
+                Found::Nothing => part.empty |= carrier.bit(),
                 Found::Carried(carried) => part.hold(carrier, None, carried),
                 Found::Part(held) => {
                     for Held(inside, _, carried) in held.held {
@@ -575,6 +578,11 @@ pub(super) struct Part {
     kind: Kind,
     /// What it carries. All of it is counted as text so far.
     held: Vec<Held>,
+    /// Members that some server reads as media whatever the part's `type` is, and those of them that hold nothing.
+    named: u8,
+    empty: u8,
+    /// Whether it names media that the server keeps.
+    kept: bool,
 }
 
 /// What a part carries: in which member, and in which member of that and of what `type`.
@@ -607,9 +615,11 @@ impl Part {
         if self.kind == Kind::ItemReference {
             input.unseen += 1;
         }
+        let mut left = self.named & if self.kept { u8::MAX } else { !self.empty };
         for Held(carrier, inside, carried) in &self.held {
             let media = self.kind.takes(*carrier, *inside);
             if let Some(media) = media.filter(|_| self.kind.stands_at(endpoint, *carrier)) {
+                left &= !carrier.bit();
                 // An address has to say that it is data.
                 let bare = carried.data.is_some() && !carried.url;
                 let address = inside.map_or(*carrier, |(inside, _)| inside).is_address();
@@ -620,6 +630,9 @@ impl Part {
                 }
             }
         }
+        // Some servers go by the member, and pass over a `type` that does not fit or is not there. It stays text too.
+        input.pictures += u64::from((left & Carrier::PICTURES).count_ones());
+        input.unseen += u64::from((left & !Carrier::PICTURES).count_ones());
     }
 }
 
@@ -782,6 +795,24 @@ impl Carrier {
             "url" => Self::Url,
             _ => return None,
         })
+    }
+
+    /// Those by which some servers know a picture.
+    const PICTURES: u8 = Self::ImageUrl.bit() | Self::Image.bit() | Self::ImageEmbeds.bit();
+
+    /// One of eight for each by which some server knows media; none for the others.
+    const fn bit(self) -> u8 {
+        match self {
+            Self::ImageUrl => 1,
+            Self::Image => 2,
+            Self::ImageEmbeds => 4,
+            Self::InputAudio => 8,
+            Self::Audio => 16,
+            Self::AudioUrl => 32,
+            Self::Video => 64,
+            Self::VideoUrl => 128,
+            _ => 0,
+        }
     }
 
     const fn is_address(self) -> bool {

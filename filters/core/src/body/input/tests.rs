@@ -156,7 +156,10 @@ fn base64_of_a_part_that_the_endpoint_takes_is_media() {
         let all = WHERE.map(|endpoint| part(endpoint, &body));
         let read = all
             .into_iter()
-            .max_by_key(|read| read.pictures + read.audio + read.files)
+            .max_by_key(|read| {
+                let media = read.pictures + read.audio + read.files;
+                (media, core::cmp::Reverse(read.text))
+            })
             .unwrap();
         assert_eq!(
             (read.pictures, read.audio, read.files),
@@ -403,6 +406,48 @@ fn caps_count_where_every_server_keeps_to_them() {
         .caps
         .at(Endpoint::Chat, None, None);
     assert!(cap.is_some_and(|cap| cap > 105), "{cap:?}");
+}
+
+/// vLLM goes by the member where there is no `type`, or a `uuid`.
+#[test]
+fn a_part_with_a_media_member_is_media_whatever_its_type() {
+    let url = "https://example.com/a.png";
+    for (part, pictures, unseen) in [
+        (json!({"type": "image_url", "image_url": {"url": url}}), 1, 0),
+        (json!({"image_url": {"url": url}}), 1, 0),
+        (json!({"image_url": url}), 1, 0),
+        (
+            json!({"type": "text", "text": "x", "image_url": {"url": url}}),
+            1,
+            0,
+        ),
+        (json!({"type": "image_url", "image_url": null, "uuid": "a"}), 1, 0),
+        (json!({"type": "image_url", "image_url": {}, "uuid": "a"}), 1, 0),
+        (json!({"type": "text", "text": "x", "image_url": null}), 0, 0),
+        (
+            json!({"type": "text", "text": "x", "image_embeds": {}, "video_url": {"url": url}}),
+            1,
+            1,
+        ),
+        (json!({"video_url": {"url": url}}), 0, 1),
+        (json!({"audio_url": {"url": url}}), 0, 1),
+        (json!({"input_audio": {"data": "UklGRg", "format": "wav"}}), 0, 1),
+    ] {
+        for endpoint in [Endpoint::Chat, Endpoint::Responses, Endpoint::Messages] {
+            let member = if endpoint == Endpoint::Responses {
+                "input"
+            } else {
+                "messages"
+            };
+            let body = json!({member: [{"role": "user", "content": [part]}]}).to_string();
+            let input = read_json(endpoint, body.as_bytes()).unwrap().input;
+            assert_eq!(
+                (input.pictures, input.unseen),
+                (pictures, unseen),
+                "{endpoint:?} {part}"
+            );
+        }
+    }
 }
 
 #[test]
