@@ -14,6 +14,9 @@ use crate::error::{ApiError, Retry};
 use crate::gcra::Quota;
 use crate::key::KeyTag;
 
+/// What Envoy calls the refusal by the limits of a request that no waiting makes pass: it counts as one for what it is.
+pub const TOO_LARGE: &[u8] = b"tollgate_request_too_large_for_limit";
+
 /// How many cells there are of each kind.
 const SLOTS: u64 = 4096;
 

@@ -6,14 +6,17 @@
 
 mod coded;
 mod events;
+mod form;
 mod json;
 pub mod plausible;
 pub mod record;
 mod report;
+pub mod sound;
 #[cfg(test)]
 mod tests;
 
 use coded::{Coded, Coding};
+pub use form::Form;
 
 use crate::endpoint::Endpoint;
 

@@ -3,7 +3,6 @@
 //! What a model server received and did not answer to its end costs its input for each such attempt, and holds what was
 //! reserved of the output for as long as the server may go on. What no server received costs nothing.
 
-use tollgate_core::endpoint::Endpoint;
 use tollgate_core::limits::Amounts;
 use tollgate_core::limits::estimate::Estimator;
 use tollgate_core::spent::Spent;
@@ -12,7 +11,7 @@ use tollgate_core::usage::record::{Outcome, Source, Used};
 use tollgate_core::usage::{Produced, Usage};
 use tollgate_host::{number, property};
 
-use crate::filter::{Answer, Names, Open, RateLimit, writes_text};
+use crate::filter::{Answer, Names, Open, RateLimit, pictures, writes_text};
 
 /// How it ended.
 pub(crate) struct Ended {
@@ -22,6 +21,9 @@ pub(crate) struct Ended {
     pub(crate) unsent: bool,
     /// What it may come to, where a model server may be working on it still.
     pub(crate) most: Option<Amounts>,
+    /// Whether it may be at work on it still, as far as anybody here knows: its place among the requests under way stays
+    /// taken as long as its output is held.
+    pub(crate) under_way: bool,
 }
 
 impl Ended {
@@ -31,6 +33,7 @@ impl Ended {
             used: Used::NOTHING,
             unsent: true,
             most: None,
+            under_way: false,
         }
     }
 }
@@ -45,15 +48,19 @@ impl RateLimit {
                 attempts => left(open, Outcome::NoAnswer, attempts),
             };
         };
-        if answer.status < 400 {
+        // Zero is one whose head could not be read.
+        if matches!(answer.status, 0 | 200..300) {
             return self.answered(open, answer, spent);
         }
         if number(&["upstream", "request_attempt_count"]) == 0 {
             return Ended::unsent(Outcome::Refused);
         }
         if !is_envoys_own() {
-            // A model server that refuses has written nothing.
-            return left(open, Outcome::Failed, spent.before_last(true));
+            // A model server that refuses has written nothing, nor has one that sends elsewhere.
+            return Ended {
+                under_way: false,
+                ..left(open, Outcome::Failed, spent.before_last(true))
+            };
         }
         match spent.before_last(false) + received() {
             0 => Ended::unsent(Outcome::Failed),
@@ -64,9 +71,21 @@ impl RateLimit {
     /// An answer that began.
     fn answered(&mut self, open: &Open, answer: &Answer, spent: Spent) -> Ended {
         let whole = answer.whole || answer.reader.finished();
+        if !answer.errored && answer.is_none(whole) {
+            let before = spent.before_last(whole);
+            let ended = left(open, Outcome::Failed, before.saturating_add(1));
+            // It is over, but for those before.
+            let most = ended.most.filter(|_| before > 0);
+            return Ended {
+                most,
+                under_way: false,
+                ..ended
+            };
+        }
         let said = answer.reader.usage();
         let believed = said.filter(|usage| is_plausible(open, answer, usage));
-        let distrusted = answer.reader.unusable() || believed != said;
+        let seconds = answer.reader.audio_seconds();
+        let distrusted = answer.reader.unusable() || believed != said || seconds > open.sound.most;
         let (usage, source) = match believed {
             Some(usage) if whole && !answer.errored => {
                 let produced = answer.reader.produced();
@@ -112,9 +131,15 @@ impl RateLimit {
             ..usage
         };
         let usage = Usage {
-            audio_seconds: answer.reader.audio_seconds(),
+            audio_seconds: match seconds {
+                0 if said.is_none() => heard(open),
+                0 => 0,
+                // As with tokens, one that says too much is no reason to pay less than what was reserved.
+                _ if seconds > open.sound.most => open.sound.reserved,
+                _ => seconds,
+            },
             pictures: if whole && !answer.errored {
-                pictures(open)
+                pictures(open.names.endpoint, open.asked.answers)
             } else {
                 0
             },
@@ -135,6 +160,7 @@ impl RateLimit {
             unsent: false,
             // A model server that says what went wrong has ended its work.
             most: (before > 0 || !(whole || answer.errored)).then(|| most(open, &usage)),
+            under_way: !whole && !answer.errored && !is_broken(),
         }
     }
 
@@ -158,6 +184,17 @@ impl RateLimit {
     }
 }
 
+impl Answer {
+    /// Whether it is none of its endpoint: no model has written it. `whole` if all of it has come.
+    fn is_none(&self, whole: bool) -> bool {
+        let is_empty = || {
+            let read = self.unread == Produced::default() && !self.reader.finished();
+            read && self.form.is_empty(self.reader.produced())
+        };
+        self.form.is_page() || (whole && is_empty())
+    }
+}
+
 /// Attempts that a model server received and did not answer.
 fn left(open: &Open, outcome: Outcome, attempts: u64) -> Ended {
     if attempts == 0 {
@@ -166,10 +203,12 @@ fn left(open: &Open, outcome: Outcome, attempts: u64) -> Ended {
             used: Used::NOTHING,
             unsent: false,
             most: None,
+            under_way: false,
         };
     }
     let usage = Usage {
         input: attempts.saturating_mul(input(open)),
+        audio_seconds: attempts.saturating_mul(heard(open)),
         ..Usage::default()
     };
     Ended {
@@ -177,6 +216,7 @@ fn left(open: &Open, outcome: Outcome, attempts: u64) -> Ended {
         used: used(open, usage, Source::Estimated),
         unsent: false,
         most: Some(most(open, &usage)),
+        under_way: !is_broken(),
     }
 }
 
@@ -185,6 +225,14 @@ fn left(open: &Open, outcome: Outcome, attempts: u64) -> Ended {
 fn input(open: &Open) -> u64 {
     let by_bytes = Estimator::default().estimate(&open.asked).input;
     open.reserved.input.max(by_bytes)
+}
+
+/// Seconds of sound that a model server has heard, where it is paid by them and does not say.
+fn heard(open: &Open) -> u64 {
+    match open.price {
+        Some(price) if price.audio_second > 0 => open.sound.usual,
+        _ => 0,
+    }
 }
 
 /// Whether what the model server reported can be so.
@@ -206,18 +254,11 @@ fn capped(open: &Open, tokens: u64) -> u64 {
     }
 }
 
-/// As many as were asked for, where pictures are made.
-fn pictures(open: &Open) -> u64 {
-    match open.names.endpoint {
-        Endpoint::ImagesGenerations | Endpoint::ImagesEdits => u64::from(open.asked.answers),
-        _ => 0,
-    }
-}
-
-/// What it may come to: all the output that was reserved.
+/// What it may come to: all the output and sound that was reserved.
 fn most(open: &Open, usage: &Usage) -> Amounts {
     let usage = Usage {
         output: usage.output.max(open.reserved.output),
+        audio_seconds: usage.audio_seconds.max(open.sound.reserved),
         ..*usage
     };
     used(open, usage, Source::Estimated).amounts()
@@ -245,7 +286,16 @@ fn received() -> u64 {
     u64::from(address.is_ok_and(|address| !address.is_empty()))
 }
 
-/// Whether Envoy answered in place of a model server.
+/// Upstream reset, connection terminated, protocol error: `UR`, `UC` and `UPE` of Envoy's flags.
+const BROKEN: u64 = 1 << 4 | 1 << 6 | 1 << 23;
+
+/// Whether it was the model server that ended it.
+fn is_broken() -> bool {
+    number(&["response", "flags"]) & BROKEN != 0
+}
+
+/// Whether Envoy answered in place of a model server. The router does so once one has answered.
 fn is_envoys_own() -> bool {
-    property(&["response", "code_details"]).is_ok_and(|details| details != b"via_upstream")
+    let details = property(&["response", "code_details"]);
+    details.is_ok_and(|details| details != b"via_upstream" && !details.starts_with(b"tollgate_direct_"))
 }

@@ -12,7 +12,8 @@ use tollgate_core::limits::{Admitted, Amounts, Ask, Reason, Reservation, Subject
 use tollgate_core::price::Price;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::route::{Refusal as Misrouted, Routed};
-use tollgate_core::usage::{self, Extra, Produced, record};
+use tollgate_core::usage::sound::Sound;
+use tollgate_core::usage::{self, Extra, Form, Produced, record};
 use tollgate_host::{
     Action, Buffer, Level, Map, Status, answer, client_address, header, log, now_nanos, number, property,
     read_buffer, replace_in_buffer, set_header,
@@ -77,6 +78,8 @@ pub(crate) struct Open {
     /// Whether it is written while nobody waits for it.
     pub(crate) background: bool,
     pub(crate) asked: Asked,
+    /// Seconds of sound that it may have.
+    pub(crate) sound: Sound,
     pub(crate) context_window: Option<u64>,
     /// Whether its client asked for text alone.
     pub(crate) plain: bool,
@@ -120,6 +123,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) first_byte_ms: u64,
     pub(crate) reader: usage::Reader,
+    pub(crate) form: Form,
     /// What went by until a piece of it could not be read; the reader is of what comes after.
     pub(crate) unread: Produced,
     /// Whether all of it has come.
@@ -200,15 +204,16 @@ impl RateLimit {
         };
         let asked = asked(routed);
         let estimate = self.estimates.of(&who.org, &routed.model).estimate(&asked);
-        let amounts = |input, output| Amounts {
+        let amounts = |input, output, seconds| Amounts {
             input,
             output,
-            cost: routed
-                .price
-                .map_or(0, |price| price.most(input, output, u64::from(routed.answers))),
+            cost: routed.price.map_or(0, |price| {
+                price.most(input, output, pictures(routed.endpoint, routed.answers), seconds)
+            }),
         };
-        let sure = amounts(estimate.sure_input, estimate.sure_output);
-        let amounts = amounts(estimate.input, estimate.output);
+        let sound = Sound::of(routed.endpoint, &asked.input);
+        let sure = amounts(estimate.sure_input, estimate.sure_output, 0);
+        let amounts = amounts(estimate.input, estimate.output, sound.reserved);
         let names = Names {
             who,
             endpoint: routed.endpoint,
@@ -236,6 +241,7 @@ impl RateLimit {
                     repeats: routed.repeats,
                     background: routed.background,
                     asked,
+                    sound,
                     context_window: routed.context_window,
                     plain: routed.plain,
                     price: routed.price,
@@ -410,6 +416,14 @@ pub(crate) const fn writes_text(endpoint: Endpoint) -> bool {
         endpoint,
         Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages
     )
+}
+
+/// As many as are asked for, where pictures are made.
+pub(crate) fn pictures(endpoint: Endpoint, answers: u32) -> u64 {
+    match endpoint {
+        Endpoint::ImagesGenerations | Endpoint::ImagesEdits => u64::from(answers),
+        _ => 0,
+    }
 }
 
 fn dialect(endpoint: Endpoint) -> Dialect {

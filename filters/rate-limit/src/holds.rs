@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 
 use tollgate_core::limits::Hold;
 
-/// Beyond this a hold is not released; what it holds leaks away at the rate of its limits.
+/// Beyond this a hold is not kept: its places are free at once, and what else it holds leaks away at the rate of its
+/// limits.
 const MOST: usize = 16_384;
 
 std::thread_local! {
@@ -14,17 +15,17 @@ std::thread_local! {
     static HOLDS: RefCell<VecDeque<(u64, Hold)>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Holds until then.
-pub(crate) fn keep(until: u64, hold: Hold) {
-    HOLDS.with(|holds| {
-        if let Ok(mut holds) = holds.try_borrow_mut()
-            && holds.len() < MOST
-        {
+/// Holds until then; gives back what there is no room for.
+pub(crate) fn keep(until: u64, hold: Hold) -> Option<Hold> {
+    HOLDS.with(|holds| match holds.try_borrow_mut() {
+        Ok(mut holds) if holds.len() < MOST => {
             // Mostly the last: only a shorter hold after a reload comes before others.
             let at = holds.partition_point(|(end, _)| *end <= until);
             holds.insert(at, (until, hold));
+            None
         }
-    });
+        _ => Some(hold),
+    })
 }
 
 /// The next one that is over.

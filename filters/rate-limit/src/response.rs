@@ -3,10 +3,11 @@
 use core::mem;
 
 use tollgate_core::headers::tells_limits;
+use tollgate_core::limits::Hold;
 use tollgate_core::route::ERRORED;
 use tollgate_core::spent::Spent;
 use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Used};
-use tollgate_core::usage::{Extra, Kind, Passed, Produced, Reader};
+use tollgate_core::usage::{Extra, Form, Kind, Passed, Produced, Reader};
 use tollgate_host::{
     Action, Buffer, HeaderMap, Map, now_nanos, read_buffer, remove_header, replace_in_buffer, set_header,
     set_property,
@@ -26,7 +27,9 @@ impl RateLimit {
         let now = now_nanos().unwrap_or(open.began);
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
         let status = headers.and_then(|headers| headers.text(b":status"));
-        let kind = Kind::at(open.names.endpoint, open.plain, get(b"content-type"));
+        let (endpoint, plain) = (open.names.endpoint, open.plain);
+        let (label, coding) = (get(b"content-type"), get(b"content-encoding"));
+        let kind = Kind::at(endpoint, plain, label);
         // Without what is taken out it is shorter. Where that can't be said, nothing is.
         if open.extra == Extra::Drop
             && kind.is_some()
@@ -36,10 +39,12 @@ impl RateLimit {
         {
             open.extra = Extra::Pass;
         }
+        let status = status.and_then(|status| status.parse().ok()).unwrap_or(0);
         open.answer = Some(Answer {
-            status: status.and_then(|status| status.parse().ok()).unwrap_or(0),
+            status,
             first_byte_ms: now.saturating_sub(open.began) / 1_000_000,
-            reader: Reader::coded(kind, open.extra, get(b"content-encoding")),
+            reader: Reader::coded(kind, open.extra, coding),
+            form: Form::of(endpoint, plain, status, label, coding),
             unread: Produced::default(),
             whole: end,
             errored: false,
@@ -74,6 +79,7 @@ impl RateLimit {
         };
         match chunk {
             Ok(chunk) => {
+                answer.form.push(&chunk);
                 if let Passed::Changed(bytes) = answer.reader.push(&chunk, end) {
                     // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
                     let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, &bytes);
@@ -154,6 +160,7 @@ impl RateLimit {
             used,
             unsent,
             most,
+            under_way,
         } = self.ended(&open, spent);
         let used = open.charged(outcome, used);
         let now = now_nanos().unwrap_or(open.began);
@@ -162,9 +169,13 @@ impl RateLimit {
             None => open.reservation.settle(&mut Shared, now, &used.amounts()),
             Some(most) => {
                 let amounts = used.amounts();
-                let (settled, hold) = open.reservation.settle_in_part(&mut Shared, now, &amounts, &most);
-                if let Some(hold) = hold {
-                    holds::keep(now.saturating_add(self.config.abandoned_hold.nanos()), hold);
+                let (settled, hold) =
+                    open.reservation
+                        .settle_in_part(&mut Shared, now, &amounts, &most, under_way);
+                let until = now.saturating_add(self.config.abandoned_hold.nanos());
+                let beyond = hold.and_then(|hold| holds::keep(until, hold));
+                if let Some(places) = beyond.and_then(Hold::places) {
+                    self.later(places.release(&mut Shared, now));
                 }
                 settled
             }

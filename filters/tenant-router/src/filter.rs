@@ -13,6 +13,7 @@ use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
 use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
 use tollgate_core::query::as_served;
+use tollgate_core::refusals::TOO_LARGE;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
@@ -541,6 +542,9 @@ impl Router {
         let Some(headers) = headers else {
             return Action::Continue;
         };
+        if health::status(headers) == 429 && is_too_large() {
+            refusals::count(&self.config.refusals, &visited.who);
+        }
         let ending = health::answered(headers, &visited.who.org);
         if let Ending::Busy(pause, _) = ending {
             visited.busy = Some(pause);
@@ -685,6 +689,11 @@ fn is_a_models(headers: &HeaderMap) -> bool {
     let says = [&b"retry-after"[..], b"retry-after-ms", b"x-should-retry"];
     says.iter().any(|name| headers.get(name).is_some())
         && property(&["response", "code_details"]).is_ok_and(|details| details == b"via_upstream")
+}
+
+/// Whether the limits refused a request that they never let pass.
+fn is_too_large() -> bool {
+    property(&["response", "code_details"]).is_ok_and(|details| details == TOO_LARGE)
 }
 
 /// Takes headers away from an answer.

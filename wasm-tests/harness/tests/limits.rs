@@ -299,7 +299,7 @@ async fn an_aborted_stream_is_charged_for_what_was_produced() {
 #[tokio::test]
 async fn places_under_way_are_limited_and_come_back() {
     let row = json!({"name": "key-concurrent", "per": ["key"], "count": "concurrent", "max": 3});
-    let stage = stage(json!({"limits": [row]})).await;
+    let stage = stage(json!({"limits": [row], "abandoned_hold": "1s"})).await;
     let open = || {
         stage
             .gateway

@@ -82,7 +82,7 @@ pub fn read<'a>(endpoint: Endpoint, body: &'a [u8], boundary: &str) -> Result<Bo
             ))
         })?;
         let (head, value) = head(whole.get(2..).unwrap_or_default(), part)?;
-        count(&mut form.input, endpoint, head.name, value.len() as u64);
+        count(&mut form.input, endpoint, head.name, value);
         field(&mut form, &mut fields, &head, value)?;
         if head.name == b"model" {
             form.model_span = super::span(body, value);
@@ -285,17 +285,41 @@ fn cut<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 }
 
 /// Counts a part: what the endpoint takes files in is what it is for, all else is text.
-fn count(input: &mut Input, endpoint: Endpoint, name: &[u8], len: u64) {
+fn count(input: &mut Input, endpoint: Endpoint, name: &[u8], value: &[u8]) {
+    let len = value.len() as u64;
     match (endpoint, name) {
         (_, b"model" | b"stream" | b"n" | b"response_format" | b"user") => {}
         (Endpoint::ImagesEdits, b"image" | b"mask") => input.pictures += 1,
         (Endpoint::ImagesEdits, name) if name.starts_with(b"image[") => input.pictures += 1,
-        (Endpoint::Transcriptions | Endpoint::Translations, b"file") => input.audio += len,
+        // Some servers fetch what is at an address.
+        (Endpoint::Transcriptions | Endpoint::Translations, b"file") if !is_address(value) => {
+            input.audio += len;
+        }
+        (
+            Endpoint::Transcriptions | Endpoint::Translations,
+            b"file" | b"url" | b"file_url" | b"audio_url",
+        ) => {
+            if begins(value, b"data:") {
+                input.audio += len;
+            } else {
+                input.unseen += 1;
+            }
+        }
         (Endpoint::Transcriptions, name) if name.starts_with(b"known_speaker_references") => {
             input.audio += len;
         }
         _ => input.text += len,
     }
+}
+
+/// Whether a file is where to find it.
+fn is_address(value: &[u8]) -> bool {
+    begins(value, b"http://") || begins(value, b"https://")
+}
+
+fn begins(value: &[u8], with: &[u8]) -> bool {
+    let begin = value.trim_ascii_start().get(..with.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(with))
 }
 
 fn field<'a>(
@@ -711,6 +735,25 @@ mod tests {
         assert_eq!((edit.text, edit.pictures, edit.audio), (6, 2, 0));
         let speech = input(Endpoint::Translations);
         assert_eq!((speech.text, speech.pictures, speech.audio), (9, 0, 3));
+    }
+
+    #[test]
+    fn sound_at_an_address_is_unseen() {
+        let input = |name: &str, value: &str| {
+            let body = form(&[("model", b"m"), (name, value.as_bytes())]);
+            let input = super::read(Endpoint::Transcriptions, &body, BOUNDARY)
+                .unwrap()
+                .input;
+            (input.unseen, input.audio)
+        };
+        for name in ["file", "url", "file_url", "audio_url"] {
+            for address in ["https://a/b.mp3", " HTTP://a/b.mp3"] {
+                assert_eq!(input(name, address), (1, 0), "{name} {address}");
+            }
+            assert_eq!(input(name, "data:audio/mpeg;base64,AAAA"), (0, 27), "{name}");
+        }
+        assert_eq!(input("url", "s3://a/b"), (1, 0));
+        assert_eq!(input("file", "RIFF"), (0, 4));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A reservation is settled once: settling consumes it. One whose worker died is never settled: its tokens stay charged
 //! as estimated and leak away at the row's rate, which is their expiry; its place among the requests under way ends
-//! with its owner. What a model server may still be working on is held for a time, and settled then: a [`Hold`].
+//! with its owner. What a model server may still be working on is held for a time, and settled then, its place among the
+//! requests under way too: a [`Hold`].
 
 use super::amounts::{Amounts, Count};
 use super::cell::{Mark, Quota};
@@ -84,21 +85,29 @@ impl Reservation {
     }
 
     /// Settles what was `used` so far, and goes on holding of what was reserved as much as `most` says, which is what it
-    /// may come to. `None` where nothing is held. Never is more held than was reserved or used.
+    /// may come to. `None` where nothing is held. Never is more held than was reserved or used. Its places among the
+    /// requests under way stay taken too if `under_way`.
     pub fn settle_in_part(
-        self,
+        mut self,
         store: &mut impl Store,
         now: u64,
         used: &Amounts,
         most: &Amounts,
+        under_way: bool,
     ) -> (Result<(), Unsettled>, Option<Hold>) {
         let mut left = Vec::new();
-        for taken in &self.groups {
-            let changes: Vec<_> = taken
+        for taken in &mut self.groups {
+            let mut changes: Vec<_> = taken
                 .held
                 .iter()
                 .filter_map(|held| held.later(used, most))
                 .collect();
+            if under_way {
+                let places = taken
+                    .held
+                    .extract_if(.., |held| matches!(held, Held::Slot { .. }));
+                changes.extend(places.filter_map(|place| place.change(|_, _| 0)));
+            }
             if !changes.is_empty() {
                 left.push(Correction {
                     key: taken.key.clone(),
@@ -134,7 +143,18 @@ impl Reservation {
 }
 
 impl Hold {
-    /// Gives back what was held beyond what was used, as far as it has not leaked away.
+    /// Gives up what it holds of rates, which leaks away, and leaves its places among the requests under way; `None` where
+    /// it has none.
+    pub fn places(mut self) -> Option<Self> {
+        for correction in &mut self.left {
+            let is_place = |change: &Change| matches!(change, Change::Free { .. });
+            correction.changes.retain(is_place);
+        }
+        self.left.retain(|correction| !correction.changes.is_empty());
+        (!self.left.is_empty()).then_some(self)
+    }
+
+    /// Gives back what was held beyond what was used, as far as it has not leaked away, and its places.
     pub fn release(self, store: &mut impl Store, now: u64) -> Result<(), Unsettled> {
         store_all(self.left, store, now)
     }

@@ -7,25 +7,35 @@ use tollgate_vm::{Hostcall, Outcome, Response};
 
 use crate::stage::{DELTA, Stage, answer, ended, output, places, record, stage, usage_event};
 
-/// One request at a time, and 1,000 tokens.
+/// Two requests at a time, and 1,000 tokens.
 fn alone() -> Stage {
-    stage(json!([output("1000/day"), places(1)]))
+    stage(json!([output("1000/day"), places(2)]))
 }
 
-/// The story has ended so, with one record; of the 1,000 tokens so many are left, and the place is free.
+/// The story has ended so, with one record; of the 1,000 tokens so many are left, and its place is free.
 #[track_caller]
 fn expect(stage: &Stage, outcome: &Outcome, how: &str, left: u64) -> Value {
     assert_eq!(ended(outcome).0, how, "{outcome}");
     assert_eq!(outcome.hostcalls(Hostcall::SetProperty), 1);
     expect_left(stage, left);
+    assert_eq!(free(stage), 2);
     record(outcome)
 }
 
-/// As [`expect`], where the model server may go on: the 50 tokens that were reserved are held for a minute, and then what
-/// it used is `used`.
+/// As [`expect`], where the model server may go on: the 50 tokens that were reserved and its place are held for a minute,
+/// and then what it used is `used`.
 #[track_caller]
 fn expect_held(stage: &Stage, outcome: &Outcome, how: &str, used: u64) -> Value {
-    let record = expect(stage, outcome, how, 950);
+    expect_held_with(stage, outcome, how, used, 1)
+}
+
+/// As [`expect_held`], of which so many places are free meanwhile.
+#[track_caller]
+fn expect_held_with(stage: &Stage, outcome: &Outcome, how: &str, used: u64, places: usize) -> Value {
+    assert_eq!(ended(outcome).0, how, "{outcome}");
+    assert_eq!(outcome.hostcalls(Hostcall::SetProperty), 1);
+    expect_left(stage, 950);
+    assert_eq!(free(stage), places);
     let tick = |after: Duration| {
         stage.world.advance(after);
         stage.workers.iter().for_each(|worker| {
@@ -36,9 +46,24 @@ fn expect_held(stage: &Stage, outcome: &Outcome, how: &str, used: u64) -> Value 
     // By now a token may have leaked of 1,000 a day.
     let left = left(stage);
     assert!((950..=951).contains(&left), "{left}");
+    assert_eq!(free(stage), places);
     tick(Duration::from_millis(200));
     expect_left(stage, 1_000 - used);
-    record
+    assert_eq!(free(stage), 2);
+    record(outcome)
+}
+
+/// How many of the two places are free.
+fn free(stage: &Stage) -> usize {
+    let probes: Vec<_> = (0..3).map(|_| stage.chat(1, 0).start()).collect();
+    let free = probes.iter().filter(|probe| probe.is_forwarded()).count();
+    for probe in probes {
+        if probe.is_forwarded() {
+            probe.respond_with(answer((1, 0)));
+        }
+        drop(probe);
+    }
+    free
 }
 
 #[track_caller]
@@ -46,7 +71,7 @@ fn expect_left(stage: &Stage, wanted: u64) {
     assert_eq!(left(stage), wanted);
 }
 
-/// Tokens that are left. The place is free.
+/// Tokens that are left.
 #[track_caller]
 fn left(stage: &Stage) -> u64 {
     let probe = stage.chat(1, 0).upstream(answer((1, 0))).send();
@@ -126,7 +151,7 @@ fn a_client_that_leaves_a_stream_of_large_events() {
     }
     let outcome = stream.abort();
     assert_eq!(ended(&outcome).1.1, 50);
-    expect(&stage, &outcome, "aborted", 950);
+    expect_held(&stage, &outcome, "aborted", 50);
 }
 
 #[test]
@@ -138,7 +163,8 @@ fn an_upstream_that_breaks_in_mid_stream() {
     stream.upstream_reset();
     let outcome = stream.finish();
     let (_, (_, output)) = ended(&outcome);
-    expect_held(&stage, &outcome, "aborted", output);
+    // It was the model server that ended it.
+    expect_held_with(&stage, &outcome, "aborted", output, 2);
 }
 
 /// A stream that said `[DONE]` is whole, also where its client is quicker than its end.
@@ -207,7 +233,7 @@ fn an_error_of_the_model_server() {
 #[test]
 fn an_upstream_that_cannot_be_reached() {
     let stage =
-        stage(json!([{"name": "rpd", "per": ["key"], "rate": "10/day"}, output("1000/day"), places(1)]));
+        stage(json!([{"name": "rpd", "per": ["key"], "rate": "10/day"}, output("1000/day"), places(2)]));
     let stream = stage.chat(0, 50).property(LOCAL_ADDRESS, b"").start();
     stream.upstream_reset();
     let outcome = stream.finish();
@@ -216,7 +242,7 @@ fn an_upstream_that_cannot_be_reached() {
     let probe = stage.chat(1, 0).upstream(answer((1, 0))).send();
     probe
         .expect_response(200)
-        .header("x-ratelimit-remaining-requests", "8");
+        .header("x-ratelimit-remaining-requests", "6");
 }
 
 /// It read what it was sent, and nobody knows what it does now.
@@ -228,7 +254,7 @@ fn an_upstream_that_is_lost_before_it_answers() {
     let outcome = stream.finish();
     let (_, (input, output)) = ended(&outcome);
     assert!(input > 0 && output == 0, "{input} {output}");
-    let record = expect_held(&stage, &outcome, "failed", 0);
+    let record = expect_held_with(&stage, &outcome, "failed", 0, 2);
     assert_eq!(record["source"], "estimated");
 }
 
@@ -246,20 +272,102 @@ fn attempts_that_were_given_up() {
         stream.upstream_reset();
         let outcome = stream.finish();
         assert_eq!(ended(&outcome).1, (times * one, 0));
-        expect_held(&stage, &outcome, "failed", 0);
+        expect_held_with(&stage, &outcome, "failed", 0, 2);
     }
     let stage = alone();
     let answered = stage.chat(0, 50).property(&["tollgate.spent"], spent(2, true));
     let outcome = answered.upstream(answer((12, 34))).send();
     assert_eq!(ended(&outcome).1, (12 + 2 * one, 34));
-    let record = expect_held(&stage, &outcome, "complete", 34);
+    // Its client has what it asked for, and its place is free.
+    let record = expect_held_with(&stage, &outcome, "complete", 34, 2);
     assert_eq!(record["source"], "estimated");
     // Where a model server refused at last, those before it are charged all the same.
     let stage = alone();
     let refused = stage.chat(0, 50).property(&["tollgate.spent"], spent(1, false));
     let outcome = refused.upstream(Response::new(500)).send();
     assert_eq!(ended(&outcome).1, (one, 0));
-    expect_held(&stage, &outcome, "failed", 0);
+    expect_held_with(&stage, &outcome, "failed", 0, 2);
+}
+
+/// Nobody has more at work at a model server than its limit allows, by leaving again and again.
+#[test]
+fn whoever_leaves_keeps_his_place() {
+    let stage = alone();
+    for _ in 0..2 {
+        ended(&stage.chat(0, 50).start().abort());
+    }
+    for _ in 0..3 {
+        let refused = stage.chat(0, 50).send();
+        refused.expect_refused(429).kind("concurrent_requests");
+    }
+    stage.world.advance(Duration::from_secs(61));
+    stage.workers[0].tick();
+    assert_eq!(free(&stage), 2);
+}
+
+/// What no model has written costs what was read, and nothing that went by.
+#[test]
+fn an_answer_that_is_none() {
+    let page = format!("<!doctype html>{}", "a".repeat(5_000));
+    let html = |body: &str| Response::new(200).header("content-type", "text/html").body(body);
+    for (upstream, read) in [
+        (Response::new(204), true),
+        (Response::new(205).body("x"), true),
+        (Response::new(200), true),
+        (
+            Response::new(200)
+                .header("content-type", "application/json")
+                .body(" \n"),
+            true,
+        ),
+        (html(&page), true),
+        (html("please log in"), true),
+        (html(&page).in_chunks(1), true),
+        (
+            Response::new(200)
+                .header("content-type", "application/json")
+                .body(&page),
+            true,
+        ),
+        (
+            Response::new(200)
+                .header("content-type", "text/event-stream")
+                .body(&page),
+            true,
+        ),
+        (Response::events([": nothing"]), true),
+        // One that is no success was written by nobody who read it.
+        (Response::new(302).body(&page), false),
+        (
+            Response::new(303)
+                .header("content-type", "application/json")
+                .body(r#"{"usage":{"prompt_tokens":12,"completion_tokens":34}}"#),
+            false,
+        ),
+        (Response::new(304), false),
+        (Response::new(600), false),
+    ] {
+        let stage = alone();
+        let outcome = stage.chat(0, 50).upstream(upstream).send();
+        let record = expect(&stage, &outcome, "failed", 1_000);
+        let input = record["input_tokens"].as_u64().unwrap();
+        assert_eq!(input > 0, read, "{record}");
+        assert_eq!(
+            record["source"],
+            if read { "estimated" } else { "nothing" },
+            "{record}"
+        );
+    }
+    // What comes to nothing after others adds up.
+    let stage = alone();
+    let spent = stage.chat(0, 50).property(&["tollgate.spent"], [1, 0]);
+    let outcome = spent.upstream(html(&page)).send();
+    let once = ended(&stage.chat(0, 50).upstream(html(&page)).send()).1.0;
+    assert_eq!(ended(&outcome).1, (2 * once, 0));
+    // JSON is an answer whatever it is called.
+    let stage = alone();
+    let outcome = stage.chat(0, 50).upstream(html("{\"choices\": []}")).send();
+    assert_eq!(ended(&outcome).0, "complete");
 }
 
 /// Charged is what went by of it.
@@ -282,11 +390,13 @@ fn an_answer_that_says_nothing_of_its_usage() {
 #[test]
 fn a_refusal_here() {
     let stage = alone();
-    let first = stage.chat(0, 50).start();
+    let two = [0, 1].map(|worker| stage.chat(worker, 50).start());
     let outcome = stage.chat(2, 50).send();
     outcome.expect_refused(429).kind("concurrent_requests");
-    first.respond_with(answer((1, 0)));
-    drop(first);
+    for one in two {
+        one.respond_with(answer((1, 0)));
+        drop(one);
+    }
     let record = expect(&stage, &outcome, "limited", 1_000);
     assert_eq!(
         (&record["limit"], &record["source"]),

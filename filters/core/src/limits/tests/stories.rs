@@ -511,7 +511,7 @@ fn what_may_still_be_used_is_held() {
         let admitted = table.go(&mut store, &acme(), START, tokens(20, 100)).unwrap();
         let (settled, hold) = admitted
             .reservation
-            .settle_in_part(&mut store, START, &used_now, &most);
+            .settle_in_part(&mut store, START, &used_now, &most, false);
         settled.unwrap();
         assert_eq!(used(&mut store)[..3], held);
         assert_eq!(used(&mut store)[3..], [2, 1], "its place is free");
@@ -521,4 +521,47 @@ fn what_may_still_be_used_is_held() {
         }
         assert_eq!(used(&mut store)[..3], left);
     }
+}
+
+/// What a model server may be at work on still is under way, for as long as what it may write is held.
+#[test]
+fn the_place_of_abandoned_work_is_held_with_its_output() {
+    let table = table(
+        r#"[{"name": "output", "per": ["org"], "count": "output_tokens", "rate": "1000/day"},
+            {"name": "places", "per": ["org"], "count": "concurrent", "max": 2}]"#,
+    );
+    let places = |store: &mut Memory| {
+        let ask = table.go(store, &acme(), START, tokens(0, 0));
+        let Ok(admitted) = ask else { return 2 };
+        let used = admitted.standings[1].used - 1;
+        admitted.reservation.cancel(store, START).unwrap();
+        used
+    };
+    // With output to hold and without.
+    for most in [tokens(0, 100), tokens(0, 0)] {
+        let mut store = Memory::default();
+        let mut abandon = || {
+            let admitted = table.go(&mut store, &acme(), START, tokens(0, 100)).unwrap();
+            let (settled, hold) =
+                admitted
+                    .reservation
+                    .settle_in_part(&mut store, START, &tokens(0, 0), &most, true);
+            settled.unwrap();
+            hold.unwrap()
+        };
+        let (first, second) = (abandon(), abandon());
+        assert_eq!(places(&mut store), 2);
+        first.release(&mut store, START).unwrap();
+        assert_eq!(places(&mut store), 1);
+        // Where there is no room for a hold, its place is free at once.
+        second.places().unwrap().release(&mut store, START).unwrap();
+        assert_eq!(places(&mut store), 0);
+    }
+    let mut store = Memory::default();
+    let admitted = table.go(&mut store, &acme(), START, tokens(0, 100)).unwrap();
+    let most = tokens(0, 100);
+    let (_, hold) = admitted
+        .reservation
+        .settle_in_part(&mut store, START, &tokens(0, 0), &most, false);
+    assert!(hold.unwrap().places().is_none());
 }
