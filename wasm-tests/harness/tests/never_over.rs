@@ -23,7 +23,7 @@ use futures_util::future::{Either, join_all, select};
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
 use tollgate_harness::models::{Ending, FAULT_HEADER, ModelServer, Seen};
-use tollgate_harness::{Catalogue, Client, Directory, Gateway, Options};
+use tollgate_harness::{Catalogue, Client, Directory, Gateway, Options, net};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";

@@ -326,7 +326,10 @@ async fn what_is_no_token_has_its_price() {
     assert_eq!(record.pictures, Some(2), "{record:?}");
     assert!(record.cost_micros.unwrap() >= 80_000, "{record:?}");
     // Sound by the second.
-    let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\npriced\r\n--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nsound\r\n--b--\r\n";
+    let sound = "sound".repeat(3_000);
+    let form = format!(
+        "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\npriced\r\n--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n{sound}\r\n--b--\r\n"
+    );
     stage.model.fault_once(Fault {
         raw: Some(
             json!({"text": "hello", "usage": {"type": "duration", "seconds": 29.5}})
