@@ -84,6 +84,9 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
     Ok(value)
 }
 
+/// What is wrong with a condition that is there and names nothing.
+pub const EMPTY: &str = "is empty: name at least one, or leave it out for any";
+
 /// `text` with everything in it masked that looks like an API key: `sk-` and at least 17 more characters.
 fn without_keys(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());

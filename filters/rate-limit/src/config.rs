@@ -20,8 +20,7 @@ pub struct Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
-    #[serde(default)]
-    limits: Vec<Object<RawLimit>>,
+    limits: Option<Vec<Object<RawLimit>>>,
     #[serde(default)]
     capacity: Vec<Object<RawCapacity>>,
     #[serde(default = "abandoned_hold")]
@@ -44,7 +43,14 @@ impl Config {
         let mut wrong = |section: &str, found: Vec<ConfigError>| {
             errors.extend(found.into_iter().map(|error| error.under(section)));
         };
-        let limits = Table::try_from(limits).map_err(|found| wrong("limits", found));
+        // A file that was cut short is no wish to limit nothing.
+        let limits = limits.ok_or_else(|| {
+            let missing = "is missing: write the limits here, or `limits: []` for none";
+            vec![ConfigError::new("", missing)]
+        });
+        let limits = limits
+            .and_then(Table::try_from)
+            .map_err(|found| wrong("limits", found));
         let capacities = Capacities::try_from(capacity).map_err(|found| wrong("capacity", found));
         match (limits, capacities) {
             (Ok(limits), Ok(capacities)) => Ok(Self {

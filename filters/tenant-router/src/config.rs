@@ -99,6 +99,10 @@ impl Config {
         let uploads = uploads::Policy::try_from(raw.uploads.0)
             .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("uploads"))));
         let to_models = ToModels::and(raw.allow_headers).map_err(|found| errors.extend(found));
+        let allow_fallback = raw.allow_fallback.map(|Object(when)| {
+            let none = "names nobody: say for whom with tier, org, project, label or endpoint, or leave it out for nobody";
+            when.check("allow_fallback", none, &mut errors)
+        });
         let high = raw
             .priorities
             .into_iter()
@@ -108,7 +112,7 @@ impl Config {
                 catalogue,
                 breaker,
                 high_priority: high.map(|(tier, _)| tier).collect(),
-                allow_fallback: raw.allow_fallback.map(|Object(when)| When::from(when)),
+                allow_fallback,
                 to_models,
                 refusals: raw.refusals.0,
                 uploads,

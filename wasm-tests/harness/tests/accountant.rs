@@ -47,7 +47,7 @@ async fn no_limit_is_passed_by_the_accountants_own_sums() {
         .llama(SocketAddr::from(([127, 0, 0, 1], port)))
         .directory(&directory)
         .catalogue(&catalogue)
-        .limits(json!({"limits": setup["limits"]}))
+        .limits(json!({"limits": setup["limits"], "abandoned_hold": "1s"}))
         .unbroken()
         .start()
         .await;

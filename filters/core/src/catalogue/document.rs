@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::model::{Canary, Catalogue, Model, Rule, Target, When};
 use crate::body::Unmetered;
-use crate::config::{ConfigError, Map, Number, Object, Span};
+use crate::config::{ConfigError, EMPTY, Map, Number, Object, Span};
 use crate::endpoint::Endpoint;
 use crate::price::Price;
 
@@ -73,28 +73,43 @@ struct RawRule {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawWhen {
-    tier: Vec<String>,
-    org: Vec<String>,
-    project: Vec<String>,
-    label: Map<String>,
-    endpoint: Vec<Endpoint>,
+    tier: Option<Vec<String>>,
+    org: Option<Vec<String>>,
+    project: Option<Vec<String>>,
+    label: Option<Map<String>>,
+    endpoint: Option<Vec<Endpoint>>,
 }
 
-impl From<RawWhen> for When {
-    fn from(raw: RawWhen) -> Self {
-        let RawWhen {
+impl RawWhen {
+    /// The condition at `path`. One that was emptied is no wish to have all: `none` says what is wrong with that.
+    pub fn check(self, path: &str, none: &str, errors: &mut Vec<ConfigError>) -> When {
+        let Self {
             tier,
             org,
             project,
             label,
             endpoint,
-        } = raw;
-        Self {
-            tier,
-            org,
-            project,
-            label: label.0,
-            endpoint,
+        } = self;
+        let names = |list: &Option<Vec<String>>| list.as_ref().map(Vec::is_empty);
+        let members = [
+            ("tier", names(&tier)),
+            ("org", names(&org)),
+            ("project", names(&project)),
+            ("label", label.as_ref().map(|label| label.0.is_empty())),
+            ("endpoint", endpoint.as_ref().map(Vec::is_empty)),
+        ];
+        if members.iter().all(|(_, empty)| empty.is_none()) {
+            errors.push(ConfigError::new(path, none));
+        }
+        for (name, _) in members.iter().filter(|(_, empty)| *empty == Some(true)) {
+            errors.push(ConfigError::new(format!("{path}.{name}"), EMPTY));
+        }
+        When {
+            tier: tier.unwrap_or_default(),
+            org: org.unwrap_or_default(),
+            project: project.unwrap_or_default(),
+            label: label.map(|label| label.0).unwrap_or_default(),
+            endpoint: endpoint.unwrap_or_default(),
         }
     }
 }
@@ -201,6 +216,20 @@ impl Check<'_> {
                 );
             }
         }
+        let Object(timeouts) = &raw.timeouts;
+        for (place, part) in [
+            ("first_byte", timeouts.first_byte),
+            ("first_event", timeouts.first_event),
+            ("idle", timeouts.idle),
+        ] {
+            if let (Some(part), Some(whole)) = (part, timeouts.whole)
+                && part > whole
+            {
+                let problem = "is longer than timeouts.whole, which ends the request before";
+                let place = format!("{}.timeouts.{place}", self.path);
+                self.errors.push(ConfigError::new(place, problem));
+            }
+        }
         if raw.endpoints.is_empty() {
             self.errors.push(ConfigError::new(
                 format!("{}.endpoints", self.path),
@@ -274,14 +303,9 @@ impl Check<'_> {
 
     fn rule(&mut self, at: usize, raw: RawRule, targets: &[Target]) -> Rule {
         let place = format!("rules[{at}]");
-        let when: When = raw.when.0.into();
-        let anyone =
-            when.tier.is_empty() && when.org.is_empty() && when.project.is_empty() && when.label.is_empty();
-        if anyone && when.endpoint.is_empty() {
-            let problem = "has no condition, so the rules and targets behind it would never count";
-            self.errors
-                .push(ConfigError::new(format!("{}.{place}.when", self.path), problem));
-        }
+        let path = format!("{}.{place}.when", self.path);
+        let none = "has no condition, so the rules and targets behind it would never count";
+        let when = raw.when.0.check(&path, none, self.errors);
         if raw.targets.is_empty() {
             self.wrong(
                 &format!("{place}.targets"),

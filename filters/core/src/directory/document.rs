@@ -69,8 +69,7 @@ pub(super) struct RawKey<'a> {
     not_before: Option<Cow<'a, str>>,
     #[serde(borrow)]
     expires_at: Option<Cow<'a, str>>,
-    #[serde(default)]
-    networks: Vec<String>,
+    networks: Option<Vec<String>>,
 }
 
 /// The organisations of a document, checked.
@@ -246,8 +245,14 @@ impl RawKey<'_> {
                 ConfigError::expected(format!("networks[{at}]"), text, expected)
             })
         };
-        self.networks
-            .iter()
+        if self.networks.as_ref().is_some_and(Vec::is_empty) {
+            errors.push(ConfigError::new(
+                "networks",
+                "is empty: name the networks that the key is good from, or leave it out for any",
+            ));
+        }
+        let networks = self.networks.iter().flatten();
+        networks
             .enumerate()
             .map(parse)
             .filter_map(|network| kept(network, errors))

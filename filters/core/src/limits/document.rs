@@ -12,7 +12,7 @@ use super::cell::Quota;
 use super::headers::policy;
 use super::subject::{Dimension, Per};
 use super::table::{Bound, Mode, OnError, Row, Selector, Table};
-use crate::config::{ConfigError, Number, Object, Rate};
+use crate::config::{ConfigError, EMPTY, Number, Object, Rate};
 use crate::endpoint::Endpoint;
 
 const MOST_ROWS: usize = 64;
@@ -78,11 +78,25 @@ enum RawOnError {
 
 /// One name, or a list of them.
 #[derive(Debug)]
-struct Names<T>(Vec<T>);
+struct Names<T>(Vec<T>, Given);
+
+/// Whether a list is in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Yes,
+    No,
+}
+
+impl<T> Names<T> {
+    /// Whether it is there, and has nobody in it.
+    fn is_empty(&self) -> bool {
+        self.1 == Given::Yes && self.0.is_empty()
+    }
+}
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Vec::new(), Given::No)
     }
 }
 
@@ -98,11 +112,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Names<T> {
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<Names<T>, E> {
                 let one = T::deserialize(de::value::StrDeserializer::<E>::new(name))?;
-                Ok(Names(vec![one]))
+                Ok(Names(vec![one], Given::Yes))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Names<T>, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(names)).map(Names)
+                Vec::deserialize(SeqAccessDeserializer::new(names)).map(|names| Names(names, Given::Yes))
             }
         }
         deserializer.deserialize_any(OneOrMore(core::marker::PhantomData))
@@ -151,6 +165,13 @@ impl Check<'_> {
         }
         let per = self.per(&raw.per);
         let selector = raw.when.0;
+        self.given_names(&[
+            ("when.tier", selector.tier.is_empty()),
+            ("when.org", selector.org.is_empty()),
+            ("when.project", selector.project.is_empty()),
+            ("when.model", selector.model.is_empty()),
+            ("when.endpoint", selector.endpoint.is_empty()),
+        ]);
         let when = Selector {
             key: Vec::new(),
             project: selector.project.0,
@@ -226,6 +247,16 @@ impl Check<'_> {
         per: Per,
     ) -> Option<(Selector, Bound)> {
         let place = format!("overrides[{at}]");
+        for (name, empty) in [
+            ("key", raw.key.is_empty()),
+            ("tier", raw.tier.is_empty()),
+            ("org", raw.org.is_empty()),
+            ("project", raw.project.is_empty()),
+            ("model", raw.model.is_empty()),
+            ("endpoint", raw.endpoint.is_empty()),
+        ] {
+            self.given_names(&[(&format!("{place}.{name}"), empty)]);
+        }
         let selector = Selector {
             key: raw.key.0,
             project: raw.project.0,
@@ -261,6 +292,13 @@ impl Check<'_> {
             max: raw.max.or(own.max),
         };
         Some((selector, self.bound(&format!("{place}."), &numbers, count)?))
+    }
+
+    /// A list that was emptied is no wish to have all.
+    fn given_names(&mut self, lists: &[(&str, bool)]) {
+        for (place, _) in lists.iter().filter(|(_, empty)| *empty) {
+            self.problem(place, EMPTY);
+        }
     }
 
     fn bound(&mut self, place: &str, numbers: &Numbers, count: Count) -> Option<Bound> {

@@ -84,6 +84,10 @@ impl TryFrom<RawPolicy> for Policy {
             grace: raw.grace.map_or(default.grace, Span::nanos),
             body: raw.body.map_or(default.body, |size| size.bytes().get()),
         };
+        if raw.body.is_some() && policy.body > policy.bytes.key {
+            let problem = "is more than bytes.key: no key could send it";
+            errors.push(ConfigError::new("body", problem));
+        }
         if raw.grace.is_some_and(|grace| grace.millis() < 1_000) {
             errors.push(ConfigError::new("grace", "expected at least `1s`"));
         }
@@ -124,8 +128,18 @@ fn bounds<T>(
     );
     let total = total.map_or(default.total, NonZeroU64::get);
     let organization = organization.map_or(default.organization.min(total), NonZeroU64::get);
+    let key = key.map_or(default.key.min(organization), NonZeroU64::get);
+    for (narrow, bound, wide, most) in [
+        ("key", key, "organization", organization),
+        ("organization", organization, "total", total),
+    ] {
+        if bound > most {
+            let problem = format!("is more than {name}.{wide}, so it never counts");
+            errors.push(ConfigError::new(format!("{name}.{narrow}"), problem));
+        }
+    }
     Bounds {
-        key: key.map_or(default.key.min(organization), NonZeroU64::get),
+        key,
         organization,
         total,
     }
