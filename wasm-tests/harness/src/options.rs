@@ -44,7 +44,7 @@ impl Default for Options {
             clusters: Vec::new(),
             key_auth: None,
             router: None,
-            limits: Some(json!({})),
+            limits: Some(json!({"limits": []})),
             unbroken: false,
             chain: false,
             module: None,

@@ -55,7 +55,7 @@ async fn stage(workers: u32) -> Stage {
         .workers(workers)
         .directory(&directory)
         .llama(model.addr())
-        .limits(json!({"capacity": [capacity]}))
+        .limits(json!({"limits": [], "capacity": [capacity]}))
         .start()
         .await;
     Stage {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::stage::{Stage, load, places, stage};
+use crate::stage::{Stage, answer, load, places, stage};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,7 +23,7 @@ fn crashed(stage: &Stage) {
 fn configurations() -> [serde_json::Value; 2] {
     [
         json!({"limits": [places(2)]}),
-        json!({"capacity": [{"model": "*", "concurrent": 2}]}),
+        json!({"limits": [], "capacity": [{"model": "*", "concurrent": 2}]}),
     ]
 }
 
@@ -86,6 +86,7 @@ fn a_clock_that_jumps_ends_nobody() {
         stage.workers.iter().for_each(tollgate_vm::Plugin::tick);
         stage.chat(1, 10).send().expect_refused(429);
     }
+    stream.respond_with(answer((1, 0)));
     drop(stream);
     stage.chat(1, 10).send().expect_forwarded();
 }
@@ -116,6 +117,7 @@ fn rubbish_in_the_shared_data_ends_nobody_for_long() {
         assert!(stream.is_forwarded());
         stage.world.run_for(40 * SECOND);
         stage.chat(1, 10).send().expect_refused(429);
+        stream.respond_with(answer((1, 0)));
         drop(stream);
         stage.chat(1, 10).send().expect_forwarded();
     }

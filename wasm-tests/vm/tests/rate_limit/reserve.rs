@@ -169,7 +169,7 @@ fn a_limit_that_only_watches_refuses_nobody_and_says_so() {
 /// While a model is saturated its places are shared by organisation.
 #[test]
 fn a_model_has_so_many_places() {
-    let stage = Stage::of(json!({"capacity": [{"model": "llama-*", "concurrent": 2}]}));
+    let stage = Stage::of(json!({"limits": [], "capacity": [{"model": "llama-*", "concurrent": 2}]}));
     let streams = [0, 1].map(|worker| stage.chat(worker, 10).start());
     let outcome = stage.chat(2, 10).send();
     outcome.expect_refused(429).code("slow_down");
