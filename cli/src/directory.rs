@@ -28,7 +28,7 @@ impl Command {
             Self::Check { file } => {
                 let directory = Loader::load(read(&file)?).map_err(complaint)?;
                 println!(
-                    "{}: {} keys of {} organisations",
+                    "{}: {} keys of {} organizations",
                     file.display(),
                     directory.keys(),
                     directory.orgs()

@@ -27,10 +27,10 @@ pub(crate) enum Command {
 /// Whose key it is.
 #[derive(Args)]
 pub(crate) struct Owner {
-    /// Organisation, as under `orgs`.
+    /// Organization, as under `orgs`.
     #[arg(long)]
     org: String,
-    /// Project of that organisation; without it the key is the organisation's.
+    /// Project of that organization; without it the key is the organization's.
     #[arg(long)]
     project: Option<String>,
     /// A name for people, such as `ci`.

@@ -31,7 +31,7 @@ pub enum Refusal {
     Expired(String),
     /// Used from outside the key's networks.
     AddressNotAllowed,
-    /// The organisation is frozen.
+    /// The organization is frozen.
     OrganizationSuspended,
     /// The project is frozen.
     ProjectSuspended,

@@ -1,4 +1,4 @@
-//! The directory: which organisations, projects and keys exist, and what each may do.
+//! The directory: which organizations, projects and keys exist, and what each may do.
 //!
 //! A document is read key by key ([`loader`]), so that a million of them never stall a thread, and compiled
 //! into small self-contained records ([`record`]). A record is found by the hash of its key, in memory

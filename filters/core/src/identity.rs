@@ -11,9 +11,9 @@ pub const PROPERTY: &str = "tollgate.identity";
 pub struct Identity {
     /// Public id of the key, or `jwt-…` for a caller with a token.
     pub key_id: String,
-    /// Organisation.
+    /// Organization.
     pub org: String,
-    /// Project; `None` for a key of the whole organisation.
+    /// Project; `None` for a key of the whole organization.
     pub project: Option<String>,
     /// Class of service.
     pub tier: String,
@@ -21,7 +21,7 @@ pub struct Identity {
     pub scopes: Scopes,
     /// Which models.
     pub models: Grants,
-    /// Labels of the organisation and, over them, of the project: name and value, sorted by name.
+    /// Labels of the organization and, over them, of the project: name and value, sorted by name.
     pub labels: Vec<(String, String)>,
 }
 
@@ -69,9 +69,9 @@ impl Identity {
 pub struct Caller<'a> {
     /// As [`Identity::key_id`].
     pub key_id: &'a str,
-    /// Organisation.
+    /// Organization.
     pub org: &'a str,
-    /// Project; `None` for a key of the whole organisation.
+    /// Project; `None` for a key of the whole organization.
     pub project: Option<&'a str>,
     /// Class of service.
     pub tier: &'a str,
@@ -79,11 +79,11 @@ pub struct Caller<'a> {
 
 /// Model grants of each level, as glob patterns; a model must be granted by every level that has a list.
 ///
-/// They stay apart because the answer differs: what the organisation lacks does not exist for it (404), what
+/// They stay apart because the answer differs: what the organization lacks does not exist for it (404), what
 /// only the project or key lacks is forbidden (403).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
-    /// The organisation's; empty grants nothing.
+    /// The organization's; empty grants nothing.
     pub org: Vec<String>,
     /// The project's; `None` inherits.
     pub project: Option<Vec<String>>,

@@ -47,10 +47,10 @@ pub enum OnStale {
 pub struct TokenClaims {
     /// `payload_in_metadata` of the provider.
     pub metadata_key: String,
-    /// Claim that names the organisation.
+    /// Claim that names the organization.
     #[serde(default = "org")]
     pub org_claim: String,
-    /// Claim that names the project; a token without it speaks for the whole organisation.
+    /// Claim that names the project; a token without it speaks for the whole organization.
     #[serde(default = "project")]
     pub project_claim: String,
     /// Claim that names the caller.

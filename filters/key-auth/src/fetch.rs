@@ -291,7 +291,7 @@ impl Fetcher {
         let (keys, orgs) = (directory.keys(), directory.orgs());
         log(
             Level::Info,
-            &format!("directory: {keys} keys of {orgs} organisations are in force"),
+            &format!("directory: {keys} keys of {orgs} organizations are in force"),
         );
         State::Idle
     }

@@ -14,7 +14,7 @@ use crate::publish::Published;
 
 /// Keys that a worker keeps at hand: 16 MB when all are filled. What is not at hand costs a look into shared data.
 const MOST_KEYS: usize = 32_768;
-/// Organisations and projects likewise.
+/// Organizations and projects likewise.
 const MOST_TENANTS: usize = 4_096;
 
 /// A [`Source`] with what was found in it lately.

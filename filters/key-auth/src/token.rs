@@ -24,7 +24,7 @@ pub(crate) fn read(claims: &TokenClaims) -> Result<Option<Token>, ()> {
             name,
         ];
         match property(&path) {
-            // Empty is not absent: a token without a project speaks for the whole organisation.
+            // Empty is not absent: a token without a project speaks for the whole organization.
             Ok(text) => String::from_utf8(text)
                 .ok()
                 .filter(|text| !text.is_empty())
@@ -46,7 +46,7 @@ pub(crate) fn read(claims: &TokenClaims) -> Result<Option<Token>, ()> {
     }
 }
 
-/// A public id that stays the same for a subject of an organisation and does not show it: subjects are often mail
+/// A public id that stays the same for a subject of an organization and does not show it: subjects are often mail
 /// addresses.
 fn id(org: &str, subject: &str) -> String {
     let digest: [u8; 32] = Sha256::new()

@@ -1,5 +1,5 @@
-//! What is known of the tokens of each organisation's requests to each model: learned in each worker, shared and kept
-//! across reloads with every tick. Nothing that one organisation does changes what is known of another.
+//! What is known of the tokens of each organization's requests to each model: learned in each worker, shared and kept
+//! across reloads with every tick. Nothing that one organization does changes what is known of another.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use tollgate_core::limits::estimate::{Estimator, Slot};
 use tollgate_core::usage::Usage;
 use tollgate_host::{set_shared, shared};
 
-/// By organisation and model.
+/// By organization and model.
 #[derive(Default)]
 pub(crate) struct Estimates {
     known: BTreeMap<String, BTreeMap<String, Known>>,
@@ -31,7 +31,7 @@ const IDLE: u16 = 600;
 pub(crate) use tollgate_core::limits::estimate::{Asked, Settled};
 
 impl Estimates {
-    /// What is known of an organisation's requests to a model.
+    /// What is known of an organization's requests to a model.
     pub(crate) fn of(&mut self, org: &str, model: &str) -> Estimator {
         if let Some(known) = self.known.get_mut(org).and_then(|models| models.get_mut(model)) {
             known.idle = 0;

@@ -1,4 +1,4 @@
-//! What is counted. Organisations, models and limits are the operator's names, and beyond [`MOST_SERIES`] pairs of
+//! What is counted. Organizations, models and limits are the operator's names, and beyond [`MOST_SERIES`] pairs of
 //! them all others count as one, so the number of metrics is bounded. They reach Envoy with every tick.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use tollgate_core::limits::Table;
 use tollgate_core::usage::record::{Outcome, Used};
 use tollgate_host::{Counter, Gauge, Histogram, Result};
 
-/// Pairs of organisation and model that have metrics of their own.
+/// Pairs of organization and model that have metrics of their own.
 const MOST_SERIES: usize = 1_000;
 /// Stands for all others.
 const OTHER: &str = "_other";
@@ -23,7 +23,7 @@ pub(crate) struct Metrics {
     /// Requests that began less those that ended, since the last tick.
     balance: i64,
     series: Vec<Series>,
-    /// The place in `series`, by organisation, then by model.
+    /// The place in `series`, by organization, then by model.
     places: HashMap<String, HashMap<String, usize>>,
 }
 
@@ -33,7 +33,7 @@ struct Limit {
     would_refuse: Counter,
 }
 
-/// Of one organisation and model, since the last tick.
+/// Of one organization and model, since the last tick.
 struct Series {
     outcomes: [Pending; Outcome::ALL.len()],
     used: [Pending; KINDS.len()],

@@ -1,4 +1,4 @@
-//! Places among the requests that a model serves at once, shared among organisations.
+//! Places among the requests that a model serves at once, shared among organizations.
 
 use tollgate_core::limits::StoreError;
 use tollgate_core::limits::fair::{Capacity, Org, Owner, Verdict, release, store_key};
@@ -12,7 +12,7 @@ pub(crate) struct Place {
     org: Org,
 }
 
-/// Asks for a place; `None` where the organisation has to slow down.
+/// Asks for a place; `None` where the organization has to slow down.
 pub(crate) fn take(
     capacity: &Capacity,
     model: &str,

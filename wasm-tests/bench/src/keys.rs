@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tollgate_harness::directory::mint;
 
-/// A project for each hundred keys, two projects an organisation.
+/// A project for each hundred keys, two projects an organization.
 const KEYS_A_PROJECT: usize = 100;
 
 /// A directory document, and the keys of it that requests carry.
@@ -22,7 +22,7 @@ impl Keys {
     pub(crate) fn mint(count: usize, used: usize) -> Result<Self> {
         let projects = count.div_ceil(KEYS_A_PROJECT);
         let orgs: Value = (0..projects.div_ceil(2))
-            .map(|org| (format!("org-{org}"), organisation()))
+            .map(|org| (format!("org-{org}"), organization()))
             .collect();
         // Written by hand: a million rows as values would take more memory than all Envoys together.
         let mut document = format!("{{\"version\":1,\"orgs\":{orgs},\"keys\":[");
@@ -51,7 +51,7 @@ impl Keys {
     }
 }
 
-fn organisation() -> Value {
+fn organization() -> Value {
     let project = json!({"models": ["llama-*"], "labels": {"cost_center": "42"}});
     json!({
         "tier": "pro",

@@ -27,7 +27,7 @@ pub struct Record {
     pub flags: String,
     /// Why this status: `via_upstream`, `tollgate_expired`, ...
     pub details: Option<String>,
-    /// Organisation, once authenticated.
+    /// Organization, once authenticated.
     pub org: Option<String>,
     /// Project, once authenticated with a project's key.
     pub project: Option<String>,

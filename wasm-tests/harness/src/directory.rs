@@ -5,7 +5,7 @@ use tollgate_core::key::ApiKey;
 
 use crate::config;
 
-/// A directory: organisations, projects, and the rows of the keys minted for them.
+/// A directory: organizations, projects, and the rows of the keys minted for them.
 #[derive(Debug, Clone)]
 pub struct Directory(Value);
 
@@ -16,7 +16,7 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// The organisations of the repository's own `envoy/filters/key-auth.yaml`: `acme` (pro, project `search`),
+    /// The organizations of the repository's own `envoy/filters/key-auth.yaml`: `acme` (pro, project `search`),
     /// `globex` (free), `initech` (suspended); no keys.
     pub fn new() -> Self {
         let filter = config::key_auth_configuration();
@@ -25,12 +25,12 @@ impl Directory {
         Self(document)
     }
 
-    /// No organisation at all.
+    /// No organization at all.
     pub fn empty() -> Self {
         Self(json!({"version": 1, "orgs": {}, "keys": []}))
     }
 
-    /// Adds or replaces an organisation.
+    /// Adds or replaces an organization.
     pub fn org(&mut self, name: &str, org: Value) -> &mut Self {
         self.0["orgs"][name] = org;
         self
@@ -42,7 +42,7 @@ impl Directory {
         self
     }
 
-    /// Mints a key for an organisation.
+    /// Mints a key for an organization.
     pub fn key(&mut self, org: &str) -> ApiKey {
         self.key_with(json!({"org": org}))
     }

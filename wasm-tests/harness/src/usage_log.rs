@@ -33,7 +33,7 @@ pub struct UsageRecord {
     pub bytes_out: u64,
     /// Milliseconds in all.
     pub duration_ms: u64,
-    /// Organisation; `None` for a request that was not authenticated.
+    /// Organization; `None` for a request that was not authenticated.
     pub org: Option<String>,
     /// Project.
     pub project: Option<String>,

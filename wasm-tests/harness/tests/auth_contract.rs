@@ -432,7 +432,7 @@ async fn a_model_server_sees_who_asks_and_not_with_what() {
 
 type Tenant = (&'static str, Option<&'static str>, &'static str);
 
-/// Organisation, project and tier.
+/// Organization, project and tier.
 const ACME: Tenant = ("acme", Some("search"), "pro");
 const GLOBEX: Tenant = ("globex", None, "free");
 

@@ -174,7 +174,7 @@ async fn a_gateway_that_is_up_before_its_document_server_waits_for_it() {
     assert!(
         gateway
             .log()
-            .contains("directory: 1 keys of 3 organisations are in force")
+            .contains("directory: 1 keys of 3 organizations are in force")
     );
     assert_no_vm_broke(&gateway).await;
 }
@@ -283,7 +283,7 @@ async fn every_kind_of_change_reaches_both_workers() {
         at
     };
     let frozen = change(directory.change(&freezing, json!({"status": "suspended"}))).await;
-    // A freeze of the organisation and the first half of a rotation, in one document.
+    // A freeze of the organization and the first half of a rotation, in one document.
     directory.document_mut()["orgs"]["globex"]["status"] = json!("suspended");
     let new = directory.project_key("acme", "search");
     let org_frozen = change(&directory).await;
@@ -330,7 +330,7 @@ async fn a_bad_document_is_rejected_whole() {
     for (document, reason) in [
         (
             broken.document().to_string(),
-            "keys[1].org: found `umbrella`, expected an organisation under `orgs`",
+            "keys[1].org: found `umbrella`, expected an organization under `orgs`",
         ),
         (String::new(), "the document is empty"),
         ("<html>It works!</html>".to_owned(), "expected `{` here"),

@@ -218,7 +218,7 @@ async fn listener(admin: SocketAddr) -> Option<SocketAddr> {
     )
 }
 
-/// The keys of `existing-envoy`: one for each of its organisations.
+/// The keys of `existing-envoy`: one for each of its organizations.
 struct Keys {
     acme: ApiKey,
     globex: ApiKey,

@@ -1,4 +1,4 @@
-//! A model at its capacity, on a real Envoy: each organisation gets its share, and one that sends little all it asks for.
+//! A model at its capacity, on a real Envoy: each organization gets its share, and one that sends little all it asks for.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ const CHAT: &str = "/v1/chat/completions";
 const CAPACITY: usize = 70;
 /// Below this nobody is refused: a tenth of the capacity below it.
 const SATURATED: usize = 63;
-/// Organisations that flood: weight, clients.
+/// Organizations that flood: weight, clients.
 const FLOOD: [(&str, u64, usize); 3] = [("one", 1, 60), ("two", 2, 80), ("four", 4, 120)];
 /// Milliseconds that an answer takes: so long that a busy machine still fills the model.
 const SERVICE: u64 = 400;
@@ -36,7 +36,7 @@ struct Stage {
     client: Client,
 }
 
-/// A gateway in front of a model with a capacity, which three organisations share by weight.
+/// A gateway in front of a model with a capacity, which three organizations share by weight.
 async fn stage(workers: u32) -> Stage {
     let model = ModelServer::start().await.unwrap();
     let mut directory = Directory::empty();
@@ -104,7 +104,7 @@ impl Stage {
         answered
     }
 
-    /// Whether the whole capacity is there for one organisation, as soon as the others are forgotten.
+    /// Whether the whole capacity is there for one organization, as soon as the others are forgotten.
     async fn all_places_are_free(&self) {
         let (key, ..) = &self.flood[0];
         let deadline = Instant::now() + Duration::from_secs(15);
@@ -119,7 +119,7 @@ impl Stage {
     }
 }
 
-/// Three organisations flood the model, and a fourth asks now and then.
+/// Three organizations flood the model, and a fourth asks now and then.
 async fn shares(workers: u32) {
     let stage = stage(workers).await;
     let from = Instant::now() + WARM_UP;

@@ -36,7 +36,7 @@ struct Keys {
     free: ApiKey,
     /// `pro`; `small` is granted, `locked` is not.
     partial: ApiKey,
-    /// `pro`; nothing else is granted to the organisation, to the project, to the key.
+    /// `pro`; nothing else is granted to the organization, to the project, to the key.
     narrow: [ApiKey; 3],
 }
 

@@ -107,7 +107,7 @@ async fn changes_under_load_refuse_and_admit_nobody_wrongly() {
     // A revocation.
     let revoked = stack.change(directory.revoke(&leaver)).await;
     until(revoked + BOUND).await;
-    // A freeze of a key, and of an organisation.
+    // A freeze of a key, and of an organization.
     let frozen = stack
         .change(directory.change(&freezing, json!({"status": "suspended"})))
         .await;
@@ -145,7 +145,7 @@ async fn changes_under_load_refuse_and_admit_nobody_wrongly() {
             journal.turns("old key", rotated, BOUND, 200, 401),
         ),
         (
-            "an organisation's freeze",
+            "an organization's freeze",
             journal.before(thawed).turns("org", org_frozen, BOUND, 200, 403),
         ),
         (

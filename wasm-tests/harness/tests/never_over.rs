@@ -50,7 +50,7 @@ struct Case {
     unit: &'static str,
     burst: u64,
     orgs: usize,
-    /// Of each organisation.
+    /// Of each organization.
     keys: usize,
 }
 
@@ -134,7 +134,7 @@ impl Case {
         format!("{}-{at}", self.name)
     }
 
-    /// The row, for the case's own organisations.
+    /// The row, for the case's own organizations.
     fn row(&self) -> Value {
         let orgs: Vec<String> = (0..self.orgs).map(|at| self.org(at)).collect();
         json!({
@@ -436,7 +436,7 @@ fn most_at_once(mut spans: Vec<(u64, u64)>) -> usize {
     spans.iter().map(|(from, _)| under_way(*from)).max().unwrap_or(0)
 }
 
-/// 200 clients of an organisation with 4 keys, every third of which leaves before its answer is there. The gateway counts
+/// 200 clients of an organization with 4 keys, every third of which leaves before its answer is there. The gateway counts
 /// a request from before the model server has it until the last byte is on its way, or its client has left.
 #[tokio::test]
 async fn never_more_at_once() {

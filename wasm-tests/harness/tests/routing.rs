@@ -154,7 +154,7 @@ impl Model {
         model
     }
 
-    /// Whether this organisation is one of the canary's: the documented hash, so many hundredths of a percent.
+    /// Whether this organization is one of the canary's: the documented hash, so many hundredths of a percent.
     fn has_canary(&self, org: &str) -> bool {
         let Some((_, percent)) = self.canary else {
             return false;

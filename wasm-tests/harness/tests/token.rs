@@ -195,7 +195,7 @@ async fn a_verified_token_is_an_identity() {
         for http2 in [false, true] {
             for (claims, project, tier) in [
                 (json!({"org": "acme", "project": "search"}), Some("search"), "pro"),
-                // The same caller, with a token of the whole organisation.
+                // The same caller, with a token of the whole organization.
                 (json!({"org": "acme"}), None, "pro"),
                 (json!({"org": "globex", "sub": "bob"}), None, "free"),
             ] {

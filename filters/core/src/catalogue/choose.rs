@@ -42,7 +42,7 @@ pub struct Choice<'m> {
 
 impl Model {
     /// Targets in the order in which they are to be tried, the chosen one first. `draw` is a random number; the
-    /// canary does not depend on it but on the organisation alone.
+    /// canary does not depend on it but on the organization alone.
     pub fn candidates(&self, who: &Identity, endpoint: Endpoint, draw: u64) -> Vec<Choice<'_>> {
         let rule = self.rules.iter().find(|rule| rule.when.holds(who, endpoint));
         let mut rest: Vec<usize> =
@@ -103,7 +103,7 @@ impl Model {
     }
 }
 
-/// Where an organisation stands between 0 and 10,000 for a model: the same for ever, so that a share that grows
+/// Where an organization stands between 0 and 10,000 for a model: the same for ever, so that a share that grows
 /// takes some over and gives nobody back.
 pub(super) fn side(model: &str, org: &str) -> u32 {
     let digest: [u8; 32] = Sha256::new()

@@ -111,9 +111,9 @@ pub struct Cap {
 /// Why a model can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It does not exist, or the organisation has no grant for it: one answer for both, so that names don't leak.
+    /// It does not exist, or the organization has no grant for it: one answer for both, so that names don't leak.
     Unknown(String),
-    /// The organisation has the grant, the project has not.
+    /// The organization has the grant, the project has not.
     ProjectNotGranted(String, String),
     /// The key has not.
     KeyNotGranted(String),
@@ -135,7 +135,7 @@ impl Catalogue {
         let model = self.get(name).ok_or_else(|| Refusal::unknown(name))?;
         let shown = || name.chars().take(128).collect::<String>();
         model.granted(who).map_err(|level| match (level, &who.project) {
-            (Level::Organisation, _) => Refusal::unknown(name),
+            (Level::Organization, _) => Refusal::unknown(name),
             (Level::Project, Some(project)) => Refusal::ProjectNotGranted(project.clone(), shown()),
             _ => Refusal::KeyNotGranted(shown()),
         })?;
@@ -169,7 +169,7 @@ impl Catalogue {
 
 /// The level whose grant is missing.
 enum Level {
-    Organisation,
+    Organization,
     Project,
     Key,
 }
@@ -178,7 +178,7 @@ impl Model {
     fn granted(&self, who: &Identity) -> Result<(), Level> {
         let allows = |list: &Option<Vec<String>>| list.as_ref().is_none_or(|list| fits_any(list, &self.name));
         if !fits_any(&who.models.org, &self.name) {
-            Err(Level::Organisation)
+            Err(Level::Organization)
         } else if !allows(&who.models.project) {
             Err(Level::Project)
         } else if !allows(&who.models.key) {

@@ -11,11 +11,11 @@ use crate::config::{ConfigError, Map, Object};
 use crate::endpoint::{Scope, Scopes};
 use crate::key::KeyHash;
 
-/// The tier of an organisation that names none.
+/// The tier of an organization that names none.
 const DEFAULT_TIER: &str = "default";
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an organisation")]
+#[serde(deny_unknown_fields, expecting = "an organization")]
 pub(super) struct RawOrg {
     tier: Option<String>,
     #[serde(default)]
@@ -72,12 +72,12 @@ pub(super) struct RawKey<'a> {
     networks: Option<Vec<String>>,
 }
 
-/// The organisations of a document, checked.
+/// The organizations of a document, checked.
 #[derive(Debug, Default)]
 pub(super) struct Tenants(BTreeMap<String, Object<RawOrg>>);
 
 impl Tenants {
-    /// Checks every organisation and project; all that is wrong is reported.
+    /// Checks every organization and project; all that is wrong is reported.
     pub(super) fn check(Map(orgs): Map<Object<RawOrg>>, errors: &mut Vec<ConfigError>) -> Self {
         for (name, Object(org)) in &orgs {
             let path = format!("orgs.{name}");
@@ -101,7 +101,7 @@ impl Tenants {
         Self(orgs)
     }
 
-    /// Encodes the profile of every organisation and of every project.
+    /// Encodes the profile of every organization and of every project.
     pub(super) fn profiles(&self) -> Vec<(ProfileId, Vec<u8>)> {
         let mut profiles = Vec::new();
         for (name, Object(org)) in &self.0 {
@@ -121,7 +121,7 @@ impl Tenants {
 
     fn find(&self, org: &str, project: Option<&str>) -> Result<ProfileId, ConfigError> {
         let Some(known) = self.0.get(org) else {
-            return Err(ConfigError::expected("org", org, "an organisation under `orgs`"));
+            return Err(ConfigError::expected("org", org, "an organization under `orgs`"));
         };
         match project {
             Some(project) if !known.0.projects.0.contains_key(project) => {

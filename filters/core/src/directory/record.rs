@@ -1,7 +1,7 @@
 //! What is kept of a key and of its tenant, and the credential that both make together.
 //!
-//! A key's record names its tenant by a [`ProfileId`]; the profile holds all that keys of one organisation and
-//! project share. So a change to an organisation touches one profile, not its hundred thousand keys.
+//! A key's record names its tenant by a [`ProfileId`]; the profile holds all that keys of one organization and
+//! project share. So a change to an organization touches one profile, not its hundred thousand keys.
 
 use core::cell::OnceCell;
 use core::convert::Infallible;
@@ -15,12 +15,12 @@ use sha2::{Digest as _, Sha256};
 use crate::endpoint::Scopes;
 use crate::identity::Identity;
 
-/// Names a profile: the first eight bytes of a SHA-256 over organisation and project.
+/// Names a profile: the first eight bytes of a SHA-256 over organization and project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProfileId(pub u64);
 
 impl ProfileId {
-    /// The profile of a project, or of an organisation as a whole.
+    /// The profile of a project, or of an organization as a whole.
     pub fn of(org: &str, project: Option<&str>) -> Self {
         // Names hold no NUL, and a present project is never empty, so no two pairs give the same input.
         let digest = Sha256::new()
@@ -59,7 +59,7 @@ pub(crate) struct KeyRecord<'a> {
     pub(crate) networks: Vec<IpNet>,
 }
 
-/// What all keys of one organisation and project share.
+/// What all keys of one organization and project share.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Profile<'a> {
     pub(crate) org: &'a str,
@@ -73,14 +73,14 @@ pub(crate) struct Profile<'a> {
     pub(crate) labels: Vec<(&'a str, &'a str)>,
 }
 
-/// An organisation, or a project of it, as all of its keys share it.
+/// An organization, or a project of it, as all of its keys share it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// Organisation.
+    /// Organization.
     pub org: String,
     /// Whether it is frozen.
     pub org_suspended: bool,
-    /// Project; `None` for the organisation as a whole.
+    /// Project; `None` for the organization as a whole.
     pub project: Option<String>,
     /// Whether that is frozen.
     pub project_suspended: bool,

@@ -33,7 +33,7 @@ impl Compiled {
         self.keys
     }
 
-    /// How many organisations.
+    /// How many organizations.
     pub fn orgs(&self) -> usize {
         self.orgs
     }

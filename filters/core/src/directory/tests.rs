@@ -78,7 +78,7 @@ fn judge(credential: &Credential, headers: &[(&str, &str)], now: i64, address: &
 const CHAT: &[(&str, &str)] = &[(":path", "/v1/chat/completions")];
 
 #[test]
-fn a_key_inherits_from_project_and_organisation() {
+fn a_key_inherits_from_project_and_organization() {
     let key = key(1);
     let rows = [row(
         &key,
@@ -193,7 +193,7 @@ fn what_is_wrong_is_said_with_its_path() {
     assert_eq!(
         said,
         [
-            "keys[0].org: found `nobody`, expected an organisation under `orgs`".to_owned(),
+            "keys[0].org: found `nobody`, expected an organization under `orgs`".to_owned(),
             "keys[1].project: found `nothing`, expected a project under `orgs.acme.projects`".into(),
             "keys[2].expires_at: found `soon`, expected a time such as `2026-12-31T23:59:59Z` (RFC 3339)".into(),
             format!("keys[2].networks[0]: found `10.0.0.1/8`, expected {network}"),
@@ -219,7 +219,7 @@ fn what_is_wrong_is_said_with_its_path() {
 }
 
 #[test]
-fn organisations_are_checked_too() {
+fn organizations_are_checked_too() {
     let mut document = document(&[]);
     document["orgs"]["a b"] = json!({"models": [""], "projects": {"p/q": {"labels": {"x": "line\nbreak"}}}});
     assert_eq!(errors(&document).len(), 4);

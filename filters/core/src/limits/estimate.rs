@@ -1,12 +1,12 @@
-//! How many tokens a request will cost, learned for each organisation and model from what their requests did cost.
+//! How many tokens a request will cost, learned for each organization and model from what their requests did cost.
 //!
 //! *Input* is the tokens that came as numbers, a constant (the chat template), so many tokens a byte of text, so many for
 //! each picture, a byte of sound or of a file, and for what only the model server sees. *Output* is what the client or the catalogue caps it at: nothing less may be reserved, or
 //! a parallel burst could pass a token limit. Only where there is no cap it is what nine of ten answers stay below.
 //! Before anything is known a prior stands in for both; nobody is refused for its absence.
 //!
-//! Nothing is learned across organisations: what one sends and gets changes nobody else's estimates. Nor is any sample
-//! trusted far, as one key of an organisation teaches the estimates of the others: it counts by its ratio to the prior,
+//! Nothing is learned across organizations: what one sends and gets changes nobody else's estimates. Nor is any sample
+//! trusted far, as one key of an organization teaches the estimates of the others: it counts by its ratio to the prior,
 //! not by its size; one that is far off counts as half or twice what was expected; and what is learned stays within
 //! bounds that text of any language keeps. What is reserved for text is never less than the prior says, whatever was
 //! learned. What is charged in the end is what the model server reports.
@@ -92,7 +92,7 @@ pub struct Settled {
     pub streamed: Option<(u64, u64)>,
 }
 
-/// What is known of an organisation's requests to one model. `Default` is the prior.
+/// What is known of an organization's requests to one model. `Default` is the prior.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimator {
     /// Requests learned from.
@@ -136,7 +136,7 @@ impl Slot {
     /// Bytes of a slot's value: whose it is, the second since 1970 at which it was written, the estimator.
     pub const SIZE: usize = 16 + Estimator::SIZE;
 
-    /// The slot for an organisation's requests to a model.
+    /// The slot for an organization's requests to a model.
     pub fn of(org: &str, model: &str) -> Self {
         let name = [org.as_bytes(), b"\0", model.as_bytes()].concat();
         let tag = KeyTag::of(&name, 0);

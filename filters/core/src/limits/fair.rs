@@ -1,7 +1,7 @@
-//! A model's capacity, shared among organisations by weight. Time and state are arguments; nothing here reads a clock
+//! A model's capacity, shared among organizations by weight. Time and state are arguments; nothing here reads a clock
 //! or stores anything.
 //!
-//! Of `C` requests that a model serves well at once, an organisation's *share* is `C` by its weight among the active
+//! Of `C` requests that a model serves well at once, an organization's *share* is `C` by its weight among the active
 //! ones: those with a request in flight or one within the last seconds. It is *hungry* while it is refused. With `F` in
 //! flight in all, `f` of them of the one that asks, it is admitted if one of these holds, in this order:
 //!
@@ -16,7 +16,7 @@
 //! So those above their share are shed first, lower tiers before higher, and a tier can't take from another's share.
 //! A share is a whole number of requests: below ten of them, rounding alone can cost more than a tenth of it.
 //!
-//! `F` never passes `2C` by more than the number of organisations in flight: beyond `2C` only those are admitted that
+//! `F` never passes `2C` by more than the number of organizations in flight: beyond `2C` only those are admitted that
 //! have nothing in flight, and each of them once. It is back at `C` when those who are above their share have
 //! finished what they had.
 
@@ -36,7 +36,7 @@ use record::{Entry, Record};
 use crate::error::{ApiError, Retry};
 use crate::glob::fits;
 
-/// How long an organisation stays active after its last request: long enough that one request a second is enough.
+/// How long an organization stays active after its last request: long enough that one request a second is enough.
 const ACTIVE: u64 = 5_000_000_000;
 /// How long it stays hungry after a refusal: longer than it is told to wait, so that those who do as told count.
 const HUNGRY: u64 = 3_000_000_000;
@@ -66,13 +66,13 @@ pub struct Capacity {
     model: String,
     /// Requests in flight, over all workers of this Envoy; 1 to a million.
     concurrent: u64,
-    /// By organisation, 1 to a million; for others one.
+    /// By organization, 1 to a million; for others one.
     weights: BTreeMap<Org, u64>,
     /// First is shed last; at most [`document::MOST_TIERS`].
     tiers: Vec<String>,
 }
 
-/// An organisation, by a hash of its name that is the same in every worker.
+/// An organization, by a hash of its name that is the same in every worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Org(u64);
 
@@ -189,7 +189,7 @@ impl Capacity {
         self.weights.get(&org).copied().unwrap_or(1)
     }
 
-    /// The active organisations, and `org` in any case.
+    /// The active organizations, and `org` in any case.
     fn tally(&self, record: &Record, org: Org, now: u64) -> Vec<Active> {
         let mut all: Vec<Active> = record
             .by_org()
@@ -218,7 +218,7 @@ impl Capacity {
         all
     }
 
-    /// What an organisation has for certain.
+    /// What an organization has for certain.
     fn share(&self, all: &[Active], org: Org) -> u64 {
         let weights: u64 = all.iter().map(|one| one.weight).sum();
         self.concurrent * self.weight(org) / weights.max(1)
@@ -243,7 +243,7 @@ impl Capacity {
     }
 }
 
-/// An active organisation.
+/// An active organization.
 struct Active {
     org: Org,
     weight: u64,

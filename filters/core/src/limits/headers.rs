@@ -1,6 +1,6 @@
 //! The headers that tell a customer how its limits stand.
 //!
-//! Shown are enforced limits of the customer's own. One that several organisations share shows only when it refuses,
+//! Shown are enforced limits of the customer's own. One that several organizations share shows only when it refuses,
 //! and then nothing of what others used: nothing remains, until the request that it refused would pass.
 //!
 //! A limit's number is the amount of its rate. With another burst, up to that many may still come at once, and what

@@ -11,9 +11,9 @@ use crate::endpoint::Endpoint;
 pub struct Subject<'a> {
     /// Public id of the key.
     pub key: &'a str,
-    /// Organisation.
+    /// Organization.
     pub org: &'a str,
-    /// Project; `None` for a key of the whole organisation.
+    /// Project; `None` for a key of the whole organization.
     pub project: Option<&'a str>,
     /// Class of service.
     pub tier: &'a str,
@@ -33,7 +33,7 @@ pub enum Dimension {
     Key,
     /// Each project.
     Project,
-    /// Each organisation.
+    /// Each organization.
     Org,
     /// Each model.
     Model,
@@ -83,7 +83,7 @@ impl Per {
     }
 
     /// Whether all requests that share a state have the same value of `dimension`: a key belongs to one project and
-    /// organisation, a project to one organisation, and an organisation has one tier.
+    /// organization, a project to one organization, and an organization has one tier.
     pub const fn fixes(self, dimension: Dimension) -> bool {
         let above = match dimension {
             Dimension::Project => Dimension::Key.bit(),
@@ -94,7 +94,7 @@ impl Per {
         self.0 & (above | dimension.bit()) != 0
     }
 
-    /// Whether one state can serve several organisations, so that its numbers are nobody's own.
+    /// Whether one state can serve several organizations, so that its numbers are nobody's own.
     pub const fn is_shared(self) -> bool {
         !self.fixes(Dimension::Org)
     }
@@ -109,7 +109,7 @@ impl Per {
             push(&mut key, Some(subject.key));
         }
         if self.has(Dimension::Project) {
-            // Two organisations may each have a project of one name.
+            // Two organizations may each have a project of one name.
             push(&mut key, Some(subject.org));
             push(&mut key, subject.project);
         }

@@ -169,7 +169,7 @@ pub(super) fn adapter(parts: &Parts<'_>) -> Result<Vec<Value>> {
     Ok(vec![secret, filter(&plugin)])
 }
 
-/// Limits as an operator would stack them, so wide that they refuse nothing: what each key may, then its organisation,
+/// Limits as an operator would stack them, so wide that they refuse nothing: what each key may, then its organization,
 /// then that for each model, then everybody.
 fn limited(limits: usize) -> Value {
     const PER: [&[&str]; 4] = [&["key"], &["org"], &["org", "model"], &[]];

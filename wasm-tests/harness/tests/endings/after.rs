@@ -12,7 +12,7 @@ use crate::plan::{DEEP, SWIFT};
 use crate::stage::{KEY_REQUESTS, KEY_TOKENS, ORG_PLACES, SWIFT_PLACES, Stage};
 
 const CHAT: &str = "/v1/chat/completions";
-/// The last of the keys is the poor organisation's, whose requests are limited by the second as well.
+/// The last of the keys is the poor organization's, whose requests are limited by the second as well.
 const RICH: std::ops::Range<usize> = 0..4;
 
 pub(crate) async fn nothing_is_under_way(stage: &Stage) {
@@ -68,7 +68,7 @@ pub(crate) async fn limits_stand_as_the_records_say(stage: &Stage, books: &Books
     }
 }
 
-/// As many as there are places are served at once, and one more is refused: of an organisation, and of a model.
+/// As many as there are places are served at once, and one more is refused: of an organization, and of a model.
 pub(crate) async fn places_are_free(stage: &Stage) {
     for (model, places, kind) in [
         (DEEP, ORG_PLACES, "concurrent_requests"),
@@ -82,7 +82,7 @@ pub(crate) async fn places_are_free(stage: &Stage) {
                 .header(FAULT_HEADER, "tokens=100000, pace=50ms")
                 .open()
         };
-        // An organisation that was short of places a moment ago has its share kept for it a while.
+        // An organization that was short of places a moment ago has its share kept for it a while.
         let streams = net::eventually("all places are free", async || {
             let streams = join_all((0..places).map(|_| open())).await;
             streams

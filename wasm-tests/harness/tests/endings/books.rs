@@ -220,7 +220,7 @@ impl Books {
         }
     }
 
-    /// Requests and tokens by organisation, model and outcome, and refusals by limit.
+    /// Requests and tokens by organization, model and outcome, and refusals by limit.
     pub(crate) async fn metrics_say_the_same(&self, stage: &Stage) {
         let mut requests = BTreeMap::<[String; 3], f64>::new();
         let mut tokens = BTreeMap::<[String; 3], f64>::new();

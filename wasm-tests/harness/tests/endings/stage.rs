@@ -19,7 +19,7 @@ const REFUSE_LATER: &str = "x-refuse-later";
 pub(crate) const KEY_REQUESTS: u64 = 1_500;
 /// Tokens of a key a day.
 pub(crate) const KEY_TOKENS: u64 = 1_000_000;
-/// Requests of an organisation at once.
+/// Requests of an organization at once.
 pub(crate) const ORG_PLACES: usize = 96;
 /// Requests that [`SWIFT`] serves at once.
 pub(crate) const SWIFT_PLACES: usize = 8;
@@ -217,7 +217,7 @@ fn leaves(ending: Ending, text: &[u8]) -> bool {
     }
 }
 
-/// `each_second`: requests of the poor organisation.
+/// `each_second`: requests of the poor organization.
 fn limits(each_second: usize) -> Value {
     json!({
         "limits": [

@@ -12,7 +12,7 @@ use crate::stage::Stage;
 #[test]
 fn a_request_with_everything_on_takes_41_calls() {
     let stage = Stage::new();
-    // The first makes metrics of its organisation and model.
+    // The first makes metrics of its organization and model.
     drop(stage.chat().send());
     let outcome = stage.chat().send();
     outcome.expect_response(200);

@@ -13,7 +13,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Eight limits in two groups, by key and by organisation.
+    /// Eight limits in two groups, by key and by organization.
     pub(crate) fn new() -> Self {
         Self::with(|configuration| configuration)
     }

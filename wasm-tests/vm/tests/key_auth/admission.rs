@@ -43,7 +43,7 @@ fn the_identity_goes_on_in_headers_and_in_filter_state() {
 }
 
 #[test]
-fn a_key_of_a_whole_organisation_has_no_project() {
+fn a_key_of_a_whole_organization_has_no_project() {
     let key = key(1);
     let gateway = gateway([row(&key, json!({"org": "globex"}))]);
     // Not even one that the client made up.

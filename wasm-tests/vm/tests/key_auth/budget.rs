@@ -25,7 +25,7 @@ fn an_admitted_request_takes_nine_calls() {
     let outcome = gateway.chat().bearer(key.reveal()).send();
     outcome.expect_forwarded();
     at_most(&outcome, 9);
-    // A key of the whole organisation has one header less.
+    // A key of the whole organization has one header less.
     let whole = crate::stage::key(2);
     let gateway = crate::stage::gateway([row(&whole, json!({}))]);
     at_most(&gateway.chat().bearer(whole.reveal()).send(), 8);

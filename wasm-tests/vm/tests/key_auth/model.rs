@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::stage::{Gateway, inline, key, with};
 
-/// Organisations and projects there may be. Each test case freezes some.
+/// Organizations and projects there may be. Each test case freezes some.
 const ORGS: [&str; 3] = ["acme", "globex", "initech"];
 const PROJECTS: [&str; 2] = ["search", "ads"];
 

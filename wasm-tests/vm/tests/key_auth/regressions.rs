@@ -224,7 +224,7 @@ fn a_key_in_the_wrong_place_is_not_repeated_in_the_log() {
     expect_secret(&World::new(), &pasted);
 }
 
-/// An organisation given twice is a mistake like a key given twice: which one counts?
+/// An organization given twice is a mistake like a key given twice: which one counts?
 #[test]
 fn a_name_given_twice_is_refused() {
     let twice = [
@@ -288,9 +288,9 @@ fn a_request_that_cannot_be_read_is_counted() {
     );
 }
 
-/// A claim that is there and empty is no licence for the whole organisation.
+/// A claim that is there and empty is no licence for the whole organization.
 #[test]
-fn an_empty_project_is_not_the_whole_organisation() {
+fn an_empty_project_is_not_the_whole_organization() {
     let configuration = with(inline(&directory([])), "jwt", json!({"metadata_key": "tollgate"}));
     let gateway = Gateway::of(configuration);
     let claims = json!({"tollgate": {"sub": "ada", "org": "acme", "project": ""}});

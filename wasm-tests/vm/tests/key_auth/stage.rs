@@ -37,7 +37,7 @@ pub(crate) fn imported(id: &str, key: &str) -> Value {
     json!({"id": id, "sha256": KeyHash::of(key.as_bytes()).to_string(), "org": "acme"})
 }
 
-/// Three organisations, and these keys.
+/// Three organizations, and these keys.
 pub(crate) fn directory(keys: impl IntoIterator<Item = Value>) -> Value {
     let keys: Vec<Value> = keys.into_iter().collect();
     json!({

@@ -68,7 +68,7 @@ fn the_id_is_stable_and_does_not_show_the_subject() {
 }
 
 #[test]
-fn a_token_without_a_project_speaks_for_the_organisation() {
+fn a_token_without_a_project_speaks_for_the_organization() {
     let outcome = claims(tokens().chat(), json!({"sub": "ada", "org": "acme"})).send();
     outcome.expect_forwarded().no_header("x-tollgate-project");
     assert_eq!(identity(&outcome).models.project, None);

@@ -130,14 +130,14 @@ fn a_request_that_one_limit_refuses_takes_nothing_of_the_others() {
 }
 
 #[test]
-fn organisations_do_not_touch_each_other() {
+fn organizations_do_not_touch_each_other() {
     let stage = stage_full();
     let other = Stage {
         who: crate::stage::caller("globex"),
         ..stage_full()
     };
     other.chat(0, 1).send().expect_refused(429);
-    // The same key id, in the same process, but of a limit by organisation.
+    // The same key id, in the same process, but of a limit by organization.
     let by_org =
         json!({"name": "org-output", "per": ["org"], "count": "output_tokens", "rate": "100/minute"});
     let filter = crate::stage::load(&stage.world, json!({"limits": [by_org]}));
@@ -166,7 +166,7 @@ fn a_limit_that_only_watches_refuses_nobody_and_says_so() {
     );
 }
 
-/// While a model is saturated its places are shared by organisation.
+/// While a model is saturated its places are shared by organization.
 #[test]
 fn a_model_has_so_many_places() {
     let stage = Stage::of(json!({"limits": [], "capacity": [{"model": "llama-*", "concurrent": 2}]}));

@@ -21,7 +21,7 @@ pub(crate) struct Stage {
     pub(crate) who: Vec<u8>,
 }
 
-/// The caller: key `k1` of the organisation `acme`.
+/// The caller: key `k1` of the organization `acme`.
 pub(crate) fn caller(org: &str) -> Vec<u8> {
     crate::identity::identity("k1", (org, json!({"tier": "pro", "models": ["*"]})))
 }

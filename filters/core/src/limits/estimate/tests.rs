@@ -351,7 +351,7 @@ fn a_slot_is_left_to_who_has_it_in_use() {
     let mut known = Estimator::default();
     english(1).teach(&mut known, 50);
     let ours = Slot::of("acme", "llama");
-    // Another organisation that is so unlucky as to have the same one.
+    // Another organization that is so unlucky as to have the same one.
     let theirs = (0..)
         .map(|n| Slot::of(&format!("org-{n}"), "llama"))
         .find(|slot| slot.store_key() == ours.store_key())

@@ -58,7 +58,7 @@ fn capacity(raw: RawCapacity, path: &str, errors: &mut Vec<ConfigError>) -> Capa
     let weights = raw.weights.0.into_iter().map(|(org, weight)| {
         let place = format!("{path}.weights.{org}");
         if org.is_empty() {
-            errors.push(ConfigError::expected(&place, "", "the name of an organisation"));
+            errors.push(ConfigError::expected(&place, "", "the name of an organization"));
         }
         (Org::named(&org), whole(weight, &place, errors))
     });
@@ -146,7 +146,7 @@ mod tests {
             [
                 "[0].model: found ``, expected a model or a pattern such as `llama-*`",
                 "[0].concurrent: found `0`, expected a whole number from 1 to 1000000",
-                "[0].weights.: found ``, expected the name of an organisation",
+                "[0].weights.: found ``, expected the name of an organization",
                 "[0].weights.acme: found `1.5`, expected a whole number from 1 to 1000000",
                 "[0].tiers[1]: found `a`, expected a tier that is not in the list yet",
                 "[0].tiers[2]: found ``, expected a tier that is not in the list yet",

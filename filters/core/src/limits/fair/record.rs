@@ -1,16 +1,16 @@
 //! The bytes of a model's record: who has how much in flight, and who asked lately.
 //!
-//! Layout: entries of 33 bytes, ordered by organisation and owner; numbers little-endian. A record is read and written
-//! whole with each request: 2 kB for ten organisations on six workers, 132 kB at its bound.
+//! Layout: entries of 33 bytes, ordered by organization and owner; numbers little-endian. A record is read and written
+//! whole with each request: 2 kB for ten organizations on six workers, 132 kB at its bound.
 
 use super::{Org, is_active};
 
-/// The most entries that a record has. There is one for each organisation and worker with something in flight, so this
-/// is reached only by that many requests in flight at once; then organisations new to a worker are refused until one
+/// The most entries that a record has. There is one for each organization and worker with something in flight, so this
+/// is reached only by that many requests in flight at once; then organizations new to a worker are refused until one
 /// of them ends.
 const MOST: usize = 4096;
 
-/// What one organisation has in flight through one worker, and when it asked.
+/// What one organization has in flight through one worker, and when it asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) org: Org,
@@ -64,7 +64,7 @@ impl Entry {
 pub(super) struct Record(Vec<Entry>);
 
 impl Record {
-    /// Reads a record; one that can't be read counts as none. Entries of dead owners and of organisations that are no
+    /// Reads a record; one that can't be read counts as none. Entries of dead owners and of organizations that are no
     /// longer active are left out.
     pub(super) fn read(bytes: Option<&[u8]>, lives: impl Fn(u32) -> bool, now: u64) -> Self {
         let entries = bytes.and_then(Self::decode).unwrap_or_default();
@@ -87,7 +87,7 @@ impl Record {
         bytes
     }
 
-    /// The entries of one organisation after the other.
+    /// The entries of one organization after the other.
     pub(super) fn by_org(&self) -> impl Iterator<Item = &[Entry]> {
         self.0.chunk_by(|one, next| one.org == next.org)
     }
@@ -97,7 +97,7 @@ impl Record {
         self.0.get_mut(at)
     }
 
-    /// The entry of an organisation and an owner, made where there is none; `None` where the record is full.
+    /// The entry of an organization and an owner, made where there is none; `None` where the record is full.
     pub(super) fn entry(&mut self, org: Org, owner: u32) -> Option<&mut Entry> {
         if self.find(org, owner).is_none() {
             if self.0.len() >= MOST {

@@ -65,7 +65,7 @@ impl Shared<'_> {
     }
 }
 
-/// An organisation of the simulation: so many clients, each of which asks, waits for its answer and asks again.
+/// An organization of the simulation: so many clients, each of which asks, waits for its answer and asks again.
 struct Load {
     org: &'static str,
     tier: &'static str,
@@ -101,7 +101,7 @@ enum Service {
     Exponential,
 }
 
-/// What an organisation got.
+/// What an organization got.
 #[derive(Debug, Default, Clone, Copy)]
 struct Got {
     answers: u64,
@@ -419,7 +419,7 @@ const ORGS: [&str; 6] = ["one", "two", "four", "ten", "five", "six"];
 const TIERS: [&str; 3] = ["gold", "silver", "none"];
 
 proptest! {
-    /// Whatever comes: those in flight pass twice the capacity only by one for each organisation, below saturation
+    /// Whatever comes: those in flight pass twice the capacity only by one for each organization, below saturation
     /// nobody is refused, and one with nothing in flight is refused only after another refusal.
     #[test]
     fn bounded_and_never_unjust(

@@ -11,7 +11,7 @@ use crate::directory::Directory;
 use crate::envoy::Gateway;
 use crate::models::SERVER_HEADER;
 
-/// An organisation with a key, before there is a gateway.
+/// An organization with a key, before there is a gateway.
 #[derive(Debug)]
 pub(super) struct Org {
     /// Its name.
@@ -38,7 +38,7 @@ impl Org {
     }
 }
 
-/// An organisation that calls, over connections of its own.
+/// An organization that calls, over connections of its own.
 #[derive(Debug)]
 pub(super) struct Customer {
     /// Who.

@@ -1,4 +1,4 @@
-//! Organisations that ask one model for more than it can do, and what each gets.
+//! Organizations that ask one model for more than it can do, and what each gets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ struct Counts {
 }
 
 impl Flood {
-    /// Begins it with so many clients of each organisation, by its weight; and with one client of `quiet`.
+    /// Begins it with so many clients of each organization, by its weight; and with one client of `quiet`.
     pub(super) fn begin(quiet: &Arc<Customer>, orgs: &[(&Arc<Customer>, usize, usize)]) -> Self {
         let mut flood = Self {
             stop: Arc::default(),
@@ -97,7 +97,7 @@ impl Flood {
         });
     }
 
-    /// What each organisation gets of the model, once every one of them is refused at times.
+    /// What each organization gets of the model, once every one of them is refused at times.
     ///
     /// # Errors
     /// The model is not flooded within `patience`.
@@ -148,7 +148,7 @@ async fn ask(customer: &Customer) -> Result<Answer> {
     Ok(Answer::read(&reply))
 }
 
-/// Organisations, their weights, and how many answers each got.
+/// Organizations, their weights, and how many answers each got.
 pub(super) struct Shares(Vec<(String, usize, usize)>);
 
 impl Shares {

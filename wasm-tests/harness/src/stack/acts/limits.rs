@@ -1,4 +1,4 @@
-//! The act on limits: those of README.md, with a burst, a client that hangs up, a model that three organisations flood,
+//! The act on limits: those of README.md, with a burst, a client that hangs up, a model that three organizations flood,
 //! a limit that is only tried out, and what is left of it all in the usage records.
 
 use std::sync::Arc;

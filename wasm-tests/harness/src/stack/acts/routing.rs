@@ -1,5 +1,5 @@
 //! The act on routing: the catalogue of README.md, with a provider that dies in mid-run, a canary that grows, an
-//! organisation with a cluster of its own, and a model with no target left.
+//! organization with a cluster of its own, and a model with no target left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) async fn act(bill: &mut Bill) -> Result<()> {
     stage.degraded(bill).await
 }
 
-/// A gateway, its model servers by their clusters' names, and twenty organisations that call it.
+/// A gateway, its model servers by their clusters' names, and twenty organizations that call it.
 struct Stage {
     gateway: Gateway,
     catalogue: Value,
@@ -142,7 +142,7 @@ impl Stage {
         let (first, again) = (self.at_canary().await?, self.at_canary().await?);
         ensure!(!first.is_empty(), "none of the teams is of the canary's 5 %");
         let both_times = |teams: &[String]| format!("{} at llama-8b-next, both times", teams.join(" "));
-        let why = "chosen by a hash of model and organisation, not by chance".to_owned();
+        let why = "chosen by a hash of model and organization, not by chance".to_owned();
         let title = "20 teams ask for llama-8b twice; canary of 5 %";
         bill.show(title, &both_times(&first), &both_times(&again), &[why]);
 
