@@ -3,6 +3,7 @@
 //! What a model server received and did not answer to its end costs its input for each such attempt, and holds what was
 //! reserved of the output for as long as the server may go on. What no server received costs nothing.
 
+use tollgate_core::fault::Fault;
 use tollgate_core::limits::Amounts;
 use tollgate_core::limits::estimate::Estimator;
 use tollgate_core::spent::Spent;
@@ -294,8 +295,14 @@ fn is_broken() -> bool {
     number(&["response", "flags"]) & BROKEN != 0
 }
 
-/// Whether Envoy answered in place of a model server. The router does so once one has answered.
+/// Whether a model server was answered for that had not answered, or not to its end: by Envoy, or by the router where
+/// it was silent for too long. Otherwise the router answers in the place of an answer.
 fn is_envoys_own() -> bool {
-    let details = property(&["response", "code_details"]);
-    details.is_ok_and(|details| details != b"via_upstream" && !details.starts_with(b"tollgate_direct_"))
+    let Ok(details) = property(&["response", "code_details"]) else {
+        return false;
+    };
+    match details.strip_prefix(b"tollgate_direct_") {
+        Some(fault) => fault == Fault::Silent.name().as_bytes(),
+        None => details != b"via_upstream",
+    }
 }

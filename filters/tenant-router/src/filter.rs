@@ -373,8 +373,8 @@ impl Router {
         Ok(decoded)
     }
 
-    /// Plans where a request goes, and sends it there once it is admitted; what is not has changed nothing. `coded` is how
-    /// many bytes `whole` had before it was decoded.
+    /// Plans where a request goes, and sends it there once it is admitted; what is not leaves everything as it was. `coded`
+    /// is how many bytes `whole` had before it was decoded.
     fn route(
         &mut self,
         stream: &mut Stream,
@@ -421,52 +421,22 @@ impl Router {
             plain: body.plain,
         };
         let action = admit(&routed);
-        let tells_usage = routed.ask_usage.is_some();
-        let chosen = match action {
-            Action::Continue => self.claim(chosen, held, &body, draw, tells_usage)?,
-            Action::Pause => chosen,
-        };
         let (model, visited) = (chosen.model, Visited::new(chosen, held, body.stream, whole_at));
         let visited = stream.routed.insert(visited);
-        if action == Action::Continue {
-            visited.probe = visited.order.is_probe();
-            let forwarded = uncoded(held, whole, coded)
-                .and_then(|()| forward(&self.config, model, &visited.order, held, body.stream));
-            forwarded.map_err(unroutable)?;
+        match action {
+            Action::Continue => {
+                visited.probe = visited.order.is_probe();
+                uncoded(held, whole, coded)
+                    .and_then(|()| forward(&self.config, model, &visited.order, held, body.stream))
+                    .map_err(unroutable)?;
+            }
+            Action::Pause => visited.order.release(visited.of()),
         }
         Ok(action)
     }
 
-    /// Makes an admitted request the probe of its first target, where that waits for one. If another request was quicker,
-    /// it goes where else it may without being admitted anew.
-    fn claim<'c>(
-        &'c self,
-        mut chosen: Chosen<'c>,
-        held: &Held,
-        body: &Body<'_>,
-        draw: u64,
-        tells_usage: bool,
-    ) -> Result<Chosen<'c>, Refusal> {
-        let model = chosen.model;
-        let of = Of {
-            model: &model.name,
-            org: &held.who.org,
-        };
-        if chosen.order.claim(&self.config.breaker, of).is_ok() {
-            return Ok(chosen);
-        }
-        let mut chosen = self.choose(model, held, body, draw)?;
-        let same =
-            core::ptr::eq(chosen.model, model) && (!tells_usage || model.tell_usage(chosen.order.clusters()));
-        if same && chosen.order.claim(&self.config.breaker, of).is_ok() {
-            Ok(chosen)
-        } else {
-            Err(Refusal::Unavailable(PROBED))
-        }
-    }
-
     /// The first target that works, of the model or of those that may stand in for it, and the model's further ones
-    /// for its retries.
+    /// for its retries. Where that is a probe, it is claimed, so that no other request becomes one meanwhile.
     fn choose<'c>(
         &'c self,
         model: &'c Model,
@@ -492,9 +462,16 @@ impl Router {
             };
             let mut candidates = model.candidates(who, endpoint, draw).into_iter();
             while let Some(choice) = candidates.next() {
-                let visit = match health::ask(&self.config.breaker, &of.at(choice.cluster)) {
-                    Leave::Go(visit) => visit,
-                    Leave::Wait(millis) => {
+                let place = of.at(choice.cluster);
+                let visit = match health::ask(&self.config.breaker, &place) {
+                    Leave::Go(visit) => {
+                        health::claim(&self.config.breaker, &place, visit).map_err(|()| PROBED)
+                    }
+                    Leave::Wait(millis) => Err(millis),
+                };
+                let visit = match visit {
+                    Ok(visit) => visit,
+                    Err(millis) => {
                         soonest = soonest.min(millis);
                         continue;
                     }

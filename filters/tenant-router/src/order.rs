@@ -77,18 +77,7 @@ impl Order {
         self.0.get(self.last(attempts)).map_or("", |(cluster, _)| cluster)
     }
 
-    /// Makes the first attempt the probe of its target, where it would be one. `Err` if another request was quicker.
-    pub(crate) fn claim(&mut self, policy: &Policy, of: Of<'_>) -> Result<(), ()> {
-        match self.0.first_mut() {
-            Some((cluster, visit)) => {
-                *visit = health::claim(policy, &of.at(cluster), *visit)?;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Gives that back: there was no attempt.
+    /// Gives back the probe that the first attempt would have been: there was none.
     pub(crate) fn release(&self, of: Of<'_>) {
         if let Some((cluster, visit)) = self.0.first() {
             health::release(&of.at(cluster), *visit);
