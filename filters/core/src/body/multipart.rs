@@ -292,14 +292,13 @@ fn count(input: &mut Input, endpoint: Endpoint, name: &[u8], value: &[u8]) {
         (Endpoint::ImagesEdits, b"image" | b"mask") => input.pictures += 1,
         (Endpoint::ImagesEdits, name) if name.starts_with(b"image[") => input.pictures += 1,
         // Some servers fetch what is at an address.
-        (Endpoint::Transcriptions | Endpoint::Translations, b"file") if !is_address(value) => {
-            input.audio += len;
-        }
         (
             Endpoint::Transcriptions | Endpoint::Translations,
             b"file" | b"url" | b"file_url" | b"audio_url",
         ) => {
-            if begins(value, b"data:") {
+            // Looked for once: a file may be blanks alone.
+            let begin = value.trim_ascii_start();
+            if begins(begin, b"data:") || (name == b"file" && !is_address(begin)) {
                 input.audio += len;
             } else {
                 input.unseen += 1;
@@ -318,7 +317,7 @@ fn is_address(value: &[u8]) -> bool {
 }
 
 fn begins(value: &[u8], with: &[u8]) -> bool {
-    let begin = value.trim_ascii_start().get(..with.len());
+    let begin = value.get(..with.len());
     begin.is_some_and(|begin| begin.eq_ignore_ascii_case(with))
 }
 

@@ -158,8 +158,11 @@ fn row(n: usize, of: &Key) -> Value {
     let key = key(n as u64);
     let mut row = json!({
         "id": key.id(), "sha256": key.sha256_hex(), "org": ORGS[of.org], "status": of.status,
-        "networks": of.networks.iter().map(|network| NETWORKS[*network].0).collect::<Vec<_>>(),
     });
+    let networks: Vec<_> = of.networks.iter().map(|network| NETWORKS[*network].0).collect();
+    if !networks.is_empty() {
+        row["networks"] = json!(networks);
+    }
     if let Some(project) = of.project {
         row["project"] = json!(PROJECTS[project]);
     }
