@@ -20,7 +20,7 @@ pub(crate) const KEY_REQUESTS: u64 = 1_500;
 /// Tokens of a key a day.
 pub(crate) const KEY_TOKENS: u64 = 1_000_000;
 /// Requests of an organization at once.
-pub(crate) const ORG_PLACES: usize = 96;
+pub(crate) const ORG_PLACES: usize = 72;
 /// Requests that [`SWIFT`] serves at once.
 pub(crate) const SWIFT_PLACES: usize = 8;
 /// Millionths of a currency unit for each token read, read from the cache, written.
@@ -228,7 +228,7 @@ fn limits(each_second: usize) -> Value {
             {"name": "shadow-rpd", "per": ["key"], "rate": "100/day", "mode": "shadow"},
         ],
         // What is held for work that may go on is settled soon after.
-        "abandoned_hold": "1s",
+        "abandoned_hold": "100ms",
         "capacity": [{"model": SWIFT, "concurrent": SWIFT_PLACES, "weights": {"acme": 2}}],
     })
 }
