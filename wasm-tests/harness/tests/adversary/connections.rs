@@ -102,22 +102,24 @@ async fn answers_that_a_customer_does_not_read_lock_nobody_out() {
         ];
         frames::post(stream, &headers, body.as_bytes())
     };
+    let ended = async || {
+        let stats = stage.gateway.stats().await;
+        stats.counter("envoy.overload_actions.reset_high_memory_stream.count")
+    };
     let mut held = Vec::new();
-    for _ in 0..3 {
+    // How many it takes depends on what the modules take.
+    while ended().await == 0 {
+        assert!(held.len() < 32, "no stream was ended");
         for _ in 0..2 {
             held.push(unread(stage.gateway.addr(), long, 50).await);
         }
         served(&stage).await;
     }
-    net::eventually(
-        "the largest streams are ended, and the heap is free again",
-        async || {
-            let stats = stage.gateway.stats().await;
-            let ended = stats.counter("envoy.overload_actions.reset_high_memory_stream.count");
-            let pressure = stats.counter("overload.envoy.resource_monitors.fixed_heap.pressure");
-            (ended > 0 && pressure < 95).then_some(())
-        },
-    )
+    net::eventually("the heap is free again", async || {
+        let stats = stage.gateway.stats().await;
+        let pressure = stats.counter("overload.envoy.resource_monitors.fixed_heap.pressure");
+        (pressure < 95).then_some(())
+    })
     .await;
     served(&stage).await;
 }

@@ -99,6 +99,12 @@ pub(crate) async fn places_are_free(stage: &Stage) {
         more.send().await.expect(429).kind(kind);
         drop(streams);
     }
+    net::eventually("the refusal is counted", async || {
+        let prometheus = stage.gateway.prometheus().await;
+        let refused = prometheus.value("tollgate_limit_refusals", &[("limit", "org-places")]);
+        (refused >= Some(1.0)).then_some(())
+    })
+    .await;
 }
 
 /// A key's requests that are left are admitted, all at once, and none beyond them.

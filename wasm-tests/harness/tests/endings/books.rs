@@ -263,7 +263,8 @@ impl Books {
                     .or_default() += 1.0;
             }
         }
-        assert!(refusals.len() >= 4, "{refusals:?}");
+        // The model's capacity, a limit, and one in shadow mode; of places see `after::places_are_free`.
+        assert!(refusals.len() >= 3, "{refusals:?}");
         let mut differ = Vec::new();
         let same = net::within(std::time::Duration::from_secs(10), async || {
             let prometheus = stage.gateway.prometheus().await;

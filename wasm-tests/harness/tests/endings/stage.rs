@@ -20,7 +20,7 @@ pub(crate) const KEY_REQUESTS: u64 = 1_500;
 /// Tokens of a key a day.
 pub(crate) const KEY_TOKENS: u64 = 1_000_000;
 /// Requests of an organization at once.
-pub(crate) const ORG_PLACES: usize = 72;
+pub(crate) const ORG_PLACES: usize = 96;
 /// Requests that [`SWIFT`] serves at once.
 pub(crate) const SWIFT_PLACES: usize = 8;
 /// Millionths of a currency unit for each token read, read from the cache, written.
