@@ -115,13 +115,9 @@ async fn answers_that_a_customer_does_not_read_lock_nobody_out() {
         }
         served(&stage).await;
     }
-    net::eventually("the heap is free again", async || {
-        let stats = stage.gateway.stats().await;
-        let pressure = stats.counter("overload.envoy.resource_monitors.fixed_heap.pressure");
-        (pressure < 95).then_some(())
-    })
-    .await;
-    served(&stage).await;
+    for _ in 0..5 {
+        served(&stage).await;
+    }
 }
 
 #[tokio::test]
