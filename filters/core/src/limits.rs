@@ -28,6 +28,7 @@ mod table;
 mod tests;
 
 pub use amounts::{Amounts, Count};
+pub use answer::unavailable;
 pub use cell::Quota;
 pub use document::RawLimit;
 pub use reserve::{Admitted, Ask, Denied, Reason, Refused, Standing, Wait};

@@ -8,7 +8,9 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
-use tollgate_core::limits::{Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair};
+use tollgate_core::limits::{
+    Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair, unavailable,
+};
 use tollgate_core::price::Price;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::route::{Refusal as Misrouted, Routed};
@@ -463,17 +465,6 @@ fn make(edit: &Edit<'_>) -> Result<(), Status> {
     body.get(at..at + len).ok_or(Status::BadArgument)?;
     head.extend_from_slice(edit.text.as_bytes());
     replace_in_buffer(Buffer::RequestBody, 0, at + len, &head)
-}
-
-fn unavailable() -> ApiError {
-    ApiError {
-        status: 503,
-        kind: "service_unavailable_error",
-        code: "rate_limit_unavailable",
-        param: None,
-        message: "The rate limit can't be checked at the moment. Please try again later.".into(),
-        retry: tollgate_core::error::Retry::Unsaid,
-    }
 }
 
 fn refuse(refusal: Refusal, reader: &Reader) -> Action {

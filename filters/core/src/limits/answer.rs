@@ -23,7 +23,8 @@ impl Refused {
     }
 }
 
-fn unavailable() -> ApiError {
+/// What a customer gets where the limits can't be checked.
+pub fn unavailable() -> ApiError {
     ApiError {
         status: 503,
         kind: "service_unavailable_error",
