@@ -29,5 +29,6 @@ pub mod request;
 pub mod retry_after;
 pub mod route;
 pub mod spent;
+pub mod state;
 pub mod uploads;
 pub mod usage;

@@ -1,4 +1,4 @@
-//! Limits: how much each subject may ask for. One table of rows, whose state workers share through a [`Store`].
+//! Limits: how much each subject may ask for. One table of rows, whose state workers share through a [`Store`](crate::state::Store).
 //!
 //! [`Table::reserve`] admits a request by every row that covers it, or by none; [`Reservation::settle`] corrects
 //! what was reserved by what was used. Time, state and randomness come in as arguments.
@@ -21,7 +21,6 @@ mod reserve;
 mod returned;
 mod settle;
 mod slots;
-mod store;
 mod subject;
 mod table;
 #[cfg(test)]
@@ -33,6 +32,5 @@ pub use cell::Quota;
 pub use document::RawLimit;
 pub use reserve::{Admitted, Ask, Denied, Reason, Refused, Standing, Wait};
 pub use settle::{Hold, Reservation, Unsettled};
-pub use store::{Store, StoreError};
 pub use subject::{Dimension, Per, Subject};
 pub use table::{Bound, Mode, OnError, Row, Table};

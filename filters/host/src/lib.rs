@@ -30,7 +30,7 @@ pub use metric::{Counter, Gauge, Histogram};
 pub use property::{clear_route_cache, client_address, number, property, set_property};
 pub use reply::{answer, close_response};
 pub use runtime::{Action, Module, Sweep};
-pub use shared::{Cas, create_shared, set_shared, set_shared_if, shared};
+pub use shared::{Cas, Host, create_shared, set_shared, set_shared_if, shared};
 pub use status::{Result, Status};
 
 #[cfg(target_arch = "wasm32")]

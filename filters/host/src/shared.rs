@@ -2,25 +2,16 @@
 //!
 //! There is no delete and no expiry, so a key that a stranger can choose must map into a fixed number of slots.
 
+use tollgate_core::state::{Clock, Store, StoreError};
+
 use crate::abi;
+use crate::clock::now_nanos;
 use crate::memory::receive;
 use crate::status::{Result, Status, check};
 
 /// The version of a value: a write with it succeeds only while the value is still that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cas(u32);
-
-impl Cas {
-    /// As a number, to keep it where no [`Cas`] fits.
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-
-    /// The version that [`Cas::number`] gave.
-    pub const fn from_number(number: u32) -> Self {
-        Self(number)
-    }
-}
 
 /// Reads a value; `None` where none was ever written.
 pub fn shared(key: &[u8]) -> Result<Option<(Vec<u8>, Cas)>> {
@@ -53,4 +44,44 @@ pub fn create_shared(key: &[u8], value: &[u8]) -> Result<()> {
 pub fn set_shared_if(key: &[u8], value: &[u8], cas: Cas) -> Result<()> {
     // SAFETY: the pointers and lengths are of live slices.
     check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas.0) })
+}
+
+/// The proxy, as core asks it for shared values and the time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Host;
+
+impl Store for Host {
+    fn get(&mut self, key: &[u8]) -> core::result::Result<Option<(Vec<u8>, u32)>, StoreError> {
+        match shared(key) {
+            Ok(found) => Ok(found.map(|(value, Cas(version))| (value, version))),
+            Err(_) => Err(StoreError::Failed),
+        }
+    }
+
+    fn swap(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        version: Option<u32>,
+    ) -> core::result::Result<bool, StoreError> {
+        let written = match version {
+            Some(version) => set_shared_if(key, value, Cas(version)),
+            None => create_shared(key, value),
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(Status::CasMismatch) => Ok(false),
+            Err(_) => Err(StoreError::Failed),
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> core::result::Result<(), StoreError> {
+        set_shared(key, value).map_err(|_| StoreError::Failed)
+    }
+}
+
+impl Clock for Host {
+    fn now(&self) -> Option<u64> {
+        now_nanos().ok()
+    }
 }

@@ -17,8 +17,8 @@ use tollgate_core::route::{Refusal as Misrouted, Routed};
 use tollgate_core::usage::sound::Sound;
 use tollgate_core::usage::{self, Extra, Form, Produced, record};
 use tollgate_host::{
-    Action, Buffer, Level, Map, Status, answer, client_address, header, log, now_nanos, number, property,
-    read_buffer, replace_in_buffer, set_header,
+    Action, Buffer, Host, Level, Map, Status, answer, client_address, header, log, now_nanos, number,
+    property, read_buffer, replace_in_buffer, set_header,
 };
 
 use crate::config::Config;
@@ -27,7 +27,6 @@ use crate::holds;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
 use crate::places::{self, Place};
-use crate::store::Shared;
 
 /// One configuration of the filter.
 pub struct RateLimit {
@@ -180,10 +179,10 @@ impl RateLimit {
         self.metrics.tick();
         if let Ok(now) = now_nanos() {
             for unsettled in mem::take(&mut self.unsettled) {
-                self.later(unsettled.retry(&mut Shared, now));
+                self.later(unsettled.retry(&mut Host, now));
             }
             while let Some(hold) = holds::over(now) {
-                self.later(hold.release(&mut Shared, now));
+                self.later(hold.release(&mut Host, now));
             }
         }
     }
@@ -298,7 +297,7 @@ impl RateLimit {
             owner: self.owners.number(),
             alive: &|number| self.owners.lives(number),
         };
-        let admitted = match table.reserve(&mut Shared, &ask) {
+        let admitted = match table.reserve(&mut Host, &ask) {
             Ok(admitted) => admitted,
             Err(refused) => {
                 let mut refusal = Refusal {
@@ -339,7 +338,7 @@ impl RateLimit {
             would_limit: self.shadowed(&admitted.would_refuse),
         };
         self.metrics.slowed_down();
-        self.later(admitted.reservation.cancel(&mut Shared, now));
+        self.later(admitted.reservation.cancel(&mut Host, now));
         Err(Box::new(refusal))
     }
 

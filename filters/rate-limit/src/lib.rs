@@ -12,4 +12,3 @@ pub mod module;
 mod owners;
 mod places;
 mod response;
-mod store;

@@ -5,13 +5,12 @@
 
 use core::cell::Cell;
 
-use tollgate_core::limits::StoreError;
-
-use crate::store::update;
+use tollgate_core::state::{Keyspace, StoreError, update_bytes};
+use tollgate_host::Host;
 
 /// The shared record: the number of the next VM, then for each VM its number and its beats; 4 bytes each,
 /// little-endian.
-const KEY: &[u8] = b"owners-1";
+const KEY: &[u8] = Keyspace::WORKERS.prefix();
 /// Ticks without a beat. A worker that stands still for so long answers nobody.
 const PATIENCE: u32 = 30;
 
@@ -42,7 +41,7 @@ impl Owners {
             next: 0,
             seen: Vec::new(),
         };
-        update(KEY, |record| {
+        update_bytes(&mut Host, KEY, |record| {
             let mut record = Record::read(record);
             if NUMBER.get() == 0 {
                 owners.number = record.next;
@@ -52,7 +51,7 @@ impl Owners {
             let written = record.write();
             // Whoever is there lives, until it stands still.
             owners.look(record);
-            Some(written)
+            ((), Some(written))
         })?;
         NUMBER.set(owners.number);
         Ok(owners)
@@ -76,7 +75,7 @@ impl Owners {
     /// Says that this VM lives, and looks who else does.
     pub(crate) fn tick(&mut self) -> Result<(), StoreError> {
         let mut found = Record::read(None);
-        update(KEY, |record| {
+        update_bytes(&mut Host, KEY, |record| {
             let mut record = Record::read(record);
             record
                 .beats
@@ -87,7 +86,7 @@ impl Owners {
             }
             let written = record.write();
             found = record;
-            Some(written)
+            ((), Some(written))
         })?;
         self.look(found);
         Ok(())

@@ -1,10 +1,10 @@
 //! Places among the requests that a model serves at once, shared among organizations.
 
-use tollgate_core::limits::StoreError;
 use tollgate_core::limits::fair::{Capacity, Org, Owner, Verdict, release, store_key};
+use tollgate_core::state::{StoreError, update_bytes};
+use tollgate_host::Host;
 
 use crate::owners::Owners;
-use crate::store::update;
 
 /// A place that a request holds.
 pub(crate) struct Place {
@@ -23,10 +23,10 @@ pub(crate) fn take(
 ) -> Result<Option<Place>, StoreError> {
     let (key, org) = (store_key(model), Org::named(org));
     let mut verdict = Verdict::SlowDown;
-    let stored = update(&key, |record| {
+    let stored = update_bytes(&mut Host, &key, |record| {
         let record = with_owner(owners, |owner| capacity.admit(record, org, tier, owner, now));
         verdict = record.0;
-        record.1
+        ((), record.1)
     });
     match (verdict, stored) {
         (Verdict::Admit, Ok(())) => Ok(Some(Place { key, org })),
@@ -39,8 +39,11 @@ pub(crate) fn take(
 impl Place {
     /// Gives it back.
     pub(crate) fn free(&self, owners: &Owners, now: u64) -> Result<(), StoreError> {
-        update(&self.key, |record| {
-            with_owner(owners, |owner| release(record, self.org, owner, now))
+        update_bytes(&mut Host, &self.key, |record| {
+            (
+                (),
+                with_owner(owners, |owner| release(record, self.org, owner, now)),
+            )
         })
     }
 }

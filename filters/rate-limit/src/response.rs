@@ -9,14 +9,13 @@ use tollgate_core::spent::Spent;
 use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Used};
 use tollgate_core::usage::{Extra, Form, Kind, Passed, Produced, Reader};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Map, now_nanos, read_buffer, remove_header, replace_in_buffer, set_header,
-    set_property,
+    Action, Buffer, HeaderMap, Host, Map, now_nanos, read_buffer, remove_header, replace_in_buffer,
+    set_header, set_property,
 };
 
 use crate::ending::Ended;
 use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, answered_elsewhere};
 use crate::holds;
-use crate::store::Shared;
 
 impl RateLimit {
     /// Adds how the limits stand, and gets ready to read the answer.
@@ -165,17 +164,17 @@ impl RateLimit {
         let used = open.charged(outcome, used);
         let now = now_nanos().unwrap_or(open.began);
         let settled = match most {
-            _ if unsent => open.reservation.cancel(&mut Shared, now),
-            None => open.reservation.settle(&mut Shared, now, &used.amounts()),
+            _ if unsent => open.reservation.cancel(&mut Host, now),
+            None => open.reservation.settle(&mut Host, now, &used.amounts()),
             Some(most) => {
                 let amounts = used.amounts();
-                let (settled, hold) =
-                    open.reservation
-                        .settle_in_part(&mut Shared, now, &amounts, &most, under_way);
+                let (settled, hold) = open
+                    .reservation
+                    .settle_in_part(&mut Host, now, &amounts, &most, under_way);
                 let until = now.saturating_add(self.config.abandoned_hold.nanos());
                 let beyond = hold.and_then(|hold| holds::keep(until, hold));
                 if let Some(places) = beyond.and_then(Hold::places) {
-                    self.later(places.release(&mut Shared, now));
+                    self.later(places.release(&mut Host, now));
                 }
                 settled
             }

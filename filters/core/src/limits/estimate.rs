@@ -23,6 +23,7 @@ use fit::{Bounds, Fit};
 
 use crate::body::Input;
 use crate::key::KeyTag;
+use crate::state::Keyspace;
 
 /// Tokens by bytes of text and a constant. A tokenizer of bytes never makes more tokens than there are bytes, and
 /// ordinary text has fewer than eight bytes a token.
@@ -146,9 +147,9 @@ impl Slot {
         }
     }
 
-    /// Its key in the shared store, with the number of the layout.
+    /// Its key in the shared store.
     pub fn store_key(self) -> Vec<u8> {
-        format!("est-2-{}", self.number).into_bytes()
+        Keyspace::ESTIMATES.key(self.number.to_string())
     }
 
     /// What is known by the slot's value; the prior where it is another's.

@@ -35,6 +35,7 @@ use record::{Entry, Record};
 
 use crate::error::{ApiError, Retry};
 use crate::glob::fits;
+use crate::state::Keyspace;
 
 /// How long an organization stays active after its last request: long enough that one request a second is enough.
 const ACTIVE: u64 = 5_000_000_000;
@@ -109,9 +110,9 @@ pub enum Verdict {
     SlowDown,
 }
 
-/// The shared-store key of a model's record. It holds the number of the record's layout.
+/// The shared-store key of a model's record.
 pub fn store_key(model: &str) -> Vec<u8> {
-    [b"fair-1-", model.as_bytes()].concat()
+    Keyspace::CAPACITY.key(model)
 }
 
 /// The answer to a request that is shed.

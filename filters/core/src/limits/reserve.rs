@@ -9,9 +9,9 @@ use super::amounts::{Amounts, Count};
 use super::cell::{Cell, Quota, Verdict};
 use super::record::Record;
 use super::settle::{Held, Reservation, Taken, Unsettled};
-use super::store::{ATTEMPTS, Store, StoreError};
 use super::subject::Subject;
 use super::table::{Bound, Hit, Mode, OnError, Table};
+use crate::state::{ATTEMPTS, Store, StoreError};
 
 /// A request that asks to pass.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@
 use super::amounts::{Amounts, Count};
 use super::cell::{Mark, Quota};
 use super::record::Record;
-use super::store::{ATTEMPTS, Store, StoreError};
+use crate::state::{ATTEMPTS, Store, StoreError};
 
 /// What one request holds of all rows that cover it.
 #[must_use = "what is reserved must be settled or cancelled"]

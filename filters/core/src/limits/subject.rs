@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::endpoint::Endpoint;
+use crate::state::Keyspace;
 
 /// A request, as rows see it.
 #[derive(Debug, Clone, Copy)]
@@ -100,10 +101,10 @@ impl Per {
     }
 
     /// The store key of the state that `subject` has in the rows with this `per`. Lengths stand before names, so that
-    /// no two subjects share one. The number after `lim` is that of the records' layout: raise it with each change.
+    /// no two subjects share one.
     pub(super) fn store_key(self, subject: &Subject<'_>) -> Vec<u8> {
         let mut key = Vec::with_capacity(64);
-        key.extend_from_slice(b"lim-1-");
+        key.extend_from_slice(Keyspace::LIMITS.prefix());
         key.push(self.0);
         if self.has(Dimension::Key) {
             push(&mut key, Some(subject.key));

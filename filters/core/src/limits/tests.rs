@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::config::{ConfigError, Object, from_json};
 use crate::endpoint::Endpoint;
+use crate::state::{Store, StoreError};
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_700_000_000 * SECOND;
@@ -74,6 +75,10 @@ impl Store for Memory {
         let next = version.map_or(1, |version| version + 1);
         self.values.insert(key.to_vec(), (value.to_vec(), next));
         Ok(true)
+    }
+
+    fn put(&mut self, _key: &[u8], _value: &[u8]) -> Result<(), StoreError> {
+        unreachable!("limits write nothing that they have not read")
     }
 }
 

@@ -88,6 +88,10 @@ impl Store for Seat {
     fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
         self.call(|store| store.swap(key, value, version))
     }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.call(|store| store.put(key, value))
+    }
 }
 
 /// What a worker does: requests that are estimated to take so much, and then use so much.
@@ -253,6 +257,10 @@ impl Store for Overtaken {
             }
         }
         self.memory.swap(key, value, version)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.memory.put(key, value)
     }
 }
 

@@ -1,0 +1,55 @@
+//! What core asks of whoever keeps shared values: to read one, and to replace it unless somebody else was quicker.
+
+use std::collections::BTreeMap;
+
+/// A store of small values that workers share.
+pub trait Store {
+    /// The value of `key` and its version; `None` where there is none.
+    fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError>;
+
+    /// Stores `value` if the value of `key` still has this version, or, for `None`, if there still is none. `false`
+    /// where somebody else was quicker, and nothing was stored.
+    fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError>;
+
+    /// Stores `value`, whatever is there.
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+}
+
+/// Why a store did not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreError {
+    /// It did not answer, or refused.
+    Failed,
+    /// Others were quicker, again and again.
+    Contended,
+}
+
+/// The time of day.
+pub trait Clock {
+    /// Nanoseconds since 1970; `None` where it can't be told.
+    fn now(&self) -> Option<u64>;
+}
+
+/// A store in this process alone, for tools and tests.
+#[derive(Debug, Default)]
+pub struct Memory(BTreeMap<Vec<u8>, (Vec<u8>, u32)>);
+
+impl Store for Memory {
+    fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
+        if self.0.get(key).map(|(_, version)| *version) != version {
+            return Ok(false);
+        }
+        self.put(key, value)?;
+        Ok(true)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let version = self.0.get(key).map_or(1, |(_, version)| version.wrapping_add(1));
+        self.0.insert(key.to_vec(), (value.to_vec(), version));
+        Ok(())
+    }
+}
