@@ -8,6 +8,8 @@ use std::sync::{Mutex, OnceLock};
 
 use wasmtime::{Config, Engine};
 
+use crate::hostcall::Hostcall;
+
 /// A compiled module. Cheap to clone.
 #[derive(Clone)]
 pub struct Module {
@@ -116,6 +118,14 @@ impl Module {
         imports
             .map(|import| (import.module().to_owned(), import.name().to_owned()))
             .collect()
+    }
+
+    /// The host calls it imports: all that it can ever make.
+    #[must_use]
+    pub fn hostcalls(&self) -> Vec<Hostcall> {
+        let imports = self.imports();
+        let is_imported = |call: &Hostcall| imports.iter().any(|(_, name)| name == call.import());
+        Hostcall::ALL.iter().copied().filter(is_imported).collect()
     }
 
     /// What it offers to its host.

@@ -6,5 +6,8 @@
 )]
 
 mod budget;
+#[path = "../support/faults.rs"]
+mod failing;
+mod faults;
 mod metrics;
 mod stage;

@@ -37,8 +37,12 @@ impl Stage {
             "messages": [{"role": "user", "content": "What changed in the deployment last night?\n".repeat(12)}],
             "max_tokens": 256, "stream": false,
         });
-        let request = self.filter.post(CHAT).bearer(self.key.reveal()).json(&body);
-        request.upstream(answer())
+        self.known().json(&body).upstream(answer())
+    }
+
+    /// A chat of somebody whose key is known.
+    pub(crate) fn known(&self) -> Request {
+        self.filter.post(CHAT).bearer(self.key.reveal())
     }
 }
 

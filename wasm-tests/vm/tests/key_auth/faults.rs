@@ -7,24 +7,7 @@ use tollgate_core::key::ApiKey;
 use tollgate_vm::{Hostcall, Plugin, Request, Status, World, module};
 
 use crate::stage::{CHAT, Fleet, Gateway, VM_ID, directory, expect_secret, inline, key, row, with};
-use crate::support::faults::failures;
-
-/// What the filter may call for a request.
-const IN_A_REQUEST: [Hostcall; 13] = [
-    Hostcall::Log,
-    Hostcall::GetCurrentTime,
-    Hostcall::GetProperty,
-    Hostcall::SetProperty,
-    Hostcall::GetHeaderMapPairs,
-    Hostcall::AddHeaderMapValue,
-    Hostcall::ReplaceHeaderMapValue,
-    Hostcall::RemoveHeaderMapValue,
-    Hostcall::SendLocalResponse,
-    Hostcall::GetSharedData,
-    Hostcall::SetSharedData,
-    Hostcall::IncrementMetric,
-    Hostcall::CallForeignFunction,
-];
+use crate::support::faults::{all_failures, failures};
 
 /// A key that depends on time and address, used by someone who also lies.
 fn good(filter: &Plugin, key: &ApiKey) -> Request {
@@ -116,7 +99,7 @@ fn a_failing_host_call_in_a_request_admits_nobody_by_mistake() {
         let claims = json!({"tollgate": {"org": org, "sub": "ada"}});
         gateway.chat().metadata("envoy.filters.http.jwt_authn", claims)
     };
-    for failure in failures(&IN_A_REQUEST, 5) {
+    for failure in all_failures("key-auth", 5) {
         let what = failure.to_string();
         let under = |request: Request| {
             failure.befall(&gateway.world);
@@ -142,10 +125,10 @@ fn a_failing_host_call_in_a_request_admits_nobody_by_mistake() {
 #[test]
 fn a_failing_host_call_admits_nobody_from_a_fetched_directory() {
     let mut keys = (10..).map(key);
-    let known: Vec<ApiKey> = keys.by_ref().take(800).collect();
+    let known: Vec<ApiKey> = keys.by_ref().take(1_200).collect();
     let fleet = Fleet::loaded(&directory(known.iter().map(limited)));
     let [worker, _] = &fleet.workers;
-    for (failure, fresh) in failures(&IN_A_REQUEST, 5).into_iter().zip(&known) {
+    for (failure, fresh) in all_failures("key-auth", 5).into_iter().zip(&known) {
         let what = failure.to_string();
         for key in [fresh, &known[0]] {
             failure.befall(&fleet.world);
@@ -155,7 +138,7 @@ fn a_failing_host_call_admits_nobody_from_a_fetched_directory() {
         fleet.world.clear_faults();
         good(worker, fresh).send().expect_forwarded();
     }
-    assert!(failures(&IN_A_REQUEST, 5).len() <= known.len());
+    assert!(all_failures("key-auth", 5).len() <= known.len());
 }
 
 /// What is only told to operators does not stop a customer.
@@ -175,10 +158,7 @@ fn a_failing_tick_of_a_worker_refuses_at_worst() {
     let known = key(1);
     let fleet = Fleet::loaded(&directory([limited(&known)]));
     let [worker, _] = &fleet.workers;
-    for failure in failures(
-        &[Hostcall::GetSharedData, Hostcall::GetCurrentTime, Hostcall::Log],
-        5,
-    ) {
+    for failure in all_failures("key-auth", 5) {
         let what = failure.to_string();
         failure.befall(&fleet.world);
         worker.tick();
@@ -193,16 +173,6 @@ fn a_failing_tick_of_a_worker_refuses_at_worst() {
 /// A configuration that can't be set up is refused, as a bad one is, or it works.
 #[test]
 fn a_failing_host_call_in_configure_refuses_the_configuration_or_nothing() {
-    const IN_CONFIGURE: [Hostcall; 8] = [
-        Hostcall::Log,
-        Hostcall::GetProperty,
-        Hostcall::GetBufferBytes,
-        Hostcall::DefineMetric,
-        Hostcall::SetTickPeriod,
-        Hostcall::GetSharedData,
-        Hostcall::GetCurrentTime,
-        Hostcall::IncrementMetric,
-    ];
     let known = key(1);
     let world = World::new();
     let vm = world.vm(&module("key-auth"), VM_ID);
@@ -210,7 +180,7 @@ fn a_failing_host_call_in_configure_refuses_the_configuration_or_nothing() {
         inline(&directory([limited(&known)])),
         json!({"directory": {"http": {"max_stale": "10m", "on_stale": "allow"}}}),
     ];
-    for failure in failures(&IN_CONFIGURE, 5) {
+    for failure in all_failures("key-auth", 5) {
         let what = failure.to_string();
         for (source, inline) in sources.iter().zip([true, false]) {
             failure.befall(&world);
@@ -291,13 +261,11 @@ const IN_FETCHING: [Hostcall; 5] = [
     Hostcall::GetBufferBytes,
 ];
 
-const BESIDE_FETCHING: [Hostcall; 5] = [
-    Hostcall::GetHeaderMapPairs,
-    Hostcall::SetTickPeriod,
-    Hostcall::Log,
-    Hostcall::IncrementMetric,
-    Hostcall::RecordMetric,
-];
+/// All else that the module can call.
+fn beside_fetching() -> Vec<Hostcall> {
+    let calls = module("key-auth").hostcalls().into_iter();
+    calls.filter(|call| !IN_FETCHING.contains(call)).collect()
+}
 
 #[test]
 fn fetching_outlives_a_host_that_fails() {
@@ -311,10 +279,10 @@ fn fetching_outlives_a_host_that_objects() {
 
 #[test]
 fn fetching_outlives_failures_beside_it() {
-    fetching_while(&BESIDE_FETCHING, Status::InternalFailure);
+    fetching_while(&beside_fetching(), Status::InternalFailure);
 }
 
 #[test]
 fn fetching_outlives_objections_beside_it() {
-    fetching_while(&BESIDE_FETCHING, Status::Unimplemented);
+    fetching_while(&beside_fetching(), Status::Unimplemented);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tollgate_vm::{Hostcall, Status, World};
+use tollgate_vm::{Hostcall, Status, World, module};
 
 /// Everything but success.
 const STATUSES: [Status; 10] = [
@@ -24,6 +24,11 @@ pub(crate) struct Failure {
     call: Hostcall,
     status: Status,
     nth: Option<u32>,
+}
+
+/// Each host call that the filter's module imports, failing in each way: none that it can make is left out.
+pub(crate) fn all_failures(filter: &str, most: u32) -> Vec<Failure> {
+    failures(&module(filter).hostcalls(), most)
 }
 
 /// Each of `calls` with each status: for ever, and the first, second, … up to the `most`th time alone.

@@ -6,24 +6,7 @@ use tollgate_core::route::Routed;
 use tollgate_vm::{Hostcall, Outcome, Request, Response, Status, World, module};
 
 use crate::stage::{CHAT, Stage, VM_ID, chat, configuration, stage};
-use crate::support::faults::failures;
-
-/// What the filter may call for a request.
-const CALLS: [Hostcall; 13] = [
-    Hostcall::Log,
-    Hostcall::GetCurrentTime,
-    Hostcall::GetProperty,
-    Hostcall::SetProperty,
-    Hostcall::GetHeaderMapPairs,
-    Hostcall::ReplaceHeaderMapValue,
-    Hostcall::RemoveHeaderMapValue,
-    Hostcall::GetBufferBytes,
-    Hostcall::SendLocalResponse,
-    Hostcall::GetSharedData,
-    Hostcall::SetSharedData,
-    Hostcall::IncrementMetric,
-    Hostcall::CallForeignFunction,
-];
+use crate::support::faults::{all_failures, failures};
 
 const LIES: [(&str, &str); 4] = [
     ("x-envoy-max-retries", "1000"),
@@ -90,7 +73,7 @@ fn expect_never_routed(request: Request, what: &str) {
 fn a_failing_host_call_sends_nothing_astray() {
     let stage = stage();
     let (mut went, mut refused) = (0, 0);
-    for failure in failures(&CALLS, 8) {
+    for failure in all_failures("tenant-router", 8) {
         let what = failure.to_string();
         failure.befall(&stage.world);
         let request = good(&stage).upstream(Response::json(&json!({})));
@@ -111,7 +94,7 @@ fn a_failing_host_call_sends_nothing_astray() {
 fn a_failing_host_call_lets_nothing_through_that_is_refused() {
     let stage = stage();
     let unknown = || stage.workers[0].post(CHAT).json(&chat("gpt-oss-120b"));
-    for failure in failures(&CALLS, 3) {
+    for failure in all_failures("tenant-router", 3) {
         let what = failure.to_string();
         let refused = [
             unknown(),
@@ -161,7 +144,7 @@ fn what_is_beside_the_way_refuses_nobody() {
 #[test]
 fn the_answer_comes_whatever_fails() {
     let stage = stage();
-    for failure in failures(&CALLS, 4) {
+    for failure in all_failures("tenant-router", 4) {
         let stream = stage.chat("gpt-oss-120b").start();
         failure.befall(&stage.world);
         stream.respond_with(Response::json(&json!({"id": 1})));
@@ -177,13 +160,7 @@ fn a_failing_host_call_in_configure_refuses_the_configuration_or_nothing() {
     let world = World::new();
     let vm = world.vm(&module("tenant-router"), VM_ID);
     let stage = stage();
-    let calls = [
-        Hostcall::Log,
-        Hostcall::GetBufferBytes,
-        Hostcall::DefineMetric,
-        Hostcall::GetCurrentTime,
-    ];
-    for failure in failures(&calls, 15) {
+    for failure in all_failures("tenant-router", 15) {
         failure.befall(&world);
         let configured = vm.configure("tenant-router", configuration());
         world.clear_faults();

@@ -7,26 +7,11 @@ use crate::stage::{
     CHAT, CLIENTS, SECRET_A, SECRET_B, VM_ID, asked, body, configuration, expect_no_secret_logged, stage,
     two_attempts,
 };
-use crate::support::faults::failures;
-
-/// What the filter may call in an attempt.
-const CALLS: [Hostcall; 11] = [
-    Hostcall::Log,
-    Hostcall::GetProperty,
-    Hostcall::SetProperty,
-    Hostcall::GetHeaderMapPairs,
-    Hostcall::AddHeaderMapValue,
-    Hostcall::ReplaceHeaderMapValue,
-    Hostcall::RemoveHeaderMapValue,
-    Hostcall::GetBufferBytes,
-    Hostcall::SetBufferBytes,
-    Hostcall::SendLocalResponse,
-    Hostcall::IncrementMetric,
-];
+use crate::support::faults::all_failures;
 
 /// Each failure for ever, and at the first twelve such calls.
 fn each_failure(world: &World, mut then: impl FnMut(&str)) {
-    for failure in failures(&CALLS, 12) {
+    for failure in all_failures("upstream-adapter", 12) {
         failure.befall(world);
         then(&failure.to_string());
         world.clear_faults();
