@@ -302,7 +302,7 @@ async fn whoever_leaves_a_stream_pays_all_of_its_input_each_time() {
         assert_eq!(said(&record), ("aborted", "estimated"));
         about(&record, 10_000);
         let output = record.output_tokens.unwrap();
-        assert!((1..=100).contains(&output), "{record:?}");
+        assert!((2..=12).contains(&output), "{record:?}");
     }
 }
 
