@@ -11,6 +11,7 @@ pub mod directory;
 pub mod endpoint;
 pub mod error;
 pub mod fault;
+pub mod flags;
 pub mod gcra;
 pub mod glob;
 pub mod headers;

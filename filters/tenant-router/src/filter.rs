@@ -10,6 +10,7 @@ use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::Endpoint;
 use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
+use tollgate_core::flags::Flags;
 use tollgate_core::headers::is_not_a_models;
 use tollgate_core::identity::Identity;
 use tollgate_core::query::as_served;
@@ -635,9 +636,9 @@ impl Router {
         let ending = match flags() {
             // What was asked for may have made it go wrong.
             _ if heard == Heard::Errored => Ending::Suspect(tag(&visited.who.org)),
-            flags if flags & BROKEN != 0 => Ending::Failure,
+            flags if flags.upstream_broke() => Ending::Failure,
             // The client went first: nobody knows how it would have ended.
-            flags if flags & CLIENT_GONE != 0 => return,
+            flags if flags.client_left() => return,
             _ => Ending::Success,
         };
         visited
@@ -685,19 +686,9 @@ fn withhold(headers: &HeaderMap, map: Map, unwanted: impl Fn(&[u8], &[u8]) -> bo
     }
 }
 
-/// Upstream reset, connection terminated, protocol error: `UR`, `UC` and `UPE` of Envoy's flags. Not an idle timeout:
-/// a client that does not read would break its target for everybody.
-const BROKEN: u64 = 1 << 4 | 1 << 6 | 1 << 23;
-/// Downstream connection terminated: `DC`.
-const CLIENT_GONE: u64 = 1 << 14;
-/// Upstream overflow: `UO`.
-const OVERFLOW: u64 = 1 << 7;
-/// No such cluster: `NC`. It can't have been asked, and never will.
-const NO_CLUSTER: u64 = 1 << 24;
-
 /// Envoy's response flags so far.
-fn flags() -> u64 {
-    number(&["response", "flags"])
+fn flags() -> Flags {
+    Flags(number(&["response", "flags"]))
 }
 
 /// How often Envoy's router has tried.
@@ -707,8 +698,8 @@ fn tried() -> u64 {
 
 /// Whether a target was asked. Where nobody was (the limits or a body that is too large), or one of Envoy's circuit
 /// breakers is full, nothing is said of the target.
-fn is_sent(flags: u64) -> bool {
-    flags & OVERFLOW == 0 && (tried() > 0 || flags & NO_CLUSTER != 0)
+fn is_sent(flags: Flags) -> bool {
+    !flags.overflow() && (tried() > 0 || flags.no_cluster())
 }
 
 /// Whether an attempt took too long that Envoy does not end. One that waits for a connection has not begun.

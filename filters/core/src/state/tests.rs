@@ -30,7 +30,8 @@ impl Store for Contended {
         if self.1 > 0 {
             self.1 -= 1;
             let other = self.0.get(key)?.and_then(|(bytes, _)| Count::decode(&bytes));
-            self.0.put(key, &[other.map_or(10, |count| count.0.wrapping_add(10))])?;
+            self.0
+                .put(key, &[other.map_or(10, |count| count.0.wrapping_add(10))])?;
         }
         self.0.swap(key, value, version)
     }
