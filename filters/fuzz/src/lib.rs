@@ -6,6 +6,7 @@
 mod counted;
 pub mod json_body;
 pub mod multipart_body;
+mod reported;
 mod tree;
 pub mod usage_reader;
 

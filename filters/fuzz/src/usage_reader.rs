@@ -1,8 +1,12 @@
-//! The reader of answers: however the bytes come in, it says the same of them, and the client gets them.
+//! The reader of answers: it says what somebody says who reads all of the answer at once, however the bytes come in, and the
+//! client gets them.
 //!
 //! The first byte of an input says what kind of answer it is, and the second how it is cut; the rest is the answer.
 
 use tollgate_core::usage::{Extra, Kind, Passed, Reader, Usage};
+
+use crate::reported::{Told, documents, of_events, of_json};
+use crate::tree::Tree;
 
 /// Whether a usage was read.
 pub fn check(data: &[u8]) -> bool {
@@ -17,6 +21,9 @@ pub fn check(data: &[u8]) -> bool {
     };
     let whole = read(kind, Extra::Pass, &[answer]);
     assert_eq!(whole.passed, answer, "an answer was changed that nobody asked to");
+    if let Told::Usage(usage) = told(kind, answer) {
+        assert_eq!(whole.usage, usage, "the document says something else");
+    }
     let pieces = pieces(answer, *cut);
     assert_eq!(
         read(kind, Extra::Pass, &pieces),
@@ -39,10 +46,60 @@ pub fn check(data: &[u8]) -> bool {
         is_part_of(&dropped.passed, answer),
         "something came in that was not there"
     );
-    if kind.is_none() {
+    if !is_stream(kind, answer) {
         assert_eq!(dropped.passed, answer, "only events are taken out");
     }
+    if let (Some(before), Some(after)) = (documents(answer), documents(&dropped.passed)) {
+        assert_only_usage_is_gone(&before, &after);
+    }
     whole.usage.is_some()
+}
+
+/// What the answer reports to somebody who knows what kind it is.
+fn told(kind: Option<Kind>, answer: &[u8]) -> Told {
+    match kind {
+        None => Told::Usage(None),
+        Some(Kind::Lines) => of_json(answer, true),
+        Some(Kind::Events) => of_events(answer),
+        // A line that begins with a blank is no field to a client, and the stream is one by its first field.
+        Some(Kind::Text) if is_stream(kind, answer) => match answer.first() {
+            Some(b'a'..=b'z' | b':') => of_events(answer),
+            _ => Told::Nothing,
+        },
+        Some(Kind::Text) => of_json(answer, false),
+    }
+}
+
+/// Whether it is read as events: by its type, or by its first byte that is not blank.
+fn is_stream(kind: Option<Kind>, answer: &[u8]) -> bool {
+    let is_blank = |byte: &&u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(byte);
+    let first = answer.iter().find(|byte| !is_blank(byte));
+    match kind {
+        Some(Kind::Events) => true,
+        Some(Kind::Text) => first.is_some_and(|byte| b"deir:".contains(byte)),
+        _ => false,
+    }
+}
+
+/// Each event is there still, but for a `usage` and for those that had one beside choices.
+fn assert_only_usage_is_gone(before: &[Tree], after: &[Tree]) {
+    let without_usage = |tree: &Tree| {
+        let rest = tree.members().iter().filter(|(name, _)| name != "usage");
+        Tree::Object(rest.cloned().collect())
+    };
+    let mut left = after.iter().peekable();
+    for event in before {
+        if left
+            .next_if(|next| *next == event || **next == without_usage(event))
+            .is_some()
+        {
+            continue;
+        }
+        let [usage, choices] = ["usage", "choices"].map(|name| event.member(name));
+        let is_surplus = matches!((usage, choices), (Tree::Object(_), Tree::List(_)));
+        assert!(is_surplus, "an event is gone: {event:?}");
+    }
+    assert_eq!(left.next(), None, "an event came in that was not there");
 }
 
 #[derive(Debug, PartialEq, Eq)]
