@@ -11,14 +11,12 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 
 (
     need_wasm_toolchain
-    if [ "$wasm_toolchain" = rustup ]; then
-        say "clippy: the modules, for wasm"
-        mapfile -t modules < <(wasm_modules)
-        cargo clippy --locked --target "$wasm_target" "${modules[@]/#/--package=}" -- -D warnings
-    else
-        # Clippy reads only a library that its own compiler made; the modules were looked at above, for this machine.
-        say "clippy: not for wasm, as the wasm library here is Debian's"
-    fi
+    need_wasm_clippy
+    say "clippy: the modules, for wasm ($wasm_toolchain)"
+    mapfile -t modules < <(wasm_modules)
+    # As `cargo clippy` does it, with the clippy of the compiler that made the wasm library: it reads no other's.
+    RUSTC_WORKSPACE_WRAPPER=$wasm_clippy CARGO_ENCODED_RUSTFLAGS=$(encode_flags "${wasm_rustflags[@]}" -Dwarnings) \
+        cargo check --locked --target "$wasm_target" "${modules[@]/#/--package=}"
 )
 
 say "documentation"

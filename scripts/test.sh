@@ -16,23 +16,23 @@ one_module=(
     local_replies never_over routing sdk
 )
 
+# run WHAT ARGUMENT...: without nextest one test file at a time and two tests of it at once, as each test on Envoy starts
+# several processes.
+run() {
+    local what=$1
+    shift
+    if cargo nextest --version >/dev/null 2>&1; then
+        say "$what (cargo nextest)"
+        cargo nextest run --locked "$@"
+    else
+        say "$what (cargo test)"
+        RUST_TEST_THREADS=2 cargo test --locked --no-fail-fast "$@"
+    fi
+}
+
 say "documentation examples"
 cargo test --locked --workspace --doc
-if cargo nextest --version >/dev/null 2>&1; then
-    say "tests (cargo nextest)"
-    cargo nextest run --locked --workspace "$@"
-else
-    # One test file at a time, two tests of it at once: each test on Envoy starts several processes.
-    say "tests (cargo test)"
-    export RUST_TEST_THREADS=2
-    cargo test --locked --workspace --all-targets --no-fail-fast "$@"
-fi
+run tests --workspace "$@"
 if [ $# -eq 0 ]; then
-    say "tests: the one module"
-    export TOLLGATE_FORM=gateway
-    if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --locked -p tollgate-harness "${one_module[@]/#/--test=}"
-    else
-        cargo test --locked -p tollgate-harness --no-fail-fast "${one_module[@]/#/--test=}"
-    fi
+    TOLLGATE_FORM=gateway run "tests of the one module" -p tollgate-harness "${one_module[@]/#/--test=}"
 fi

@@ -4,7 +4,8 @@
 #   wasm_toolchain   rustup | debian
 #   wasm_rustflags   flags for the wasm target only (array)
 #   wasm_sysroot     where that target's standard library is
-# and exports RUSTC where another compiler than cargo's own is used.
+# and exports RUSTC where another compiler than cargo's own is used. `need_wasm_clippy` after it leaves:
+#   wasm_clippy      the linter that reads that library
 #
 # WASM_TOOLCHAIN=rustup|debian forces one. Left alone: the target that is there, else `rustup target add`,
 # else Debian's compiler, for which the standard library is built once from Debian's source package.
@@ -12,6 +13,7 @@
 wasm_toolchain=
 wasm_rustflags=()
 wasm_sysroot=
+wasm_clippy=
 
 need_wasm_toolchain() {
     case ${WASM_TOOLCHAIN:-auto} in
@@ -20,6 +22,20 @@ need_wasm_toolchain() {
     auto) rustup_wasm || debian_wasm ;;
     *) die "WASM_TOOLCHAIN=$WASM_TOOLCHAIN is unknown: say rustup, debian, or leave it out" ;;
     esac
+}
+
+# Leaves the linter of that compiler in $wasm_clippy. Call it after need_wasm_toolchain.
+need_wasm_clippy() {
+    if [ "$wasm_toolchain" = rustup ]; then
+        wasm_clippy=$(rustc --print sysroot)/bin/clippy-driver
+        [ -x "$wasm_clippy" ] || rustup component add clippy >&2 ||
+            die "clippy is missing: type \`rustup component add clippy\`"
+    else
+        wasm_clippy=/usr/bin/clippy-driver
+        [ -x $wasm_clippy ] || apt_install "clippy for the compiler for wasm" rust-web-clippy
+        [ "$($wasm_clippy --rustc --version)" = "$($RUSTC --version)" ] ||
+            die "$wasm_clippy is not of the same version as $RUSTC: type \`apt-get install rust-web-clippy\`"
+    fi
 }
 
 has_wasm_std() { compgen -G "$1/lib/rustlib/$wasm_target/lib/libstd-*.rlib" >/dev/null; }
