@@ -1,5 +1,6 @@
 //! The callbacks and the host calls of `tollgate-gateway.wasm` with everything on (its budget test has their list),
-//! with values that were made beforehand and as good as no work in between: what the crossings alone cost.
+//! with values that were made beforehand and as good as no work in between: what callbacks and host calls cost by themselves, the proxy's
+//! work for each included.
 
 use tollgate_host::{
     Action, Buffer, Counter, HeaderMap, Map, Module, add_header, clear_route_cache, create_shared, now_nanos,
