@@ -4,7 +4,6 @@
 pub mod adapt;
 pub mod auth;
 pub mod body;
-pub mod breaker;
 pub mod catalogue;
 pub mod config;
 pub mod directory;
@@ -31,5 +30,6 @@ pub mod retry_after;
 pub mod route;
 pub mod spent;
 pub mod state;
+pub mod targets;
 pub mod uploads;
 pub mod usage;

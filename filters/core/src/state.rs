@@ -4,6 +4,8 @@
 //! [`Keyspace`] lists every kind of value, [`Value`] is how one is written, and [`update`] is the one way to change one
 //! that others may be changing.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod keyspace;
 mod store;
 

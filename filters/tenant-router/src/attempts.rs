@@ -1,14 +1,14 @@
 //! An access logger of Envoy's attempts. Envoy's router shows a filter only the last answer of a request; here each
 //! attempt is seen, and with it what a target asked for before another one was tried.
 
-use tollgate_core::breaker::Ending;
 use tollgate_core::config::{ConfigError, from_json};
 use tollgate_core::fault;
-use tollgate_host::{HeaderMap, Level, Map, header, log, property};
+use tollgate_core::targets::{self, Destination, Ending};
+use tollgate_host::{HeaderMap, Host, Level, Map, header, log, property};
 
-use crate::health::Place;
+use crate::filter::{ending, status};
 use crate::metrics::Faults;
-use crate::{health, spent};
+use crate::spent;
 
 /// Notes how long a target wants to be left alone, and counts what is wrong with our side of it.
 #[derive(Default)]
@@ -42,23 +42,24 @@ impl Attempts {
         let Ok(cluster) = core::str::from_utf8(&cluster) else {
             return;
         };
-        if let Some(fault) = fault::of_attempt(health::status(&headers)) {
+        if let Some(fault) = fault::of_attempt(status(&headers)) {
             self.faults.count(fault.name(), cluster);
         }
         let org = named("x-tollgate-org");
-        let ending = health::answered(&headers, &org);
+        let ending = ending(&headers, &org);
         match ending {
-            Ending::Leave(_) => {}
+            Ending::BackOff(_) => {}
             // Nobody's is not another organization's.
             Ending::Busy(..) if !org.is_empty() => {}
             _ => return,
         }
-        let place = Place {
+        let destination = Destination {
             cluster,
             model: &named("x-tollgate-model"),
             org: &org,
         };
-        if health::leave(&place, ending).is_err() && !core::mem::replace(&mut self.warned, true) {
+        if !targets::back_off(&mut Host, &destination, ending) && !core::mem::replace(&mut self.warned, true)
+        {
             log(
                 Level::Warn,
                 "attempts: no filter with this vm_id; a Retry-After behind a retry is not heeded",

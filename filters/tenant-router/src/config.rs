@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tollgate_core::breaker::Policy;
 use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
 use tollgate_core::config::{ConfigError, Object, Span, from_json};
 use tollgate_core::headers::ToModels;
+use tollgate_core::targets::Policy;
 use tollgate_core::{refusals, uploads};
 
 /// What the filter needs on its way.

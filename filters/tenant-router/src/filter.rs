@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use tollgate_core::body::{Body, Coding, Unmetered, ask_usage, read_json, read_multipart};
-use tollgate_core::breaker::{Ending, tag};
 use tollgate_core::catalogue::{Model, Route, listing};
 use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::Endpoint;
@@ -18,16 +17,16 @@ use tollgate_core::refusals::TOO_LARGE;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
+use tollgate_core::state::Clock as _;
+use tollgate_core::targets::{self, Ending, Order, Wanted, tag};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, answer, clear_route_cache, close_response, header, log,
-    now_nanos, number, property, read_buffer, remove_header, replace_in_buffer, set_header,
+    Action, Buffer, HeaderMap, Host, Level, Map, Status, answer, clear_route_cache, close_response, header,
+    log, now_nanos, number, property, read_buffer, remove_header, replace_in_buffer, set_header,
 };
 
 use crate::config::Config;
-use crate::health::{self, Leave};
 use crate::metrics::Metrics;
-use crate::order::{Of, Order};
 use crate::refusals;
 use crate::replaced::{self, Answer, Found};
 use crate::silence::{Silence, Wait};
@@ -37,8 +36,6 @@ use crate::uploads::{Upload, Uploads};
 pub(crate) const NAME: &str = "tenant-router";
 /// The header that says how a body is coded.
 const CODING: &[u8] = b"content-encoding";
-/// Milliseconds after which a target that another request is finding out about may be known to work.
-const PROBED: u64 = 1_000;
 
 /// One configuration of the filter.
 pub struct Router {
@@ -121,8 +118,8 @@ impl Visited {
         }
     }
 
-    fn of(&self) -> Of<'_> {
-        Of {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
             model: &self.model,
             org: &self.who.org,
         }
@@ -166,7 +163,8 @@ impl Router {
 
     /// Says that this configuration is in force, to the access logger of attempts.
     pub fn announce(&self) -> Result<(), Vec<ConfigError>> {
-        health::publish(&self.config.breaker).map_err(|status| vec![ConfigError::unusable(status)])
+        targets::publish(&mut Host, &self.config.breaker)
+            .map_err(|status| vec![ConfigError::unusable(status)])
     }
 
     /// Reads what `who` asks for. What has no body is answered here; the rest waits for it.
@@ -310,9 +308,13 @@ impl Router {
         self.metrics
             .fault(Fault::Silent.name(), visited.order.at(attempts));
         let ending = Ending::Suspect(tag(&visited.who.org));
-        visited
-            .order
-            .ended(&self.config.breaker, visited.of(), attempts, ending);
+        visited.order.ended(
+            &mut Host,
+            &self.config.breaker,
+            visited.wanted(),
+            attempts,
+            ending,
+        );
     }
 
     /// Holds the body, of which `len` bytes have come, until it is whole, then routes it, if `admit` lets a request pass
@@ -431,7 +433,7 @@ impl Router {
                     .and_then(|()| forward(&self.config, model, &visited.order, held, body.stream))
                     .map_err(unroutable)?;
             }
-            Action::Pause => visited.order.release(visited.of()),
+            Action::Pause => visited.order.release(&mut Host, visited.wanted()),
         }
         Ok(action)
     }
@@ -455,38 +457,15 @@ impl Router {
         // One that the caller has no grant for, that is not served here or can't give as much can't stand in.
         let others = others.filter_map(|name| self.config.catalogue.find(name, endpoint, who).ok());
         let others = others.filter(|other| other.accepts(endpoint, body).is_ok());
+        let others = others.map(|other| (other, true));
         let mut soonest = u64::MAX;
-        for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
-            let of = Of {
-                model: &model.name,
-                org: &who.org,
-            };
-            let mut candidates = model.candidates(who, endpoint, draw).into_iter();
-            while let Some(choice) = candidates.next() {
-                let place = of.at(choice.cluster);
-                let visit = match health::ask(&self.config.breaker, &place) {
-                    Leave::Go(visit) => {
-                        health::claim(&self.config.breaker, &place, visit).map_err(|()| PROBED)
-                    }
-                    Leave::Wait(millis) => Err(millis),
-                };
-                let visit = match visit {
-                    Ok(visit) => visit,
-                    Err(millis) => {
-                        soonest = soonest.min(millis);
-                        continue;
-                    }
-                };
-                let mut order = Order::new(choice.cluster, visit);
-                for spare in candidates {
-                    if let Some(visit) = health::spare(&self.config.breaker, &of.at(spare.cluster))
-                        && !order.is_full()
-                    {
-                        order.push(spare.cluster, visit);
-                    }
+        for (model, stands_in) in core::iter::once((model, false)).chain(others) {
+            match Order::choose(&mut Host, &self.config.breaker, model, (who, endpoint), draw) {
+                Ok((order, route)) => {
+                    let route = if stands_in { Route::Fallback } else { route };
+                    return Ok(Chosen { model, order, route });
                 }
-                let route = if stands_in { Route::Fallback } else { choice.route };
-                return Ok(Chosen { model, order, route });
+                Err(millis) => soonest = soonest.min(millis),
             }
         }
         Err(Refusal::Unavailable(soonest.min(3_600_000)))
@@ -508,7 +487,7 @@ impl Router {
             withhold(headers, Map::Response, |name, _| is_not_a_models(name));
             if is_a_models(headers) {
                 withhold(headers, Map::Response, |name, value| {
-                    !retry_after::passes(name, value, health::seconds)
+                    !retry_after::passes(name, value, || Host.seconds())
                 });
             }
         }
@@ -520,14 +499,14 @@ impl Router {
         let Some(headers) = headers else {
             return Action::Continue;
         };
-        if health::status(headers) == 429 && is_too_large() {
+        if status(headers) == 429 && is_too_large() {
             refusals::count(&self.config.refusals, &visited.who);
         }
-        let ending = health::answered(headers, &visited.who.org);
+        let ending = ending(headers, &visited.who.org);
         if let Ending::Busy(pause, _) = ending {
             visited.busy = Some(pause);
         }
-        if visited.streamed && !end && health::status(headers) == 200 {
+        if visited.streamed && !end && status(headers) == 200 {
             visited.silence = self.silence(&visited.model, headers.get(b"content-type"));
         }
         if plain && ending == Ending::Success {
@@ -556,8 +535,9 @@ impl Router {
         }
         visited.probe = false;
         visited.order.answered(
+            &mut Host,
             &self.config.breaker,
-            visited.of(),
+            visited.wanted(),
             attempts,
             ending,
             visited.since,
@@ -574,10 +554,14 @@ impl Router {
         // A quota that is spent is spent for everybody.
         let spent = visited.busy.take().filter(|_| fault == Fault::Quota);
         if spent.is_some() || (core::mem::take(&mut visited.begun) && fault.is_the_targets()) {
-            let ending = spent.map_or(Ending::Suspect(tag(&visited.who.org)), Ending::Leave);
-            visited
-                .order
-                .ended(&self.config.breaker, visited.of(), attempts, ending);
+            let ending = spent.map_or(Ending::Suspect(tag(&visited.who.org)), Ending::BackOff);
+            visited.order.ended(
+                &mut Host,
+                &self.config.breaker,
+                visited.wanted(),
+                attempts,
+                ending,
+            );
         }
     }
 
@@ -624,7 +608,7 @@ impl Router {
             return;
         };
         if visited.probe && !is_sent(flags()) {
-            visited.order.release(visited.of());
+            visited.order.release(&mut Host, visited.wanted());
         }
         if !visited.begun {
             return;
@@ -633,17 +617,16 @@ impl Router {
         if heard == Heard::Whole && visited.order.is_plain() {
             return;
         }
-        let ending = match flags() {
-            // What was asked for may have made it go wrong.
-            _ if heard == Heard::Errored => Ending::Suspect(tag(&visited.who.org)),
-            flags if flags.upstream_broke() => Ending::Failure,
-            // The client went first: nobody knows how it would have ended.
-            flags if flags.client_left() => return,
-            _ => Ending::Success,
+        let Some(ending) = Ending::of_end(heard == Heard::Errored, flags(), &visited.who.org) else {
+            return;
         };
-        visited
-            .order
-            .ended(&self.config.breaker, visited.of(), attempts(), ending);
+        visited.order.ended(
+            &mut Host,
+            &self.config.breaker,
+            visited.wanted(),
+            attempts(),
+            ending,
+        );
     }
 
     fn refuse(&self, refusal: &Refusal, who: Option<&Identity>, reader: &Reader) -> Action {
@@ -660,6 +643,19 @@ impl Router {
         self.draw ^= self.draw << 17;
         self.draw
     }
+}
+
+/// What an answer with these headers says of the target that gave it, to a request of this organization.
+pub(crate) fn ending(headers: &HeaderMap, org: &str) -> Ending {
+    Ending::of_answer(status(headers), headers.get(b"retry-after"), org, || {
+        Host.seconds()
+    })
+}
+
+/// An answer's status; zero where it has none.
+pub(crate) fn status(headers: &HeaderMap) -> u16 {
+    let status = headers.text(b":status").and_then(|status| status.parse().ok());
+    status.unwrap_or(0)
 }
 
 /// Whether a model server says when to come back. What the gateway itself says of that is not bounded.

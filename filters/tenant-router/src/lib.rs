@@ -3,10 +3,8 @@
 pub mod attempts;
 pub mod config;
 pub mod filter;
-mod health;
 mod metrics;
 pub mod module;
-mod order;
 mod refusals;
 mod replaced;
 mod silence;

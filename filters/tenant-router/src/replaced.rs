@@ -7,8 +7,7 @@ use tollgate_host::{
     replace_in_buffer, set_header,
 };
 
-use crate::filter::NAME;
-use crate::health;
+use crate::filter::{NAME, status};
 
 /// A fault, and the status of the answer that told it.
 pub(crate) type Found = (u16, Fault);
@@ -41,7 +40,7 @@ pub(crate) enum Answer {
 impl Answer {
     /// Judges an answer by its headers, `end` if it has no body. The fault, where there is one.
     pub(crate) fn headers(&mut self, headers: &HeaderMap, end: bool, reader: &Reader) -> Option<Found> {
-        let status = health::status(headers);
+        let status = status(headers);
         // Our own answers and Envoy's come by here too.
         if (200..300).contains(&status) || property(&["response", "code_details"]).ok()? != b"via_upstream" {
             return None;

@@ -28,6 +28,11 @@ pub enum StoreError {
 pub trait Clock {
     /// Nanoseconds since 1970; `None` where it can't be told.
     fn now(&self) -> Option<u64>;
+
+    /// Seconds since 1970; `None` where they can't be told.
+    fn seconds(&self) -> Option<u64> {
+        self.now().map(|nanos| nanos / 1_000_000_000)
+    }
 }
 
 /// A store in this process alone, for tools and tests.

@@ -2,8 +2,8 @@
 //! by a few probes. Time and state are arguments; nothing here reads a clock or stores anything.
 //!
 //! Some failures one organization can cause by what it asks for: a time-out, a limit of the target's that it has used up
-//! (429), or an attempt of which nobody saw why it failed. They open the organization's own breaker. For everybody's they count once in a row from one organization, so
-//! that it takes two of them to open it.
+//! (429), or an attempt of which nobody saw why it failed. They open the organization's own breaker. For everybody's they
+//! count once in a row from one organization, so that it takes two of them to open it.
 //!
 //! ```text
 //! closed ──failures in a row──▶ open ──its time is over──▶ half open ──a probe succeeds──▶ closed
@@ -12,6 +12,9 @@
 //! ```
 
 use core::time::Duration;
+
+use super::ending::Ending;
+use crate::state::{Keyspace, Value};
 
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,37 +27,6 @@ pub struct Policy {
     pub longest: Duration,
 }
 
-/// How a request to the target ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It answered.
-    Success,
-    /// What its target alone is to blame for: 401, 402, 407, 502, 503, 529, no connection, an answer that broke off.
-    Failure,
-    /// A failure that the organization of this [`tag`] may have caused.
-    Suspect(u64),
-    /// It asked to be left alone for so long (503 or 529 with Retry-After, or 429 for the sake of our quota).
-    Leave(Duration),
-    /// It asked for that of too many requests (429), which may all have been those of the organization of this [`tag`].
-    Busy(Duration, u64),
-    /// Another attempt followed, so it failed, nobody saw why. If it asked to be left alone, that was told already, by
-    /// whoever saw it.
-    Followed {
-        /// Earliest time at which it did; nanoseconds since 1970.
-        since: u64,
-        /// The [`tag`] of its organization, where that may have caused it.
-        suspect: Option<u64>,
-    },
-}
-
-/// A number for an organization, never zero: FNV-1a.
-pub fn tag(org: &str) -> u64 {
-    let hash = org.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash.max(1)
-}
-
 /// The state of a breaker. `Default` is closed. Times are nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Breaker {
@@ -64,29 +36,26 @@ pub struct Breaker {
     openings: u16,
     /// Until when it lets nobody through; zero while it is closed.
     open_until: u64,
-    /// When it was last asked to leave the target alone.
-    left_at: u64,
+    /// When the target last asked to be left alone.
+    backed_off_at: u64,
     /// Whose failure was the last that an organization may have caused; zero after a success.
     suspect: u64,
     /// When there was one last. Until it is long ago organizations may have breakers of their own.
     suspected_at: u64,
 }
 
-/// What a breaker says to a request.
+/// Whether a breaker lets a request through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Admission {
     /// Go on.
     Pass,
-    /// Go on, as the probe: the state that comes with it says that one is under way, and must be stored first.
+    /// Go on, as the probe: the state that comes with it says that one is in flight, and must be stored first.
     Probe(Breaker),
     /// Not now, but in so many nanoseconds.
     Wait(u64),
 }
 
 impl Breaker {
-    /// Bytes of a stored state.
-    pub const SIZE: usize = 36;
-
     /// Whether there is nothing that a success would have to make up for.
     pub fn is_untroubled(self) -> bool {
         (self.failures, self.openings, self.open_until, self.suspect) == (0, 0, 0, 0)
@@ -104,20 +73,20 @@ impl Breaker {
     }
 
     /// Whether the target asked to be left alone at that time or later.
-    pub fn left_since(self, since: u64) -> bool {
-        self.left_at >= since
+    pub fn backed_off_since(self, since: u64) -> bool {
+        self.backed_off_at >= since
     }
 
     /// Whether a request may go to the target now.
-    pub fn ask(self, policy: &Policy, now: u64) -> Verdict {
-        if self.open_until == 0 {
-            return Verdict::Pass;
+    pub fn admit(self, policy: &Policy, now: u64) -> Admission {
+        if self.is_closed() {
+            return Admission::Pass;
         }
         match self.open_until.checked_sub(now) {
             // Longer than ever said: the clock was set back since.
-            Some(wait @ 1..) if wait <= nanos(policy.longest) => Verdict::Wait(wait),
+            Some(wait @ 1..) if wait <= nanos(policy.longest) => Admission::Wait(wait),
             // One probe at a time. If its ending is never told, the next comes after another pause.
-            _ => Verdict::Probe(Self {
+            _ => Admission::Probe(Self {
                 open_until: now.saturating_add(self.pause(policy)),
                 ..self
             }),
@@ -140,73 +109,99 @@ impl Breaker {
 
     /// The state after a request to the target ended; `probe` if it went there as one.
     ///
-    /// While it is open only the probe counts: the others were under way already when it opened.
+    /// While it is open only the probe counts: the others were in flight already when it opened.
     #[must_use]
     pub fn after(self, policy: &Policy, ending: Ending, probe: bool, now: u64) -> Self {
-        let open = self.open_until != 0;
+        let counts = probe || self.is_closed();
         match ending {
-            Ending::Leave(pause) => {
-                let pause = nanos(pause).min(nanos(policy.longest)).max(1);
-                Self {
-                    open_until: self.open_until.max(now.saturating_add(pause)),
-                    left_at: now,
-                    ..self
-                }
-            }
-            // Two of them: it has had enough of everybody.
-            Ending::Busy(pause, tag)
-                if self.has_suspects(policy, now) && ![0, tag].contains(&self.suspect) =>
-            {
-                self.suspecting(tag, now)
-                    .after(policy, Ending::Leave(pause), probe, now)
-            }
-            // A probe by another organization may come at once.
-            Ending::Busy(_, tag) => Self {
-                open_until: if probe { now.max(1) } else { self.open_until },
-                left_at: now,
-                ..self.suspecting(tag, now)
-            },
-            Ending::Success if probe || !open => Self {
-                left_at: self.left_at,
-                suspected_at: self.suspected_at,
-                ..Self::default()
-            },
-            Ending::Followed { since, .. } if self.left_since(since) => self,
-            Ending::Failure | Ending::Followed { suspect: None, .. } if probe || !open => {
+            Ending::BackOff(pause) => self.backed_off(policy, pause, now),
+            Ending::Busy(pause, tag) => self.busy(policy, pause, tag, probe, now),
+            Ending::Followed { since, .. } if self.backed_off_since(since) => self,
+            Ending::Success if counts => self.mended(),
+            Ending::Failure | Ending::Followed { suspect: None, .. } if counts => {
                 self.failed(policy, probe, now)
             }
+            Ending::Success | Ending::Failure | Ending::Followed { suspect: None, .. } => self,
             Ending::Followed {
                 suspect: Some(tag), ..
             } if probe => self.suspecting(tag, now).failed(policy, probe, now),
-            // A second organization's probe failed as well: it is the target.
-            Ending::Suspect(tag) if probe && ![0, tag].contains(&self.suspect) => {
-                self.suspecting(tag, now).failed(policy, probe, now)
-            }
-            // It may have been this organization's probe alone: the next one may come at once.
-            Ending::Suspect(tag) if probe => Self {
-                open_until: now.max(1),
-                ..self.suspecting(tag, now)
-            },
+            Ending::Suspect(tag) if probe => self.probe_suspected(policy, tag, now),
             Ending::Suspect(tag)
             | Ending::Followed {
                 suspect: Some(tag), ..
-            } => {
-                let suspecting = self.suspecting(tag, now);
-                match self.suspect {
-                    _ if open => suspecting,
-                    last if last == tag => suspecting,
-                    // One organization alone is never what opens it.
-                    0 => Self {
-                        failures: self
-                            .failures
-                            .saturating_add(1)
-                            .min(policy.failures.saturating_sub(1)),
-                        ..suspecting
-                    },
-                    _ => suspecting.failed(policy, false, now),
-                }
-            }
-            Ending::Success | Ending::Failure | Ending::Followed { suspect: None, .. } => self,
+            } => self.suspected(policy, tag, now),
+        }
+    }
+
+    /// Whether anybody may go to the target at any time.
+    pub const fn is_closed(self) -> bool {
+        self.open_until == 0
+    }
+
+    /// Whether the last failure that an organization may have caused was another one's.
+    fn suspects_another(self, tag: u64) -> bool {
+        ![0, tag].contains(&self.suspect)
+    }
+
+    fn mended(self) -> Self {
+        Self {
+            backed_off_at: self.backed_off_at,
+            suspected_at: self.suspected_at,
+            ..Self::default()
+        }
+    }
+
+    fn backed_off(self, policy: &Policy, pause: Duration, now: u64) -> Self {
+        let pause = nanos(pause).min(nanos(policy.longest)).max(1);
+        Self {
+            open_until: self.open_until.max(now.saturating_add(pause)),
+            backed_off_at: now,
+            ..self
+        }
+    }
+
+    /// It had enough of one organization, or, where that happens to two of them, of everybody.
+    fn busy(self, policy: &Policy, pause: Duration, tag: u64, probe: bool, now: u64) -> Self {
+        let suspecting = self.suspecting(tag, now);
+        if self.has_suspects(policy, now) && self.suspects_another(tag) {
+            return suspecting.backed_off(policy, pause, now);
+        }
+        Self {
+            // A probe by another organization may come at once.
+            open_until: if probe { now.max(1) } else { self.open_until },
+            backed_off_at: now,
+            ..suspecting
+        }
+    }
+
+    /// A probe failed for which its organization may be to blame. A second one's, and it is the target.
+    fn probe_suspected(self, policy: &Policy, tag: u64, now: u64) -> Self {
+        let suspecting = self.suspecting(tag, now);
+        if self.suspects_another(tag) {
+            return suspecting.failed(policy, true, now);
+        }
+        // It may have been this organization's probe alone: the next one may come at once.
+        Self {
+            open_until: now.max(1),
+            ..suspecting
+        }
+    }
+
+    /// A request failed that was no probe, for which its organization may be to blame.
+    fn suspected(self, policy: &Policy, tag: u64, now: u64) -> Self {
+        let suspecting = self.suspecting(tag, now);
+        match self.suspect {
+            _ if !self.is_closed() => suspecting,
+            last if last == tag => suspecting,
+            // One organization alone is never what opens it.
+            0 => Self {
+                failures: self
+                    .failures
+                    .saturating_add(1)
+                    .min(policy.failures.saturating_sub(1)),
+                ..suspecting
+            },
+            _ => suspecting.failed(policy, false, now),
         }
     }
 
@@ -249,39 +244,41 @@ impl Breaker {
             .min(nanos(policy.longest))
             .max(1)
     }
+}
 
-    /// The state as it is stored.
-    pub fn to_bytes(self) -> [u8; Self::SIZE] {
-        let mut bytes = [0; Self::SIZE];
-        let (failures, rest) = bytes.split_at_mut(2);
-        let (openings, times) = rest.split_at_mut(2);
-        failures.copy_from_slice(&self.failures.to_le_bytes());
-        openings.copy_from_slice(&self.openings.to_le_bytes());
-        let numbers = [self.open_until, self.left_at, self.suspect, self.suspected_at];
-        for (place, number) in times.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&number.to_le_bytes());
-        }
-        bytes
+/// Little-endian: failures and openings (2 bytes each), then the four times and tags (8 each), in the order of the fields.
+impl Value for Breaker {
+    const KEYSPACE: Keyspace = Keyspace::BREAKER;
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (failures, rest) = bytes.split_first_chunk()?;
+        let (openings, rest) = rest.split_first_chunk()?;
+        let (numbers, rest) = rest.as_chunks::<8>();
+        let [open_until, backed_off_at, suspect, suspected_at] = *<&[_; 4]>::try_from(numbers).ok()?;
+        rest.is_empty().then_some(Self {
+            failures: u16::from_le_bytes(*failures),
+            openings: u16::from_le_bytes(*openings),
+            open_until: u64::from_le_bytes(open_until),
+            backed_off_at: u64::from_le_bytes(backed_off_at),
+            suspect: u64::from_le_bytes(suspect),
+            suspected_at: u64::from_le_bytes(suspected_at),
+        })
     }
 
-    /// Reads a stored state; closed for anything else.
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        let read = || {
-            let (failures, rest) = bytes.split_first_chunk()?;
-            let (openings, rest) = rest.split_first_chunk()?;
-            let (numbers, rest) = rest.as_chunks::<8>();
-            let [open_until, left_at, suspect, suspected_at] = *numbers.first_chunk()?;
-            let rest = numbers.get(4..)?.as_flattened().iter().chain(rest).next();
-            rest.is_none().then_some(Self {
-                failures: u16::from_le_bytes(*failures),
-                openings: u16::from_le_bytes(*openings),
-                open_until: u64::from_le_bytes(open_until),
-                left_at: u64::from_le_bytes(left_at),
-                suspect: u64::from_le_bytes(suspect),
-                suspected_at: u64::from_le_bytes(suspected_at),
-            })
-        };
-        read().unwrap_or_default()
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(36);
+        for count in [self.failures, self.openings] {
+            bytes.extend(count.to_le_bytes());
+        }
+        for number in [
+            self.open_until,
+            self.backed_off_at,
+            self.suspect,
+            self.suspected_at,
+        ] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes
     }
 }
 
@@ -291,6 +288,7 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ending::tag;
     use super::*;
     use proptest::prelude::*;
 
@@ -308,8 +306,8 @@ mod tests {
     }
 
     fn probe(breaker: Breaker, now: u64) -> Breaker {
-        match breaker.ask(&POLICY, now) {
-            Verdict::Probe(breaker) => breaker,
+        match breaker.admit(&POLICY, now) {
+            Admission::Probe(breaker) => breaker,
             other => panic!("{other:?}"),
         }
     }
@@ -317,12 +315,12 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it() {
         let breaker = fail(Breaker::default(), 2, SECOND);
-        assert_eq!(breaker.ask(&POLICY, SECOND), Verdict::Pass);
+        assert_eq!(breaker.admit(&POLICY, SECOND), Admission::Pass);
         let mended = breaker.after(&POLICY, Ending::Success, false, SECOND);
-        assert_eq!(fail(mended, 2, SECOND).ask(&POLICY, SECOND), Verdict::Pass);
+        assert_eq!(fail(mended, 2, SECOND).admit(&POLICY, SECOND), Admission::Pass);
         assert_eq!(
-            fail(breaker, 1, SECOND).ask(&POLICY, SECOND),
-            Verdict::Wait(2 * SECOND)
+            fail(breaker, 1, SECOND).admit(&POLICY, SECOND),
+            Admission::Wait(2 * SECOND)
         );
     }
 
@@ -330,7 +328,7 @@ mod tests {
     fn a_clock_set_back_does_not_keep_it_open() {
         let open = fail(Breaker::default(), 3, 3_600 * SECOND);
         let probing = probe(open, SECOND);
-        assert_eq!(probing.ask(&POLICY, SECOND), Verdict::Wait(2 * SECOND));
+        assert_eq!(probing.admit(&POLICY, SECOND), Admission::Wait(2 * SECOND));
     }
 
     #[test]
@@ -338,8 +336,8 @@ mod tests {
         let open = fail(Breaker::default(), 3, SECOND);
         let probing = probe(open, 3 * SECOND);
         assert_eq!(
-            probing.ask(&POLICY, 3 * SECOND),
-            Verdict::Wait(2 * SECOND),
+            probing.admit(&POLICY, 3 * SECOND),
+            Admission::Wait(2 * SECOND),
             "one at a time"
         );
         assert_eq!(
@@ -347,7 +345,7 @@ mod tests {
             Breaker::default()
         );
         let again = probing.after(&POLICY, Ending::Failure, true, 4 * SECOND);
-        assert_eq!(again.ask(&POLICY, 4 * SECOND), Verdict::Wait(4 * SECOND));
+        assert_eq!(again.admit(&POLICY, 4 * SECOND), Admission::Wait(4 * SECOND));
         let mut now = 8 * SECOND;
         let mut breaker = again;
         for _ in 0..10 {
@@ -355,14 +353,14 @@ mod tests {
             now += 10 * SECOND;
         }
         assert_eq!(
-            breaker.ask(&POLICY, now - 10 * SECOND),
-            Verdict::Wait(10 * SECOND),
+            breaker.admit(&POLICY, now - 10 * SECOND),
+            Admission::Wait(10 * SECOND),
             "never longer than that"
         );
     }
 
     #[test]
-    fn who_was_under_way_changes_nothing() {
+    fn who_was_in_flight_changes_nothing() {
         let open = fail(Breaker::default(), 3, SECOND);
         assert_eq!(fail(open, 100, 2 * SECOND), open);
         assert_eq!(open.after(&POLICY, Ending::Success, false, 2 * SECOND), open);
@@ -371,18 +369,22 @@ mod tests {
     #[test]
     fn a_lost_probe_is_followed_by_another() {
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
-        assert!(matches!(probing.ask(&POLICY, 5 * SECOND), Verdict::Probe(_)));
+        assert!(matches!(probing.admit(&POLICY, 5 * SECOND), Admission::Probe(_)));
     }
 
     #[test]
     fn a_target_that_asks_for_it_is_left_alone() {
-        let left = Breaker::default().after(&POLICY, Ending::Leave(Duration::from_secs(7)), false, SECOND);
-        assert_eq!(left.ask(&POLICY, SECOND), Verdict::Wait(7 * SECOND));
-        let long =
-            Breaker::default().after(&POLICY, Ending::Leave(Duration::from_secs(7_000)), false, SECOND);
+        let left = Breaker::default().after(&POLICY, Ending::BackOff(Duration::from_secs(7)), false, SECOND);
+        assert_eq!(left.admit(&POLICY, SECOND), Admission::Wait(7 * SECOND));
+        let long = Breaker::default().after(
+            &POLICY,
+            Ending::BackOff(Duration::from_secs(7_000)),
+            false,
+            SECOND,
+        );
         assert_eq!(
-            long.ask(&POLICY, SECOND),
-            Verdict::Wait(10 * SECOND),
+            long.admit(&POLICY, SECOND),
+            Admission::Wait(10 * SECOND),
             "within the operator's bound"
         );
     }
@@ -397,7 +399,7 @@ mod tests {
             };
             breaker.after(&POLICY, ending, probe, now * SECOND)
         };
-        let seconds = |seconds| Ending::Leave(Duration::from_secs(seconds));
+        let seconds = |seconds| Ending::BackOff(Duration::from_secs(seconds));
         let left = Breaker::default().after(&POLICY, seconds(1), false, 2 * SECOND);
         assert_eq!(followed(left, false, 3), left);
         // Also where it works again by then.
@@ -408,8 +410,8 @@ mod tests {
         let probing = probe(fail(Breaker::default(), 3, 0), 3 * SECOND);
         let left = probing.after(&POLICY, seconds(9), false, 4 * SECOND);
         assert_eq!(
-            followed(left, true, 5).ask(&POLICY, 5 * SECOND),
-            Verdict::Wait(8 * SECOND)
+            followed(left, true, 5).admit(&POLICY, 5 * SECOND),
+            Admission::Wait(8 * SECOND)
         );
         // One that nobody saw failed.
         assert!(!followed(Breaker::default(), false, 3).is_untroubled());
@@ -423,19 +425,19 @@ mod tests {
             })
         };
         let acme = suspect(Breaker::default(), "acme", 100);
-        assert_eq!(acme.ask(&POLICY, SECOND), Verdict::Pass);
+        assert_eq!(acme.admit(&POLICY, SECOND), Admission::Pass);
         assert!(!acme.is_untroubled() && acme.has_suspects(&POLICY, SECOND));
         let two = suspect(suspect(acme, "globex", 100), "acme", 1);
-        assert!(matches!(two.ask(&POLICY, SECOND), Verdict::Wait(_)));
+        assert!(matches!(two.admit(&POLICY, SECOND), Admission::Wait(_)));
         // Not even where one failure is enough, or one more.
         let one = Policy {
             failures: 1,
             ..POLICY
         };
         let suspected = Breaker::default().after(&one, Ending::Suspect(tag("acme")), false, SECOND);
-        assert_eq!(suspected.ask(&one, SECOND), Verdict::Pass);
+        assert_eq!(suspected.admit(&one, SECOND), Admission::Pass);
         let failed = suspect(fail(Breaker::default(), 2, SECOND), "acme", 1);
-        assert_eq!(failed.ask(&POLICY, SECOND), Verdict::Pass);
+        assert_eq!(failed.admit(&POLICY, SECOND), Admission::Pass);
         // What anybody else's success mends, and until when own breakers are asked for.
         let mended = acme.after(&POLICY, Ending::Success, false, SECOND);
         assert!(mended.is_untroubled() && mended.had_suspects());
@@ -452,46 +454,46 @@ mod tests {
         for now in 1..100 {
             acme = busy(acme, "acme", now);
         }
-        assert_eq!(acme.ask(&POLICY, 99 * SECOND), Verdict::Pass);
-        assert!(acme.has_suspects(&POLICY, 99 * SECOND) && acme.left_since(99 * SECOND));
+        assert_eq!(acme.admit(&POLICY, 99 * SECOND), Admission::Pass);
+        assert!(acme.has_suspects(&POLICY, 99 * SECOND) && acme.backed_off_since(99 * SECOND));
         let two = busy(acme, "globex", 100);
-        assert_eq!(two.ask(&POLICY, 100 * SECOND), Verdict::Wait(7 * SECOND));
+        assert_eq!(two.admit(&POLICY, 100 * SECOND), Admission::Wait(7 * SECOND));
         // What anybody's success mends, or is long ago.
         let mended = acme.after(&POLICY, Ending::Success, false, 99 * SECOND);
         assert_eq!(
-            busy(mended, "globex", 100).ask(&POLICY, 100 * SECOND),
-            Verdict::Pass
+            busy(mended, "globex", 100).admit(&POLICY, 100 * SECOND),
+            Admission::Pass
         );
         assert_eq!(
-            busy(acme, "globex", 200).ask(&POLICY, 200 * SECOND),
-            Verdict::Pass
+            busy(acme, "globex", 200).admit(&POLICY, 200 * SECOND),
+            Admission::Pass
         );
         // A probe that was told so: the next one may come at once.
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
         let ending = Ending::Busy(Duration::from_secs(7), tag("acme"));
         let told = probing.after(&POLICY, ending, true, 4 * SECOND);
-        assert!(matches!(told.ask(&POLICY, 4 * SECOND), Verdict::Probe(_)));
+        assert!(matches!(told.admit(&POLICY, 4 * SECOND), Admission::Probe(_)));
     }
 
     #[test]
     fn a_probe_that_its_sender_may_have_spoiled_is_followed_by_another_at_once() {
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
         let spoiled = probing.after(&POLICY, Ending::Suspect(tag("acme")), true, 4 * SECOND);
-        assert!(matches!(spoiled.ask(&POLICY, 4 * SECOND), Verdict::Probe(_)));
+        assert!(matches!(spoiled.admit(&POLICY, 4 * SECOND), Admission::Probe(_)));
         // Two of them, and it is the target.
         let again =
             probe(spoiled, 4 * SECOND).after(&POLICY, Ending::Suspect(tag("globex")), true, 4 * SECOND);
-        assert_eq!(again.ask(&POLICY, 4 * SECOND), Verdict::Wait(4 * SECOND));
+        assert_eq!(again.admit(&POLICY, 4 * SECOND), Admission::Wait(4 * SECOND));
     }
 
     proptest! {
         #[test]
         fn survives_storage(failures: u16, openings: u16, numbers: [u64; 4], junk: Vec<u8>) {
-            let [open_until, left_at, suspect, suspected_at] = numbers;
-            let breaker = Breaker { failures, openings, open_until, left_at, suspect, suspected_at };
-            prop_assert_eq!(Breaker::from_bytes(&breaker.to_bytes()), breaker);
-            if junk.len() != Breaker::SIZE {
-                prop_assert_eq!(Breaker::from_bytes(&junk), Breaker::default());
+            let [open_until, backed_off_at, suspect, suspected_at] = numbers;
+            let breaker = Breaker { failures, openings, open_until, backed_off_at, suspect, suspected_at };
+            prop_assert_eq!(Breaker::decode(&breaker.encode()), Some(breaker));
+            if junk.len() != 36 {
+                prop_assert_eq!(Breaker::decode(&junk), None);
             }
         }
 
@@ -501,7 +503,7 @@ mod tests {
             let breaker = Breaker { failures, openings, ..Breaker::default() };
             let after = breaker.after(&POLICY, Ending::Failure, probes, now);
             let later = now + 10 * SECOND;
-            prop_assert!(!matches!(after.ask(&POLICY, later), Verdict::Wait(_)));
+            prop_assert!(!matches!(after.admit(&POLICY, later), Admission::Wait(_)));
         }
     }
 }
