@@ -28,6 +28,7 @@ pub mod reply;
 pub mod request;
 pub mod retry_after;
 pub mod route;
+pub mod settlement;
 pub mod spent;
 pub mod state;
 pub mod targets;

@@ -30,7 +30,7 @@ pub use amounts::{Amounts, Count};
 pub use answer::unavailable;
 pub use cell::Quota;
 pub use document::RawLimit;
-pub use reserve::{Admitted, Ask, Denied, Reason, Refused, Standing, Wait};
+pub use reserve::{Admitted, Ask, Denied, LimitStatus, Reason, Refused, Wait};
 pub use settle::{Hold, Reservation, Unsettled};
 pub use subject::{Dimension, Per, Subject};
 pub use table::{Bound, Mode, OnError, Row, Table};

@@ -43,7 +43,7 @@ impl Price {
 
     /// What so many tokens, pictures and seconds of sound may cost, in the same unit: the input may all be written to a
     /// cache.
-    pub fn most(&self, input: u64, output: u64, pictures: u64, seconds: u64) -> u64 {
+    pub fn max_cost(&self, input: u64, output: u64, pictures: u64, seconds: u64) -> u64 {
         let dearest = self
             .input
             .max(self.cache_write_input)
@@ -141,7 +141,7 @@ mod tests {
             ..Usage::default()
         };
         assert_eq!(price.cost(&pictures), 80_000, "0.04 each");
-        assert_eq!(price.most(1_105, 12, 2, 30), 1_105 * 6 + 180 + 80_000 + 3_000);
-        assert!(price.most(1_105, 12, 0, 0) >= price.cost(&usage));
+        assert_eq!(price.max_cost(1_105, 12, 2, 30), 1_105 * 6 + 180 + 80_000 + 3_000);
+        assert!(price.max_cost(1_105, 12, 0, 0) >= price.cost(&usage));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing that only passes is kept: of a JSON body at most the value of `usage`, of an event stream at most the
 //! beginning of one event that is not complete. What can't be read (an encoding, another type, a broken document) passes as well, and
-//! says nothing: then the request is settled by an estimate from [`Produced`].
+//! says nothing: then the request is settled by an estimate from [`Volume`].
 
 mod coded;
 mod events;
@@ -50,7 +50,7 @@ pub struct Usage {
 
 /// What went by so far, for an estimate where no usage is reported.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Produced {
+pub struct Volume {
     /// Events with data, `[DONE]` not counted; model servers send about one a token. Zero for what is no stream.
     pub events: u64,
     /// Bytes of their data; of what is no stream, bytes of the body. An event too long to be held counts whole.
@@ -136,20 +136,20 @@ fn is_json(content_type: &[u8]) -> bool {
 /// What becomes of the event that only says the usage: `usage` an object, and `choices` that say nothing. Members that
 /// are the server's own stay, and the event with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extra {
+pub enum UsageEvent {
     /// It passes: the client asked for it, or the endpoint has none.
     Pass,
     /// It is taken out: the gateway asked for it (`stream_options.include_usage`), the client did not.
-    Drop,
+    Strip,
 }
 
 /// What of a chunk goes on to the client.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Passed {
+pub enum Chunk {
     /// All of it as it is.
-    Whole,
-    /// This in its place, which may be empty: only with [`Extra::Drop`].
-    Changed(Vec<u8>),
+    Unchanged,
+    /// This in its place, which may be empty: only with [`UsageEvent::Strip`].
+    Replaced(Vec<u8>),
 }
 
 /// Reads a response. Feed it each chunk once, in order.
@@ -170,7 +170,7 @@ enum Layer {
 #[derive(Debug)]
 enum Response {
     /// What it is shows in its first byte that is no white space; the bytes before.
-    Unseen(Extra, u64),
+    Unseen(UsageEvent, u64),
     Json(json::Body),
     Events(events::Stream),
     /// Nothing that can be read; bytes that passed.
@@ -183,30 +183,30 @@ impl Reader {
     pub const MAX_HELD: usize = 64 << 10;
 
     /// A reader for a response of this kind; `None` is one that can't be read.
-    pub fn new(kind: Option<Kind>, extra: Extra) -> Self {
-        Self(Layer::Plain(Response::of(kind, extra)))
+    pub fn new(kind: Option<Kind>, usage_event: UsageEvent) -> Self {
+        Self(Layer::Plain(Response::of(kind, usage_event)))
     }
 
     /// A reader for a response with this `content-encoding`. What is coded is decoded to be read, and passes as it is.
-    pub fn coded(kind: Option<Kind>, extra: Extra, content_encoding: Option<&[u8]>) -> Self {
+    pub fn coded(kind: Option<Kind>, usage_event: UsageEvent, content_encoding: Option<&[u8]>) -> Self {
         match Coding::of(content_encoding.unwrap_or_default()) {
-            Coding::None => Self::new(kind, extra),
+            Coding::None => Self::new(kind, usage_event),
             coding => Self(Layer::Coded(Box::new(Coded::new(
                 coding,
-                Response::of(kind, Extra::Pass),
+                Response::of(kind, UsageEvent::Pass),
             )))),
         }
     }
 
     /// Reads the next chunk; `end` with the last one, which may be empty.
     ///
-    /// With [`Extra::Drop`] an event that is not complete is withheld until it is, or until the end.
-    pub fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
+    /// With [`UsageEvent::Strip`] an event that is not complete is withheld until it is, or until the end.
+    pub fn push(&mut self, chunk: &[u8], end: bool) -> Chunk {
         match &mut self.0 {
             Layer::Plain(response) => response.push(chunk, end),
             Layer::Coded(coded) => {
                 coded.push(chunk, end);
-                Passed::Whole
+                Chunk::Unchanged
             }
         }
     }
@@ -251,18 +251,18 @@ impl Reader {
     }
 
     /// What went by so far. Of what can't be decoded each byte counts as eight.
-    pub fn produced(&self) -> Produced {
-        let produced = match self.response() {
-            Response::Json(body) => body.produced(),
-            Response::Events(stream) => stream.produced(),
-            Response::Unseen(_, bytes) | Response::Opaque(bytes) => Produced {
+    pub fn volume(&self) -> Volume {
+        let volume = match self.response() {
+            Response::Json(body) => body.volume(),
+            Response::Events(stream) => stream.volume(),
+            Response::Unseen(_, bytes) | Response::Opaque(bytes) => Volume {
                 events: 0,
                 bytes: *bytes,
             },
         };
-        Produced {
-            bytes: produced.bytes.saturating_add(self.undecoded()),
-            ..produced
+        Volume {
+            bytes: volume.bytes.saturating_add(self.undecoded()),
+            ..volume
         }
     }
 
@@ -275,24 +275,24 @@ impl Reader {
 
     /// What went by since the usage was last reported; all of it where it never was. A stream that broke off may have
     /// reported what was used up to its first event alone, as Anthropic's `message_start` does.
-    pub fn unreported(&self) -> Produced {
+    pub fn unreported(&self) -> Volume {
         match self.response() {
             Response::Events(stream) => {
                 let unreported = stream.unreported();
-                Produced {
+                Volume {
                     bytes: unreported.bytes.saturating_add(self.undecoded()),
                     ..unreported
                 }
             }
-            _ => self.produced(),
+            _ => self.volume(),
         }
     }
 
     /// What went by until the usage was last reported, which the report is of.
-    pub fn reported_of(&self) -> Produced {
-        let (all, since) = (self.produced(), self.unreported());
+    pub fn reported_of(&self) -> Volume {
+        let (all, since) = (self.volume(), self.unreported());
         match self.response() {
-            Response::Events(_) => Produced {
+            Response::Events(_) => Volume {
                 events: all.events.saturating_sub(since.events),
                 bytes: all.bytes.saturating_sub(since.bytes),
             },
@@ -332,34 +332,34 @@ impl Reader {
 }
 
 impl Response {
-    fn of(kind: Option<Kind>, extra: Extra) -> Self {
+    fn of(kind: Option<Kind>, usage_event: UsageEvent) -> Self {
         match kind {
-            Some(Kind::Events) => Self::Events(events::Stream::new(extra)),
+            Some(Kind::Events) => Self::Events(events::Stream::new(usage_event)),
             Some(Kind::Lines) => Self::Json(json::Body::of_event()),
-            Some(Kind::Text) => Self::Unseen(extra, 0),
+            Some(Kind::Text) => Self::Unseen(usage_event, 0),
             None => Self::Opaque(0),
         }
     }
 
-    fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
-        if let Self::Unseen(extra, before) = self {
+    fn push(&mut self, chunk: &[u8], end: bool) -> Chunk {
+        if let Self::Unseen(usage_event, before) = self {
             // A byte order mark, too.
             let is_blank = |byte: &&u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(byte);
             let blank = chunk.iter().take_while(is_blank).count();
             let (blank, rest) = chunk.split_at(blank);
             let before = before.saturating_add(blank.len() as u64);
             let Some(first) = rest.first() else {
-                *self = Self::Unseen(*extra, before);
-                return Passed::Whole;
+                *self = Self::Unseen(*usage_event, before);
+                return Chunk::Unchanged;
             };
             *self = match first {
                 // A field's name or a comment.
-                b'd' | b'e' | b'i' | b'r' | b':' => Self::Events(events::Stream::new(*extra)),
+                b'd' | b'e' | b'i' | b'r' | b':' => Self::Events(events::Stream::new(*usage_event)),
                 _ => Self::Json(json::Body::after(before)),
             };
             return match self.push(rest, end) {
-                Passed::Whole => Passed::Whole,
-                Passed::Changed(changed) => Passed::Changed([blank, &changed].concat()),
+                Chunk::Unchanged => Chunk::Unchanged,
+                Chunk::Replaced(changed) => Chunk::Replaced([blank, &changed].concat()),
             };
         }
         match self {
@@ -368,6 +368,6 @@ impl Response {
             Self::Opaque(bytes) => *bytes = bytes.saturating_add(chunk.len() as u64),
             Self::Unseen(..) => {}
         }
-        Passed::Whole
+        Chunk::Unchanged
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The first byte of an input says what kind of answer it is, and the second how it is cut; the rest is the answer.
 
-use tollgate_core::usage::{Extra, Kind, Passed, Reader, Usage};
+use tollgate_core::usage::{Chunk, Kind, Reader, Usage, UsageEvent};
 
 use crate::reported::{Told, documents, of_events, of_json};
 use crate::tree::Tree;
@@ -19,21 +19,21 @@ pub fn check(data: &[u8]) -> bool {
         3 => Some(Kind::Lines),
         _ => None,
     };
-    let whole = read(kind, Extra::Pass, &[answer]);
+    let whole = read(kind, UsageEvent::Pass, &[answer]);
     assert_eq!(whole.passed, answer, "an answer was changed that nobody asked to");
     if let Told::Usage(usage) = told(kind, answer) {
         assert_eq!(whole.usage, usage, "the document says something else");
     }
     let pieces = pieces(answer, *cut);
     assert_eq!(
-        read(kind, Extra::Pass, &pieces),
+        read(kind, UsageEvent::Pass, &pieces),
         whole,
         "the cuts made a difference"
     );
 
-    let dropped = read(kind, Extra::Drop, &[answer]);
+    let dropped = read(kind, UsageEvent::Strip, &[answer]);
     assert_eq!(
-        read(kind, Extra::Drop, &pieces),
+        read(kind, UsageEvent::Strip, &pieces),
         dropped,
         "the cuts made a difference"
     );
@@ -109,17 +109,17 @@ struct Outcome {
     finished: bool,
 }
 
-fn read(kind: Option<Kind>, extra: Extra, pieces: &[&[u8]]) -> Outcome {
-    let mut reader = Reader::new(kind, extra);
+fn read(kind: Option<Kind>, usage_event: UsageEvent, pieces: &[&[u8]]) -> Outcome {
+    let mut reader = Reader::new(kind, usage_event);
     let mut passed = Vec::new();
     for piece in pieces {
         match reader.push(piece, false) {
-            Passed::Whole => passed.extend_from_slice(piece),
-            Passed::Changed(bytes) => passed.extend(bytes),
+            Chunk::Unchanged => passed.extend_from_slice(piece),
+            Chunk::Replaced(bytes) => passed.extend(bytes),
         }
         assert!(reader.held() <= Reader::MAX_HELD, "{} bytes held", reader.held());
     }
-    if let Passed::Changed(bytes) = reader.push(&[], true) {
+    if let Chunk::Replaced(bytes) = reader.push(&[], true) {
         passed.extend(bytes);
     }
     Outcome {

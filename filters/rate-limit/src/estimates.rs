@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_core::limits::estimate::{Estimator, Slot};
-use tollgate_core::usage::Usage;
+use tollgate_core::limits::estimate::{Demand, Estimator, Sample, Slot};
 use tollgate_host::{set_shared, shared};
 
 /// By organization and model.
@@ -27,8 +26,6 @@ struct Known {
 const MOST: usize = 4_096;
 /// Ticks after which one is forgotten that nobody asked for.
 const IDLE: u16 = 600;
-
-pub(crate) use tollgate_core::limits::estimate::{Asked, Settled};
 
 impl Estimates {
     /// What is known of an organization's requests to a model.
@@ -55,27 +52,12 @@ impl Estimates {
         estimator
     }
 
-    /// Learns from a request that was reported in full and was estimated before. `streamed` are events and bytes of its
-    /// answer.
-    pub(crate) fn learn(
-        &mut self,
-        org: &str,
-        model: &str,
-        asked: &Asked,
-        usage: &Usage,
-        streamed: Option<(u64, u64)>,
-    ) {
+    /// Learns from a request that was reported in full and was estimated before.
+    pub(crate) fn learn(&mut self, org: &str, model: &str, demand: &Demand, sample: &Sample) {
         let Some(known) = self.known.get_mut(org).and_then(|models| models.get_mut(model)) else {
             return;
         };
-        known.estimator.learn(
-            asked,
-            &Settled {
-                input: usage.input,
-                output: usage.output,
-                streamed,
-            },
-        );
+        known.estimator.learn(demand, sample);
         known.learned = true;
     }
 

@@ -11,18 +11,17 @@ use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::limits::{
     Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair, unavailable,
 };
-use tollgate_core::price::Price;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::route::{Refusal as Misrouted, Routed};
-use tollgate_core::usage::sound::Sound;
-use tollgate_core::usage::{self, Extra, Form, Produced, record};
+use tollgate_core::settlement::{Answer, Terms};
+use tollgate_core::usage::{UsageEvent, record};
 use tollgate_host::{
     Action, Buffer, Host, Level, Map, Status, answer, client_address, header, log, now_nanos, number,
     property, read_buffer, replace_in_buffer, set_header,
 };
 
 use crate::config::Config;
-use crate::estimates::{Asked, Estimates};
+use crate::estimates::Estimates;
 use crate::holds;
 use crate::metrics::Metrics;
 use crate::owners::Owners;
@@ -45,17 +44,17 @@ pub struct Stream(pub(crate) State);
 impl Stream {
     /// Whether an attempt that a model server has begun on may have been given up and repeated.
     pub fn repeats(&self) -> bool {
-        matches!(&self.0, State::Open(open) if open.repeats)
+        matches!(&self.0, State::Open(open) if open.terms.repeats)
     }
 
     /// Whether an answer that began with success said that something went wrong: its target has failed.
     pub fn is_errored(&self) -> bool {
-        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(|answer| answer.errored))
+        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(Answer::is_errored))
     }
 
     /// Whether an answer of a model server came to its end.
     pub fn is_whole(&self) -> bool {
-        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(|answer| answer.whole))
+        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(Answer::is_whole))
     }
 }
 
@@ -70,22 +69,10 @@ pub(crate) enum State {
     Refused(Box<Refused>),
 }
 
-/// A request under way.
+/// A request in flight.
 pub(crate) struct Open {
     pub(crate) names: Names,
-    pub(crate) stream: bool,
-    /// Whether an attempt that was begun on may be repeated.
-    pub(crate) repeats: bool,
-    /// Whether it is written while nobody waits for it.
-    pub(crate) background: bool,
-    pub(crate) asked: Asked,
-    /// Seconds of sound that it may have.
-    pub(crate) sound: Sound,
-    pub(crate) context_window: Option<u64>,
-    /// Whether its client asked for text alone.
-    pub(crate) plain: bool,
-    pub(crate) price: Option<Price>,
-    pub(crate) reserved: Amounts,
+    pub(crate) terms: Terms,
     pub(crate) reservation: Reservation,
     pub(crate) place: Option<Place>,
     pub(crate) would_limit: Vec<String>,
@@ -93,44 +80,10 @@ pub(crate) struct Open {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// A change of the body that is still to be made.
     edit: Option<Edit<'static>>,
-    /// Whether the usage that a stream ends with was asked for by us alone.
-    pub(crate) extra: Extra,
+    /// Whether the event with the usage is there for us alone.
+    pub(crate) usage_event: UsageEvent,
     pub(crate) began: u64,
     pub(crate) answer: Option<Answer>,
-}
-
-impl Open {
-    /// What it is charged. Of what is written in the background nobody learns how long it became: it is charged what it
-    /// may become.
-    pub(crate) fn charged(&self, outcome: record::Outcome, used: record::Used) -> record::Used {
-        use record::{Outcome, Source};
-        if !self.background || matches!(outcome, Outcome::Failed | Outcome::Refused) {
-            return used;
-        }
-        record::Used {
-            input_tokens: used.input_tokens.max(self.reserved.input),
-            output_tokens: used.output_tokens.max(self.reserved.output),
-            cost_micros: self
-                .price
-                .map(|_| used.cost_micros.unwrap_or(0).max(self.reserved.cost)),
-            source: Source::Estimated,
-            ..used
-        }
-    }
-}
-
-/// An answer under way.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) first_byte_ms: u64,
-    pub(crate) reader: usage::Reader,
-    pub(crate) form: Form,
-    /// What went by until a piece of it could not be read; the reader is of what comes after.
-    pub(crate) unread: Produced,
-    /// Whether all of it has come.
-    pub(crate) whole: bool,
-    /// Whether it said that something went wrong.
-    pub(crate) errored: bool,
 }
 
 /// A request that was refused here.
@@ -203,18 +156,8 @@ impl RateLimit {
         let Ok(now) = now_nanos() else {
             return misconfigured();
         };
-        let asked = asked(routed);
-        let estimate = self.estimates.of(&who.org, &routed.model).estimate(&asked);
-        let amounts = |input, output, seconds| Amounts {
-            input,
-            output,
-            cost: routed.price.map_or(0, |price| {
-                price.most(input, output, pictures(routed.endpoint, routed.answers), seconds)
-            }),
-        };
-        let sound = Sound::of(routed.endpoint, &asked.input);
-        let sure = amounts(estimate.sure_input, estimate.sure_output, 0);
-        let amounts = amounts(estimate.input, estimate.output, sound.reserved);
+        let estimator = self.estimates.of(&who.org, &routed.model);
+        let (terms, certain) = Terms::of(routed, &estimator);
         let names = Names {
             who,
             endpoint: routed.endpoint,
@@ -230,7 +173,7 @@ impl RateLimit {
             endpoint: names.endpoint,
             address: self.config.by_address.then(client_address).flatten(),
         };
-        match self.reserve(&subject, amounts, sure, now) {
+        match self.reserve(&subject, terms.reserved, certain, now) {
             Ok((admitted, place)) => {
                 let dialect = dialect(routed.endpoint);
                 let open = Open {
@@ -238,20 +181,12 @@ impl RateLimit {
                     would_limit: self.shadowed(&admitted.would_refuse),
                     reservation: admitted.reservation,
                     place,
-                    stream: routed.stream,
-                    repeats: routed.repeats,
-                    background: routed.background,
-                    asked,
-                    sound,
-                    context_window: routed.context_window,
-                    plain: routed.plain,
-                    price: routed.price,
-                    reserved: amounts,
+                    terms,
                     edit: routed.ask_usage.as_ref().map(owned),
-                    extra: if routed.ask_usage.is_some() {
-                        Extra::Drop
+                    usage_event: if routed.ask_usage.is_some() {
+                        UsageEvent::Strip
                     } else {
-                        Extra::Pass
+                        UsageEvent::Pass
                     },
                     began: now,
                     answer: None,
@@ -267,7 +202,7 @@ impl RateLimit {
                     limit: refusal.limit.clone(),
                     would_limit: refusal.would_limit.clone(),
                     stream: routed.stream,
-                    reserved: amounts,
+                    reserved: terms.reserved,
                     names,
                 }));
                 let reader = Reader {
@@ -285,7 +220,7 @@ impl RateLimit {
         &mut self,
         subject: &Subject<'_>,
         amounts: Amounts,
-        sure: Amounts,
+        certain: Amounts,
         now: u64,
     ) -> Result<(Admitted, Option<Place>), Box<Refusal>> {
         let table = &self.config.limits;
@@ -293,7 +228,7 @@ impl RateLimit {
             subject,
             now,
             amounts,
-            sure,
+            certain,
             owner: self.owners.number(),
             alive: &|number| self.owners.lives(number),
         };
@@ -307,9 +242,9 @@ impl RateLimit {
                     would_limit: Vec::new(),
                 };
                 if let Reason::Limited(denied) = &refused.reason {
-                    refusal.limit = table.row(denied.standing.row).map(|row| row.name.clone());
+                    refusal.limit = table.row(denied.status.row).map(|row| row.name.clone());
                     refusal.would_limit = self.shadowed(&denied.would_refuse);
-                    self.metrics.limited(denied.standing.row);
+                    self.metrics.limited(denied.status.row);
                 }
                 self.later(refused.unreturned.map_or(Ok(()), Err));
                 return Err(Box::new(refusal));
@@ -397,36 +332,6 @@ struct Refusal {
     would_limit: Vec<String>,
 }
 
-/// What the estimate goes by.
-fn asked(routed: &Routed<'_>) -> Asked {
-    Asked {
-        input: routed.input,
-        max_output: if routed.endpoint.writes() {
-            routed.max_output
-        } else {
-            Some(0)
-        },
-        answers: routed.answers.max(1),
-    }
-}
-
-/// Whether an answer at an endpoint is text, or events of it. Pictures and sound may have tokens too, but only their
-/// model server can tell how many.
-pub(crate) const fn writes_text(endpoint: Endpoint) -> bool {
-    matches!(
-        endpoint,
-        Endpoint::Chat | Endpoint::Completions | Endpoint::Responses | Endpoint::Messages
-    )
-}
-
-/// As many as are asked for, where pictures are made.
-pub(crate) fn pictures(endpoint: Endpoint, answers: u32) -> u64 {
-    match endpoint {
-        Endpoint::ImagesGenerations | Endpoint::ImagesEdits => u64::from(answers),
-        _ => 0,
-    }
-}
-
 fn dialect(endpoint: Endpoint) -> Dialect {
     match endpoint {
         Endpoint::Messages => Dialect::Anthropic,
@@ -502,7 +407,7 @@ pub(crate) fn answered_elsewhere() -> Option<String> {
     };
     let record = record::Record {
         caller: who.caller(),
-        asked: None,
+        request: None,
         outcome,
         used: record::Used::NOTHING,
         first_byte_ms: None,

@@ -3,8 +3,8 @@
 //! request that tenant-router leaves.
 
 pub mod config;
-mod ending;
 mod estimates;
+mod exchange;
 pub mod filter;
 mod holds;
 mod metrics;

@@ -5,16 +5,17 @@ use core::mem;
 use tollgate_core::headers::tells_limits;
 use tollgate_core::limits::Hold;
 use tollgate_core::route::ERRORED;
+use tollgate_core::settlement::{self, Answer, Disposition, Head, Settlement};
 use tollgate_core::spent::Spent;
-use tollgate_core::usage::record::{Asked, Outcome, PROPERTY, Record, Used};
-use tollgate_core::usage::{Extra, Form, Kind, Passed, Produced, Reader};
+use tollgate_core::usage::record::{Outcome, PROPERTY, Record, Request, Used};
+use tollgate_core::usage::{Chunk, UsageEvent};
 use tollgate_host::{
     Action, Buffer, HeaderMap, Host, Map, now_nanos, read_buffer, remove_header, replace_in_buffer,
     set_header, set_property,
 };
 
-use crate::ending::Ended;
-use crate::filter::{Answer, Open, RateLimit, Refused, State, Stream, answered_elsewhere};
+use crate::exchange::Current;
+use crate::filter::{Open, RateLimit, Refused, State, Stream, answered_elsewhere};
 use crate::holds;
 
 impl RateLimit {
@@ -25,29 +26,26 @@ impl RateLimit {
         };
         let now = now_nanos().unwrap_or(open.began);
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
-        let status = headers.and_then(|headers| headers.text(b":status"));
-        let (endpoint, plain) = (open.names.endpoint, open.plain);
-        let (label, coding) = (get(b"content-type"), get(b"content-encoding"));
-        let kind = Kind::at(endpoint, plain, label);
-        // Without what is taken out it is shorter. Where that can't be said, nothing is.
-        if open.extra == Extra::Drop
-            && kind.is_some()
-            && status.is_some_and(|status| status < "4")
-            && get(b"content-length").is_some()
+        let head = Head {
+            status: headers.and_then(|headers| headers.text(b":status")),
+            content_type: get(b"content-type"),
+            content_encoding: get(b"content-encoding"),
+            has_length: get(b"content-length").is_some(),
+        };
+        // Where its length can't be taken out, nothing else is.
+        if head.is_shortened(&open.terms, open.usage_event)
             && remove_header(Map::Response, b"content-length").is_err()
         {
-            open.extra = Extra::Pass;
+            open.usage_event = UsageEvent::Pass;
         }
-        let status = status.and_then(|status| status.parse().ok()).unwrap_or(0);
-        open.answer = Some(Answer {
-            status,
-            first_byte_ms: now.saturating_sub(open.began) / 1_000_000,
-            reader: Reader::coded(kind, open.extra, coding),
-            form: Form::of(endpoint, plain, status, label, coding),
-            unread: Produced::default(),
-            whole: end,
-            errored: false,
-        });
+        let first_byte_ms = now.saturating_sub(open.began) / 1_000_000;
+        open.answer = Some(Answer::begin(
+            &open.terms,
+            &head,
+            open.usage_event,
+            first_byte_ms,
+            end,
+        ));
         let told = |name: &[u8]| open.headers.iter().any(|(own, _)| own.as_bytes() == name);
         for (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
             // Those that it has at its provider, or makes up.
@@ -70,33 +68,23 @@ impl RateLimit {
         let Some(answer) = &mut open.answer else {
             return Action::Continue;
         };
-        answer.whole |= end;
         let chunk = if len > 0 {
             read_buffer(Buffer::ResponseBody)
         } else {
             Ok(Vec::new())
         };
-        match chunk {
-            Ok(chunk) => {
-                answer.form.push(&chunk);
-                if let Passed::Changed(bytes) = answer.reader.push(&chunk, end) {
-                    // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
-                    let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, &bytes);
-                }
-                if !answer.errored && answer.status < 400 && answer.reader.errored() {
-                    answer.errored = true;
-                    // Not counted against its target at worst.
-                    let _ = set_property(ERRORED, b"1");
-                }
-            }
-            // What was not read cannot be counted on: settled by what went by so far.
-            Err(_) => {
-                let Produced { events, bytes } = answer.reader.produced();
-                let unread = &mut answer.unread;
-                unread.events = unread.events.saturating_add(events);
-                unread.bytes = unread.bytes.saturating_add(bytes).saturating_add(len as u64);
-                answer.reader = Reader::new(None, open.extra);
-            }
+        let Ok(chunk) = chunk else {
+            answer.skip(len as u64, end);
+            return Action::Continue;
+        };
+        let read = answer.read(&chunk, end);
+        if let Chunk::Replaced(bytes) = read.chunk {
+            // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
+            let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, &bytes);
+        }
+        if read.errored {
+            // Not counted against its target at worst.
+            let _ = set_property(ERRORED, b"1");
         }
         Action::Continue
     }
@@ -106,7 +94,7 @@ impl RateLimit {
         if let State::Open(open) = &mut stream.0
             && let Some(answer) = &mut open.answer
         {
-            answer.whole = true;
+            answer.end();
         }
         Action::Continue
     }
@@ -137,7 +125,7 @@ impl RateLimit {
             .ended(caller.org, &names.model, Outcome::Limited, &Used::NOTHING);
         let record = Record {
             caller,
-            asked: Some(Asked {
+            request: Some(Request {
                 endpoint: names.endpoint,
                 model: &names.model,
                 stream: *stream,
@@ -153,28 +141,32 @@ impl RateLimit {
     }
 
     fn settle(&mut self, open: Open, spent: Spent) -> String {
-        let spent = if open.repeats { spent } else { Spent::default() };
-        let Ended {
+        let Open { terms, names, .. } = &open;
+        let (org, model) = (&names.who.org, &names.model);
+        let Settlement {
             outcome,
             used,
-            unsent,
-            most,
-            under_way,
-        } = self.ended(&open, spent);
-        let used = open.charged(outcome, used);
+            disposition,
+            sample,
+        } = settlement::settle(terms, open.answer.as_ref(), spent, &Current, || {
+            self.estimates.of(org, model)
+        });
+        if let Some(sample) = sample {
+            self.estimates.learn(org, model, &terms.demand, &sample);
+        }
         let now = now_nanos().unwrap_or(open.began);
-        let settled = match most {
-            _ if unsent => open.reservation.cancel(&mut Host, now),
-            None => open.reservation.settle(&mut Host, now, &used.amounts()),
-            Some(most) => {
+        let settled = match disposition {
+            Disposition::Cancel => open.reservation.cancel(&mut Host, now),
+            Disposition::Settle => open.reservation.settle(&mut Host, now, &used.amounts()),
+            Disposition::Hold { max, in_flight } => {
                 let amounts = used.amounts();
                 let (settled, hold) = open
                     .reservation
-                    .settle_in_part(&mut Host, now, &amounts, &most, under_way);
+                    .settle_in_part(&mut Host, now, &amounts, &max, in_flight);
                 let until = now.saturating_add(self.config.abandoned_hold.nanos());
                 let beyond = hold.and_then(|hold| holds::keep(until, hold));
-                if let Some(places) = beyond.and_then(Hold::places) {
-                    self.later(places.release(&mut Host, now));
+                if let Some(slots) = beyond.and_then(Hold::slots) {
+                    self.later(slots.release(&mut Host, now));
                 }
                 settled
             }
@@ -184,17 +176,17 @@ impl RateLimit {
             // Lost only with the store, and with it all places.
             let _ = place.free(&self.owners, now);
         }
-        let first_byte = open.answer.as_ref().map(|answer| answer.first_byte_ms);
+        let first_byte = open.answer.as_ref().map(Answer::first_byte_ms);
         let caller = open.names.who.caller();
         self.metrics
             .ended_open(caller.org, &open.names.model, outcome, &used, first_byte);
         let record = Record {
             caller,
-            asked: Some(Asked {
+            request: Some(Request {
                 endpoint: open.names.endpoint,
                 model: &open.names.model,
-                stream: open.stream,
-                reserved_tokens: open.reserved.input.saturating_add(open.reserved.output),
+                stream: open.terms.stream,
+                reserved_tokens: open.terms.reserved_tokens(),
             }),
             outcome,
             used,

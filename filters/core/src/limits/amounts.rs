@@ -15,7 +15,7 @@ pub enum Count {
     InputTokens,
     /// Tokens of output.
     OutputTokens,
-    /// Requests under way.
+    /// Requests in flight.
     Concurrent,
     /// Cost, in millionths of the currency of the prices.
     Cost,

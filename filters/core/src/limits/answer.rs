@@ -13,7 +13,7 @@ impl Refused {
     /// The answer to the customer.
     pub fn answer(&self, table: &Table, subject: &Subject<'_>) -> ApiError {
         match &self.reason {
-            Reason::Limited(denied) => match table.row(denied.standing.row) {
+            Reason::Limited(denied) => match table.row(denied.status.row) {
                 Some(row) => denied.answer(row, subject),
                 // A refusal of another table.
                 None => unavailable(),
@@ -53,7 +53,7 @@ impl Denied {
         let place = format!(
             "{} on {}",
             scope(row, subject),
-            unit(row.count, self.standing.bound)
+            unit(row.count, self.status.bound)
         );
         let numbers = self.numbers(row);
         let nanos = match self.wait {
@@ -65,7 +65,7 @@ impl Denied {
             Wait::Nanos(nanos) => nanos,
         };
         let again = duration(nanos);
-        if is_quota(self.standing.bound) {
+        if is_quota(self.status.bound) {
             // Clients would wait for it in vain, and most give up within minutes.
             let message =
                 format!("Quota spent for {place}: {numbers}. It has room for this request in {again}.");
@@ -83,15 +83,15 @@ impl Denied {
 
     /// What of the limit is used is told to those alone whose own it is.
     fn numbers(&self, row: &Row) -> String {
-        let limit = match self.standing.bound {
+        let limit = match self.status.bound {
             Bound::Rate(quota) if quota.amount() == quota.burst() => quota.amount().to_string(),
             Bound::Rate(quota) => format!("{} (at once {})", quota.amount(), quota.burst()),
-            Bound::Most(most) => most.to_string(),
+            Bound::Max(max) => max.to_string(),
         };
         let used = if row.per.is_shared() || self.wait == Wait::Never {
             String::new()
         } else {
-            format!(", Used {}", self.standing.used)
+            format!(", Used {}", self.status.used)
         };
         format!("Limit {limit}{used}, Requested {}", self.requested)
     }

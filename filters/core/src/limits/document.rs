@@ -320,7 +320,7 @@ impl Check<'_> {
         let bound = if concurrent {
             let max = self.given(&format!("{place}max"), numbers.max)?;
             let max = self.whole(&format!("{place}max"), max, u64::from(u32::MAX))?;
-            u32::try_from(max).ok().map(Bound::Most)
+            u32::try_from(max).ok().map(Bound::Max)
         } else {
             let rate = self.given(&format!("{place}rate"), numbers.rate.as_deref())?;
             let rate = self.rate(&format!("{place}rate"), rate)?;

@@ -59,7 +59,7 @@ const SURPRISE: f64 = 2.0;
 
 /// What is known of a request before it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct Demand {
     /// What there is to read.
     pub input: Input,
     /// Most tokens of one answer, as the client or the catalogue says; zero for an endpoint that has no output in
@@ -77,14 +77,14 @@ pub struct Estimate {
     /// Of all answers: their cap, or the expectation where there is none.
     pub output: u64,
     /// The part of `input` that is no expectation: text and tokens, but no media and nothing that is unseen.
-    pub sure_input: u64,
+    pub certain_input: u64,
     /// The part of `output` that is a cap.
-    pub sure_output: u64,
+    pub certain_output: u64,
 }
 
 /// What a request did cost, as the model server reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
+pub struct Sample {
     /// Tokens read, cached ones too.
     pub input: u64,
     /// Tokens of all answers.
@@ -185,8 +185,8 @@ impl Slot {
 
 impl Estimator {
     /// What to reserve for a request.
-    pub fn estimate(&self, asked: &Asked) -> Estimate {
-        let Input { text, numbers, .. } = asked.input;
+    pub fn estimate(&self, demand: &Demand) -> Estimate {
+        let Input { text, numbers, .. } = demand.input;
         let features = [text as f64, 1.0];
         // What was learned of other requests says nothing certain of this one: nobody sends pages of spaces to have dense
         // text pass for them.
@@ -194,12 +194,12 @@ impl Estimator {
             .text
             .predict(&TEXT, features)
             .max(fit::prior(&TEXT, features));
-        let answers = u64::from(asked.answers.max(1));
+        let answers = u64::from(demand.answers.max(1));
         Estimate {
-            input: numbers.saturating_add(whole(text + self.media(&asked.input))),
-            output: answers.saturating_mul(asked.max_output.unwrap_or(whole(self.output))),
-            sure_input: numbers.saturating_add(whole(text)),
-            sure_output: answers.saturating_mul(asked.max_output.unwrap_or(0)),
+            input: numbers.saturating_add(whole(text + self.media(&demand.input))),
+            output: answers.saturating_mul(demand.max_output.unwrap_or(whole(self.output))),
+            certain_input: numbers.saturating_add(whole(text)),
+            certain_output: answers.saturating_mul(demand.max_output.unwrap_or(0)),
         }
     }
 
@@ -210,16 +210,16 @@ impl Estimator {
     }
 
     /// Learns from a request that came to its end, with what the model server reported.
-    pub fn learn(&mut self, asked: &Asked, settled: &Settled) {
+    pub fn learn(&mut self, demand: &Demand, sample: &Sample) {
         self.samples = self.samples.saturating_add(1);
-        self.learn_input(&asked.input, settled.input);
+        self.learn_input(&demand.input, sample.input);
         // What a cap cuts off says nothing about answers without one.
-        if asked.max_output.is_none() {
-            self.learn_output(settled.output as f64 / f64::from(asked.answers.max(1)));
+        if demand.max_output.is_none() {
+            self.learn_output(sample.output as f64 / f64::from(demand.answers.max(1)));
         }
-        if let (Some((events, bytes)), 1..) = (settled.streamed, settled.output) {
+        if let (Some((events, bytes)), 1..) = (sample.streamed, sample.output) {
             self.stream
-                .learn(&STREAM, [events as f64, bytes as f64], settled.output as f64);
+                .learn(&STREAM, [events as f64, bytes as f64], sample.output as f64);
         }
     }
 

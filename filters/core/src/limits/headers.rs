@@ -10,7 +10,7 @@ use core::cmp::Ordering;
 
 use super::amounts::Count;
 use super::cell::product;
-use super::reserve::{Admitted, Denied, Reason, Refused, Standing, Wait};
+use super::reserve::{Admitted, Denied, LimitStatus, Reason, Refused, Wait};
 use super::table::{Bound, Mode, Row, Table};
 use crate::endpoint::Dialect;
 
@@ -19,7 +19,7 @@ type Header = (&'static str, String);
 impl Admitted {
     /// The headers of the answer to a request that passed; `now` in nanoseconds since 1970.
     pub fn headers(&self, table: &Table, dialect: Dialect, now: u64) -> Vec<Header> {
-        headers(table, &self.standings, None, dialect, now)
+        headers(table, &self.statuses, None, dialect, now)
     }
 }
 
@@ -27,7 +27,7 @@ impl Refused {
     /// The headers of the answer to a request that was refused, but for those of [`Refused::answer`] itself.
     pub fn headers(&self, table: &Table, dialect: Dialect, now: u64) -> Vec<Header> {
         match &self.reason {
-            Reason::Limited(denied) => headers(table, &denied.standings, Some(denied), dialect, now),
+            Reason::Limited(denied) => headers(table, &denied.statuses, Some(denied), dialect, now),
             Reason::Store(_) => Vec::new(),
         }
     }
@@ -45,14 +45,14 @@ struct Shown<'t> {
 
 fn headers(
     table: &Table,
-    standings: &[Standing],
+    statuses: &[LimitStatus],
     denied: Option<&Denied>,
     dialect: Dialect,
     now: u64,
 ) -> Vec<Header> {
-    let shown: Vec<_> = standings
+    let shown: Vec<_> = statuses
         .iter()
-        .filter_map(|standing| show(table.row(standing.row)?, standing, denied))
+        .filter_map(|status| show(table.row(status.row)?, status, denied))
         .collect();
     let mut headers = Vec::with_capacity(14);
     let mut family = |belongs: &dyn Fn(Count) -> bool, openai, anthropic| {
@@ -111,17 +111,17 @@ fn named(headers: &mut Vec<Header>, [limit, remaining, reset]: Names, shown: &Sh
 }
 
 /// `None` for a row that is not the customer's to see.
-fn show<'t>(row: &'t Row, standing: &Standing, denied: Option<&Denied>) -> Option<Shown<'t>> {
-    let denied = denied.filter(|denied| denied.standing.row == standing.row);
-    let limit = most(standing.bound);
+fn show<'t>(row: &'t Row, status: &LimitStatus, denied: Option<&Denied>) -> Option<Shown<'t>> {
+    let denied = denied.filter(|denied| denied.status.row == status.row);
+    let limit = max(status.bound);
     let (remaining, reset) = match (row.per.is_shared(), denied.map(|denied| denied.wait)) {
         (true, Some(Wait::Nanos(nanos))) => (0, rounded(nanos)),
         (true, _) => return None,
-        (false, _) => (standing.remaining.min(limit), standing.reset),
+        (false, _) => (status.remaining.min(limit), status.reset),
     };
     (row.mode == Mode::Enforce).then_some(Shown {
         row,
-        bound: standing.bound,
+        bound: status.bound,
         limit,
         remaining,
         reset,
@@ -170,22 +170,22 @@ impl Shown<'_> {
 /// A limit as an item of `RateLimit-Policy`.
 pub(super) fn policy(name: &str, bound: Bound) -> String {
     let mut policy = format!("\"{name}\";q=");
-    number(&mut policy, most(bound));
+    number(&mut policy, max(bound));
     match bound {
         Bound::Rate(quota) => {
             policy.push_str(";w=");
             number(&mut policy, quota.period() / 1_000_000_000);
         }
-        Bound::Most(_) => policy.push_str(";qu=\"concurrent-requests\""),
+        Bound::Max(_) => policy.push_str(";qu=\"concurrent-requests\""),
     }
     policy
 }
 
 /// A limit's number.
-const fn most(bound: Bound) -> u64 {
+const fn max(bound: Bound) -> u64 {
     match bound {
         Bound::Rate(quota) => quota.amount(),
-        Bound::Most(most) => most as u64,
+        Bound::Max(max) => max as u64,
     }
 }
 

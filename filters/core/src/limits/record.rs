@@ -2,7 +2,7 @@
 //!
 //! Layout, little-endian: the time of the levels (8 bytes), the number of cells (2), then each: the row's id (8), amount
 //! (4), period (8), burst (8), level (16), charged (8), born (8), how many parts were taken back (2) and each one's position
-//! and amount (8 and 8); then to the end rows of requests under way: the row's
+//! and amount (8 and 8); then to the end rows of requests in flight: the row's
 //! id (8), how many owners (2), and each owner's number and count (4 and 4).
 //!
 //! A cell says itself by which quota it leaks, so that a worker whose configuration does not have the row, or has it with
@@ -67,12 +67,12 @@ impl Record {
         change_in(&mut self.cells, id, || Cell::new(quota, time), change)
     }
 
-    /// What a row has under way.
+    /// What a row has in flight.
     pub(super) fn slots(&self, id: u64) -> Option<&Slots> {
         find(&self.slots, id)
     }
 
-    /// Changes what a row has under way; where it has no entry, it gets one.
+    /// Changes what a row has in flight; where it has no entry, it gets one.
     pub(super) fn change_slots<T>(&mut self, id: u64, change: impl FnOnce(&mut Slots) -> T) -> T {
         change_in(&mut self.slots, id, Slots::default, change)
     }

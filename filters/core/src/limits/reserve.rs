@@ -24,8 +24,8 @@ pub struct Ask<'a> {
     pub amounts: Amounts,
     /// The part of that which is no mere expectation: what is beyond it makes no request wait for more than a row's
     /// whole burst.
-    pub sure: Amounts,
-    /// The worker that serves it: by its number, requests under way are its own.
+    pub certain: Amounts,
+    /// The worker that serves it: by its number, requests in flight are its own.
     pub owner: u32,
     /// Whether a worker still runs.
     pub alive: &'a dyn Fn(u32) -> bool,
@@ -34,8 +34,8 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     /// What it takes of a row. An expectation may be wrong: it makes no request one that can never pass.
     fn amount(&self, count: Count, quota: Quota) -> u64 {
-        let most = self.sure.of(count).max(quota.burst());
-        self.amounts.of(count).min(most)
+        let max = self.certain.of(count).max(quota.burst());
+        self.amounts.of(count).min(max)
     }
 }
 
@@ -45,7 +45,7 @@ pub struct Admitted {
     /// What it holds.
     pub reservation: Reservation,
     /// How each row that covers it stands, with it.
-    pub standings: Vec<Standing>,
+    pub statuses: Vec<LimitStatus>,
     /// Rows in shadow mode that would have refused it, by their places in the table; it is not charged to them.
     pub would_refuse: Vec<usize>,
     /// Limits skipped because the store failed and `on_error: allow`.
@@ -74,13 +74,13 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     /// How it stands.
-    pub standing: Standing,
+    pub status: LimitStatus,
     /// What the request takes of it.
     pub requested: u64,
     /// When the same request would pass.
     pub wait: Wait,
     /// How each row that covers the request stands, without it.
-    pub standings: Vec<Standing>,
+    pub statuses: Vec<LimitStatus>,
     /// Rows in shadow mode that would have refused it as well.
     pub would_refuse: Vec<usize>,
 }
@@ -88,7 +88,7 @@ pub struct Denied {
 /// When a request would pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
-    /// In so many nanoseconds, if nobody else comes; for requests under way a pause, since nobody knows their end.
+    /// In so many nanoseconds, if nobody else comes; for requests in flight a pause, since nobody knows their end.
     Nanos(u64),
     /// Never: it is more than the burst.
     Never,
@@ -96,7 +96,7 @@ pub enum Wait {
 
 /// How a row stands for a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStatus {
     /// The row's place in the table.
     pub row: usize,
     /// What it allows this subject.
@@ -105,12 +105,12 @@ pub struct Standing {
     pub used: u64,
     /// How much may come at once.
     pub remaining: u64,
-    /// Nanoseconds until all of it may; zero for requests under way.
+    /// Nanoseconds until all of it may; zero for requests in flight.
     pub reset: u64,
 }
 
-/// After so many nanoseconds a client may ask again for a place among the requests under way.
-const PLACE_PAUSE: u64 = 1_000_000_000;
+/// After so many nanoseconds a client may ask again for a slot among the requests in flight.
+const SLOT_PAUSE: u64 = 1_000_000_000;
 
 /// A record, read and judged.
 struct Open<'t> {
@@ -125,7 +125,7 @@ struct Open<'t> {
 /// What came of a request in one record.
 struct Charged {
     held: Vec<Held>,
-    standings: Vec<Standing>,
+    statuses: Vec<LimitStatus>,
     /// Shadow rows that are over.
     over: Vec<usize>,
 }
@@ -134,7 +134,7 @@ impl Admitted {
     fn add(&mut self, key: Vec<u8>, charged: Charged) {
         let held = charged.held;
         self.reservation.groups.push(Taken { key, held });
-        self.standings.extend(charged.standings);
+        self.statuses.extend(charged.statuses);
         self.would_refuse.extend(charged.over);
     }
 }
@@ -163,7 +163,7 @@ impl Table {
         }
         let mut admitted = Admitted {
             reservation: Reservation::default(),
-            standings: Vec::with_capacity(self.rows.len()),
+            statuses: Vec::with_capacity(self.rows.len()),
             would_refuse: Vec::new(),
             unchecked,
         };
@@ -239,22 +239,22 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
     let judged = || open.iter().flat_map(Open::judged);
     let enforced = judged().filter(|(hit, _)| hit.row.mode == Mode::Enforce);
     let longest = enforced.max_by_key(|(_, wait)| *wait);
-    let standings = standings(open, ask);
-    let standing_of = |at: usize| standings.iter().find(|standing| standing.row == at).copied();
-    let found = longest.and_then(|(hit, wait)| Some((hit, wait?, standing_of(hit.at)?)));
+    let statuses = statuses(open, ask);
+    let status_of = |at: usize| statuses.iter().find(|status| status.row == at).copied();
+    let found = longest.and_then(|(hit, wait)| Some((hit, wait?, status_of(hit.at)?)));
     let reason = match found {
-        Some((hit, wait, standing)) => Reason::Limited(Box::new(Denied {
-            standing,
+        Some((hit, wait, status)) => Reason::Limited(Box::new(Denied {
+            status,
             requested: match hit.bound {
                 Bound::Rate(quota) => ask.amount(hit.row.count, quota),
-                Bound::Most(_) => 1,
+                Bound::Max(_) => 1,
             },
             wait,
             would_refuse: judged()
                 .filter(|(hit, wait)| hit.row.mode == Mode::Shadow && wait.is_some())
                 .map(|(hit, _)| hit.at)
                 .collect(),
-            standings,
+            statuses,
         })),
         // Only asked for when a row refuses.
         None => Reason::Store(StoreError::Contended),
@@ -262,9 +262,9 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
     Refused { reason, unreturned }
 }
 
-fn standings(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<Standing> {
+fn statuses(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<LimitStatus> {
     open.iter()
-        .flat_map(|one| one.hits.iter().map(|hit| standing(&one.record, hit, ask)))
+        .flat_map(|one| one.hits.iter().map(|hit| status(&one.record, hit, ask)))
         .collect()
 }
 
@@ -300,8 +300,8 @@ impl<'t> Open<'t> {
                     Verdict::Never => Some(Wait::Never),
                 }
             }
-            Bound::Most(most) => {
-                (under_way(&self.record, hit, ask) >= u64::from(most)).then_some(Wait::Nanos(PLACE_PAUSE))
+            Bound::Max(max) => {
+                (in_flight(&self.record, hit, ask) >= u64::from(max)).then_some(Wait::Nanos(SLOT_PAUSE))
             }
         }
     }
@@ -344,19 +344,19 @@ impl<'t> Open<'t> {
     /// Charges every row that is not over.
     fn charge(&mut self, ask: &Ask<'_>) -> Charged {
         let rows = self.hits.len();
-        let (mut held, mut standings) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let (mut held, mut statuses) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         let mut over = Vec::new();
         for (hit, wait) in self.hits.iter().zip(&self.verdicts) {
             if wait.is_some() {
                 over.push(hit.at);
-                standings.push(standing(&self.record, hit, ask));
+                statuses.push(status(&self.record, hit, ask));
                 continue;
             }
             let id = hit.row.id;
-            let standing = match hit.bound {
+            let status = match hit.bound {
                 Bound::Rate(quota) => {
                     let amount = ask.amount(hit.row.count, quota);
-                    let (mark, standing) = self.record.change_cell(id, quota, |cell| {
+                    let (mark, status) = self.record.change_cell(id, quota, |cell| {
                         cell.adopt(quota);
                         (cell.charge(amount), hit.at_level(cell))
                     });
@@ -367,25 +367,21 @@ impl<'t> Open<'t> {
                         quota,
                         mark,
                     });
-                    standing
+                    status
                 }
-                Bound::Most(most) => {
+                Bound::Max(max) => {
                     let used = self.record.change_slots(id, |slots| {
                         slots.keep(ask.alive);
                         slots.take(ask.owner);
                         slots.in_use()
                     });
                     held.push(Held::Slot { id, owner: ask.owner });
-                    hit.with_under_way(used, most)
+                    hit.with_in_flight(used, max)
                 }
             };
-            standings.push(standing);
+            statuses.push(status);
         }
-        Charged {
-            held,
-            standings,
-            over,
-        }
+        Charged { held, statuses, over }
     }
 }
 
@@ -402,21 +398,21 @@ fn cell<'r>(record: &'r Record, hit: &Hit<'_>, quota: Quota) -> Cow<'r, Cell> {
     }
 }
 
-fn under_way(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
+fn in_flight(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
     let slots = record.slots(hit.row.id);
     slots.map_or(0, |slots| slots.in_use_by(ask.alive))
 }
 
-fn standing(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Standing {
+fn status(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> LimitStatus {
     match hit.bound {
         Bound::Rate(quota) => hit.at_level(&cell(record, hit, quota)),
-        Bound::Most(most) => hit.with_under_way(under_way(record, hit, ask), most),
+        Bound::Max(max) => hit.with_in_flight(in_flight(record, hit, ask), max),
     }
 }
 
 impl Hit<'_> {
-    fn at_level(&self, cell: &Cell) -> Standing {
-        Standing {
+    fn at_level(&self, cell: &Cell) -> LimitStatus {
+        LimitStatus {
             row: self.at,
             bound: self.bound,
             used: cell.used(),
@@ -425,12 +421,12 @@ impl Hit<'_> {
         }
     }
 
-    fn with_under_way(&self, used: u64, most: u32) -> Standing {
-        Standing {
+    fn with_in_flight(&self, used: u64, max: u32) -> LimitStatus {
+        LimitStatus {
             row: self.at,
             bound: self.bound,
             used,
-            remaining: u64::from(most).saturating_sub(used),
+            remaining: u64::from(max).saturating_sub(used),
             reset: 0,
         }
     }

@@ -1,9 +1,9 @@
 //! What was reserved, and its correction by what was used.
 //!
 //! A reservation is settled once: settling consumes it. One whose worker died is never settled: its tokens stay charged
-//! as estimated and leak away at the row's rate, which is their expiry; its place among the requests under way ends
-//! with its owner. What a model server may still be working on is held for a time, and settled then, its place among the
-//! requests under way too: a [`Hold`].
+//! as estimated and leak away at the row's rate, which is their expiry; its slot among the requests in flight ends
+//! with its owner. What a model server may still be working on is held for a time, and settled then, its slot among the
+//! requests in flight too: a [`Hold`].
 
 use super::amounts::{Amounts, Count};
 use super::cell::{Mark, Quota};
@@ -34,12 +34,12 @@ pub(super) enum Held {
         quota: Quota,
         mark: Mark,
     },
-    /// A place among the requests under way.
+    /// A slot among the requests in flight.
     Slot { id: u64, owner: u32 },
 }
 
 /// What could not be settled, because the store failed. It may be tried again.
-#[must_use = "what is not settled stays charged, and its places stay taken"]
+#[must_use = "what is not settled stays charged, and its slots stay taken"]
 #[derive(Debug)]
 pub struct Unsettled {
     /// What the store said at last.
@@ -75,8 +75,8 @@ impl Reservation {
     }
 
     /// Corrects what was estimated by what was `used`: less is returned, as far as it has not leaked away; more is
-    /// charged, over the limit if need be, so that later requests wait. A request stays one request, and its place
-    /// among those under way is free again. A request that the upstream refused has used [`Amounts::default`].
+    /// charged, over the limit if need be, so that later requests wait. A request stays one request, and its slot
+    /// among those in flight is free again. A request that the upstream refused has used [`Amounts::default`].
     pub fn settle(self, store: &mut impl Store, now: u64, used: &Amounts) -> Result<(), Unsettled> {
         self.correct(store, now, |count, amount| match count {
             Count::Requests => amount,
@@ -84,29 +84,29 @@ impl Reservation {
         })
     }
 
-    /// Settles what was `used` so far, and goes on holding of what was reserved as much as `most` says, which is what it
-    /// may come to. `None` where nothing is held. Never is more held than was reserved or used. Its places among the
-    /// requests under way stay taken too if `under_way`.
+    /// Settles what was `used` so far, and goes on holding of what was reserved as much as `max` says, which is what it
+    /// may come to. `None` where nothing is held. Never is more held than was reserved or used. Its slots among the
+    /// requests in flight stay taken too if `in_flight`.
     pub fn settle_in_part(
         mut self,
         store: &mut impl Store,
         now: u64,
         used: &Amounts,
-        most: &Amounts,
-        under_way: bool,
+        max: &Amounts,
+        in_flight: bool,
     ) -> (Result<(), Unsettled>, Option<Hold>) {
         let mut left = Vec::new();
         for taken in &mut self.groups {
             let mut changes: Vec<_> = taken
                 .held
                 .iter()
-                .filter_map(|held| held.later(used, most))
+                .filter_map(|held| held.later(used, max))
                 .collect();
-            if under_way {
-                let places = taken
+            if in_flight {
+                let slots = taken
                     .held
                     .extract_if(.., |held| matches!(held, Held::Slot { .. }));
-                changes.extend(places.filter_map(|place| place.change(|_, _| 0)));
+                changes.extend(slots.filter_map(|slot| slot.change(|_, _| 0)));
             }
             if !changes.is_empty() {
                 left.push(Correction {
@@ -117,7 +117,7 @@ impl Reservation {
         }
         let settled = self.correct(store, now, |count, amount| match count {
             Count::Requests => amount,
-            _ => kept(count, amount, used, most),
+            _ => kept(count, amount, used, max),
         });
         (settled, (!left.is_empty()).then_some(Hold { left }))
     }
@@ -143,27 +143,27 @@ impl Reservation {
 }
 
 impl Hold {
-    /// Gives up what it holds of rates, which leaks away, and leaves its places among the requests under way; `None` where
+    /// Gives up what it holds of rates, which leaks away, and leaves its slots among the requests in flight; `None` where
     /// it has none.
-    pub fn places(mut self) -> Option<Self> {
+    pub fn slots(mut self) -> Option<Self> {
         for correction in &mut self.left {
-            let is_place = |change: &Change| matches!(change, Change::Free { .. });
-            correction.changes.retain(is_place);
+            let is_slot = |change: &Change| matches!(change, Change::Free { .. });
+            correction.changes.retain(is_slot);
         }
         self.left.retain(|correction| !correction.changes.is_empty());
         (!self.left.is_empty()).then_some(self)
     }
 
-    /// Gives back what was held beyond what was used, as far as it has not leaked away, and its places.
+    /// Gives back what was held beyond what was used, as far as it has not leaked away, and its slots.
     pub fn release(self, store: &mut impl Store, now: u64) -> Result<(), Unsettled> {
         store_all(self.left, store, now)
     }
 }
 
 /// What stays charged for now: what was used, or what it may come to, as far as that was reserved.
-fn kept(count: Count, reserved: u64, used: &Amounts, most: &Amounts) -> u64 {
+fn kept(count: Count, reserved: u64, used: &Amounts, max: &Amounts) -> u64 {
     let used = used.of(count);
-    let beyond = most.of(count).saturating_sub(used).min(reserved);
+    let beyond = max.of(count).saturating_sub(used).min(reserved);
     used.saturating_add(beyond)
 }
 
@@ -192,7 +192,7 @@ fn store_all(corrections: Vec<Correction>, store: &mut impl Store, now: u64) -> 
 
 impl Held {
     /// What is given back at the end of a hold.
-    fn later(&self, used: &Amounts, most: &Amounts) -> Option<Change> {
+    fn later(&self, used: &Amounts, max: &Amounts) -> Option<Change> {
         match *self {
             Self::Amount {
                 id,
@@ -201,7 +201,7 @@ impl Held {
                 mark,
                 ..
             } if count != Count::Requests => {
-                let beyond = kept(count, amount, used, most) - used.of(count);
+                let beyond = kept(count, amount, used, max) - used.of(count);
                 (beyond > 0).then_some(Change::GiveBack {
                     id,
                     amount: beyond,

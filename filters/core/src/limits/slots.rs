@@ -1,8 +1,8 @@
-//! Requests under way, by the worker that serves them.
+//! Requests in flight, by the worker that serves them.
 //!
 //! A worker counts its own. When one dies its requests die with it, and its count no longer counts: nothing leaks.
 
-/// How many requests each owner has under way.
+/// How many requests each owner has in flight.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Slots(pub(super) Vec<(u32, u32)>);
 
@@ -12,12 +12,12 @@ impl Slots {
         self.0.retain(|(owner, _)| alive(*owner));
     }
 
-    /// How many are under way.
+    /// How many are in flight.
     pub(super) fn in_use(&self) -> u64 {
         self.0.iter().map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// How many are under way, of owners that live.
+    /// How many are in flight, of owners that live.
     pub(super) fn in_use_by(&self, alive: &dyn Fn(u32) -> bool) -> u64 {
         let living = self.0.iter().filter(|(owner, _)| alive(*owner));
         living.map(|(_, count)| u64::from(*count)).sum()

@@ -49,8 +49,8 @@ pub struct Row {
 pub enum Bound {
     /// So much at once, and so much in each unit of time.
     Rate(Quota),
-    /// So many requests under way.
-    Most(u32),
+    /// So many requests in flight.
+    Max(u32),
 }
 
 /// What a row does with a request that is over.

@@ -118,7 +118,7 @@ fn ask<'a>(subject: &'a Subject<'a>, now: u64, amounts: Amounts) -> Ask<'a> {
         subject,
         now,
         amounts,
-        sure: amounts,
+        certain: amounts,
         owner: 1,
         alive: &|_| true,
     }

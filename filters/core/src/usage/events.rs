@@ -14,15 +14,15 @@ use std::borrow::Cow;
 use memchr::memchr2;
 
 use super::report::Reported;
-use super::{Extra, Passed, Produced, Reader, Usage};
+use super::{Chunk, Reader, Usage, UsageEvent, Volume};
+pub(super) use event::{Content, TrimQuotes, is_error, is_last};
 use event::{Event, Surplus};
-pub(super) use event::{Said, TrimQuotes, is_error, is_last};
 use long::Long;
 
 /// What was seen of one stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    extra: Extra,
+    usage_event: UsageEvent,
     /// What came of the event under way; empty once it is too long.
     held: Vec<u8>,
     /// Scans the event under way once it is too long.
@@ -41,9 +41,9 @@ pub(super) struct Stream {
     begun: bool,
     finished: bool,
     errored: bool,
-    produced: Produced,
+    volume: Volume,
     /// What was produced when the usage was last reported.
-    covered: Produced,
+    covered: Volume,
     reported: Reported,
     /// How many events were looked into.
     looked_at: u32,
@@ -53,9 +53,9 @@ pub(super) struct Stream {
 const MOST_LOOKED_AT: u32 = 1 << 17;
 
 impl Stream {
-    pub(super) fn new(extra: Extra) -> Self {
+    pub(super) fn new(usage_event: UsageEvent) -> Self {
         Self {
-            extra,
+            usage_event,
             held: Vec::new(),
             long: None,
             length: 0,
@@ -66,15 +66,15 @@ impl Stream {
             begun: false,
             finished: false,
             errored: false,
-            produced: Produced::default(),
-            covered: Produced::default(),
+            volume: Volume::default(),
+            covered: Volume::default(),
             reported: Reported::Nothing,
             looked_at: 0,
         }
     }
 
-    pub(super) fn push(&mut self, chunk: &[u8], end: bool) -> Passed {
-        let mut passing = Passing::new(chunk, self.extra);
+    pub(super) fn push(&mut self, chunk: &[u8], end: bool) -> Chunk {
+        let mut passing = Passing::new(chunk, self.usage_event);
         let mut at = 0;
         while at < chunk.len() {
             if self.length == 0 && core::mem::take(&mut self.after_cr) && chunk.get(at) == Some(&b'\n') {
@@ -100,14 +100,14 @@ impl Stream {
         self.reported.usage()
     }
 
-    pub(super) fn produced(&self) -> Produced {
-        self.produced
+    pub(super) fn volume(&self) -> Volume {
+        self.volume
     }
 
-    pub(super) fn unreported(&self) -> Produced {
-        Produced {
-            events: self.produced.events.saturating_sub(self.covered.events),
-            bytes: self.produced.bytes.saturating_sub(self.covered.bytes),
+    pub(super) fn unreported(&self) -> Volume {
+        Volume {
+            events: self.volume.events.saturating_sub(self.covered.events),
+            bytes: self.volume.bytes.saturating_sub(self.covered.bytes),
         }
     }
 
@@ -199,7 +199,7 @@ impl Stream {
     /// Too long: what is held goes on, and `part` behind it.
     fn pass_long(&mut self, part: &[u8], passing: &mut Passing<'_>) {
         let held = core::mem::take(&mut self.held);
-        self.produced.bytes += (held.len() + part.len()) as u64;
+        self.volume.bytes += (held.len() + part.len()) as u64;
         self.dropped = false;
         let mut long = self.long.take().unwrap_or_default();
         long.push(if held.is_empty() {
@@ -226,7 +226,7 @@ impl Stream {
 
     fn ended(&mut self) {
         if let Some(long) = self.long.take() {
-            self.produced.events += 1;
+            self.volume.events += 1;
             self.take(&long.said());
         }
         (self.length, self.lines) = (0, 0);
@@ -261,18 +261,18 @@ impl Stream {
             self.finished = true;
             return Surplus::Nothing;
         }
-        self.produced.events += 1;
-        self.produced.bytes += data.len() as u64;
+        self.volume.events += 1;
+        self.volume.bytes += data.len() as u64;
         self.finished |= event.name.is_some_and(is_last);
         self.errored |= event.name.is_some_and(is_error);
-        if !may_report || (self.extra == Extra::Pass && self.looked_at >= MOST_LOOKED_AT) {
+        if !may_report || (self.usage_event == UsageEvent::Pass && self.looked_at >= MOST_LOOKED_AT) {
             return Surplus::Nothing;
         }
         self.looked_at += 1;
         let said = event::read(data);
         self.take(&said);
         match said.extra {
-            _ if self.extra == Extra::Pass => Surplus::Nothing,
+            _ if self.usage_event == UsageEvent::Pass => Surplus::Nothing,
             Surplus::Member(member) => match &event.data {
                 Some(Cow::Borrowed(data)) => {
                     let from = (data.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
@@ -286,11 +286,11 @@ impl Stream {
     }
 
     /// Takes note of what an event says.
-    fn take(&mut self, said: &Said) {
+    fn take(&mut self, said: &Content) {
         self.finished |= said.ends;
         self.errored |= said.errored;
         if !matches!(said.reported, Reported::Nothing) {
-            self.covered = self.produced;
+            self.covered = self.volume;
         }
         self.reported = self.reported.then(said.reported);
     }
@@ -309,11 +309,11 @@ struct Passing<'c> {
 }
 
 impl<'c> Passing<'c> {
-    fn new(chunk: &'c [u8], extra: Extra) -> Self {
+    fn new(chunk: &'c [u8], usage_event: UsageEvent) -> Self {
         Self {
             chunk,
             said_at: [None; 2],
-            all: extra == Extra::Pass,
+            all: usage_event == UsageEvent::Pass,
             from: 0,
             changed: None,
         }
@@ -351,11 +351,11 @@ impl<'c> Passing<'c> {
         }
     }
 
-    fn done(self) -> Passed {
+    fn done(self) -> Chunk {
         let Some(mut changed) = self.changed else {
-            return Passed::Whole;
+            return Chunk::Unchanged;
         };
         changed.extend_from_slice(self.chunk.get(self.from..).unwrap_or_default());
-        Passed::Changed(changed)
+        Chunk::Replaced(changed)
     }
 }

@@ -1,7 +1,7 @@
 //! Whether what a model server sends with success is an answer of the endpoint at all: a page of a proxy's, or nothing,
 //! has been written by no model.
 
-use super::Produced;
+use super::Volume;
 use crate::endpoint::Endpoint;
 
 /// What an answer looks like so far.
@@ -60,8 +60,8 @@ impl Form {
     }
 
     /// Whether it is empty now that all of it has come, by what went by.
-    pub fn is_empty(&self, produced: Produced) -> bool {
-        self.bodiless || self.first.is_none() || produced == Produced::default()
+    pub fn is_empty(&self, volume: Volume) -> bool {
+        self.bodiless || self.first.is_none() || volume == Volume::default()
     }
 }
 
@@ -78,7 +78,7 @@ fn is_page(content_type: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const SOME: Produced = Produced { events: 0, bytes: 9 };
+    const SOME: Volume = Volume { events: 0, bytes: 9 };
 
     fn form(endpoint: Endpoint, plain: bool, label: &str, body: &[u8]) -> Form {
         let label = (!label.is_empty()).then_some(label.as_bytes());
@@ -142,13 +142,13 @@ mod tests {
     #[test]
     fn nothing_is_nothing() {
         let chat = |body| form(Endpoint::Chat, false, "application/json", body);
-        assert!(chat(b"").is_empty(Produced::default()));
+        assert!(chat(b"").is_empty(Volume::default()));
         assert!(
             chat(b" \r\n\t").is_empty(SOME),
             "only a server that keeps the connection alive"
         );
         assert!(!chat(b"{}").is_empty(SOME));
-        assert!(chat(b": ping\n\n").is_empty(Produced::default()), "no event");
+        assert!(chat(b": ping\n\n").is_empty(Volume::default()), "no event");
         for status in [204, 205] {
             assert!(Form::of(Endpoint::Chat, false, status, None, None).is_empty(SOME));
         }

@@ -10,9 +10,9 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::events::{Said, TrimQuotes as _, is_error, is_last};
+use super::events::{Content, TrimQuotes as _, is_error, is_last};
 use super::report::Reported;
-use super::{Produced, Usage};
+use super::{Usage, Volume};
 
 /// The longest `usage` that is read, in bytes; OpenAI's has about 300.
 const MAX_KEPT: usize = 4 << 10;
@@ -102,15 +102,15 @@ impl Body {
     }
 
     /// What the data of an event says, once it is whole.
-    pub(super) fn said(&self) -> Said {
+    pub(super) fn said(&self) -> Content {
         if !self.finished() {
-            return Said::default();
+            return Content::default();
         }
-        Said {
+        Content {
             reported: self.reported(),
             errored: self.errored,
             ends: self.ends,
-            ..Said::default()
+            ..Content::default()
         }
     }
 
@@ -158,8 +158,8 @@ impl Body {
         self.errored && self.finished()
     }
 
-    pub(super) fn produced(&self) -> Produced {
-        Produced {
+    pub(super) fn volume(&self) -> Volume {
+        Volume {
             events: if self.of_event { self.documents } else { 0 },
             bytes: self.bytes,
         }

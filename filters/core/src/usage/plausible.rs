@@ -2,8 +2,8 @@
 //! beyond them an estimate is charged, so that a slip of a server's (10^15 tokens, or none) neither locks a key out for
 //! years nor gives an answer away.
 
-use super::{Produced, Usage};
-use crate::limits::estimate::{Asked, Estimator};
+use super::{Usage, Volume};
+use crate::limits::estimate::{Demand, Estimator};
 
 /// How many times more than by its bytes the input may be: a byte of text is at most a token, a picture 6,400.
 const DENSER: u64 = 8;
@@ -21,25 +21,25 @@ const EVENTS_A_TOKEN: u64 = 64;
 /// What is known of a request whose usage is reported.
 #[derive(Debug, Clone, Copy)]
 pub struct Plausible<'a> {
-    /// What was asked.
-    pub asked: &'a Asked,
+    /// What was asked for.
+    pub demand: &'a Demand,
     /// Tokens of output as they were reserved.
     pub reserved_output: u64,
     /// Tokens of input and output together that the model can take, if known.
     pub context_window: Option<u64>,
     /// What of an answer went by before it was reported.
-    pub produced: Produced,
+    pub volume: Volume,
 }
 
 impl Plausible<'_> {
     /// Whether the report can be so.
     pub fn is(&self, usage: &Usage) -> bool {
-        let answers = u64::from(self.asked.answers.max(1));
+        let answers = u64::from(self.demand.answers.max(1));
         let windows = |times: u64| {
             let window = self.context_window?;
             Some(window.saturating_mul(times).saturating_mul(answers))
         };
-        let estimate = Estimator::default().estimate(self.asked).input;
+        let estimate = Estimator::default().estimate(self.demand).input;
         let most_input = estimate
             .saturating_mul(DENSER)
             .saturating_add(windows(UNSEEN_WINDOWS).unwrap_or(UNSEEN));
@@ -53,12 +53,12 @@ impl Plausible<'_> {
 
     /// Whether its answer is text.
     fn writes(&self) -> bool {
-        self.asked.max_output != Some(0)
+        self.demand.max_output != Some(0)
     }
 
     /// Whether so many tokens may be all that went by.
     fn is_enough(&self, output: u64) -> bool {
-        self.produced.events <= output.saturating_add(1).saturating_mul(EVENTS_A_TOKEN)
+        self.volume.events <= output.saturating_add(1).saturating_mul(EVENTS_A_TOKEN)
     }
 }
 
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
     use crate::body::Input;
 
-    fn asked(text: u64, max_output: Option<u64>) -> Asked {
-        Asked {
+    fn demand(text: u64, max_output: Option<u64>) -> Demand {
+        Demand {
             input: Input {
                 text,
                 ..Input::default()
@@ -86,14 +86,14 @@ mod tests {
         }
     }
 
-    fn is(asked: &Asked, window: Option<u64>, produced: (u64, u64), usage: Usage) -> bool {
+    fn is(demand: &Demand, window: Option<u64>, volume: (u64, u64), usage: Usage) -> bool {
         let plausible = Plausible {
-            asked,
-            reserved_output: asked.max_output.unwrap_or(1_024),
+            demand,
+            reserved_output: demand.max_output.unwrap_or(1_024),
             context_window: window,
-            produced: Produced {
-                events: produced.0,
-                bytes: produced.1,
+            volume: Volume {
+                events: volume.0,
+                bytes: volume.1,
             },
         };
         plausible.is(&usage)
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_no_model_can_have_read_or_written() {
-        let chat = asked(400, Some(100));
+        let chat = demand(400, Some(100));
         for absurd in [10_u64.pow(15), 1 << 53, 1 << 31, 10_000_000] {
             assert!(!is(&chat, None, (0, 500), said(absurd, 10)), "{absurd}");
             assert!(!is(&chat, None, (0, 500), said(100, absurd)), "{absurd}");
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn honest_extremes() {
-        let chat = asked(400, Some(100));
+        let chat = demand(400, Some(100));
         // A hidden system prompt, cached; reasoning that the cap does not count; tools of the server's.
         for (window, usage) in [
             (Some(131_072), said(131_000, 100)),
@@ -126,16 +126,16 @@ mod tests {
         }
         // One token each byte.
         assert!(is(
-            &asked(2_000_000, None),
+            &demand(2_000_000, None),
             Some(8_192),
             (0, 500),
             said(2_000_000, 1)
         ));
         // Vectors are many bytes and no tokens; so are pictures and sound.
-        assert!(is(&asked(40, Some(0)), None, (0, 10_000_000), said(10, 0)));
+        assert!(is(&demand(40, Some(0)), None, (0, 10_000_000), said(10, 0)));
         // An answer that repeats its instructions and writes nothing.
         assert!(is(
-            &asked(200_000, Some(100)),
+            &demand(200_000, Some(100)),
             None,
             (3, 900_000),
             said(50_000, 0)
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_too_little_for_what_went_by() {
-        let chat = asked(400, Some(100_000));
+        let chat = demand(400, Some(100_000));
         assert!(is(&chat, None, (60, 15_000), said(100, 0)));
         assert!(!is(&chat, None, (2_000, 400_000), said(100, 0)));
         assert!(!is(&chat, None, (2_000, 400_000), said(100, 10)));

@@ -132,7 +132,7 @@ pub struct Record<'a> {
     /// Whose it is.
     pub caller: Caller<'a>,
     /// What was asked for; `None` if it never came so far.
-    pub asked: Option<Asked<'a>>,
+    pub request: Option<Request<'a>>,
     /// How it ended.
     pub outcome: Outcome,
     /// What it used.
@@ -147,7 +147,7 @@ pub struct Record<'a> {
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct Request<'a> {
     /// Where.
     pub endpoint: Endpoint,
     /// The model that serves, by its own name.
@@ -162,7 +162,10 @@ impl Record<'_> {
     /// Its members as JSON, each with a comma ahead: the access log puts them behind what Envoy itself knows.
     pub fn members(&self) -> String {
         let Self {
-            caller, asked, used, ..
+            caller,
+            request,
+            used,
+            ..
         } = *self;
         // Nearly all are shorter.
         let mut members = Members(String::with_capacity(384));
@@ -172,11 +175,11 @@ impl Record<'_> {
         }
         members.text("key", caller.key_id);
         members.text("tier", caller.tier);
-        if let Some(asked) = asked {
-            members.text("endpoint", asked.endpoint.name());
-            members.text("model", asked.model);
-            members.json("stream", if asked.stream { "true" } else { "false" });
-            members.number("reserved_tokens", asked.reserved_tokens);
+        if let Some(request) = request {
+            members.text("endpoint", request.endpoint.name());
+            members.text("model", request.model);
+            members.json("stream", if request.stream { "true" } else { "false" });
+            members.number("reserved_tokens", request.reserved_tokens);
         }
         members.text("outcome", self.outcome.name());
         members.number("input_tokens", used.input_tokens);
@@ -262,7 +265,7 @@ mod tests {
                 project: Some("a \"b\"\n"),
                 tier: "pro",
             },
-            asked: Some(Asked {
+            request: Some(Request {
                 endpoint: Endpoint::Chat,
                 model: "llama-70b",
                 stream: true,
@@ -298,7 +301,7 @@ mod tests {
     #[test]
     fn what_never_came_so_far_is_left_out() {
         let refused = Record {
-            asked: None,
+            request: None,
             outcome: Outcome::Refused,
             used: Used::NOTHING,
             limit: Some("key-rpm"),
@@ -324,7 +327,7 @@ mod tests {
         fn names_may_hold_anything(org in name(), model in name(), limits in prop::collection::vec(name(), 0..3)) {
             let record = Record {
                 caller: Caller { org: &org, ..record().caller },
-                asked: record().asked.map(|asked| Asked { model: &model, ..asked }),
+                request: record().request.map(|request| Request { model: &model, ..request }),
                 would_limit: &limits,
                 ..record()
             };

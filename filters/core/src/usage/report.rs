@@ -18,7 +18,7 @@ const MAX_COUNT: u64 = 1 << 53;
 pub(super) enum Reported {
     #[default]
     Nothing,
-    Said(Report),
+    Counts(Report),
     /// Something that can't be so.
     Unusable,
 }
@@ -31,7 +31,7 @@ impl Reported {
         }
         match Report::read(json) {
             Some(report) if report == Report::default() => Self::Nothing,
-            report => report.map_or(Self::Unusable, Self::Said),
+            report => report.map_or(Self::Unusable, Self::Counts),
         }
     }
 
@@ -40,21 +40,21 @@ impl Reported {
     pub(super) fn then(self, next: Self) -> Self {
         match (self, next) {
             (before, Self::Nothing) => before,
-            (Self::Said(before), Self::Said(next)) => Self::Said(before.then(next)),
+            (Self::Counts(before), Self::Counts(next)) => Self::Counts(before.then(next)),
             (_, next) => next,
         }
     }
 
     pub(super) fn seconds(self) -> u64 {
         match self {
-            Self::Said(report) => report.seconds.unwrap_or(0),
+            Self::Counts(report) => report.seconds.unwrap_or(0),
             Self::Nothing | Self::Unusable => 0,
         }
     }
 
     pub(super) fn usage(self) -> Option<Usage> {
         match self {
-            Self::Said(report) => report.usage(),
+            Self::Counts(report) => report.usage(),
             Self::Nothing | Self::Unusable => None,
         }
     }

@@ -19,7 +19,7 @@ const USUAL_UNSEEN: u64 = 3_600;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Sound {
     /// What it may say: beyond it, it is not believed.
-    pub most: u64,
+    pub max: u64,
     /// What is reserved.
     pub reserved: u64,
     /// What is charged where it heard and nobody says how much.
@@ -35,7 +35,7 @@ impl Sound {
         let sent = input.audio.div_ceil(LEAST_BYTES).saturating_add(BEYOND);
         let unseen = |each: u64| input.unseen.saturating_mul(each).saturating_add(sent);
         Self {
-            most: unseen(MOST_UNSEEN),
+            max: unseen(MOST_UNSEEN),
             reserved: unseen(USUAL_UNSEEN),
             usual: input.audio.div_ceil(USUAL_BYTES),
         }
@@ -60,12 +60,12 @@ mod tests {
         for (kilobits, seconds) in [(4, 3_600), (8, 3_600), (64, 60), (1_536, 600)] {
             let file = kilobits * 125 * seconds;
             let sound = sound(Endpoint::Transcriptions, file, 0);
-            assert!(sound.most >= seconds, "{kilobits} kbit/s");
-            assert_eq!(sound.most, sound.reserved);
-            assert!(sound.usual <= sound.most);
+            assert!(sound.max >= seconds, "{kilobits} kbit/s");
+            assert_eq!(sound.max, sound.reserved);
+            assert!(sound.usual <= sound.max);
         }
         let small = sound(Endpoint::Translations, 1_000, 0);
-        assert_eq!((small.most, small.usual), (12, 1));
+        assert_eq!((small.max, small.usual), (12, 1));
     }
 
     #[test]
@@ -83,6 +83,6 @@ mod tests {
     #[test]
     fn what_is_at_an_address_may_be_long() {
         let sound = sound(Endpoint::Transcriptions, 0, 1);
-        assert_eq!((sound.most, sound.reserved, sound.usual), (86_410, 3_610, 0));
+        assert_eq!((sound.max, sound.reserved, sound.usual), (86_410, 3_610, 0));
     }
 }

@@ -90,18 +90,22 @@ fn extra_event() -> &'static str {
 struct Read {
     passed: Vec<u8>,
     usage: Option<Usage>,
-    produced: Produced,
+    volume: Volume,
     finished: bool,
     most_held: usize,
 }
 
-fn read_chunks<'c>(kind: Option<Kind>, extra: Extra, chunks: impl IntoIterator<Item = &'c [u8]>) -> Read {
+fn read_chunks<'c>(
+    kind: Option<Kind>,
+    extra: UsageEvent,
+    chunks: impl IntoIterator<Item = &'c [u8]>,
+) -> Read {
     let mut reader = Reader::new(kind, extra);
     let (mut passed, mut most_held) = (Vec::new(), 0);
     let mut pass = |reader: &mut Reader, chunk: &[u8], end| {
         match reader.push(chunk, end) {
-            Passed::Whole => passed.extend_from_slice(chunk),
-            Passed::Changed(bytes) => passed.extend_from_slice(&bytes),
+            Chunk::Unchanged => passed.extend_from_slice(chunk),
+            Chunk::Replaced(bytes) => passed.extend_from_slice(&bytes),
         }
         most_held = most_held.max(reader.held());
     };
@@ -112,26 +116,31 @@ fn read_chunks<'c>(kind: Option<Kind>, extra: Extra, chunks: impl IntoIterator<I
     Read {
         passed,
         usage: reader.usage(),
-        produced: reader.produced(),
+        volume: reader.volume(),
         finished: reader.finished(),
         most_held,
     }
 }
 
-fn read(kind: Option<Kind>, extra: Extra, response: impl AsRef<[u8]>) -> Read {
+fn read(kind: Option<Kind>, extra: UsageEvent, response: impl AsRef<[u8]>) -> Read {
     read_chunks(kind, extra, [response.as_ref()])
 }
 
 fn body(json: impl AsRef<[u8]>) -> Option<Usage> {
-    read(JSON, Extra::Pass, json).usage
+    read(JSON, UsageEvent::Pass, json).usage
 }
 
 fn stream(events: impl AsRef<[u8]>) -> Option<Usage> {
-    read(EVENTS, Extra::Pass, events).usage
+    read(EVENTS, UsageEvent::Pass, events).usage
 }
 
 /// Asserts that `response` read in these chunks is the same as read at once.
-fn same(kind: Option<Kind>, extra: Extra, response: &[u8], chunks: &[&[u8]]) -> Result<(), TestCaseError> {
+fn same(
+    kind: Option<Kind>,
+    extra: UsageEvent,
+    response: &[u8],
+    chunks: &[&[u8]],
+) -> Result<(), TestCaseError> {
     let whole = read(kind, extra, response);
     let split = read_chunks(kind, extra, chunks.iter().copied());
     prop_assert_eq!(
@@ -139,14 +148,14 @@ fn same(kind: Option<Kind>, extra: Extra, response: &[u8], chunks: &[&[u8]]) -> 
         String::from_utf8_lossy(&whole.passed)
     );
     prop_assert_eq!(split.usage, whole.usage);
-    prop_assert_eq!(split.produced, whole.produced);
+    prop_assert_eq!(split.volume, whole.volume);
     prop_assert_eq!(split.finished, whole.finished);
     prop_assert!(split.most_held <= Reader::MAX_HELD);
     Ok(())
 }
 
 fn split_everywhere(kind: Option<Kind>, response: &[u8]) {
-    for extra in [Extra::Pass, Extra::Drop] {
+    for extra in [UsageEvent::Pass, UsageEvent::Strip] {
         for at in 0..=response.len() {
             let (one, two) = response.split_at(at);
             same(kind, extra, response, &[one, two]).unwrap();
@@ -176,43 +185,43 @@ fn each_endpoints_body() {
         (EMBEDDINGS_BODY, usage(8, 0, 0, 0)),
         (TRANSCRIPTION_BODY, usage(14, 45, 0, 0)),
     ] {
-        let read = read(JSON, Extra::Drop, json);
+        let read = read(JSON, UsageEvent::Strip, json);
         assert_eq!((read.usage, read.finished), (Some(expected), true), "{json}");
         assert_eq!(read.passed, json.as_bytes());
-        assert_eq!(read.produced.bytes, json.len() as u64);
+        assert_eq!(read.volume.bytes, json.len() as u64);
         split_everywhere(JSON, json.as_bytes());
     }
 }
 
 #[test]
 fn each_endpoints_stream() {
-    for (events, expected, produced) in [
+    for (events, expected, volume) in [
         (CHAT_STREAM, CHAT, 5),
         (CONTINUOUS_STREAM, usage(3, 2, 0, 0), 2),
         (RESPONSES_STREAM, RESPONSES, 3),
         (MESSAGES_STREAM, MESSAGES, 5),
         (MIXED_ENDS_STREAM, usage(2, 3, 0, 0), 2),
     ] {
-        let read = read(EVENTS, Extra::Pass, events);
+        let read = read(EVENTS, UsageEvent::Pass, events);
         assert_eq!((read.usage, read.finished), (Some(expected), true), "{events}");
         assert_eq!(read.passed, events.as_bytes());
-        assert_eq!(read.produced.events, produced, "{events}");
+        assert_eq!(read.volume.events, volume, "{events}");
         split_everywhere(EVENTS, events.as_bytes());
     }
 }
 
 #[test]
 fn only_the_extra_event_is_taken_out() {
-    let chat = read(EVENTS, Extra::Drop, CHAT_STREAM);
+    let chat = read(EVENTS, UsageEvent::Strip, CHAT_STREAM);
     assert_eq!(
         String::from_utf8(chat.passed).unwrap(),
         CHAT_STREAM.replace(extra_event(), "")
     );
     assert_eq!(chat.usage, Some(CHAT));
     for events in [CONTINUOUS_STREAM, RESPONSES_STREAM, MESSAGES_STREAM] {
-        assert_eq!(read(EVENTS, Extra::Drop, events).passed, events.as_bytes());
+        assert_eq!(read(EVENTS, UsageEvent::Strip, events).passed, events.as_bytes());
     }
-    let mixed = read(EVENTS, Extra::Drop, MIXED_ENDS_STREAM).passed;
+    let mixed = read(EVENTS, UsageEvent::Strip, MIXED_ENDS_STREAM).passed;
     let extra = MIXED_ENDS_STREAM.find("id: 7").unwrap();
     let behind = MIXED_ENDS_STREAM.find("datum").unwrap();
     assert_eq!(
@@ -225,38 +234,38 @@ fn only_the_extra_event_is_taken_out() {
 
 #[test]
 fn whole_events_pass_as_they_are_and_a_part_waits_for_the_rest() {
-    let mut reader = Reader::new(EVENTS, Extra::Drop);
-    assert_eq!(reader.push(b"data: 1\n\ndata: 2\n\n", false), Passed::Whole);
+    let mut reader = Reader::new(EVENTS, UsageEvent::Strip);
+    assert_eq!(reader.push(b"data: 1\n\ndata: 2\n\n", false), Chunk::Unchanged);
     assert_eq!(
         reader.push(b"data: 3\n\nda", false),
-        Passed::Changed(b"data: 3\n\n".to_vec())
+        Chunk::Replaced(b"data: 3\n\n".to_vec())
     );
-    assert_eq!(reader.push(b"ta: 4\n", false), Passed::Changed(Vec::new()));
+    assert_eq!(reader.push(b"ta: 4\n", false), Chunk::Replaced(Vec::new()));
     assert_eq!(reader.held(), "data: 4\n".len());
     assert_eq!(
         reader.push(b"\ndata: 5\n\n", false),
-        Passed::Changed(b"data: 4\n\ndata: 5\n\n".to_vec())
+        Chunk::Replaced(b"data: 4\n\ndata: 5\n\n".to_vec())
     );
     assert_eq!(
         reader.push(b"data: 6", true),
-        Passed::Changed(b"data: 6".to_vec())
+        Chunk::Replaced(b"data: 6".to_vec())
     );
 
-    let mut reader = Reader::new(EVENTS, Extra::Pass);
-    assert_eq!(reader.push(b"data: 1\n\ndata", false), Passed::Whole);
+    let mut reader = Reader::new(EVENTS, UsageEvent::Pass);
+    assert_eq!(reader.push(b"data: 1\n\ndata", false), Chunk::Unchanged);
 }
 
 #[test]
 fn a_stream_that_breaks_off_says_how_far_it_came() {
     let cut = CHAT_STREAM.find(extra_event()).unwrap();
-    let broken = read(EVENTS, Extra::Drop, &CHAT_STREAM[..cut + 30]);
+    let broken = read(EVENTS, UsageEvent::Strip, &CHAT_STREAM[..cut + 30]);
     assert_eq!(
         broken.passed,
         &CHAT_STREAM.as_bytes()[..cut + 30],
         "nothing is lost"
     );
     assert_eq!(
-        (broken.usage, broken.finished, broken.produced.events),
+        (broken.usage, broken.finished, broken.volume.events),
         (None, false, 5)
     );
     let text: usize = CHAT_STREAM[..cut + 30]
@@ -264,13 +273,13 @@ fn a_stream_that_breaks_off_says_how_far_it_came() {
         .filter_map(|line| line.strip_prefix("data: "))
         .map(str::len)
         .sum();
-    assert_eq!(broken.produced.bytes, text as u64);
+    assert_eq!(broken.volume.bytes, text as u64);
 }
 
 #[test]
 fn a_report_without_its_blank_line_is_read_and_passes() {
     let end = CHAT_STREAM.find("\n\ndata: [DONE]").unwrap();
-    let read = read(EVENTS, Extra::Drop, &CHAT_STREAM[..end]);
+    let read = read(EVENTS, UsageEvent::Strip, &CHAT_STREAM[..end]);
     assert_eq!(
         (read.usage, read.passed),
         (Some(CHAT), CHAT_STREAM.as_bytes()[..end].to_vec())
@@ -286,14 +295,14 @@ fn every_way_to_end_a_stream_is_known() {
         "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{}}}\n\n",
         "data: {\"type\":\"transcript.text.done\",\"usage\":{\"type\":\"tokens\"}}\n\n",
     ] {
-        assert!(read(EVENTS, Extra::Pass, end).finished, "{end}");
+        assert!(read(EVENTS, UsageEvent::Pass, end).finished, "{end}");
     }
     for going_on in [
         "data: {\"type\":\"response.created\"}\n\n",
         "event: message_stop\n\n",
         "data: [done]\n\n",
     ] {
-        assert!(!read(EVENTS, Extra::Pass, going_on).finished, "{going_on}");
+        assert!(!read(EVENTS, UsageEvent::Pass, going_on).finished, "{going_on}");
     }
 }
 
@@ -478,7 +487,7 @@ fn seconds_of_sound_are_read() {
     ] {
         let json = format!(r#"{{"text":"hello","usage":{counts}}}"#);
         for (kind, text) in [(JSON, json.clone()), (EVENTS, format!("data: {json}\n\n"))] {
-            let mut reader = Reader::new(kind, Extra::Pass);
+            let mut reader = Reader::new(kind, UsageEvent::Pass);
             reader.push(text.as_bytes(), true);
             assert_eq!(
                 (reader.audio_seconds(), reader.unusable(), reader.usage()),
@@ -549,7 +558,7 @@ fn a_member_behind_usage_and_a_name_that_ends_like_it() {
     let long = format!(r#"{{"{}\"usage":{counts}}}"#, "x".repeat(5_000));
     let (one, two) = long.split_at(long.find(r#""usage""#).unwrap());
     assert_eq!(
-        read_chunks(JSON, Extra::Pass, [one.as_bytes(), two.as_bytes()]).usage,
+        read_chunks(JSON, UsageEvent::Pass, [one.as_bytes(), two.as_bytes()]).usage,
         None
     );
 }
@@ -564,7 +573,7 @@ fn a_byte_order_mark_is_skipped_at_the_beginning_only() {
 #[test]
 fn a_list_is_no_event_of_ours() {
     let list = "data: [null,[],{\"prompt_tokens\":1,\"completion_tokens\":2,\"usage\":1},null,null]\n\n";
-    let read = read(EVENTS, Extra::Drop, list);
+    let read = read(EVENTS, UsageEvent::Strip, list);
     assert_eq!((read.usage, read.passed), (None, list.as_bytes().to_vec()));
 }
 
@@ -573,7 +582,7 @@ fn the_line_feed_of_an_event_too_long_passes_too() {
     let long = format!("data: {}\r\n\r\n", "y".repeat(Reader::MAX_HELD));
     let (one, feed) = long.as_bytes().split_at(long.len() - 1);
     let extra = extra_event().replace('\n', "\r\n");
-    let read = read_chunks(EVENTS, Extra::Drop, [extra.as_bytes(), one, feed]);
+    let read = read_chunks(EVENTS, UsageEvent::Strip, [extra.as_bytes(), one, feed]);
     assert_eq!(String::from_utf8(read.passed).unwrap(), long);
 }
 
@@ -606,26 +615,29 @@ fn a_document_a_line_is_read_as_a_stream() {
         |output: u64| format!("{{\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{output}}}}}\n");
     let lines = [delta, &report(1), delta, "\n", &report(3), delta].concat();
     for kind in [Some(Kind::Lines), JSON] {
-        let said = read(kind, Extra::Drop, &lines);
+        let said = read(kind, UsageEvent::Strip, &lines);
         assert_eq!(
             (said.usage, said.passed),
             (Some(usage(1, 3, 0, 0)), lines.clone().into_bytes())
         );
         split_everywhere(kind, lines.as_bytes());
         let marked = format!("\u{feff}{lines}");
-        assert_eq!(read(kind, Extra::Pass, &marked).usage, Some(usage(1, 3, 0, 0)));
+        assert_eq!(
+            read(kind, UsageEvent::Pass, &marked).usage,
+            Some(usage(1, 3, 0, 0))
+        );
     }
-    let lines = read(Some(Kind::Lines), Extra::Pass, &lines);
-    assert_eq!(lines.produced.events, 5);
+    let lines = read(Some(Kind::Lines), UsageEvent::Pass, &lines);
+    assert_eq!(lines.volume.events, 5);
     // As events have them.
     let start =
         "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n";
     let end = "{\"type\":\"message_delta\",\"usage\":{\"output_tokens\":7}}\n";
-    let said = read(Some(Kind::Lines), Extra::Pass, [start, end].concat());
+    let said = read(Some(Kind::Lines), UsageEvent::Pass, [start, end].concat());
     assert_eq!(said.usage, Some(usage(5, 7, 0, 0)));
     let sequence = format!("\u{1e}{delta}\u{1e}{}", report(2));
     assert_eq!(
-        read(Some(Kind::Lines), Extra::Pass, sequence).usage,
+        read(Some(Kind::Lines), UsageEvent::Pass, sequence).usage,
         Some(usage(1, 2, 0, 0))
     );
 }
@@ -687,12 +699,12 @@ fn types() {
         assert_eq!(of(lines), Some(Kind::Lines), "{lines}");
     }
     assert_eq!(Kind::of(None), Some(Kind::Text));
-    let opaque = read(None, Extra::Drop, CHAT_STREAM);
+    let opaque = read(None, UsageEvent::Strip, CHAT_STREAM);
     assert_eq!(
         (opaque.usage, opaque.passed),
         (None, CHAT_STREAM.as_bytes().to_vec())
     );
-    assert_eq!(opaque.produced.bytes, CHAT_STREAM.len() as u64);
+    assert_eq!(opaque.volume.bytes, CHAT_STREAM.len() as u64);
 }
 
 #[test]
@@ -707,12 +719,12 @@ fn what_a_label_does_not_say_the_first_byte_does() {
     ] {
         for blank in ["", "\n", "\r\n \n"] {
             let response = format!("{blank}{response}");
-            let read = read(JSON, Extra::Pass, &response);
+            let read = read(JSON, UsageEvent::Pass, &response);
             assert_eq!((read.usage, read.finished), (Some(expected), true), "{response}");
             split_everywhere(JSON, response.as_bytes());
         }
     }
-    let stripped = read(JSON, Extra::Drop, format!("\n{CHAT_STREAM}")).passed;
+    let stripped = read(JSON, UsageEvent::Strip, format!("\n{CHAT_STREAM}")).passed;
     assert_eq!(
         String::from_utf8(stripped).unwrap(),
         format!("\n{}", CHAT_STREAM.replace(extra_event(), ""))
@@ -726,7 +738,7 @@ fn what_was_asked_for_goes_and_what_is_the_servers_own_stays() {
     let passed = |data: &str| {
         let events = format!("{token}data: {data}\n\ndata: [DONE]\n\n");
         split_everywhere(EVENTS, events.as_bytes());
-        let read = read(EVENTS, Extra::Drop, &events);
+        let read = read(EVENTS, UsageEvent::Strip, &events);
         assert_eq!(read.usage, Some(usage(1, 2, 0, 0)), "{data}");
         let passed = String::from_utf8(read.passed).unwrap();
         let passed = passed
@@ -815,9 +827,9 @@ fn what_is_compressed_is_read_and_passes_as_it_is() {
     ] {
         for (coding, bytes) in coded(response.as_bytes()) {
             for chunk in [1, 7, 100, usize::MAX] {
-                let mut reader = Reader::coded(kind, Extra::Drop, Some(coding.as_bytes()));
+                let mut reader = Reader::coded(kind, UsageEvent::Strip, Some(coding.as_bytes()));
                 for chunk in bytes.chunks(chunk) {
-                    assert_eq!(reader.push(chunk, false), Passed::Whole);
+                    assert_eq!(reader.push(chunk, false), Chunk::Unchanged);
                 }
                 reader.push(b"", true);
                 assert_eq!(
@@ -827,9 +839,9 @@ fn what_is_compressed_is_read_and_passes_as_it_is() {
                 );
             }
             // What came of it is known at any time.
-            let mut reader = Reader::coded(kind, Extra::Pass, Some(coding.as_bytes()));
+            let mut reader = Reader::coded(kind, UsageEvent::Pass, Some(coding.as_bytes()));
             reader.push(&bytes[..bytes.len() - 30], false);
-            assert!(reader.produced().bytes > 20, "{coding}: {:?}", reader.produced());
+            assert!(reader.volume().bytes > 20, "{coding}: {:?}", reader.volume());
         }
     }
 }
@@ -842,7 +854,11 @@ fn few_frames_of_zstd_are_decoded_at_once() {
         ruzstd::encoding::CompressionLevel::Fastest,
     );
     let begin = || {
-        let mut reader = Reader::coded(Kind::of(Some(b"application/json")), Extra::Pass, Some(b"zstd"));
+        let mut reader = Reader::coded(
+            Kind::of(Some(b"application/json")),
+            UsageEvent::Pass,
+            Some(b"zstd"),
+        );
         reader.push(&coded[..coded.len() - 1], false);
         reader
     };
@@ -861,19 +877,19 @@ fn few_frames_of_zstd_are_decoded_at_once() {
 
 #[test]
 fn what_can_not_be_decoded_counts_as_more_than_its_bytes() {
-    let whole = Produced {
+    let whole = Volume {
         events: 0,
         bytes: 8 * CHAT_BODY.len() as u64,
     };
     for coding in ["br", "zstd", "gzip, gzip", "gzip", "zstd, gzip", "compress"] {
-        let mut reader = Reader::coded(JSON, Extra::Drop, Some(coding.as_bytes()));
-        assert_eq!(reader.push(CHAT_BODY.as_bytes(), false), Passed::Whole);
+        let mut reader = Reader::coded(JSON, UsageEvent::Strip, Some(coding.as_bytes()));
+        assert_eq!(reader.push(CHAT_BODY.as_bytes(), false), Chunk::Unchanged);
         reader.push(b"", true);
         assert_eq!((reader.usage(), reader.finished()), (None, false), "{coding}");
-        assert_eq!(reader.produced(), whole, "{coding}");
+        assert_eq!(reader.volume(), whole, "{coding}");
     }
     for plain in [None, Some(&b" Identity "[..]), Some(b"")] {
-        let mut reader = Reader::coded(JSON, Extra::Pass, plain);
+        let mut reader = Reader::coded(JSON, UsageEvent::Pass, plain);
         reader.push(CHAT_BODY.as_bytes(), true);
         assert_eq!(reader.usage(), Some(CHAT));
     }
@@ -883,29 +899,29 @@ fn what_can_not_be_decoded_counts_as_more_than_its_bytes() {
 fn what_grows_without_bounds_is_not_read_on() {
     let bomb = vec![b' '; 100 << 20];
     for (coding, bytes) in coded(&bomb) {
-        let mut reader = Reader::coded(JSON, Extra::Pass, Some(coding.as_bytes()));
+        let mut reader = Reader::coded(JSON, UsageEvent::Pass, Some(coding.as_bytes()));
         reader.push(&bytes, true);
         let most = (1 << 20) + 208 * bytes.len() as u64;
-        assert!(reader.produced().bytes <= most, "{coding}");
+        assert!(reader.volume().bytes <= most, "{coding}");
     }
 }
 
 #[test]
 fn a_line_without_end_passes_and_is_not_held() {
-    let mut reader = Reader::new(EVENTS, Extra::Drop);
+    let mut reader = Reader::new(EVENTS, UsageEvent::Strip);
     let chunk = vec![b'x'; 10_000];
     let mut passed = 0;
     for _ in 0..1_000 {
         match reader.push(&chunk, false) {
-            Passed::Whole => passed += chunk.len(),
-            Passed::Changed(bytes) => passed += bytes.len(),
+            Chunk::Unchanged => passed += chunk.len(),
+            Chunk::Replaced(bytes) => passed += bytes.len(),
         }
         assert!(reader.held() <= Reader::MAX_HELD);
     }
     assert_eq!((passed, reader.held()), (10_000_000, 0));
     assert_eq!(
-        reader.produced(),
-        Produced {
+        reader.volume(),
+        Volume {
             events: 0,
             bytes: 10_000_000
         }
@@ -921,10 +937,10 @@ fn behind_an_event_too_long_the_next_is_read() {
         format!("{CHAT_STREAM}{long}"),
     ] {
         for chunk in [7, 4096, 65_537, usize::MAX] {
-            let read = read_chunks(EVENTS, Extra::Drop, events.as_bytes().chunks(chunk));
+            let read = read_chunks(EVENTS, UsageEvent::Strip, events.as_bytes().chunks(chunk));
             assert_eq!(read.usage, Some(CHAT));
             assert_eq!(read.passed.len(), events.len() - extra_event().len());
-            assert!(read.most_held <= Reader::MAX_HELD && read.produced.bytes > 1 << 20);
+            assert!(read.most_held <= Reader::MAX_HELD && read.volume.bytes > 1 << 20);
         }
     }
 }
@@ -944,7 +960,7 @@ fn the_longest_event_that_is_held() {
         let near = [1, 100, length - 1, length, length + 1].map(|at| event.as_bytes().split_at(at));
         assert_eq!(stream(&event), usage);
         for (one, two) in near {
-            same(EVENTS, Extra::Drop, event.as_bytes(), &[one, two]).unwrap();
+            same(EVENTS, UsageEvent::Strip, event.as_bytes(), &[one, two]).unwrap();
         }
     }
 }
@@ -994,7 +1010,7 @@ fn an_event_of_any_size_is_read() {
         ),
     ] {
         for chunk in [usize::MAX, 65_536, 10_007, 997] {
-            let read = read_chunks(EVENTS, Extra::Drop, events.as_bytes().chunks(chunk));
+            let read = read_chunks(EVENTS, UsageEvent::Strip, events.as_bytes().chunks(chunk));
             assert_eq!(
                 (read.usage, read.finished),
                 (Some(RESPONSES), ends),
@@ -1002,12 +1018,12 @@ fn an_event_of_any_size_is_read() {
                 &events[..80]
             );
             assert_eq!(read.passed.len(), events.len());
-            assert_eq!(read.produced.events, 1);
+            assert_eq!(read.volume.events, 1);
             assert!(read.most_held <= Reader::MAX_HELD, "{}", read.most_held);
         }
     }
     // Nothing of it is held once it is too long.
-    let mut reader = Reader::new(EVENTS, Extra::Pass);
+    let mut reader = Reader::new(EVENTS, UsageEvent::Pass);
     let long = completed(&format!(r#""instructions":"{much}""#));
     reader.push(&long.as_bytes()[..500_000], false);
     assert!(reader.held() < 100, "{}", reader.held());
@@ -1017,12 +1033,12 @@ fn an_event_of_any_size_is_read() {
 fn what_went_wrong_is_seen() {
     let padding = "y".repeat(100_000);
     let json = |json: &str| {
-        let mut reader = Reader::new(JSON, Extra::Pass);
+        let mut reader = Reader::new(JSON, UsageEvent::Pass);
         reader.push(json.as_bytes(), true);
         reader.errored()
     };
     let events = |events: &str| {
-        let mut reader = Reader::new(EVENTS, Extra::Pass);
+        let mut reader = Reader::new(EVENTS, UsageEvent::Pass);
         for chunk in events.as_bytes().chunks(4_099) {
             reader.push(chunk, false);
         }
@@ -1093,13 +1109,13 @@ fn hostile_documents() {
     assert_eq!(body(&long), None);
     same(
         JSON,
-        Extra::Pass,
+        UsageEvent::Pass,
         long.as_bytes(),
         &[&long.as_bytes()[..50], &long.as_bytes()[50..]],
     )
     .unwrap();
     let never_ending = format!(r#"{{"usage":"{}"#, "x".repeat(100_000));
-    assert!(read_chunks(JSON, Extra::Pass, never_ending.as_bytes().chunks(1000)).most_held <= 4096);
+    assert!(read_chunks(JSON, UsageEvent::Pass, never_ending.as_bytes().chunks(1000)).most_held <= 4096);
 }
 
 #[test]
@@ -1107,7 +1123,7 @@ fn bytes_that_are_no_text_pass_and_the_stream_goes_on() {
     let junk: &[u8] =
         b"data: \0\xff\"usage\"\xc3\n\ndata: {\"usage\":{\"prompt_tokens\":\xff}}\n\nda\0ta: \"usage\"\n\n";
     let events = [junk, CHAT_STREAM.as_bytes()].concat();
-    let read = read(EVENTS, Extra::Drop, &events);
+    let read = read(EVENTS, UsageEvent::Strip, &events);
     assert_eq!(read.usage, Some(CHAT));
     assert!(read.passed.starts_with(junk));
     split_everywhere(EVENTS, &events);
@@ -1201,9 +1217,9 @@ proptest! {
         for (at, byte) in &changes {
             *at.get_mut(&mut bytes) = *byte;
         }
-        let mut reader = Reader::coded(EVENTS, Extra::Drop, Some(coding.as_bytes()));
+        let mut reader = Reader::coded(EVENTS, UsageEvent::Strip, Some(coding.as_bytes()));
         for chunk in split_at(&bytes, &places) {
-            prop_assert_eq!(reader.push(chunk, false), Passed::Whole);
+            prop_assert_eq!(reader.push(chunk, false), Chunk::Unchanged);
         }
         reader.push(b"", true);
         if changes.is_empty() {
@@ -1214,23 +1230,23 @@ proptest! {
     #[test]
     fn any_splits_are_as_none(which in 0..5_usize, drop: bool, places: Vec<usize>) {
         let response = [CHAT_STREAM, CONTINUOUS_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, MIXED_ENDS_STREAM][which].as_bytes();
-        let extra = if drop { Extra::Drop } else { Extra::Pass };
+        let extra = if drop { UsageEvent::Strip } else { UsageEvent::Pass };
         same(EVENTS, extra, response, &split_at(response, &places))?;
     }
 
     #[test]
     fn what_is_taken_out_is_what_the_whole_text_says(events in prop::collection::vec(some_event(), 0..8), tail in "[a-z: ]{0,9}", places: Vec<usize>) {
         let text = events.concat() + &tail;
-        let read = read_chunks(EVENTS, Extra::Drop, split_at(text.as_bytes(), &places));
+        let read = read_chunks(EVENTS, UsageEvent::Strip, split_at(text.as_bytes(), &places));
         prop_assert_eq!(String::from_utf8(read.passed).unwrap(), strip(&text));
         let crs = text.replace('\n', "\r\n");
-        let read = read_chunks(EVENTS, Extra::Drop, split_at(crs.as_bytes(), &places));
+        let read = read_chunks(EVENTS, UsageEvent::Strip, split_at(crs.as_bytes(), &places));
         prop_assert_eq!(String::from_utf8(read.passed).unwrap(), strip(&text).replace('\n', "\r\n"));
     }
 
     #[test]
     fn any_bytes_pass(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\n'), Just(b'\r'), Just(b':')], 0..200), places: Vec<usize>, drop: bool) {
-        let extra = if drop { Extra::Drop } else { Extra::Pass };
+        let extra = if drop { UsageEvent::Strip } else { UsageEvent::Pass };
         for kind in [JSON, EVENTS, None] {
             same(kind, extra, &bytes, &split_at(&bytes, &places))?;
             prop_assert_eq!(&read(kind, extra, &bytes).passed, &bytes);
@@ -1243,7 +1259,7 @@ proptest! {
         let expected = by_tree(&document);
         prop_assert_eq!(body(&text), expected, "{}", text);
         prop_assert_eq!(body(escaped(&text)), expected, "{}", text);
-        same(JSON, Extra::Pass, text.as_bytes(), &split_at(text.as_bytes(), &places))?;
+        same(JSON, UsageEvent::Pass, text.as_bytes(), &split_at(text.as_bytes(), &places))?;
         if !pretty {
             prop_assert_eq!(stream(format!("data: {text}\n\n")), expected);
         }
@@ -1253,7 +1269,7 @@ proptest! {
 #[test]
 fn what_went_by_since_the_last_report_is_known() {
     let unreported = |stream: &str, events: usize| {
-        let mut reader = Reader::new(EVENTS, Extra::Pass);
+        let mut reader = Reader::new(EVENTS, UsageEvent::Pass);
         let end = stream.match_indices("\n\n").nth(events - 1).unwrap().0 + 2;
         reader.push(&stream.as_bytes()[..end], false);
         (
@@ -1268,7 +1284,7 @@ fn what_went_by_since_the_last_report_is_known() {
     // Null is no report.
     assert_eq!(unreported(CHAT_STREAM, 4), (None, 3));
     assert_eq!(unreported(CHAT_STREAM, 6), (Some(10), 0));
-    let mut reader = Reader::new(JSON, Extra::Pass);
+    let mut reader = Reader::new(JSON, UsageEvent::Pass);
     reader.push(b"{\"choices\":", false);
-    assert_eq!(reader.unreported(), Produced { events: 0, bytes: 11 });
+    assert_eq!(reader.unreported(), Volume { events: 0, bytes: 11 });
 }

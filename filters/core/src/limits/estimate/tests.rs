@@ -42,7 +42,7 @@ fn english(seed: u64) -> Server {
 }
 
 impl Server {
-    fn text(&mut self) -> (Asked, Settled) {
+    fn text(&mut self) -> (Demand, Sample) {
         let text = self.random.size(40.0, 40_000.0);
         self.serve(Input {
             text,
@@ -50,30 +50,30 @@ impl Server {
         })
     }
 
-    fn serve(&mut self, input: Input) -> (Asked, Settled) {
+    fn serve(&mut self, input: Input) -> (Demand, Sample) {
         let kind = (self.random.unit() * self.text.len() as f64) as usize;
         let scatter = 1.0 + self.scatter * (2.0 * self.random.unit() - 1.0);
         let read = input.text as f64 * self.text[kind] * scatter
             + self.template
             + input.numbers as f64
             + input.pictures as f64 * self.media;
-        let asked = Asked {
+        let demand = Demand {
             input,
             max_output: None,
             answers: 1,
         };
-        let settled = Settled {
+        let sample = Sample {
             input: read.round() as u64,
             output: self.random.size(50.0, 2_000.0),
             streamed: None,
         };
-        (asked, settled)
+        (demand, sample)
     }
 
     fn teach(&mut self, estimator: &mut Estimator, samples: usize) {
         for _ in 0..samples {
-            let (asked, settled) = self.text();
-            estimator.learn(&asked, &settled);
+            let (demand, sample) = self.text();
+            estimator.learn(&demand, &sample);
         }
     }
 
@@ -81,17 +81,17 @@ impl Server {
     fn error(&mut self, estimator: &Estimator) -> f64 {
         let (mut off, mut sum) = (0.0, 0.0);
         for _ in 0..1_000 {
-            let (asked, settled) = self.text();
-            let estimated = estimator.expected_input(&asked.input);
-            off += estimated.abs_diff(settled.input) as f64;
-            sum += settled.input as f64;
+            let (demand, sample) = self.text();
+            let estimated = estimator.expected_input(&demand.input);
+            off += estimated.abs_diff(sample.input) as f64;
+            sum += sample.input as f64;
         }
         off / sum
     }
 }
 
-fn ask(text: u64) -> Asked {
-    Asked {
+fn ask(text: u64) -> Demand {
+    Demand {
         input: Input {
             text,
             ..Input::default()
@@ -109,8 +109,8 @@ fn nothing_known_is_a_prior() {
         Estimate {
             input: 278,
             output: 1_024,
-            sure_input: 278,
-            sure_output: 0,
+            certain_input: 278,
+            certain_output: 0,
         }
     );
 }
@@ -119,12 +119,12 @@ fn nothing_known_is_a_prior() {
 fn a_cap_is_reserved_whole() {
     let mut estimator = Estimator::default();
     english(1).teach(&mut estimator, 50);
-    let asked = Asked {
+    let demand = Demand {
         max_output: Some(300),
         answers: 4,
         ..ask(0)
     };
-    assert_eq!(estimator.estimate(&asked).output, 1_200);
+    assert_eq!(estimator.estimate(&demand).output, 1_200);
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn numbers_count_as_what_they_are() {
     let mut estimator = Estimator::default();
     english(1).teach(&mut estimator, 50);
     let with = |numbers| {
-        let mut asked = ask(1_000);
-        asked.input.numbers = numbers;
-        estimator.estimate(&asked).input
+        let mut demand = ask(1_000);
+        demand.input.numbers = numbers;
+        estimator.estimate(&demand).input
     };
     assert_eq!(with(700), with(0) + 700);
 }
@@ -198,12 +198,12 @@ fn pictures_are_learned_apart_from_text() {
     server.teach(&mut estimator, 50);
     let text = estimator.expected_input(&ask(1_000).input);
     for media in (1..4).cycle().take(100) {
-        let (asked, settled) = server.serve(Input {
+        let (demand, sample) = server.serve(Input {
             text: 100,
             pictures: media,
             ..Input::default()
         });
-        estimator.learn(&asked, &settled);
+        estimator.learn(&demand, &sample);
     }
     assert_eq!(estimator.expected_input(&ask(1_000).input), text);
     let mut picture = ask(0);
@@ -227,16 +227,16 @@ fn nine_of_ten_answers_are_below_the_expectation() {
 #[test]
 fn what_a_cap_cut_off_teaches_nothing_about_others() {
     let mut estimator = Estimator::default();
-    let capped = Asked {
+    let capped = Demand {
         max_output: Some(1),
         ..ask(100)
     };
-    let settled = Settled {
+    let sample = Sample {
         input: 30,
         output: 1,
         streamed: None,
     };
-    (0..1_000).for_each(|_| estimator.learn(&capped, &settled));
+    (0..1_000).for_each(|_| estimator.learn(&capped, &sample));
     assert_eq!(estimator.estimate(&ask(100)).output, 1_024);
 }
 
@@ -247,13 +247,13 @@ fn a_body_without_usage_counts_as_text_of_its_model() {
     assert_eq!(estimator.written(0), 0);
     for text in (0..50).map(|n| 100 + 40 * n) {
         // Four bytes a token, and ten tokens around it.
-        let settled = Settled {
+        let sample = Sample {
             input: text / 4 + 10,
             output: 20,
             // One token an event, however long: of a body, which has no events, that says nothing.
             streamed: Some((20, 20 * (text + 100))),
         };
-        estimator.learn(&ask(text), &settled);
+        estimator.learn(&ask(text), &sample);
     }
     let written = estimator.written(1_000);
     assert!((240..=260).contains(&written), "{written}");
@@ -268,12 +268,12 @@ fn a_stream_broken_off_is_charged_for_what_it_gave() {
         for _ in 0..50 {
             let events = random.size(10.0, 2_000.0);
             let scatter = 0.8 + 0.4 * random.unit();
-            let settled = Settled {
+            let sample = Sample {
                 input: 30,
                 output: (events as f64 * tokens * scatter) as u64,
                 streamed: Some((events, (events as f64 * bytes) as u64 + 300)),
             };
-            estimator.learn(&ask(100), &settled);
+            estimator.learn(&ask(100), &sample);
         }
         let produced = estimator.produced(100, (100.0 * bytes) as u64) as f64;
         assert!((produced / (100.0 * tokens) - 1.0).abs() < 0.08, "{produced}");
@@ -294,7 +294,7 @@ fn one_odd_request_changes_little() {
         let mut odd = estimator;
         odd.learn(
             &ask(text),
-            &Settled {
+            &Sample {
                 input: tokens,
                 output: u64::MAX,
                 streamed: None,
@@ -310,7 +310,7 @@ fn one_odd_request_changes_little() {
 fn who_floods_with_spaces_reserves_no_less_for_text() {
     let mut estimator = Estimator::default();
     english(1).teach(&mut estimator, 200);
-    let spaces = Settled {
+    let spaces = Sample {
         input: 1_000,
         output: 1,
         streamed: Some((1_000_000, 1_000_000)),
@@ -336,14 +336,14 @@ fn of_two_the_one_that_has_seen_more() {
 
 #[test]
 fn what_is_expected_is_told_from_what_is_sure() {
-    let mut asked = ask(1_000);
-    asked.input.pictures = 2;
-    let expected = Estimator::default().estimate(&asked);
-    assert_eq!((expected.input, expected.sure_input), (1_878, 278));
-    assert_eq!((expected.output, expected.sure_output), (1_024, 0));
-    asked.max_output = Some(70);
-    let capped = Estimator::default().estimate(&asked);
-    assert_eq!((capped.output, capped.sure_output), (70, 70));
+    let mut demand = ask(1_000);
+    demand.input.pictures = 2;
+    let expected = Estimator::default().estimate(&demand);
+    assert_eq!((expected.input, expected.certain_input), (1_878, 278));
+    assert_eq!((expected.output, expected.certain_output), (1_024, 0));
+    demand.max_output = Some(70);
+    let capped = Estimator::default().estimate(&demand);
+    assert_eq!((capped.output, capped.certain_output), (70, 70));
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    /// Whatever it is taught, and whatever is asked, an estimate stays within the bounds of one, and storage keeps it.
+    /// Whatever it is taught, and whatever is demand, an estimate stays within the bounds of one, and storage keeps it.
     #[test]
     fn stays_within_bounds(
         samples in proptest::collection::vec((number(), number(), number(), number(), number(), any::<Option<u64>>(), any::<u32>(), proptest::option::of((number(), number()))), 0..60),
@@ -387,12 +387,12 @@ proptest! {
         let mut estimator = Estimator::default();
         for (text, numbers, media, input, output, max_output, answers, streamed) in samples {
             let media = Input { text, numbers, pictures: media, audio: media % 97, files: media % 1009, unseen: media % 3 };
-            let asked = Asked { input: media, max_output, answers };
-            estimator.learn(&asked, &Settled { input, output, streamed });
+            let demand = Demand { input: media, max_output, answers };
+            estimator.learn(&demand, &Sample { input, output, streamed });
             prop_assert_eq!(Estimator::from_bytes(&estimator.to_bytes()), estimator);
         }
-        let asked = Asked { input: Input { text, numbers, pictures, audio, files, unseen }, max_output: None, answers: 0 };
-        let estimate = estimator.estimate(&asked);
+        let demand = Demand { input: Input { text, numbers, pictures, audio, files, unseen }, max_output: None, answers: 0 };
+        let estimate = estimator.estimate(&demand);
         let least = text as f64 * 0.27 + pictures as f64 * 200.0 + audio as f64 / 1_024.0 + files as f64 / 48.0 + unseen as f64 * 500.0 + numbers as f64;
         let most = text as f64 + pictures as f64 * 65_536.0 + audio as f64 / 16.0 + files as f64 + unseen as f64 * 262_144.0 + numbers as f64 + 513.0;
         prop_assert!(estimate.input as f64 >= least.min(u64::MAX as f64) * 0.999_999, "{estimate:?}");

@@ -126,5 +126,5 @@ fn numbers_as_envoy_gives_them() {
     );
     let bounds: Vec<_> = table.rows().iter().map(|row| row.bound).collect();
     let quota = Quota::new("4000000000/second".parse().unwrap(), 100).unwrap();
-    assert_eq!(bounds, [Bound::Rate(quota), Bound::Most(3)]);
+    assert_eq!(bounds, [Bound::Rate(quota), Bound::Max(3)]);
 }

@@ -17,8 +17,8 @@ struct Shared {
     schedule: Vec<(usize, u64)>,
     /// Who still works.
     at_work: Vec<bool>,
-    /// Requests under way, and the most that ever were.
-    under_way: (usize, usize),
+    /// Requests in flight, and the most that ever were.
+    in_flight: (usize, usize),
 }
 
 impl Shared {
@@ -64,13 +64,13 @@ impl Seat {
     }
 
     fn begin(&self) {
-        let (now, most) = &mut self.shared.0.lock().unwrap().under_way;
+        let (now, most) = &mut self.shared.0.lock().unwrap().in_flight;
         *now += 1;
         *most = (*most).max(*now);
     }
 
     fn end(&self) {
-        self.shared.0.lock().unwrap().under_way.0 -= 1;
+        self.shared.0.lock().unwrap().in_flight.0 -= 1;
     }
 
     fn leave(&self) {
@@ -142,7 +142,7 @@ fn run(table: &Table, schedule: Vec<(usize, u64)>, work: Vec<Work>) -> (Memory, 
             now: START,
             schedule,
             at_work: vec![true; work.len()],
-            under_way: (0, 0),
+            in_flight: (0, 0),
         }),
         Condvar::new(),
     ));
@@ -162,7 +162,7 @@ fn run(table: &Table, schedule: Vec<(usize, u64)>, work: Vec<Work>) -> (Memory, 
             .collect()
     });
     let mut shared = shared.0.lock().unwrap();
-    (std::mem::take(&mut shared.store), passed, shared.under_way.1)
+    (std::mem::take(&mut shared.store), passed, shared.in_flight.1)
 }
 
 fn work() -> impl Strategy<Value = Vec<Work>> {
@@ -203,7 +203,7 @@ proptest! {
         prop_assert!(!over(&passed, |one| one.used, 100, 12), "{passed:?}");
         prop_assert!(!over(&passed, |one| one.used, 200, 15), "{passed:?}");
         let admitted = table.go(&mut store, &acme(), START + 100 * SECOND, tokens(12, 0)).unwrap();
-        let remaining: Vec<_> = admitted.standings.iter().map(|one| one.remaining).collect();
+        let remaining: Vec<_> = admitted.statuses.iter().map(|one| one.remaining).collect();
         prop_assert_eq!(remaining, [5, 0, 3, 1]);
     }
 
@@ -215,7 +215,7 @@ proptest! {
         prop_assert_eq!(passed.len(), 10);
         // What refused requests took from the other row is back, too.
         let denied = table.go(&mut store, &acme(), START, tokens(0, 0)).unwrap_err().denied();
-        prop_assert_eq!(denied.standings[0].used, 10);
+        prop_assert_eq!(denied.statuses[0].used, 10);
     }
 }
 
@@ -231,7 +231,7 @@ fn a_swap_lost_too_often_is_the_stores_failure_and_leaves_nothing() {
     let refused = table.go(&mut store, &acme(), START, tokens(0, 0)).unwrap_err();
     assert_eq!(refused.reason, Reason::Store(StoreError::Contended));
     let next = table.go(&mut store, &acme(), START, tokens(0, 0)).unwrap();
-    assert_eq!(next.standings[0].used, 2);
+    assert_eq!(next.statuses[0].used, 2);
 }
 
 /// A store in which a row is used up between this worker's reading and its writing.
@@ -285,10 +285,10 @@ fn a_row_used_up_at_the_last_moment_gives_the_others_back() {
         if let Some(unsettled) = refused.unreturned {
             unsettled.retry(&mut store, START).unwrap();
         }
-        assert!(matches!(&refused.reason, Reason::Limited(denied) if denied.standing.row == 1));
+        assert!(matches!(&refused.reason, Reason::Limited(denied) if denied.status.row == 1));
         let next = table
             .reserve(&mut store, &ask(&subject, START + SECOND, tokens(0, 0)))
             .unwrap();
-        assert_eq!((next.standings[0].used, next.standings[1].used), (1, 1));
+        assert_eq!((next.statuses[0].used, next.statuses[1].used), (1, 1));
     }
 }

@@ -97,7 +97,7 @@ fn a_refusal_consumes_nothing_anywhere() {
         .unwrap_err()
         .denied();
     assert_eq!(
-        (denied.standing.row, denied.standing.used, denied.requested),
+        (denied.status.row, denied.status.used, denied.requested),
         (1, 900, 200)
     );
     assert_eq!(denied.nanos(), 6 * SECOND);
@@ -117,16 +117,16 @@ fn an_expectation_of_more_than_the_burst_waits_for_all_of_it_and_no_longer() {
     );
     let mut store = Memory::default();
     let subject = acme();
-    let go = |store: &mut Memory, now, sure| {
+    let go = |store: &mut Memory, now, certain| {
         let ask = Ask {
-            sure,
+            certain,
             ..ask(&subject, now, tokens(100, 5_000))
         };
         table.reserve(store, &ask)
     };
     // Nothing else is under way: it passes, and takes all there is of one row, and the expectation of the other.
     let first = go(&mut store, START, tokens(100, 0)).unwrap();
-    let used = |admitted: &Admitted| admitted.standings.iter().map(|row| row.used).collect::<Vec<_>>();
+    let used = |admitted: &Admitted| admitted.statuses.iter().map(|row| row.used).collect::<Vec<_>>();
     assert_eq!(used(&first), [600, 5_000]);
     let denied = go(&mut store, START, tokens(100, 0)).unwrap_err().denied();
     assert_eq!((denied.requested, denied.nanos()), (600, 60 * SECOND));
@@ -156,7 +156,7 @@ fn of_several_limits_the_longest_wait_is_told() {
         .go(&mut store, &acme(), START, tokens(0, 0))
         .unwrap_err()
         .denied();
-    assert_eq!((denied.standing.row, denied.nanos()), (1, 3_600 * SECOND));
+    assert_eq!((denied.status.row, denied.nanos()), (1, 3_600 * SECOND));
     assert!(
         table
             .go(&mut store, &acme(), START + denied.nanos(), tokens(0, 0))
@@ -185,7 +185,7 @@ fn what_was_not_used_is_returned() {
         .settle(&mut store, START, &tokens(20_000, 500))
         .unwrap();
     let next = table.go(&mut store, &acme(), START, tokens(39_500, 0)).unwrap();
-    assert_eq!(next.standings[0].remaining, 0);
+    assert_eq!(next.statuses[0].remaining, 0);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn an_overspend_is_a_debt_that_later_requests_wait_for() {
         .go(&mut store, &acme(), START, tokens(1_000, 0))
         .unwrap_err()
         .denied();
-    assert_eq!((denied.standing.used, denied.nanos()), (120_000, 61 * SECOND));
+    assert_eq!((denied.status.used, denied.nanos()), (120_000, 61 * SECOND));
 }
 
 #[test]
@@ -217,13 +217,13 @@ fn a_request_that_the_upstream_refused_costs_no_tokens_but_was_a_request() {
         .unwrap();
     let second = table.go(&mut store, &acme(), START, tokens(1_000, 0)).unwrap();
     assert_eq!(
-        (second.standings[0].remaining, second.standings[1].remaining),
+        (second.statuses[0].remaining, second.statuses[1].remaining),
         (58, 0)
     );
     second.reservation.cancel(&mut store, START).unwrap();
     let third = table.go(&mut store, &acme(), START, tokens(1, 0)).unwrap();
     assert_eq!(
-        (third.standings[0].remaining, third.standings[1].remaining),
+        (third.statuses[0].remaining, third.statuses[1].remaining),
         (58, 999)
     );
 }
@@ -242,7 +242,7 @@ fn requests_under_way_end_with_their_settling_or_with_their_worker() {
     let lost = table.reserve(&mut store, &by(2, &|_| true)).unwrap();
     let denied = table.reserve(&mut store, &by(1, &|_| true)).unwrap_err().denied();
     assert_eq!(
-        (denied.standing.used, denied.standing.remaining, denied.nanos()),
+        (denied.status.used, denied.status.remaining, denied.nanos()),
         (2, 0, SECOND)
     );
     // Worker 2 died with its request, and a new one took its place.
@@ -347,7 +347,7 @@ fn what_could_not_be_settled_can_be_later() {
     assert!(table.go(&mut store, &acme(), START, tokens(1_000, 0)).is_err());
     unsettled.retry(&mut store, START).unwrap();
     let next = table.go(&mut store, &acme(), START, tokens(1_000, 0)).unwrap();
-    assert_eq!((next.standings[0].remaining, next.standings[1].remaining), (0, 0));
+    assert_eq!((next.statuses[0].remaining, next.statuses[1].remaining), (0, 0));
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn a_reservation_of_the_old_configuration_returns_its_part_under_the_new_one() {
         .settle(&mut store, START + SECOND, &tokens(30_000, 0))
         .unwrap();
     let next = new.go(&mut store, &acme(), START + SECOND, tokens(1, 0)).unwrap();
-    assert_eq!(next.standings[0].remaining, 2_999);
+    assert_eq!(next.statuses[0].remaining, 2_999);
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn what_may_still_be_used_is_held() {
     );
     let used = |store: &mut Memory| {
         let admitted = table.go(store, &acme(), START, tokens(0, 0)).unwrap();
-        let used: Vec<_> = admitted.standings.iter().map(|standing| standing.used).collect();
+        let used: Vec<_> = admitted.statuses.iter().map(|status| status.used).collect();
         admitted.reservation.cancel(store, START).unwrap();
         used
     };
@@ -533,7 +533,7 @@ fn the_place_of_abandoned_work_is_held_with_its_output() {
     let places = |store: &mut Memory| {
         let ask = table.go(store, &acme(), START, tokens(0, 0));
         let Ok(admitted) = ask else { return 2 };
-        let used = admitted.standings[1].used - 1;
+        let used = admitted.statuses[1].used - 1;
         admitted.reservation.cancel(store, START).unwrap();
         used
     };
@@ -554,7 +554,7 @@ fn the_place_of_abandoned_work_is_held_with_its_output() {
         first.release(&mut store, START).unwrap();
         assert_eq!(places(&mut store), 1);
         // Where there is no room for a hold, its place is free at once.
-        second.places().unwrap().release(&mut store, START).unwrap();
+        second.slots().unwrap().release(&mut store, START).unwrap();
         assert_eq!(places(&mut store), 0);
     }
     let mut store = Memory::default();
@@ -563,5 +563,5 @@ fn the_place_of_abandoned_work_is_held_with_its_output() {
     let (_, hold) = admitted
         .reservation
         .settle_in_part(&mut store, START, &tokens(0, 0), &most, false);
-    assert!(hold.unwrap().places().is_none());
+    assert!(hold.unwrap().slots().is_none());
 }

@@ -96,7 +96,7 @@ pub(in crate::usage) enum Surplus {
 
 /// What the data of an event says.
 #[derive(Debug, Default)]
-pub(in crate::usage) struct Said {
+pub(in crate::usage) struct Content {
     pub(in crate::usage) reported: Reported,
     /// What is extra in it.
     pub(in crate::usage) extra: Surplus,
@@ -168,15 +168,15 @@ impl<'d> Data<'d> {
 }
 
 /// Reads the data of an event; nothing of what is no JSON object.
-pub(super) fn read(data: &[u8]) -> Said {
+pub(super) fn read(data: &[u8]) -> Content {
     if !mentions(&USAGE, data) && !mentions(&ERROR, data) {
-        return Said::default();
+        return Content::default();
     }
     let json = data;
     let Some(data) = Data::of(json) else {
-        return Said::default();
+        return Content::default();
     };
-    Said {
+    Content {
         reported: data
             .usage()
             .map_or(Reported::Nothing, |usage| Reported::read(usage.get().as_bytes())),

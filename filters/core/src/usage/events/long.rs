@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use super::event::{Said, is_error, is_last};
+use super::event::{Content, is_error, is_last};
 use crate::usage::json::Body;
 
 /// The longest name of an event that is read, in bytes.
@@ -64,10 +64,10 @@ impl Long {
     }
 
     /// What the event said, once it is over.
-    pub(super) fn said(mut self) -> Said {
+    pub(super) fn said(mut self) -> Content {
         self.line_ends();
         let said = self.data.said();
-        Said {
+        Content {
             ends: said.ends || self.ends,
             errored: said.errored || self.errored,
             ..said

@@ -1,0 +1,324 @@
+//! How a request ended, and what it is charged: the larger of what is known.
+//!
+//! What a model server received and did not answer to its end costs its input for each such attempt, and holds what was
+//! reserved of the output for as long as the server may go on. What no server received costs nothing.
+
+mod answer;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answer, Head, Read};
+pub use terms::Terms;
+
+use crate::fault::Fault;
+use crate::flags::Flags;
+use crate::limits::Amounts;
+use crate::limits::estimate::{Estimator, Sample};
+use crate::spent::Spent;
+use crate::usage::plausible::Plausible;
+use crate::usage::record::{Outcome, Source, Used};
+use crate::usage::{Usage, Volume};
+
+/// What the proxy knows of an exchange that is over. Each is asked for only where it matters, as asking is not free.
+pub trait Exchange {
+    /// How many attempts were begun (Envoy's `upstream.request_attempt_count`).
+    fn attempts(&self) -> u64;
+
+    /// Whether the last attempt had a connection: only then a model server received it.
+    fn is_connected(&self) -> bool;
+
+    /// Who answered (Envoy's `response.code_details`); `None` where that can't be told.
+    fn details(&self) -> Option<Vec<u8>>;
+
+    /// What the proxy noted of it.
+    fn flags(&self) -> Flags;
+}
+
+/// What a request is settled by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it is charged.
+    pub used: Used,
+    /// What becomes of its reservation.
+    pub disposition: Disposition,
+    /// What can be learned from it for the estimates of its organization and model.
+    pub sample: Option<Sample>,
+}
+
+/// What becomes of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// No model server received the request: all of it is returned, the request as well.
+    Cancel,
+    /// It is corrected by what was used.
+    Settle,
+    /// The same, but a model server may be working on it still: what it may come to stays held for a time.
+    Hold {
+        /// What it may come to.
+        max: Amounts,
+        /// Whether it counts as a request in flight meanwhile: as far as anybody here knows, it may be one.
+        in_flight: bool,
+    },
+}
+
+/// Settles a request by how it ended. `spent` are attempts before the last, and perhaps that; the `estimator` of its
+/// organization and model is asked for where what went by is all that is known.
+pub fn settle(
+    terms: &Terms,
+    answer: Option<&Answer>,
+    spent: Spent,
+    exchange: &impl Exchange,
+    estimator: impl FnOnce() -> Estimator,
+) -> Settlement {
+    let ending = Ending {
+        terms,
+        // Only attempts that may be repeated can have been.
+        spent: if terms.repeats { spent } else { Spent::default() },
+        exchange,
+    };
+    let settlement = ending.settlement(answer, estimator);
+    Settlement {
+        used: terms.charged(settlement.outcome, settlement.used),
+        ..settlement
+    }
+}
+
+/// What an ending is judged by, beside the answer.
+struct Ending<'a, E> {
+    terms: &'a Terms,
+    spent: Spent,
+    exchange: &'a E,
+}
+
+impl<E: Exchange> Ending<'_, E> {
+    fn settlement(&self, answer: Option<&Answer>, estimator: impl FnOnce() -> Estimator) -> Settlement {
+        let Some(answer) = answer else {
+            // The client left first.
+            return match self.received() {
+                0 => unsent(Outcome::Refused),
+                attempts => self.unanswered(Outcome::NoAnswer, attempts, true),
+            };
+        };
+        // Zero is one whose head could not be read.
+        if matches!(answer.status, 0 | 200..300) {
+            return self.answered(answer, estimator);
+        }
+        if self.exchange.attempts() == 0 {
+            return unsent(Outcome::Refused);
+        }
+        if !self.is_the_proxys_own() {
+            // A model server that refuses has written nothing, nor has one that sends elsewhere.
+            return self.unanswered(Outcome::Failed, self.spent.before_last(true), false);
+        }
+        match self.received() {
+            0 => unsent(Outcome::Failed),
+            attempts => self.unanswered(Outcome::Failed, attempts, true),
+        }
+    }
+
+    /// Attempts that a model server received and did not answer.
+    fn unanswered(&self, outcome: Outcome, attempts: u64, may_run: bool) -> Settlement {
+        if attempts == 0 {
+            return Settlement {
+                disposition: Disposition::Settle,
+                ..unsent(outcome)
+            };
+        }
+        let usage = Usage {
+            input: attempts.saturating_mul(self.terms.input()),
+            audio_seconds: attempts.saturating_mul(self.terms.heard()),
+            ..Usage::default()
+        };
+        Settlement {
+            outcome,
+            used: self.terms.used(&usage, Source::Estimated),
+            disposition: self.hold(&usage, may_run),
+            sample: None,
+        }
+    }
+
+    /// An answer that began with success.
+    fn answered(&self, answer: &Answer, estimator: impl FnOnce() -> Estimator) -> Settlement {
+        let whole = answer.is_whole || answer.reader.finished();
+        let before = self.spent.before_last(whole);
+        if !answer.is_errored && answer.is_none(whole) {
+            let settlement = self.unanswered(Outcome::Failed, before.saturating_add(1), false);
+            return match before {
+                // It is over.
+                0 => Settlement {
+                    disposition: Disposition::Settle,
+                    ..settlement
+                },
+                _ => settlement,
+            };
+        }
+        let reported = answer.reader.usage();
+        let believed = reported.filter(|usage| self.is_plausible(answer, usage));
+        let (usage, source, sample) = match believed {
+            Some(usage) => self.reported(answer, whole, usage, estimator),
+            None => self.estimated(answer, whole, reported, estimator),
+        };
+        let seconds = answer.reader.audio_seconds();
+        let usage = Usage {
+            input: usage
+                .input
+                .saturating_add(before.saturating_mul(self.terms.input())),
+            audio_seconds: match seconds {
+                0 if reported.is_none() => self.terms.heard(),
+                0 => 0,
+                // As with tokens, one that says too much is no reason to pay less than what was reserved.
+                _ if seconds > self.terms.sound.max => self.terms.sound.reserved,
+                _ => seconds,
+            },
+            pictures: if whole && !answer.is_errored {
+                self.terms.pictures()
+            } else {
+                0
+            },
+            ..usage
+        };
+        let source = if before > 0 { Source::Estimated } else { source };
+        // A model server that says what went wrong has ended its work.
+        let over = whole || answer.is_errored;
+        Settlement {
+            outcome: match whole {
+                _ if answer.is_errored => Outcome::Errored,
+                true => Outcome::Complete,
+                false => Outcome::Aborted,
+            },
+            used: Used {
+                distrusted: believed != reported
+                    || answer.reader.unusable()
+                    || seconds > self.terms.sound.max,
+                ..self.terms.used(&usage, source)
+            },
+            disposition: if over && before == 0 {
+                Disposition::Settle
+            } else {
+                self.hold(&usage, !over)
+            },
+            sample,
+        }
+    }
+
+    /// Tokens of an answer that reported `usage`.
+    fn reported(
+        &self,
+        answer: &Answer,
+        whole: bool,
+        usage: Usage,
+        estimator: impl FnOnce() -> Estimator,
+    ) -> (Usage, Source, Option<Sample>) {
+        if whole && !answer.is_errored {
+            let Volume { events, bytes } = answer.reader.volume();
+            let sample = Sample {
+                input: usage.input,
+                output: usage.output,
+                streamed: self.terms.stream.then_some((events, bytes)),
+            };
+            return (usage, Source::Reported, Some(sample));
+        }
+        // What it reported until it broke off, and what went by since.
+        match self.written(answer, answer.reader.unreported(), estimator) {
+            0 => (usage, Source::Reported, None),
+            since => {
+                let output = self.terms.capped(usage.output.saturating_add(since));
+                let output = output.max(usage.output);
+                (Usage { output, ..usage }, Source::Estimated, None)
+            }
+        }
+    }
+
+    /// Tokens of an answer that reported nothing, or what is not believed, by what went by.
+    fn estimated(
+        &self,
+        answer: &Answer,
+        whole: bool,
+        disbelieved: Option<Usage>,
+        estimator: impl FnOnce() -> Estimator,
+    ) -> (Usage, Source, Option<Sample>) {
+        let written = self.written(answer, answer.reader.volume(), estimator);
+        // One that says too much is no reason to pay less than what was reserved.
+        let least = written.max(self.terms.reserved.output);
+        let usage = Usage {
+            input: self.terms.input(),
+            output: match disbelieved {
+                Some(usage) if usage.output > least => least,
+                _ => written,
+            },
+            ..Usage::default()
+        };
+        // Its tokens are none that anybody counts.
+        let sample = (whole && !self.terms.writes_text()).then_some(Sample {
+            input: 0,
+            output: 0,
+            streamed: None,
+        });
+        (usage, Source::Estimated, sample)
+    }
+
+    /// An estimate of the tokens that went by and were not reported, up to the cap.
+    fn written(&self, answer: &Answer, unreported: Volume, estimator: impl FnOnce() -> Estimator) -> u64 {
+        if !self.terms.writes_text() {
+            return 0;
+        }
+        let events = answer.unread.events.saturating_add(unreported.events);
+        let bytes = answer.unread.bytes.saturating_add(unreported.bytes);
+        self.terms.capped(if self.terms.stream {
+            estimator().produced(events, bytes)
+        } else {
+            // Much of a short body is not text; the client's cap bounds what is.
+            estimator().written(bytes)
+        })
+    }
+
+    /// Whether what the model server reported can be so.
+    fn is_plausible(&self, answer: &Answer, usage: &Usage) -> bool {
+        let plausible = Plausible {
+            demand: &self.terms.demand,
+            reserved_output: self.terms.reserved.output,
+            context_window: self.terms.context_window,
+            volume: answer.reader.reported_of(),
+        };
+        plausible.is(usage)
+    }
+
+    /// What is held of a request that used this much. `may_run` if a model server may be at work on its last attempt.
+    fn hold(&self, usage: &Usage, may_run: bool) -> Disposition {
+        Disposition::Hold {
+            max: self.terms.max(usage),
+            // Not where it was the model server that ended it.
+            in_flight: may_run && !self.exchange.flags().upstream_broke(),
+        }
+    }
+
+    /// Attempts that a model server received.
+    fn received(&self) -> u64 {
+        self.spent.before_last(false) + u64::from(self.exchange.is_connected())
+    }
+
+    /// Whether a model server was answered for that had not answered, or not to its end: by Envoy, or by the router
+    /// where it was silent for too long. Otherwise the router answers in the place of an answer.
+    fn is_the_proxys_own(&self) -> bool {
+        let Some(details) = self.exchange.details() else {
+            return false;
+        };
+        match details.strip_prefix(b"tollgate_direct_") {
+            Some(fault) => fault == Fault::Silent.name().as_bytes(),
+            None => details != b"via_upstream",
+        }
+    }
+}
+
+/// What no model server received.
+const fn unsent(outcome: Outcome) -> Settlement {
+    Settlement {
+        outcome,
+        used: Used::NOTHING,
+        disposition: Disposition::Cancel,
+        sample: None,
+    }
+}
