@@ -1,6 +1,5 @@
 //! Who is calling, as the filters behind key-auth see it: the filter state `tollgate.identity`.
 
-use crate::directory::record::{KeyRecord, Profile};
 use crate::endpoint::Scopes;
 
 /// The name of the filter state: [`crate::directory::Credential::state`].
@@ -23,33 +22,6 @@ pub struct Identity {
     pub models: Grants,
     /// Labels of the organization and, over them, of the project: name and value, sorted by name.
     pub labels: Vec<(String, String)>,
-}
-
-impl Identity {
-    /// Reads the filter state: the key's record, then its tenant's. `None` for anything else: a filter that can't
-    /// read it refuses.
-    pub fn decode(state: &[u8]) -> Option<Self> {
-        let (key, rest) = postcard::take_from_bytes::<KeyRecord<'_>>(state).ok()?;
-        let (tenant, rest) = postcard::take_from_bytes::<Profile<'_>>(rest).ok()?;
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        rest.is_empty().then(|| Self {
-            key_id: key.id.to_owned(),
-            org: tenant.org.to_owned(),
-            project: tenant.project.map(str::to_owned),
-            tier: tenant.tier.to_owned(),
-            scopes: key.scopes,
-            models: Grants {
-                org: owned(&tenant.org_models),
-                project: tenant.project_models.as_deref().map(owned),
-                key: key.models.as_deref().map(owned),
-            },
-            labels: tenant
-                .labels
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into()))
-                .collect(),
-        })
-    }
 }
 
 impl Identity {

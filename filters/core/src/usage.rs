@@ -5,6 +5,7 @@
 //! says nothing: then the request is settled by an estimate from [`Volume`].
 
 mod coded;
+mod content;
 mod events;
 mod form;
 mod json;

@@ -1,6 +1,5 @@
 //! How long an answer may get, by every name that some server has for it.
 
-use super::input::Said;
 use crate::endpoint::Endpoint;
 
 /// Most tokens that an answer may have, by the names that APIs have for it; `None` where not given.
@@ -74,11 +73,11 @@ impl Caps {
     }
 
     /// Takes what a member other than the three says.
-    pub(super) fn take(&mut self, member: &'static str, name: &str, said: Said) {
+    pub(super) fn take(&mut self, member: &'static str, name: &str, said: Length) {
         match said {
-            Said::Negative => self.endless = Some(member),
-            Said::Whole(0) if CAPS.contains(&name) => self.endless = Some(member),
-            Said::Whole(cap) => {
+            Length::Negative => self.endless = Some(member),
+            Length::Whole(0) if CAPS.contains(&name) => self.endless = Some(member),
+            Length::Whole(cap) => {
                 let largest = if THINKING.contains(&name) {
                     &mut self.thinking
                 } else {
@@ -98,7 +97,7 @@ impl Caps {
             "max_tokens" => self.max_tokens = Some(cap),
             "max_completion_tokens" => self.max_completion_tokens = Some(cap),
             "max_output_tokens" => self.max_output_tokens = Some(cap),
-            _ => self.take(field, field, Said::Whole(cap)),
+            _ => self.take(field, field, Length::Whole(cap)),
         }
     }
 
@@ -115,6 +114,14 @@ impl Caps {
         let others = [self.elsewhere, self.thinking];
         self.named().into_iter().chain(others).flatten()
     }
+}
+
+/// A number as far as a cap needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// Rounded up.
+    Whole(u64),
+    Negative,
 }
 
 /// The names that APIs have.

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::caps;
+use super::caps::{self, Length};
 use super::media::{Carried, Media, Mime};
 use super::text::Text;
 use crate::endpoint::Endpoint;
@@ -159,7 +159,7 @@ impl<'v> Counts<'v> {
             there: !matches!(found, Found::Nothing),
             given: !matches!(
                 found,
-                Found::Nothing | Found::Plain | Found::Number(Said::Whole(0))
+                Found::Nothing | Found::Plain | Found::Number(Length::Whole(0))
             ),
             found,
         })
@@ -186,14 +186,6 @@ pub(super) struct Member {
     pub(super) there: bool,
     /// Whether it is anything but null, false, zero or what is as if it were not said.
     pub(super) given: bool,
-}
-
-/// A number as far as a cap needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
-    /// Rounded up.
-    Whole(u64),
-    Negative,
 }
 
 /// What may stand at a place.
@@ -313,9 +305,9 @@ pub(super) enum Found {
     /// The name of a plain tier.
     Plain,
     Text,
-    Number(Said),
+    Number(Length),
     /// What an object says of how long an answer may get, by name.
-    Lengths(Vec<(&'static str, Said)>),
+    Lengths(Vec<(&'static str, Length)>),
     List,
     Object,
     Kind(Kind),
@@ -331,7 +323,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn number(self, digits: u64, number: Said) -> Found {
+    fn number(self, digits: u64, number: Length) -> Found {
         self.counts.add(|input| match self.place {
             Place::Prompts => input.numbers += 1,
             _ => input.text += digits + 1,
@@ -464,12 +456,12 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 
     fn visit_u64<E>(self, number: u64) -> Result<Found, E> {
         let digits = u64::from(number.checked_ilog10().unwrap_or(0)) + 1;
-        Ok(self.number(digits, Said::Whole(number)))
+        Ok(self.number(digits, Length::Whole(number)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Found, E> {
         let digits = u64::from(number.unsigned_abs().checked_ilog10().unwrap_or(0)) + 2;
-        Ok(self.number(digits, Said::Negative))
+        Ok(self.number(digits, Length::Negative))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Found, E> {
@@ -478,9 +470,9 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         Ok(self.number(
             digits(number),
             if number < 0.0 {
-                Said::Negative
+                Length::Negative
             } else {
-                Said::Whole(number.ceil() as u64)
+                Length::Whole(number.ceil() as u64)
             },
         ))
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::endpoint::Scopes;
-use crate::identity::Identity;
+use crate::identity::{Grants, Identity};
 
 /// Names a profile: the first eight bytes of a SHA-256 over organization and project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -186,5 +186,32 @@ impl Credential {
         // A client of a dual-stack listener shows up as ::ffff:10.1.2.3; the directory says 10.0.0.0/8.
         let address = address.map(|address| address.to_canonical());
         address.is_some_and(|address| self.networks.iter().any(|network| network.contains(&address)))
+    }
+}
+
+impl Identity {
+    /// Reads the filter state: the key's record, then its tenant's. `None` for anything else: a filter that can't
+    /// read it refuses.
+    pub fn decode(state: &[u8]) -> Option<Self> {
+        let (key, rest) = postcard::take_from_bytes::<KeyRecord<'_>>(state).ok()?;
+        let (tenant, rest) = postcard::take_from_bytes::<Profile<'_>>(rest).ok()?;
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        rest.is_empty().then(|| Self {
+            key_id: key.id.to_owned(),
+            org: tenant.org.to_owned(),
+            project: tenant.project.map(str::to_owned),
+            tier: tenant.tier.to_owned(),
+            scopes: key.scopes,
+            models: Grants {
+                org: owned(&tenant.org_models),
+                project: tenant.project_models.as_deref().map(owned),
+                key: key.models.as_deref().map(owned),
+            },
+            labels: tenant
+                .labels
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+        })
     }
 }

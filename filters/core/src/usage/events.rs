@@ -13,9 +13,9 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
+use super::content::{Content, is_error, is_last};
 use super::report::Reported;
 use super::{Chunk, Reader, Usage, UsageEvent, Volume};
-pub(super) use event::{Content, TrimQuotes, is_error, is_last};
 use event::{Event, Surplus};
 use long::Long;
 
@@ -227,7 +227,7 @@ impl Stream {
     fn ended(&mut self) {
         if let Some(long) = self.long.take() {
             self.volume.events += 1;
-            self.take(&long.said());
+            self.take(&long.content());
         }
         (self.length, self.lines) = (0, 0);
         self.begun = true;
@@ -269,9 +269,9 @@ impl Stream {
             return Surplus::Nothing;
         }
         self.looked_at += 1;
-        let said = event::read(data);
-        self.take(&said);
-        match said.extra {
+        let (content, surplus) = event::read(data);
+        self.take(&content);
+        match surplus {
             _ if self.usage_event == UsageEvent::Pass => Surplus::Nothing,
             Surplus::Member(member) => match &event.data {
                 Some(Cow::Borrowed(data)) => {
@@ -286,13 +286,13 @@ impl Stream {
     }
 
     /// Takes note of what an event says.
-    fn take(&mut self, said: &Content) {
-        self.finished |= said.ends;
-        self.errored |= said.errored;
-        if !matches!(said.reported, Reported::Nothing) {
+    fn take(&mut self, content: &Content) {
+        self.finished |= content.ends;
+        self.errored |= content.errored;
+        if !matches!(content.reported, Reported::Nothing) {
             self.covered = self.volume;
         }
-        self.reported = self.reported.then(said.reported);
+        self.reported = self.reported.then(content.reported);
     }
 }
 

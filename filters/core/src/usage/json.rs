@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::events::{Content, TrimQuotes as _, is_error, is_last};
+use super::content::{Content, TrimQuotes as _, is_error, is_last};
 use super::report::Reported;
 use super::{Usage, Volume};
 
@@ -102,7 +102,7 @@ impl Body {
     }
 
     /// What the data of an event says, once it is whole.
-    pub(super) fn said(&self) -> Content {
+    pub(super) fn content(&self) -> Content {
         if !self.finished() {
             return Content::default();
         }
@@ -110,7 +110,6 @@ impl Body {
             reported: self.reported(),
             errored: self.errored,
             ends: self.ends,
-            ..Content::default()
         }
     }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::usage::content::{Content, TrimQuotes as _, is_error, is_last};
 use crate::usage::report::Reported;
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""usage""#));
@@ -85,25 +86,13 @@ fn field<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
 
 /// What of an event is there only because the usage was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::usage) enum Surplus {
+pub(super) enum Surplus {
     #[default]
     Nothing,
     /// All of it: usage, and choices that say nothing.
     Event,
     /// The member at this place in its data; what else there is is the server's own, as llama.cpp's `timings`.
     Member(Range<usize>),
-}
-
-/// What the data of an event says.
-#[derive(Debug, Default)]
-pub(in crate::usage) struct Content {
-    pub(in crate::usage) reported: Reported,
-    /// What is extra in it.
-    pub(in crate::usage) extra: Surplus,
-    /// It is the stream's last.
-    pub(in crate::usage) ends: bool,
-    /// It says that something went wrong.
-    pub(in crate::usage) errored: bool,
 }
 
 /// Members of interest, each as it stands: one of another type than expected is nobody's business here.
@@ -167,39 +156,26 @@ impl<'d> Data<'d> {
     }
 }
 
-/// Reads the data of an event; nothing of what is no JSON object.
-pub(super) fn read(data: &[u8]) -> Content {
+/// What the data of an event says, and what is surplus in it; nothing of what is no JSON object.
+pub(super) fn read(data: &[u8]) -> (Content, Surplus) {
     if !mentions(&USAGE, data) && !mentions(&ERROR, data) {
-        return Content::default();
+        return (Content::default(), Surplus::Nothing);
     }
     let json = data;
     let Some(data) = Data::of(json) else {
-        return Content::default();
+        return (Content::default(), Surplus::Nothing);
     };
-    Content {
+    let content = Content {
         reported: data
             .usage()
             .map_or(Reported::Nothing, |usage| Reported::read(usage.get().as_bytes())),
-        extra: data.surplus(json),
         ends: data.is(is_last),
         errored: data.is(is_error)
             || data
                 .error
                 .is_some_and(|error| error.get().starts_with(['{', '"'])),
-    }
-}
-
-/// The text of a JSON string that has no escapes.
-pub(in crate::usage) trait TrimQuotes {
-    fn trim_quotes(&self) -> &[u8];
-}
-
-impl TrimQuotes for [u8] {
-    fn trim_quotes(&self) -> &[u8] {
-        self.strip_prefix(b"\"")
-            .and_then(|text| text.strip_suffix(b"\""))
-            .unwrap_or(self)
-    }
+    };
+    (content, data.surplus(json))
 }
 
 /// Where `"usage"`, and where `"error"` stands next, from an offset on; the end where it does not.
@@ -281,24 +257,4 @@ fn member(json: &[u8], value: Range<usize>) -> Option<Range<usize>> {
     let behind = json.get(value.end..)?;
     let rest = behind.trim_ascii_start().strip_prefix(b",")?;
     Some(before.len()..json.len() - rest.len())
-}
-
-/// Whether an event of this name, or with data of this type, is a stream's last.
-pub(in crate::usage) fn is_last(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"message_stop"
-            | b"response.completed"
-            | b"response.incomplete"
-            | b"response.failed"
-            | b"speech.audio.done"
-            | b"transcript.text.done"
-            | b"image_generation.completed"
-            | b"image_edit.completed"
-    )
-}
-
-/// Whether an event of this name, or with data of this type, says that something went wrong.
-pub(in crate::usage) fn is_error(name: &[u8]) -> bool {
-    matches!(name, b"error" | b"response.failed" | b"response.error")
 }

@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use super::event::{Content, is_error, is_last};
+use crate::usage::content::{Content, is_error, is_last};
 use crate::usage::json::Body;
 
 /// The longest name of an event that is read, in bytes.
@@ -64,13 +64,13 @@ impl Long {
     }
 
     /// What the event said, once it is over.
-    pub(super) fn said(mut self) -> Content {
+    pub(super) fn content(mut self) -> Content {
         self.line_ends();
-        let said = self.data.said();
+        let content = self.data.content();
         Content {
-            ends: said.ends || self.ends,
-            errored: said.errored || self.errored,
-            ..said
+            ends: content.ends || self.ends,
+            errored: content.errored || self.errored,
+            ..content
         }
     }
 
