@@ -8,21 +8,13 @@ use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::envoy::Envoy;
+use crate::envoy::{Envoy, Seat};
 
 /// One CPU for Envoy; this process (load, model server, document server) keeps to another.
 #[derive(Clone, Copy)]
 pub(crate) struct Split {
     envoy: usize,
     ours: usize,
-}
-
-/// Where an Envoy runs.
-pub(crate) struct Seat {
-    /// Its CPUs, as `taskset` has them.
-    pub(crate) cpus: String,
-    /// Its worker threads.
-    pub(crate) workers: usize,
 }
 
 impl Split {

@@ -12,10 +12,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_harness::process::Process;
 
-use crate::cpu::Seat;
-
 /// How long an Envoy may take to open its ports: a filter with a large configuration is part of that.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where an Envoy runs.
+pub(crate) struct Seat {
+    /// Its CPUs, as `taskset` has them.
+    pub(crate) cpus: String,
+    /// Its worker threads.
+    pub(crate) workers: usize,
+}
 
 /// A running Envoy, ended with the value.
 pub(crate) struct Envoy {

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::ask::Ask;
 use crate::check;
-use crate::cpu::{Busy, Priority, Seat};
-use crate::envoy::Envoy;
+use crate::cpu::{Busy, Priority};
+use crate::envoy::{Envoy, Seat};
 use crate::keys::Keys;
 use crate::load::Load;
 use crate::processor::Processor;

@@ -8,7 +8,7 @@ use crate::exchange::{Dir, Exchange, StreamContext, View};
 use crate::headers::Headers;
 use crate::host::{After, Context, Counts, LocalReply};
 use crate::plugin::Plugin;
-use crate::vm::{Vm, length};
+use crate::vm::{Acts, Vm, length};
 use crate::world::World;
 
 /// Envoy's flag for a client that went away (`DC`).
@@ -249,29 +249,6 @@ impl Flow {
         }
     }
 
-    /// Does what a filter asked for in a host call.
-    pub(crate) fn act(&mut self, vm: &Vm, context: u32, action: After) {
-        let Some(slot) = self.slots.iter().position(|slot| slot.is(vm, context)) else {
-            // The module spoke for another stream of its VM.
-            return vm.act(context, action);
-        };
-        if self.over {
-            return;
-        }
-        match action {
-            // Going on with what is not held does nothing. In the callback that pauses it comes too early:
-            // the pause is what stays.
-            After::Continue(dir) if self.lane(dir, slot).state == State::Going => {}
-            After::Continue(dir) => {
-                let place = self.place_of(dir, slot);
-                self.go_on(dir, place);
-            }
-            After::Close => self.end_by_reset(),
-            After::Reply(reply) => self.reply(reply),
-            After::Done => {}
-        }
-    }
-
     /// Envoy's own or a filter's answer. Before there is a response it goes through the filters; while one is
     /// on its way to the client it takes its place; after that it can only break the stream.
     pub(crate) fn reply(&mut self, reply: LocalReply) {
@@ -450,7 +427,7 @@ impl Flow {
             logging: false,
         };
         let context = vm.host(|host| host.add(Context::Stream(stream)));
-        vm.track(context, &self.me);
+        vm.track(context, self.me.clone());
         self.slots[slot].context = Some(context);
         self.enter(slot, "proxy_on_context_create", &[context, root]);
         context
@@ -539,6 +516,31 @@ impl Flow {
 
     fn place_of(&self, dir: Dir, slot: usize) -> usize {
         self.slot_at(dir, slot)
+    }
+}
+
+impl Acts for Flow {
+    /// Does what a filter asked for in a host call.
+    fn act(&mut self, vm: &Vm, context: u32, action: After) {
+        let Some(slot) = self.slots.iter().position(|slot| slot.is(vm, context)) else {
+            // The module spoke for another stream of its VM.
+            return vm.act(context, action);
+        };
+        if self.over {
+            return;
+        }
+        match action {
+            // Going on with what is not held does nothing. In the callback that pauses it comes too early:
+            // the pause is what stays.
+            After::Continue(dir) if self.lane(dir, slot).state == State::Going => {}
+            After::Continue(dir) => {
+                let place = self.place_of(dir, slot);
+                self.go_on(dir, place);
+            }
+            After::Close => self.end_by_reset(),
+            After::Reply(reply) => self.reply(reply),
+            After::Done => {}
+        }
     }
 }
 

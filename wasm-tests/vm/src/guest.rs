@@ -3,28 +3,10 @@
 use wasmtime::Caller;
 
 use crate::host::Host;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 /// A host call's surroundings: the host's state and the calling module.
 pub(crate) type Env<'a> = Caller<'a, Host>;
-
-/// Why a host call stops early: with a status for the module, or by the module's own trap.
-pub(crate) enum Halt {
-    Status(Status),
-    Trap(wasmtime::Error),
-}
-
-impl From<Status> for Halt {
-    fn from(status: Status) -> Self {
-        Self::Status(status)
-    }
-}
-
-impl From<wasmtime::Error> for Halt {
-    fn from(error: wasmtime::Error) -> Self {
-        Self::Trap(error)
-    }
-}
 
 /// The number the module gets.
 pub(crate) fn reply(result: Result<(), Halt>) -> wasmtime::Result<i32> {

@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use wasmtime::{Memory, TypedFunc};
 
-use crate::calls::Pending;
+use crate::calls::{HttpAnswer, Pending};
 use crate::exchange::{Dir, StreamContext};
 use crate::faults::Befalls;
-use crate::guest::Halt;
-use crate::headers::Headers;
 use crate::hostcall::Hostcall;
 use crate::metrics::Ids;
+use crate::status::Halt;
 use crate::world::World;
 
 /// How often each host call was made.
@@ -63,13 +62,6 @@ pub(crate) struct RootContext {
     pub(crate) status: (u32, String),
     /// `on_done` said "not yet"; `proxy_done` ends it.
     pub(crate) lingering: bool,
-}
-
-/// What came back from an HTTP callout.
-pub(crate) struct HttpAnswer {
-    pub(crate) headers: Headers,
-    pub(crate) body: Vec<u8>,
-    pub(crate) trailers: Option<Headers>,
 }
 
 /// Something Envoy does when the call into the module is over.

@@ -73,7 +73,9 @@
     reason = "a test host: where something is not as promised, failing loudly is what it is for"
 )]
 
+mod callouts;
 mod calls;
+mod derived;
 mod exchange;
 mod faults;
 mod flow;
@@ -89,13 +91,15 @@ mod pairs;
 mod plugin;
 mod properties;
 mod request;
+mod response;
 mod shared;
 mod status;
 mod stream;
 mod vm;
 mod world;
 
-pub use calls::{GrpcCall, GrpcRequest, HttpCall, HttpRequest};
+pub use callouts::{GrpcCall, HttpCall};
+pub use calls::{GrpcRequest, HttpRequest};
 pub use faults::Fault;
 pub use headers::Headers;
 pub use host::Counts;
@@ -103,7 +107,8 @@ pub use hostcall::Hostcall;
 pub use module::{Module, metered, module, modules};
 pub use outcome::{Answer, Forwarded, Outcome};
 pub use plugin::{Plugin, Refused};
-pub use request::{Chain, Request, Response};
+pub use request::{Chain, Request};
+pub use response::Response;
 pub use status::Status;
 pub use stream::Stream;
 pub use vm::{Trap, Vm};

@@ -5,10 +5,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::calls::{GrpcCall, HttpCall};
+use crate::callouts::{GrpcCall, HttpCall};
 use crate::exchange::{Exchange, StreamContext};
-use crate::host::Context;
-use crate::request::{Chain, Request};
+use crate::host::{Context, RootContext};
 use crate::vm::{Trap, Vm};
 use crate::world::LogLine;
 
@@ -54,15 +53,52 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-impl Plugin {
-    pub(crate) fn new(vm: Vm, root: u32) -> Self {
-        Self {
-            vm,
-            root,
-            stops_headers_only: false,
-        }
+impl Vm {
+    /// Loads a plugin: one filter's configuration, as Envoy hands it over when it is YAML (JSON, every number
+    /// a double). Loading another one, or the same again, is what a configuration reload does: streams of
+    /// the old plugin keep it.
+    ///
+    /// # Errors
+    /// [`Refused`] with what was logged, when `on_vm_start` or `on_configure` returned false.
+    #[track_caller]
+    pub fn configure(&self, root_id: &str, configuration: serde_json::Value) -> Result<Plugin, Refused> {
+        self.configure_bytes(root_id, doubles(configuration).to_string())
     }
 
+    /// The same with any bytes.
+    ///
+    /// # Errors
+    /// [`Refused`] with what was logged, when `on_vm_start` or `on_configure` returned false.
+    #[track_caller]
+    pub fn configure_bytes(&self, root_id: &str, configuration: impl AsRef<[u8]>) -> Result<Plugin, Refused> {
+        let configuration = configuration.as_ref();
+        let before = self.world().process().log.len();
+        let name = self.module_name().replace("tollgate-", "tollgate.");
+        let root = RootContext {
+            root_id: root_id.to_owned(),
+            name,
+            ..RootContext::default()
+        };
+        let id = self.host(|host| host.add(Context::Root(root)));
+        let accepted = self.load(id, configuration);
+        self.raise();
+        if accepted && self.trap().is_none() {
+            return Ok(Plugin {
+                vm: self.clone(),
+                root: id,
+                stops_headers_only: false,
+            });
+        }
+        let log: Vec<LogLine> = self.world().process().log[before..].to_vec();
+        self.drop_root(id);
+        Err(Refused {
+            log,
+            trap: self.trap(),
+        })
+    }
+}
+
+impl Plugin {
     /// The plugin option `allow_on_headers_stop_iteration`: a pause in the headers then holds only them, and
     /// the body is still shown to the filter.
     #[must_use]
@@ -85,36 +121,13 @@ impl Plugin {
         self.stops_headers_only
     }
 
-    /// A request through this filter alone.
-    pub fn request(&self, method: &str, path: &str) -> Request {
-        Chain::new(vec![self.clone()]).request(method, path)
-    }
-
-    /// A GET through this filter alone.
-    pub fn get(&self, path: &str) -> Request {
-        self.request("GET", path)
-    }
-
-    /// A POST through this filter alone.
-    pub fn post(&self, path: &str) -> Request {
-        self.request("POST", path)
-    }
-
     /// Calls `on_tick` once. The clock stays where it is.
     ///
     /// # Panics
     /// When the plugin has not asked for ticks: Envoy would send none.
     #[track_caller]
     pub fn tick(&self) {
-        let now = self.vm.world().now();
-        let ticking = self.vm.host(|host| {
-            host.ticks
-                .get_mut(&self.root)
-                .map(|tick| tick.due = now + tick.period)
-        });
-        assert!(ticking.is_some(), "this plugin has set no tick period");
-        self.vm.run(self.root, "proxy_on_tick", &[self.root]);
-        self.vm.raise();
+        self.vm.tick(self.root);
     }
 
     /// Calls `on_log` of the root, with an exchange in reach as it is for a filter that logs.
@@ -196,4 +209,27 @@ fn only<T>(mut calls: Vec<T>, kind: &str) -> T {
         calls.len()
     );
     calls.remove(0)
+}
+
+/// A `google.protobuf.Struct` has only doubles; a whole one is printed without its fraction.
+fn doubles(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) => {
+            let double = number.as_f64().unwrap_or_default();
+            let whole = double.fract() == 0.0 && double.abs() < 9e15;
+            // Below 2^53 the double is the integer, so the cast loses nothing.
+            if whole {
+                Value::from(double as i64)
+            } else {
+                Value::from(double)
+            }
+        }
+        Value::Array(list) => list.into_iter().map(doubles).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(name, item)| (name, doubles(item)))
+            .collect(),
+        other => other,
+    }
 }

@@ -33,3 +33,21 @@ impl Status {
         self as i32
     }
 }
+
+/// Why a host call stops early: with a status for the module, or by the module's own trap.
+pub(crate) enum Halt {
+    Status(Status),
+    Trap(wasmtime::Error),
+}
+
+impl From<Status> for Halt {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<wasmtime::Error> for Halt {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Trap(error)
+    }
+}

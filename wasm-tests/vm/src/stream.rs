@@ -8,7 +8,7 @@ use crate::exchange::Dir;
 use crate::flow::Flow;
 use crate::host::LocalReply;
 use crate::outcome::Outcome;
-use crate::request::Response;
+use crate::response::Response;
 use crate::world::World;
 
 /// A request in flight. Dropped before its end, its client goes away.

@@ -8,13 +8,12 @@ use std::time::SystemTime;
 
 use wasmtime::{Instance, Store, Val, ValType};
 
+use crate::calls::HttpAnswer;
 use crate::exchange::Dir;
-use crate::flow::Flow;
-use crate::host::{After, Context, Counts, Host, HttpAnswer, RootContext};
+use crate::host::{After, Counts, Host, RootContext};
 use crate::hostcalls;
 use crate::module::Module;
-use crate::plugin::{Plugin, Refused};
-use crate::world::{LogLine, World};
+use crate::world::{LogLine, Worker, World};
 
 /// One worker's VM. Cheap to clone: clones are the same VM.
 #[derive(Clone)]
@@ -22,14 +21,18 @@ pub struct Vm(Rc<VmInner>);
 
 pub(crate) struct VmInner {
     world: World,
-    number: usize,
     module: Module,
     store: RefCell<Store<Host>>,
     instance: Instance,
     /// Streams in flight, by their context.
-    flows: RefCell<HashMap<u32, Weak<RefCell<Flow>>>>,
+    flows: RefCell<HashMap<u32, Weak<RefCell<dyn Acts>>>>,
     trap: RefCell<Option<Trap>>,
     traps_allowed: Cell<bool>,
+}
+
+/// A stream in flight: it does what its filters asked for.
+pub(crate) trait Acts {
+    fn act(&mut self, vm: &Vm, context: u32, action: After);
 }
 
 /// The end of a VM: a panic, an `unreachable`, memory out of bounds. Envoy throws such a VM away, with every
@@ -56,9 +59,25 @@ pub(crate) struct Entered {
     pub(crate) counts: Counts,
 }
 
+impl World {
+    /// One worker's VM of `module`. VMs with one `vm_id` share data, as Envoy's workers do.
+    ///
+    /// # Panics
+    /// When the module cannot be instantiated: it imports what proxy-wasm does not have, or its start traps.
+    #[must_use]
+    #[track_caller]
+    pub fn vm(&self, module: &Module, vm_id: &str) -> Vm {
+        let number = self.process().workers.len();
+        let vm = Vm::start(self.clone(), number, module, vm_id);
+        let inner: Rc<dyn Worker> = vm.0.clone();
+        self.process_mut().workers.push(Rc::downgrade(&inner));
+        vm
+    }
+}
+
 impl Vm {
     #[track_caller]
-    pub(crate) fn start(world: World, number: usize, module: &Module, vm_id: &str) -> Self {
+    fn start(world: World, number: usize, module: &Module, vm_id: &str) -> Self {
         let mut store = Store::new(
             module.compiled().engine(),
             Host::new(world.clone(), number, vm_id),
@@ -76,7 +95,6 @@ impl Vm {
         (host.allocate, host.memory) = (allocate, memory);
         let vm = Self(Rc::new(VmInner {
             world,
-            number,
             module: module.clone(),
             store: RefCell::new(store),
             instance,
@@ -94,16 +112,8 @@ impl Vm {
         vm
     }
 
-    pub(crate) fn of(inner: Rc<VmInner>) -> Self {
-        Self(inner)
-    }
-
-    pub(crate) fn inner(&self) -> &Rc<VmInner> {
-        &self.0
-    }
-
-    pub(crate) fn number(&self) -> usize {
-        self.0.number
+    pub(crate) fn module_name(&self) -> &str {
+        self.0.module.name()
     }
 
     /// The process this VM is part of.
@@ -119,46 +129,8 @@ impl Vm {
         self
     }
 
-    /// Loads a plugin: one filter's configuration, as Envoy hands it over when it is YAML (JSON, every number
-    /// a double). Loading another one, or the same again, is what a configuration reload does: streams of
-    /// the old plugin keep it.
-    ///
-    /// # Errors
-    /// [`Refused`] with what was logged, when `on_vm_start` or `on_configure` returned false.
-    #[track_caller]
-    pub fn configure(&self, root_id: &str, configuration: serde_json::Value) -> Result<Plugin, Refused> {
-        self.configure_bytes(root_id, doubles(configuration).to_string())
-    }
-
-    /// The same with any bytes.
-    ///
-    /// # Errors
-    /// [`Refused`] with what was logged, when `on_vm_start` or `on_configure` returned false.
-    #[track_caller]
-    pub fn configure_bytes(&self, root_id: &str, configuration: impl AsRef<[u8]>) -> Result<Plugin, Refused> {
-        let configuration = configuration.as_ref();
-        let before = self.0.world.process().log.len();
-        let name = self.0.module.name().replace("tollgate-", "tollgate.");
-        let root = RootContext {
-            root_id: root_id.to_owned(),
-            name,
-            ..RootContext::default()
-        };
-        let id = self.host(|host| host.add(Context::Root(root)));
-        let accepted = self.load(id, configuration);
-        self.raise();
-        if accepted && self.trap().is_none() {
-            return Ok(Plugin::new(self.clone(), id));
-        }
-        let log: Vec<LogLine> = self.0.world.process().log[before..].to_vec();
-        self.drop_root(id);
-        Err(Refused {
-            log,
-            trap: self.trap(),
-        })
-    }
-
-    fn load(&self, id: u32, configuration: &[u8]) -> bool {
+    /// Hands its configuration to a root context; whether it took it.
+    pub(crate) fn load(&self, id: u32, configuration: &[u8]) -> bool {
         self.run(id, "proxy_on_context_create", &[id, 0]);
         let size = self.host(|host| host.vm_configuration.len());
         let started = self.run(id, "proxy_on_vm_start", &[id, length(size)]);
@@ -306,8 +278,8 @@ impl Vm {
         }
     }
 
-    pub(crate) fn track(&self, context: u32, flow: &Weak<RefCell<Flow>>) {
-        self.0.flows.borrow_mut().insert(context, flow.clone());
+    pub(crate) fn track(&self, context: u32, flow: Weak<RefCell<dyn Acts>>) {
+        self.0.flows.borrow_mut().insert(context, flow);
     }
 
     pub(crate) fn untrack(&self, context: u32) {
@@ -315,19 +287,24 @@ impl Vm {
         self.host(|host| host.contexts.remove(&context));
     }
 
-    pub(crate) fn next_tick(&self) -> Option<(SystemTime, Plugin)> {
-        let next = self.host(|host| {
-            host.ticks
-                .iter()
-                .min_by_key(|(_, tick)| tick.due)
-                .map(|(root, tick)| (tick.due, *root))
-        });
-        next.map(|(due, root)| (due, Plugin::new(self.clone(), root)))
+    /// The root context whose tick is next, and when.
+    fn next_tick(&self) -> Option<(SystemTime, u32)> {
+        self.host(|host| {
+            let next = host.ticks.iter().min_by_key(|(_, tick)| tick.due);
+            next.map(|(root, tick)| (tick.due, *root))
+        })
     }
 
+    /// Calls `on_tick` of a root context that asked for ticks.
     #[track_caller]
-    pub(crate) fn queue_ready(&self, root: u32, token: u32) {
-        self.run(root, "proxy_on_queue_ready", &[root, token]);
+    pub(crate) fn tick(&self, root: u32) {
+        let now = self.world().now();
+        let ticking = self.host(|host| {
+            let tick = host.ticks.get_mut(&root);
+            tick.map(|tick| tick.due = now + tick.period)
+        });
+        assert!(ticking.is_some(), "this plugin has set no tick period");
+        self.run(root, "proxy_on_tick", &[root]);
         self.raise();
     }
 
@@ -390,7 +367,7 @@ impl Vm {
         self.drop_root(root);
     }
 
-    fn drop_root(&self, root: u32) {
+    pub(crate) fn drop_root(&self, root: u32) {
         self.host(|host| {
             host.contexts.remove(&root);
             host.ticks.remove(&root);
@@ -411,6 +388,27 @@ impl Vm {
     }
 }
 
+impl Worker for VmInner {
+    fn next_tick(self: Rc<Self>) -> Option<SystemTime> {
+        Vm(self).next_tick().map(|(due, _)| due)
+    }
+
+    #[track_caller]
+    fn tick(self: Rc<Self>) {
+        let vm = Vm(self);
+        if let Some((_, root)) = vm.next_tick() {
+            vm.tick(root);
+        }
+    }
+
+    #[track_caller]
+    fn queue_ready(self: Rc<Self>, root: u32, token: u32) {
+        let vm = Vm(self);
+        vm.run(root, "proxy_on_queue_ready", &[root, token]);
+        vm.raise();
+    }
+}
+
 pub(crate) fn length(size: usize) -> u32 {
     u32::try_from(size).expect("less than 4 GiB")
 }
@@ -420,27 +418,4 @@ fn more(before: &Counts, now: &Counts) -> Counts {
         .iter()
         .map(|(call, count)| (*call, count - before.get(call).copied().unwrap_or(0)));
     grown.filter(|(_, count)| *count > 0).collect()
-}
-
-/// A `google.protobuf.Struct` has only doubles; a whole one is printed without its fraction.
-fn doubles(value: serde_json::Value) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        Value::Number(number) => {
-            let double = number.as_f64().unwrap_or_default();
-            let whole = double.fract() == 0.0 && double.abs() < 9e15;
-            // Below 2^53 the double is the integer, so the cast loses nothing.
-            if whole {
-                Value::from(double as i64)
-            } else {
-                Value::from(double)
-            }
-        }
-        Value::Array(list) => list.into_iter().map(doubles).collect(),
-        Value::Object(map) => map
-            .into_iter()
-            .map(|(name, item)| (name, doubles(item)))
-            .collect(),
-        other => other,
-    }
 }

@@ -9,13 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::faults::{Fault, Faults};
 use crate::hostcall::Hostcall;
 use crate::metrics::{Kind, Metrics};
-use crate::module::Module;
-use crate::plugin::Plugin;
 use crate::properties::Properties;
-use crate::request::Chain;
 use crate::shared::Shared;
 use crate::status::Status;
-use crate::vm::{Vm, VmInner};
 
 /// One Envoy process, as far as a module can tell. Cheap to clone: clones are the same world.
 ///
@@ -34,7 +30,22 @@ pub(crate) struct Process {
     pub(crate) log_level: Level,
     pub(crate) properties: Properties,
     pub(crate) requests: u64,
-    vms: Vec<Weak<VmInner>>,
+    /// By their numbers.
+    pub(crate) workers: Vec<Weak<dyn Worker>>,
+}
+
+/// A worker's VM, as far as time and queues go by it.
+pub(crate) trait Worker {
+    /// When it has its next tick.
+    fn next_tick(self: Rc<Self>) -> Option<SystemTime>;
+
+    /// Has that tick now.
+    #[track_caller]
+    fn tick(self: Rc<Self>);
+
+    /// Tells the plugin `root` that there is something in its queue.
+    #[track_caller]
+    fn queue_ready(self: Rc<Self>, root: u32, token: u32);
 }
 
 /// How much a log line matters; the ABI's numbers.
@@ -99,7 +110,7 @@ impl World {
             log_level: Level::Info,
             properties: Properties::default(),
             requests: 0,
-            vms: Vec::new(),
+            workers: Vec::new(),
         };
         Self(Rc::new(RefCell::new(process)))
     }
@@ -137,10 +148,10 @@ impl World {
     #[track_caller]
     pub fn run_for(&self, time: Duration) {
         let end = self.now() + time;
-        while let Some((due, plugin)) = self.next_tick().filter(|(due, _)| *due <= end) {
+        while let Some((due, worker)) = self.next_tick().filter(|(due, _)| *due <= end) {
             let now = self.now().max(due);
             self.0.borrow_mut().now = now;
-            plugin.tick();
+            worker.tick();
         }
         self.0.borrow_mut().now = end;
     }
@@ -151,29 +162,10 @@ impl World {
         loop {
             let told = self.0.borrow_mut().shared.next_told();
             let Some(((vm, root), token)) = told else { return };
-            if let Some(vm) = self.live_vms().into_iter().find(|have| have.number() == vm) {
-                vm.queue_ready(root, token);
+            if let Some(worker) = self.workers().into_iter().nth(vm).flatten() {
+                worker.queue_ready(root, token);
             }
         }
-    }
-
-    /// One worker's VM of `module`. VMs with one `vm_id` share data, as Envoy's workers do.
-    ///
-    /// # Panics
-    /// When the module cannot be instantiated: it imports what proxy-wasm does not have, or its start traps.
-    #[must_use]
-    #[track_caller]
-    pub fn vm(&self, module: &Module, vm_id: &str) -> Vm {
-        let number = self.0.borrow().vms.len();
-        let vm = Vm::start(self.clone(), number, module, vm_id);
-        self.0.borrow_mut().vms.push(Rc::downgrade(vm.inner()));
-        vm
-    }
-
-    /// Filters one after another, as in a listener's `http_filters`.
-    #[must_use]
-    pub fn chain(&self, plugins: &[&Plugin]) -> Chain {
-        Chain::new(plugins.iter().map(|plugin| (*plugin).clone()).collect())
     }
 
     /// Makes `call` answer `status` without doing anything, until cleared. Narrow it with [`Fault::of`],
@@ -300,20 +292,15 @@ impl World {
             .map(|values| values.last().copied().unwrap_or(0))
     }
 
-    fn live_vms(&self) -> Vec<Vm> {
-        self.0
-            .borrow()
-            .vms
-            .iter()
-            .filter_map(Weak::upgrade)
-            .map(Vm::of)
-            .collect()
+    fn workers(&self) -> Vec<Option<Rc<dyn Worker>>> {
+        self.0.borrow().workers.iter().map(Weak::upgrade).collect()
     }
 
-    fn next_tick(&self) -> Option<(SystemTime, Plugin)> {
-        self.live_vms()
-            .iter()
-            .filter_map(Vm::next_tick)
+    /// Who has the next tick, and when.
+    fn next_tick(&self) -> Option<(SystemTime, Rc<dyn Worker>)> {
+        let workers = self.workers().into_iter().flatten();
+        workers
+            .filter_map(|worker| Some((worker.clone().next_tick()?, worker)))
             .min_by_key(|(due, _)| *due)
     }
 }

@@ -3,10 +3,10 @@
 use wasmtime::Linker;
 
 use crate::exchange::Dir;
-use crate::guest::{Env, Halt, give, read, reply, write_u32};
+use crate::guest::{Env, give, read, reply, write_u32};
 use crate::host::Host;
 use crate::hostcall::Hostcall;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

@@ -5,12 +5,12 @@ use std::time::Duration;
 use wasmtime::Linker;
 
 use crate::calls::{GrpcRequest, HttpRequest};
-use crate::guest::{Env, Halt, read, reply, text, write_u32};
+use crate::guest::{Env, read, reply, text, write_u32};
 use crate::headers::Headers;
 use crate::host::Host;
 use crate::hostcall::Hostcall;
 use crate::pairs;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

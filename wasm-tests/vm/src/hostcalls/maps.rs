@@ -6,12 +6,12 @@
 use wasmtime::Linker;
 
 use crate::exchange::{Dir, StreamContext};
-use crate::guest::{Env, Halt, give, read, reply, text, write_u32};
+use crate::guest::{Env, give, read, reply, text, write_u32};
 use crate::headers::Headers;
 use crate::host::Host;
 use crate::hostcall::Hostcall;
 use crate::pairs;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

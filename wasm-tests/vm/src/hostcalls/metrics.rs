@@ -2,11 +2,11 @@
 
 use wasmtime::Linker;
 
-use crate::guest::{Env, Halt, reply, text, write, write_u32};
+use crate::guest::{Env, reply, text, write, write_u32};
 use crate::host::Host;
 use crate::hostcall::Hostcall;
 use crate::metrics::Kind;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

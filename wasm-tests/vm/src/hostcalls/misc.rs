@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use wasmtime::Linker;
 
-use crate::guest::{Env, Halt, give, reply, text, write, write_u32};
+use crate::guest::{Env, give, reply, text, write, write_u32};
 use crate::host::{After, Host, Tick};
 use crate::hostcall::Hostcall;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 use crate::world::{Level, LogLine};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {

@@ -2,12 +2,12 @@
 
 use wasmtime::Linker;
 
+use crate::derived::derived;
 use crate::exchange::{Dir, View};
-use crate::guest::{Env, Halt, give, read, reply};
+use crate::guest::{Env, give, read, reply};
 use crate::host::Host;
 use crate::hostcall::Hostcall;
-use crate::properties::derived;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

@@ -2,9 +2,10 @@
 
 use wasmtime::Linker;
 
-use crate::guest::{Env, Halt, give, read, reply, text, write_u32};
+use crate::guest::{Env, give, read, reply, text, write_u32};
 use crate::host::Host;
 use crate::hostcall::Hostcall;
+use crate::status::Halt;
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(

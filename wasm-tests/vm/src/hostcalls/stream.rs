@@ -3,11 +3,11 @@
 use wasmtime::Linker;
 
 use crate::exchange::{Dir, View};
-use crate::guest::{Env, Halt, read, reply, text};
+use crate::guest::{Env, read, reply, text};
 use crate::host::{After, Host, LocalReply};
 use crate::hostcall::Hostcall;
 use crate::pairs;
-use crate::status::Status;
+use crate::status::{Halt, Status};
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap(
