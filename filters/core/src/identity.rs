@@ -62,3 +62,23 @@ pub struct Grants {
     /// The key's; `None` inherits.
     pub key: Option<Vec<String>>,
 }
+
+#[cfg(test)]
+impl Identity {
+    /// A caller of the tier `pro` who may use every model, for tests.
+    pub(crate) fn sample(org: &str, key_id: &str) -> Self {
+        Self {
+            key_id: key_id.into(),
+            org: org.into(),
+            project: None,
+            tier: "pro".into(),
+            scopes: Scopes::UNRESTRICTED,
+            models: Grants {
+                org: vec!["*".into()],
+                project: None,
+                key: None,
+            },
+            labels: vec![],
+        }
+    }
+}

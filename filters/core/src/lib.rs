@@ -29,6 +29,7 @@ pub mod request;
 pub mod retry_after;
 pub mod route;
 pub mod settlement;
+pub mod silence;
 pub mod spent;
 pub mod state;
 pub mod targets;

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use crate::config::Rate;
 use crate::error::{ApiError, Retry};
 use crate::gcra::Quota;
+use crate::identity::Identity;
 use crate::key::KeyTag;
+use crate::state::{self, Clock, Keyspace, Store, Value};
 
 /// What Envoy calls the refusal by the limits of a request that no waiting makes pass: it counts as one for what it is.
 pub const TOO_LARGE: &[u8] = b"tollgate_request_too_large_for_limit";
@@ -46,7 +48,7 @@ pub struct TooMany {
 
 /// Where somebody's refusals are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Account {
+struct Account {
     scope: Scope,
     quota: Quota,
     tag: u64,
@@ -58,14 +60,59 @@ impl Policy {
         self.key.is_none() && self.address.is_none()
     }
 
+    /// Whether somebody may ask, or had too many refused. Where that can't be read they may.
+    pub fn admit(
+        &self,
+        host: &mut (impl Store + Clock),
+        who: &Identity,
+        address: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<(), TooMany> {
+        let Some(now) = self.now(host) else {
+            return Ok(());
+        };
+        for account in self.accounts(who, address) {
+            let cell = state::read(host, account.cell()).unwrap_or_default();
+            account.admit(cell, now)?;
+        }
+        Ok(())
+    }
+
+    /// One more was refused.
+    pub fn count(
+        &self,
+        host: &mut (impl Store + Clock),
+        who: &Identity,
+        address: impl FnOnce() -> Option<IpAddr>,
+    ) {
+        let Some(now) = self.now(host) else { return };
+        for account in self.accounts(who, address) {
+            // At worst a refusal goes uncounted.
+            let _ = state::update(host, account.cell(), |cell| ((), account.count(cell, now)));
+        }
+    }
+
+    /// The time, where anything is limited.
+    fn now(&self, host: &impl Clock) -> Option<u64> {
+        if self.is_empty() { None } else { host.now() }
+    }
+
+    fn accounts(
+        &self,
+        who: &Identity,
+        address: impl FnOnce() -> Option<IpAddr>,
+    ) -> impl Iterator<Item = Account> {
+        let key = self.key(&who.org, &who.key_id);
+        key.into_iter().chain(self.address(address))
+    }
+
     /// The account of a key.
-    pub fn key(&self, org: &str, key: &str) -> Option<Account> {
+    fn key(&self, org: &str, key: &str) -> Option<Account> {
         let name = [org.as_bytes(), b"\0", key.as_bytes()].concat();
         Account::of(Scope::Key, self.key, &name)
     }
 
     /// The account of an address.
-    pub fn address(&self, address: impl FnOnce() -> Option<IpAddr>) -> Option<Account> {
+    fn address(&self, address: impl FnOnce() -> Option<IpAddr>) -> Option<Account> {
         self.address?;
         let bits = match address()?.to_canonical() {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
@@ -85,17 +132,17 @@ impl Account {
         })
     }
 
-    /// The name of its cell in the shared store.
-    pub fn cell(&self) -> String {
+    /// The name of its cell.
+    fn cell(&self) -> String {
         let kind = match self.scope {
             Scope::Key => "key",
             Scope::Address => "address",
         };
-        format!("refused-{kind}-{}", self.tag % SLOTS)
+        format!("{kind}-{}", self.tag % SLOTS)
     }
 
     /// Whether there is room for one more at `now`, by what the cell holds.
-    pub fn admit(&self, cell: Option<&[u8]>, now: u64) -> Result<(), TooMany> {
+    fn admit(&self, cell: Option<Cell>, now: u64) -> Result<(), TooMany> {
         let Some(tat) = self.tat(cell, now) else {
             return Ok(());
         };
@@ -109,26 +156,42 @@ impl Account {
     }
 
     /// The cell with one more in it; `None` where it stays as it is.
-    pub fn count(&self, cell: Option<&[u8]>, now: u64) -> Option<[u8; 16]> {
-        let next = self.quota.take(self.tat(cell, now)?, now).ok()?;
-        let mut bytes = [0; 16];
-        let (tag, tat) = bytes.split_at_mut(8);
-        tag.copy_from_slice(&self.tag.to_le_bytes());
-        tat.copy_from_slice(&next.to_le_bytes());
-        Some(bytes)
+    fn count(&self, cell: Option<Cell>, now: u64) -> Option<Cell> {
+        let tat = self.quota.take(self.tat(cell, now)?, now).ok()?;
+        Some(Cell { tag: self.tag, tat })
     }
 
     /// What the cell says of this account; `None` where it is another's.
-    fn tat(&self, cell: Option<&[u8]>, now: u64) -> Option<u64> {
-        let Some((tag, rest)) = cell.and_then(<[u8]>::split_first_chunk) else {
-            return Some(0);
-        };
-        let tat = rest.first_chunk().map_or(0, |tat| u64::from_le_bytes(*tat));
-        match u64::from_le_bytes(*tag) == self.tag {
-            true => Some(tat),
+    fn tat(&self, cell: Option<Cell>, now: u64) -> Option<u64> {
+        match cell {
+            None => Some(0),
+            Some(cell) if cell.tag == self.tag => Some(cell.tat),
             // As good as unused.
-            false => (tat <= now).then_some(0),
+            Some(cell) => (cell.tat <= now).then_some(0),
         }
+    }
+}
+
+/// What a slot holds: whose it is, and until when its refusals count. Little-endian, 8 bytes each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cell {
+    tag: u64,
+    tat: u64,
+}
+
+impl Value for Cell {
+    const KEYSPACE: Keyspace = Keyspace::REFUSALS;
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tag, tat) = bytes.split_first_chunk()?;
+        Some(Self {
+            tag: u64::from_le_bytes(*tag),
+            tat: u64::from_le_bytes(tat.try_into().ok()?),
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        [self.tag.to_le_bytes(), self.tat.to_le_bytes()].concat()
     }
 }
 
@@ -158,6 +221,7 @@ impl TooMany {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::fake::Worker;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -165,23 +229,45 @@ mod tests {
         crate::config::from_json(json.as_bytes()).unwrap()
     }
 
+    fn who(key: &str) -> Identity {
+        Identity::sample("acme", key)
+    }
+
     #[test]
     fn so_many_are_refused_and_then_all_until_some_time_has_passed() {
-        let account = policy(r#"{"key": "3/minute"}"#).key("acme", "k1").unwrap();
-        let (mut cell, now) = (None, 1_000 * SECOND);
-        for _ in 0..3 {
-            assert_eq!(
-                account.admit(cell.as_ref().map(<[u8; 16]>::as_slice), now),
-                Ok(())
-            );
-            cell = account.count(cell.as_ref().map(<[u8; 16]>::as_slice), now);
+        let policy = policy(r#"{"key": "3/minute"}"#);
+        let mut workers = [Worker::at(1_000 * SECOND), Worker::default()];
+        workers[1] = workers[0].clone();
+        let none = || None;
+        for worker in [0, 1, 0] {
+            assert_eq!(policy.admit(&mut workers[worker], &who("k1"), none), Ok(()));
+            policy.count(&mut workers[worker], &who("k1"), none);
         }
-        let cell = cell.unwrap();
-        let answer = account.admit(Some(&cell), now).unwrap_err().answer();
+        let refused = |worker: &mut Worker| policy.admit(worker, &who("k1"), none).unwrap_err();
+        let answer = refused(&mut workers[1]).answer();
         assert_eq!(answer.retry, Retry::AfterMillis(20_000));
         assert!(answer.message.contains("from this key") && answer.message.contains("in 20.000s"));
-        assert_eq!(account.count(Some(&cell), now), None);
-        assert_eq!(account.admit(Some(&cell), now + 20 * SECOND), Ok(()));
+        assert_eq!(policy.admit(&mut workers[1], &who("k2"), none), Ok(()));
+        // What is refused for its number is not counted once more.
+        policy.count(&mut workers[0], &who("k1"), none);
+        workers[0].pass(20 * SECOND);
+        assert_eq!(policy.admit(&mut workers[1], &who("k1"), none), Ok(()));
+    }
+
+    #[test]
+    fn where_it_cannot_be_read_they_may_and_no_count_is_lost_to_others() {
+        let policy = policy(r#"{"key": "2/minute"}"#);
+        let (mut one, none) = (Worker::at(SECOND), || None);
+        let other = one.clone();
+        one.before_write(move || policy.count(&mut { other }, &who("k1"), || None));
+        policy.count(&mut one, &who("k1"), none);
+        assert!(policy.admit(&mut one, &who("k1"), none).is_err());
+        one.fail(true);
+        assert_eq!(policy.admit(&mut one, &who("k1"), none), Ok(()));
+        policy.count(&mut one, &who("k1"), none);
+        let calls = one.calls();
+        Policy::default().count(&mut one, &who("k1"), none);
+        assert_eq!(one.calls(), calls, "nothing is limited");
     }
 
     #[test]
@@ -191,11 +277,12 @@ mod tests {
             policy.key("acme", "k1").unwrap(),
             policy.key("acme", "k2").unwrap(),
         );
-        let cell = one.count(None, 0).unwrap();
+        let cell = one.count(None, 0);
+        assert_eq!(cell.and_then(|cell| Cell::decode(&cell.encode())), cell);
         // As if both had the same slot.
-        assert!(one.admit(Some(&cell), 0).is_err() && two.admit(Some(&cell), 0).is_ok());
-        assert_eq!(two.count(Some(&cell), 0), None);
-        assert!(two.count(Some(&cell), 61 * SECOND).is_some());
+        assert!(one.admit(cell, 0).is_err() && two.admit(cell, 0).is_ok());
+        assert_eq!(two.count(cell, 0), None);
+        assert!(two.count(cell, 61 * SECOND).is_some());
         let address = |text: &str| policy.address(|| text.parse().ok());
         assert_eq!(address("2001:db8::1"), address("2001:db8::2"));
         assert_ne!(address("10.0.0.1"), address("10.0.0.2"));

@@ -123,6 +123,16 @@ impl From<Undecoded> for Refusal {
     }
 }
 
+impl From<uploads::Refused> for Refusal {
+    fn from(refused: uploads::Refused) -> Self {
+        match refused {
+            uploads::Refused::TooLarge(limit) => Self::TooLarge(Some(limit)),
+            uploads::Refused::Over(over) => Self::Uploads(over),
+            uploads::Refused::TooSlow(slow) => Self::SlowUpload(slow),
+        }
+    }
+}
+
 impl From<Malformed> for Refusal {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)

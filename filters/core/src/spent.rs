@@ -1,5 +1,10 @@
 //! Attempts of a request that a model server began on and that came to nothing: the router, which hears of each, tells
 //! the limits, which charge them.
+//!
+//! Envoy's router tells a filter of the last attempt alone; an access logger sees each as it ends, and
+//! [`Attempts`] holds them until their request ends.
+
+use std::collections::VecDeque;
 
 /// The name of the filter state that carries an encoded [`Spent`].
 pub const PROPERTY: &str = "tollgate.spent";
@@ -40,9 +45,121 @@ impl Spent {
     }
 }
 
+/// An attempt is logged before its request is; what is left over is of requests that nobody asks about any more.
+const MAX_KEPT: usize = 4_096;
+
+/// An attempt that a model server received and did not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The id of its request.
+    request: Vec<u8>,
+    /// Our end of its connection.
+    local_address: Vec<u8>,
+}
+
+impl Unanswered {
+    /// An attempt that is over: `None` where it was answered, or where nobody received it, as there was no connection.
+    pub fn of(
+        answered: bool,
+        local_address: impl FnOnce() -> Option<Vec<u8>>,
+        request: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Self> {
+        if answered {
+            return None;
+        }
+        Some(Self {
+            local_address: local_address()?,
+            request: request()?,
+        })
+    }
+}
+
+/// Attempts that came to nothing, of requests that have not ended.
+#[derive(Debug, Default)]
+pub struct Attempts(VecDeque<Unanswered>);
+
+impl Attempts {
+    /// None.
+    pub const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Keeps one until its request ends.
+    pub fn note(&mut self, attempt: Unanswered) {
+        if self.0.len() >= MAX_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(attempt);
+    }
+
+    /// Takes out those of a request that ends; `local_address` is our end of the connection of its last attempt, where
+    /// there was one.
+    pub fn take(&mut self, request: &[u8], local_address: Option<&[u8]>) -> Spent {
+        let mut spent = Spent::default();
+        self.0.retain(|attempt| {
+            let own = attempt.request == request;
+            if own {
+                spent.attempts = spent.attempts.saturating_add(1);
+                spent.last |= Some(&attempt.local_address[..]) == local_address;
+            }
+            !own
+        });
+        spent
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unanswered(request: &str, address: &str) -> Unanswered {
+        Unanswered::of(false, || Some(address.into()), || Some(request.into())).unwrap()
+    }
+
+    #[test]
+    fn attempts_are_found_by_their_request_once() {
+        let mut attempts = Attempts::new();
+        for (request, address) in [("r1", "a:1"), ("r2", "a:2"), ("r1", "a:3")] {
+            attempts.note(unanswered(request, address));
+        }
+        let two = Spent {
+            attempts: 2,
+            last: true,
+        };
+        assert_eq!(attempts.take(b"r1", Some(b"a:3")), two);
+        assert_eq!(attempts.take(b"r1", Some(b"a:3")), Spent::default());
+        assert_eq!(
+            attempts.take(b"r2", None),
+            Spent {
+                attempts: 1,
+                last: false
+            }
+        );
+        assert!(attempts.is_empty());
+    }
+
+    #[test]
+    fn what_was_answered_or_not_received_is_none() {
+        let some = || Some(b"x".to_vec());
+        assert_eq!(Unanswered::of(true, some, some), None);
+        assert_eq!(Unanswered::of(false, || None, some), None);
+        assert_eq!(Unanswered::of(false, some, || None), None);
+    }
+
+    #[test]
+    fn what_nobody_asks_about_is_forgotten() {
+        let mut attempts = Attempts::new();
+        for number in 0..MAX_KEPT + 2 {
+            attempts.note(unanswered(&number.to_string(), "a"));
+        }
+        assert_eq!(attempts.take(b"1", None), Spent::default());
+        assert_eq!(attempts.take(b"2", None).attempts, 1);
+    }
 
     #[test]
     fn what_is_encoded_is_decoded_and_nothing_else() {

@@ -5,10 +5,12 @@
 mod document;
 mod ledger;
 mod pace;
+mod worker;
 
 pub use document::RawPolicy;
 pub use ledger::{Ledger, Mine};
 pub use pace::Pace;
+pub use worker::{Upload, Uploads};
 
 use core::fmt::Write as _;
 
@@ -159,6 +161,17 @@ pub enum Unit {
     Requests,
     /// Bytes of bodies.
     Bytes,
+}
+
+/// Why a body may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It has more than so many bytes.
+    TooLarge(u64),
+    /// Too much is in upload.
+    Over(Over),
+    /// It comes too slowly.
+    TooSlow(TooSlow),
 }
 
 impl Policy {

@@ -17,20 +17,20 @@ use tollgate_core::refusals::TOO_LARGE;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::retry_after;
 use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
+use tollgate_core::silence::{FirstByte, Silence};
 use tollgate_core::state::Clock as _;
 use tollgate_core::targets::{self, Ending, Order, Wanted, tag};
+use tollgate_core::uploads::{Upload, Uploads};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Host, Level, Map, Status, answer, clear_route_cache, close_response, header,
-    log, now_nanos, number, property, read_buffer, remove_header, replace_in_buffer, set_header,
+    Action, Buffer, HeaderMap, Host, Level, Map, Status, answer, clear_route_cache, client_address,
+    close_response, header, log, now_nanos, number, property, read_buffer, remove_header, replace_in_buffer,
+    set_header,
 };
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::refusals;
 use crate::replaced::{self, Answer, Found};
-use crate::silence::{Silence, Wait};
-use crate::uploads::{Upload, Uploads};
 
 /// The filter's, in the log.
 pub(crate) const NAME: &str = "tenant-router";
@@ -81,7 +81,7 @@ struct Visited {
     streamed: bool,
     answer: Answer,
     /// How long its answer may take to begin, until it has.
-    wait: Option<Wait>,
+    first_byte: Option<FirstByte>,
     /// How long its answer may be silent.
     silence: Option<Silence>,
     /// For the answer's headers: seconds since 1970.
@@ -106,7 +106,7 @@ impl Visited {
             route: chosen.route,
             streamed,
             answer: Answer::Passes,
-            wait: Wait::of(chosen.model, whole_at).filter(|_| streamed),
+            first_byte: FirstByte::of(chosen.model, whole_at).filter(|_| streamed),
             silence: None,
             deprecated_at: chosen.model.deprecated_at,
             sunset_at: chosen.model.sunset_at,
@@ -148,16 +148,16 @@ impl Router {
     /// Makes one of its configuration; all that is wrong with it is reported.
     pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let config = Config::parse(json)?;
-        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+        Self::new(config).map_err(|error| vec![error])
     }
 
     /// Sets the filter up. `Err` where its metrics can't be defined.
-    pub fn new(config: Config) -> Result<Self, Status> {
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
         Ok(Self {
-            uploads: Uploads::join(config.uploads)?,
+            uploads: Uploads::join(&mut Host, config.uploads).map_err(ConfigError::unusable)?,
             config,
-            metrics: Metrics::define()?,
-            draw: now_nanos()? | 1,
+            metrics: Metrics::define().map_err(ConfigError::unusable)?,
+            draw: now_nanos().map_err(ConfigError::unusable)? | 1,
         })
     }
 
@@ -213,7 +213,10 @@ impl Router {
 
     fn begin(&self, headers: &HeaderMap, path: &[u8], who: &Identity, end: bool) -> Result<Begun, Refusal> {
         let catalogue = &self.config.catalogue;
-        refusals::admit(&self.config.refusals, who).map_err(Refusal::TooManyRefused)?;
+        let refusals = &self.config.refusals;
+        refusals
+            .admit(&mut Host, who, client_address)
+            .map_err(Refusal::TooManyRefused)?;
         match asked(headers.get(b":method").unwrap_or_default(), path)? {
             Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(who)))),
             Asked::ModelEntry(name) => {
@@ -255,13 +258,13 @@ impl Router {
 
     /// Called every [`crate::module::TICK_MILLIS`], before each stream is [looked at](Self::look).
     pub fn tick(&mut self) {
-        self.uploads.tick();
+        self.uploads.tick(&mut Host);
     }
 
     /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
     pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
         if let Some(visited) = &mut stream.routed {
-            if visited.wait.is_some() {
+            if visited.first_byte.is_some() {
                 if is_stuck(visited, enter) {
                     replaced::answer(Fault::Silent, &visited.reader);
                     self.fell_silent(visited);
@@ -272,10 +275,10 @@ impl Router {
             return self.listen(visited, enter);
         }
         let Some(held) = &stream.held else { return };
-        if let Err(refusal) = self.uploads.look(&mut stream.upload, &held.who)
+        if let Err(refusal) = self.uploads.look(&mut Host, &mut stream.upload, &held.who)
             && enter()
         {
-            self.refuse(&refusal, Some(&held.who), &held.reader);
+            self.refuse(&refusal.into(), Some(&held.who), &held.reader);
             stream.held = None;
         }
     }
@@ -332,8 +335,11 @@ impl Router {
         let Some(held) = stream.held.take() else {
             return Action::Pause;
         };
-        if let Err(refusal) = self.uploads.came(&mut stream.upload, &held.who, len, end) {
-            return self.refuse(&refusal, Some(&held.who), &held.reader);
+        if let Err(refusal) = self
+            .uploads
+            .came(&mut Host, &mut stream.upload, &held.who, len, end)
+        {
+            return self.refuse(&refusal.into(), Some(&held.who), &held.reader);
         }
         if !end {
             stream.held = Some(held);
@@ -372,7 +378,8 @@ impl Router {
         body: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
         let decoded = coding.decode(body, self.uploads.most())?;
-        self.uploads.decoded(upload, &held.who, decoded.len())?;
+        self.uploads
+            .decoded(&mut Host, upload, &held.who, decoded.len())?;
         Ok(decoded)
     }
 
@@ -479,7 +486,7 @@ impl Router {
         headers: Option<&HeaderMap>,
         end: bool,
     ) -> Action {
-        self.uploads.release(&mut stream.upload);
+        self.uploads.release(&mut Host, &mut stream.upload);
         let Some(visited) = &mut stream.routed else {
             return Action::Continue;
         };
@@ -491,7 +498,7 @@ impl Router {
                 });
             }
         }
-        visited.wait = None;
+        visited.first_byte = None;
         // Where there is one target that never failed of late, its answer tells nothing new.
         let plain = visited.order.is_plain();
         let attempts = if plain { 1 } else { attempts() };
@@ -500,7 +507,9 @@ impl Router {
             return Action::Continue;
         };
         if status(headers) == 429 && is_too_large() {
-            refusals::count(&self.config.refusals, &visited.who);
+            self.config
+                .refusals
+                .count(&mut Host, &visited.who, client_address);
         }
         let ending = ending(headers, &visited.who.org);
         if let Ending::Busy(pause, _) = ending {
@@ -603,7 +612,7 @@ impl Router {
     /// An answer that broke off is a failure too, as is one that said that something went wrong, and one that is whole a
     /// success.
     pub fn log(&mut self, stream: &mut Stream, heard: impl FnOnce() -> Heard) {
-        self.uploads.release(&mut stream.upload);
+        self.uploads.release(&mut Host, &mut stream.upload);
         let Some(visited) = stream.routed.take() else {
             return;
         };
@@ -632,7 +641,7 @@ impl Router {
     fn refuse(&self, refusal: &Refusal, who: Option<&Identity>, reader: &Reader) -> Action {
         self.metrics.refused(refusal);
         if let Some(who) = who.filter(|_| refusal.is_the_requests()) {
-            refusals::count(&self.config.refusals, who);
+            self.config.refusals.count(&mut Host, who, client_address);
         }
         refuse(refusal, reader)
     }
@@ -700,12 +709,12 @@ fn is_sent(flags: Flags) -> bool {
 
 /// Whether an attempt took too long that Envoy does not end. One that waits for a connection has not begun.
 fn is_stuck(visited: &mut Visited, enter: impl FnOnce() -> bool) -> bool {
-    let (Some(wait), Ok(now)) = (&mut visited.wait, now_nanos()) else {
+    let (Some(first_byte), Ok(now)) = (&mut visited.first_byte, now_nanos()) else {
         return false;
     };
-    wait.is_over(now)
+    first_byte.is_over(now)
         && enter()
-        && wait.is_stuck(tried(), now)
+        && first_byte.is_stuck(tried(), now)
         && property(&["upstream", "local_address"]).is_ok_and(|address| !address.is_empty())
 }
 

@@ -5,8 +5,5 @@ pub mod config;
 pub mod filter;
 mod metrics;
 pub mod module;
-mod refusals;
 mod replaced;
-mod silence;
 pub mod spent;
-mod uploads;

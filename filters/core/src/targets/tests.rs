@@ -7,8 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::catalogue::{Catalogue, RawCatalogue, Route};
 use crate::config::from_json;
-use crate::endpoint::{Endpoint, Scopes};
-use crate::identity::{Grants, Identity};
+use crate::endpoint::Endpoint;
+use crate::identity::Identity;
 
 use crate::state::fake::Worker;
 use crate::state::{self, Keyspace, Store as _};
@@ -35,19 +35,7 @@ fn catalogue() -> Catalogue {
 }
 
 fn choose(worker: &mut Worker, org: &str) -> Result<(Order, Route), u64> {
-    let who = Identity {
-        key_id: "k".into(),
-        org: org.into(),
-        project: None,
-        tier: "pro".into(),
-        scopes: Scopes::UNRESTRICTED,
-        models: Grants {
-            org: vec!["*".into()],
-            project: None,
-            key: None,
-        },
-        labels: vec![],
-    };
+    let who = Identity::sample(org, "k1");
     let catalogue = catalogue();
     let model = catalogue.get("m").unwrap();
     Order::choose(worker, &POLICY, model, (&who, Endpoint::Chat), 7)

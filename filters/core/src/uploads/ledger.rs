@@ -3,6 +3,7 @@
 //! the next one, and the section of a worker that is gone with its age.
 
 use super::{Hold, Sums, Who};
+use crate::state::{Keyspace, Value};
 
 /// Nanoseconds after which a section that its worker did not write again counts no more. Workers write those that are
 /// not empty with every tick.
@@ -115,6 +116,18 @@ impl Ledger {
             }
         }
         sums
+    }
+}
+
+impl Value for Ledger {
+    const KEYSPACE: Keyspace = Keyspace::UPLOADS;
+
+    fn decode(record: &[u8]) -> Option<Self> {
+        Some(Self::read(record))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.write()
     }
 }
 
