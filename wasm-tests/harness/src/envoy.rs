@@ -14,10 +14,11 @@ use serde_json::Value;
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
 use crate::client::{Client, Request};
-use crate::config::{Staged, repository};
+use crate::config::repository;
 use crate::net;
 use crate::options::Options;
 use crate::process::Process;
+use crate::staged::Staged;
 use crate::stats::{Prometheus, Stats};
 use crate::usage_log::{UsageLog, UsageRecord};
 
@@ -324,6 +325,16 @@ impl Gateway {
                 .any(|level| line.contains(level))
         };
         Reload::Rejected(log[logged..].lines().filter(loud).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Options {
+    /// Starts the gateway; it serves when this returns.
+    ///
+    /// # Panics
+    /// It does not come up; the message holds Envoy's log.
+    pub async fn start(self) -> Gateway {
+        Gateway::start(self).await
     }
 }
 

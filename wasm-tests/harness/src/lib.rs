@@ -27,6 +27,7 @@ mod options;
 pub mod process;
 pub mod raw;
 pub mod stack;
+mod staged;
 pub mod stats;
 pub mod usage_log;
 

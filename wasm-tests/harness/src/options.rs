@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::catalogue::Catalogue;
 use crate::directory::Directory;
-use crate::envoy::Gateway;
 
 /// What differs from the repository's own files. By default: free ports, two workers, no model server
 /// (nothing listens at the clusters' addresses), the directory of the files (no keys), their catalogue, no limits.
@@ -196,13 +195,5 @@ impl Options {
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
         self
-    }
-
-    /// Starts the gateway; it serves when this returns.
-    ///
-    /// # Panics
-    /// It does not come up; the message holds Envoy's log.
-    pub async fn start(self) -> Gateway {
-        Gateway::start(self).await
     }
 }
