@@ -8,6 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [ "${1:-}" = demo ] && "$root/scripts/setup-python.sh"
 need_rust
 cd "$root"
-cargo build --locked -p tollgate-harness --bin stack
+cargo build --locked -p tollgate-stack --bin stack
 # In place of this shell, so that Ctrl-C and the exit status are the stack's own.
 exec "$build_dir/debug/stack" "$@"

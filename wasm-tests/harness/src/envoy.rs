@@ -26,7 +26,7 @@ use crate::usage_log::{UsageLog, UsageRecord};
 const START: Duration = Duration::from_secs(60);
 
 /// What Envoy counts for each filter whose configuration is a file.
-pub(crate) const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate";
+pub const COUNTERS: &str = "extension_config_discovery.http_filter.tollgate";
 
 /// How much of Envoy's log a failed test shows.
 const SHOWN: usize = 16 * 1024;

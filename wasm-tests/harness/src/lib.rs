@@ -14,6 +14,7 @@
 
 pub mod access_log;
 mod admin;
+mod cast;
 pub mod catalogue;
 pub mod client;
 pub mod config;
@@ -21,18 +22,19 @@ pub mod directory;
 pub mod documents;
 pub mod envoy;
 mod form;
-pub mod models;
 pub mod net;
 mod options;
 pub mod process;
 pub mod raw;
-pub mod stack;
 mod staged;
 pub mod stats;
+pub mod tools;
 pub mod usage_log;
 
+pub use cast::{Cast, Role};
 pub use catalogue::Catalogue;
 pub use client::{Client, Reply};
 pub use directory::Directory;
 pub use envoy::{Gateway, Reload};
 pub use options::Options;
+pub use tollgate_models as models;

@@ -21,7 +21,7 @@ use tollgate_harness::config::repository;
 use tollgate_harness::documents::Documents;
 use tollgate_harness::models::ModelServer;
 use tollgate_harness::process::Process;
-use tollgate_harness::stack::python;
+use tollgate_harness::tools::python;
 use tollgate_harness::{Client, Directory, net};
 
 const CHAT: &str = "/v1/chat/completions";

@@ -13,8 +13,9 @@ mod limits;
 use std::process::Command;
 
 use serde_json::json;
+use tollgate_harness::Cast;
 use tollgate_harness::models::ModelServer;
-use tollgate_harness::stack::{Cast, python};
+use tollgate_harness::tools::python;
 use tollgate_harness::{Gateway, Options};
 
 /// A gateway with a key of each kind.

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
+use tollgate_harness::Cast;
 use tollgate_harness::config::repository;
 use tollgate_harness::models::ModelServer;
-use tollgate_harness::stack::Cast;
 use tollgate_harness::{Gateway, Options};
 
 /// Its gateway lets nobody guess; no other test could go on there.

@@ -8,8 +8,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::envoy::{COUNTERS, Gateway};
-use crate::stats::Stats;
+use tollgate_harness::Gateway;
+use tollgate_harness::envoy::COUNTERS;
+use tollgate_harness::stats::Stats;
 
 /// What tells one state of a file from another.
 type Stamp = (u64, i64, i64, u64);

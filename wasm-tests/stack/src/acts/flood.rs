@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::ask::{Answer, Customer};
-use crate::models::FAULT_HEADER;
-use crate::net;
+use tollgate_harness::net;
+use tollgate_models::FAULT_HEADER;
 
 const MODEL: &str = "llama-8b";
 /// How long an answer takes: so long that a busy machine still fills the model.

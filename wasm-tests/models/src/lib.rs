@@ -4,7 +4,7 @@
 //! its own [`Ledger`] of what it saw and produced, so a test can ask the other side of the gateway.
 //!
 //! ```no_run
-//! # use tollgate_harness::models::{Ending, Fault, ModelServer};
+//! # use tollgate_models::{Ending, Fault, ModelServer};
 //! # async fn story() -> std::io::Result<()> {
 //! let server = ModelServer::start().await?;
 //! server.set_fault(Fault::parse("cut=3").unwrap());
@@ -14,6 +14,14 @@
 //! assert_eq!((seen[0].ending, seen[0].output_tokens), (Ending::Cut, 3));
 //! # Ok(()) }
 //! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support: a test that cannot go on fails by panicking, with a message that says why"
+)]
 
 mod answer;
 mod api;

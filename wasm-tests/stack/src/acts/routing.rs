@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::ask::{Answer, Customer, Org};
 use super::bill::Bill;
 use super::load::{Load, Tally};
-use crate::directory::Directory;
-use crate::envoy::{Gateway, Reload};
-use crate::models::{Ending, Fault, ModelServer};
-use crate::net;
-use crate::options::Options;
+use tollgate_harness::Options;
+use tollgate_harness::directory::Directory;
+use tollgate_harness::envoy::{Gateway, Reload};
+use tollgate_harness::net;
+use tollgate_models::{Ending, Fault, ModelServer};
 
 /// As README.md shows it.
 const CATALOGUE: &str = include_str!("routing.yaml");
@@ -305,7 +305,7 @@ fn since(then: Instant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::repository;
+    use tollgate_harness::config::repository;
 
     #[test]
     fn the_readme_shows_this_catalogue() {

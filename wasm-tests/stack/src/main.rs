@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tollgate_harness::stack::{self, Ports};
+use tollgate_stack::{self as stack, Ports};
 
 const USAGE: &str = "\
 usage: stack run  [--gateway-port PORT] [--admin-port PORT]

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tokio::process::Command;
+use tollgate_harness::Cast;
+use tollgate_harness::config::repository;
+use tollgate_harness::tools::python;
 
-use super::{Cast, Ports, Stack, acts};
-use crate::config::repository;
+use super::{Ports, Stack, acts};
 
 /// Runs the tour; `Ok` where every exchange was as promised.
 ///
@@ -31,24 +33,6 @@ pub async fn demo(ports: Ports) -> Result<()> {
         "Stopped all that was started. `make run` keeps it running, with a key and a curl line to paste."
     );
     Ok(())
-}
-
-/// The interpreter with the SDKs of `wasm-tests/sdk/requirements.txt`.
-///
-/// # Errors
-/// It is not there, or has others.
-pub fn python() -> Result<PathBuf> {
-    let venv = repository().join("target/venv");
-    let wanted = std::fs::read(repository().join("wasm-tests/sdk/requirements.txt"))?;
-    // scripts/setup-python.sh leaves the list there that it has installed.
-    let installed = std::fs::read(venv.join("requirements.installed")).ok();
-    let python = venv.join("bin/python");
-    if installed != Some(wanted) || !python.is_file() {
-        bail!(
-            "target/venv has not the Python packages of the SDK tests: `make demo` and `make test` put them there"
-        );
-    }
-    Ok(python)
 }
 
 fn tour(python: &PathBuf, stack: &Stack, cast: &Cast) -> Command {

@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
 
-use crate::client::{Client, Reply, Request};
-use crate::directory::Directory;
-use crate::envoy::Gateway;
-use crate::models::SERVER_HEADER;
+use tollgate_harness::client::{Client, Reply, Request};
+use tollgate_harness::directory::Directory;
+use tollgate_harness::envoy::Gateway;
+use tollgate_models::SERVER_HEADER;
 
 /// An organization with a key, before there is a gateway.
 #[derive(Debug)]

@@ -3,8 +3,15 @@
 //! The repository's own `envoy/` configuration on a real Envoy, two stand-in model servers behind it, and keys
 //! minted for this run alone. They are the same parts that the tests run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a tour that cannot go on ends by panicking, with a message that says why"
+)]
+
 mod acts;
-mod cast;
 mod demo;
 mod reload;
 mod requests;
@@ -13,13 +20,10 @@ mod run;
 use std::net::TcpListener;
 
 use anyhow::{Context as _, Result, bail};
+use tollgate_harness::{Cast, Gateway, Options};
+use tollgate_models::ModelServer;
 
-use crate::envoy::Gateway;
-use crate::models::ModelServer;
-use crate::options::Options;
-
-pub use cast::{Cast, Role};
-pub use demo::{demo, python};
+pub use demo::demo;
 pub use run::run;
 
 /// Where the gateway and Envoy's admin listen, on 127.0.0.1; 0 is a free port.

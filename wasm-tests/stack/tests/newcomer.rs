@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate_harness::config::repository;
-use tollgate_harness::models::ModelServer;
-use tollgate_harness::stack::{Cast, python};
-use tollgate_harness::{Client, Options, net};
+use tollgate_harness::tools::python;
+use tollgate_harness::{Cast, Client, Options, net};
+use tollgate_models::ModelServer;
 
 /// What takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(90);

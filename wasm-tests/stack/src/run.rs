@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::reload::Edits;
 use super::requests::Requests;
-use super::{Cast, Ports, Stack};
-use crate::config::repository;
+use super::{Ports, Stack};
+use tollgate_harness::Cast;
+use tollgate_harness::config::repository;
 
 /// How often the log and the files are looked at.
 const LOOK: Duration = Duration::from_millis(300);

@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use super::ask::{Answer, Customer, Org};
 use super::bill::Bill;
 use super::flood::{Flood, Shares};
-use crate::catalogue::Catalogue;
-use crate::client::Reply;
-use crate::directory::Directory;
-use crate::envoy::Gateway;
-use crate::models::{Ending, FAULT_HEADER, ModelServer, Seen};
-use crate::net;
-use crate::options::Options;
-use crate::usage_log::UsageRecord;
+use tollgate_harness::Options;
+use tollgate_harness::catalogue::Catalogue;
+use tollgate_harness::client::Reply;
+use tollgate_harness::directory::Directory;
+use tollgate_harness::envoy::Gateway;
+use tollgate_harness::net;
+use tollgate_harness::usage_log::UsageRecord;
+use tollgate_models::{Ending, FAULT_HEADER, ModelServer, Seen};
 
 /// As README.md shows them.
 const LIMITS: &str = include_str!("limits.yaml");
@@ -336,7 +336,7 @@ fn tokens(seen: &Seen) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::repository;
+    use tollgate_harness::config::repository;
 
     #[test]
     fn the_readme_shows_these_limits() {
