@@ -35,3 +35,4 @@ pub mod state;
 pub mod targets;
 pub mod uploads;
 pub mod usage;
+pub mod workers;

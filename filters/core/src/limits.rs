@@ -11,11 +11,14 @@
 
 mod amounts;
 mod answer;
+mod backlog;
 mod cell;
 mod document;
 pub mod estimate;
+pub mod estimates;
 pub mod fair;
 mod headers;
+mod holds;
 mod record;
 mod reserve;
 mod returned;
@@ -28,8 +31,10 @@ mod tests;
 
 pub use amounts::{Amounts, Count};
 pub use answer::unavailable;
+pub use backlog::Backlog;
 pub use cell::Quota;
 pub use document::RawLimit;
+pub use holds::Holds;
 pub use reserve::{Admitted, Ask, Denied, LimitStatus, Reason, Refused, Wait};
 pub use settle::{Hold, Reservation, Unsettled};
 pub use subject::{Dimension, Per, Subject};

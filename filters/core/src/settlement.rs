@@ -13,9 +13,10 @@ pub use terms::Terms;
 
 use crate::fault::Fault;
 use crate::flags::Flags;
-use crate::limits::Amounts;
 use crate::limits::estimate::{Estimator, Sample};
+use crate::limits::{Amounts, Backlog, Hold, Holds, Reservation};
 use crate::spent::Spent;
+use crate::state::Store;
 use crate::usage::plausible::Plausible;
 use crate::usage::record::{Outcome, Source, Used};
 use crate::usage::{Usage, Volume};
@@ -62,6 +63,54 @@ pub enum Disposition {
         /// Whether it counts as a request in flight meanwhile: as far as anybody here knows, it may be one.
         in_flight: bool,
     },
+}
+
+/// Where settlements go that are not done yet.
+#[derive(Debug)]
+pub struct Pending<'a> {
+    /// What the store did not take.
+    pub backlog: &'a mut Backlog,
+    /// What is held for a time.
+    pub holds: &'a mut Holds,
+    /// For how long, in nanoseconds.
+    pub hold_for: u64,
+}
+
+impl Settlement {
+    /// Carries it out: corrects what was reserved by what was used, at `now` (nanoseconds since 1970).
+    pub fn carry_out(
+        &self,
+        reservation: Reservation,
+        store: &mut impl Store,
+        pending: &mut Pending<'_>,
+        now: u64,
+    ) {
+        let used = self.used.amounts();
+        let settled = match &self.disposition {
+            Disposition::Cancel => reservation.cancel(store, now),
+            Disposition::Settle => reservation.settle(store, now, &used),
+            Disposition::Hold { max, in_flight } => {
+                let (settled, hold) = reservation.settle_in_part(store, now, &used, max, *in_flight);
+                let until = now.saturating_add(pending.hold_for);
+                let beyond = hold.and_then(|hold| pending.holds.keep(until, hold));
+                if let Some(slots) = beyond.and_then(Hold::slots) {
+                    pending.backlog.keep(slots.release(store, now));
+                }
+                settled
+            }
+        };
+        pending.backlog.keep(settled);
+    }
+}
+
+impl Pending<'_> {
+    /// Tries again what the store did not take, and releases what has been held for its time.
+    pub fn tick(&mut self, store: &mut impl Store, now: u64) {
+        self.backlog.retry(store, now);
+        while let Some(hold) = self.holds.over(now) {
+            self.backlog.keep(hold.release(store, now));
+        }
+    }
 }
 
 /// Settles a request by how it ended. `spent` are attempts before the last, and perhaps that; the `estimator` of its

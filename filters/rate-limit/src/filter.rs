@@ -1,6 +1,5 @@
 //! The HTTP filter on the request's way: reserves what the request may use, or refuses it.
 
-use core::mem;
 use std::rc::Rc;
 
 use tollgate_core::body::Edit;
@@ -8,33 +7,31 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::endpoint::{Dialect, Endpoint};
 use tollgate_core::error::ApiError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
-use tollgate_core::limits::{
-    Admitted, Amounts, Ask, Reason, Reservation, Subject, Unsettled, fair, unavailable,
-};
+use tollgate_core::limits::estimates::Estimates;
+use tollgate_core::limits::fair::{self, CapacitySlot};
+use tollgate_core::limits::{Admitted, Amounts, Ask, Backlog, Reason, Reservation, Subject, unavailable};
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::route::{Refusal as Misrouted, Routed};
-use tollgate_core::settlement::{Answer, Terms};
+use tollgate_core::settlement::{Answer, Pending, Terms};
 use tollgate_core::usage::{UsageEvent, record};
+use tollgate_core::workers::Workers;
 use tollgate_host::{
     Action, Buffer, Host, Level, Map, Status, answer, client_address, header, log, now_nanos, number,
     property, read_buffer, replace_in_buffer, set_header,
 };
 
 use crate::config::Config;
-use crate::estimates::Estimates;
-use crate::holds;
+use crate::kept::{holding, join};
 use crate::metrics::Metrics;
-use crate::owners::Owners;
-use crate::places::{self, Place};
 
 /// One configuration of the filter.
 pub struct RateLimit {
     pub(crate) config: Config,
-    pub(crate) owners: Owners,
+    pub(crate) workers: Workers,
     pub(crate) estimates: Estimates,
     pub(crate) metrics: Metrics,
     /// Settlements that the store did not take; tried again with every tick.
-    pub(crate) unsettled: Vec<Unsettled>,
+    pub(crate) backlog: Backlog,
 }
 
 /// What is remembered of a request.
@@ -74,7 +71,7 @@ pub(crate) struct Open {
     pub(crate) names: Names,
     pub(crate) terms: Terms,
     pub(crate) reservation: Reservation,
-    pub(crate) place: Option<Place>,
+    pub(crate) slot: Option<CapacitySlot>,
     pub(crate) would_limit: Vec<String>,
     /// What the answer's headers tell of the limits.
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -113,42 +110,38 @@ impl RateLimit {
     /// Sets the filter up. `Err` where its metrics can't be defined or workers can't be told apart.
     pub fn new(config: Config) -> Result<Self, Status> {
         let metrics = Metrics::define(&config.limits)?;
-        let owners = Owners::join().map_err(|_| Status::CasMismatch)?;
+        let workers = join().map_err(|_| Status::CasMismatch)?;
         Ok(Self {
             config,
-            owners,
+            workers,
             estimates: Estimates::default(),
             metrics,
-            unsettled: Vec::new(),
+            backlog: Backlog::default(),
         })
     }
 
     /// Called every [`crate::module::TICK_MILLIS`], and when nothing more comes.
     pub fn tick(&mut self) {
-        if self.owners.tick().is_err() {
+        if self.workers.tick(&mut Host).is_err() {
             log(Level::Error, "rate-limit: the shared data cannot be written");
         }
-        self.estimates.tick(now_nanos().unwrap_or(0) / 1_000_000_000);
+        let now = now_nanos();
+        self.estimates.tick(&mut Host, now.unwrap_or(0) / 1_000_000_000);
         self.metrics.tick();
-        if let Ok(now) = now_nanos() {
-            for unsettled in mem::take(&mut self.unsettled) {
-                self.later(unsettled.retry(&mut Host, now));
-            }
-            while let Some(hold) = holds::over(now) {
-                self.later(hold.release(&mut Host, now));
-            }
+        if let Ok(now) = now {
+            self.pending(|pending| pending.tick(&mut Host, now));
         }
     }
 
-    /// Keeps a settlement that the store did not take.
-    pub(crate) fn later(&mut self, settled: Result<(), Unsettled>) {
-        /// Beyond this the store is gone for good, and so is what it held.
-        const MOST: usize = 4096;
-        if let Err(unsettled) = settled
-            && self.unsettled.len() < MOST
-        {
-            self.unsettled.push(unsettled);
-        }
+    /// Where settlements go that are not done yet.
+    pub(crate) fn pending<T>(&mut self, then: impl FnOnce(&mut Pending<'_>) -> T) -> T {
+        holding(|holds| {
+            then(&mut Pending {
+                backlog: &mut self.backlog,
+                holds,
+                hold_for: self.config.abandoned_hold.nanos(),
+            })
+        })
     }
 
     /// Judges a request that the router has read.
@@ -156,7 +149,7 @@ impl RateLimit {
         let Ok(now) = now_nanos() else {
             return misconfigured();
         };
-        let estimator = self.estimates.of(&who.org, &routed.model);
+        let estimator = self.estimates.of(&mut Host, &who.org, &routed.model);
         let (terms, certain) = Terms::of(routed, &estimator);
         let names = Names {
             who,
@@ -174,13 +167,13 @@ impl RateLimit {
             address: self.config.by_address.then(client_address).flatten(),
         };
         match self.reserve(&subject, terms.reserved, certain, now) {
-            Ok((admitted, place)) => {
+            Ok((admitted, slot)) => {
                 let dialect = dialect(routed.endpoint);
                 let open = Open {
                     headers: admitted.headers(&self.config.limits, dialect, now),
                     would_limit: self.shadowed(&admitted.would_refuse),
                     reservation: admitted.reservation,
-                    place,
+                    slot,
                     terms,
                     edit: routed.ask_usage.as_ref().map(owned),
                     usage_event: if routed.ask_usage.is_some() {
@@ -215,22 +208,21 @@ impl RateLimit {
         }
     }
 
-    /// Reserves with every limit, and a place at the model. What is refused holds nothing.
+    /// Reserves with every limit, and a slot of the model. What is refused holds nothing.
     fn reserve(
         &mut self,
         subject: &Subject<'_>,
         amounts: Amounts,
         certain: Amounts,
         now: u64,
-    ) -> Result<(Admitted, Option<Place>), Box<Refusal>> {
+    ) -> Result<(Admitted, Option<CapacitySlot>), Box<Refusal>> {
         let table = &self.config.limits;
         let ask = Ask {
             subject,
             now,
             amounts,
             certain,
-            owner: self.owners.number(),
-            alive: &|number| self.owners.lives(number),
+            workers: &self.workers,
         };
         let admitted = match table.reserve(&mut Host, &ask) {
             Ok(admitted) => admitted,
@@ -246,23 +238,16 @@ impl RateLimit {
                     refusal.would_limit = self.shadowed(&denied.would_refuse);
                     self.metrics.limited(denied.status.row);
                 }
-                self.later(refused.unreturned.map_or(Ok(()), Err));
+                self.backlog.keep(refused.unreturned.map_or(Ok(()), Err));
                 return Err(Box::new(refusal));
             }
         };
         let Some(capacity) = self.config.capacities.of(subject.model) else {
             return Ok((admitted, None));
         };
-        let place = places::take(
-            capacity,
-            subject.model,
-            subject.org,
-            subject.tier,
-            &self.owners,
-            now,
-        );
-        let error = match place {
-            Ok(Some(place)) => return Ok((admitted, Some(place))),
+        let whose = (subject.model, subject.org, subject.tier);
+        let error = match capacity.take(&mut Host, &self.workers, whose, now) {
+            Ok(Some(slot)) => return Ok((admitted, Some(slot))),
             Ok(None) => fair::slow_down(subject.model),
             Err(_) => unavailable(),
         };
@@ -273,7 +258,7 @@ impl RateLimit {
             would_limit: self.shadowed(&admitted.would_refuse),
         };
         self.metrics.slowed_down();
-        self.later(admitted.reservation.cancel(&mut Host, now));
+        self.backlog.keep(admitted.reservation.cancel(&mut Host, now));
         Err(Box::new(refusal))
     }
 

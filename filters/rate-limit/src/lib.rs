@@ -3,12 +3,9 @@
 //! request that tenant-router leaves.
 
 pub mod config;
-mod estimates;
 mod exchange;
 pub mod filter;
-mod holds;
+mod kept;
 mod metrics;
 pub mod module;
-mod owners;
-mod places;
 mod response;

@@ -3,9 +3,8 @@
 use core::mem;
 
 use tollgate_core::headers::tells_limits;
-use tollgate_core::limits::Hold;
 use tollgate_core::route::ERRORED;
-use tollgate_core::settlement::{self, Answer, Disposition, Head, Settlement};
+use tollgate_core::settlement::{self, Answer, Head, Settlement};
 use tollgate_core::spent::Spent;
 use tollgate_core::usage::record::{Outcome, PROPERTY, Record, Request, Used};
 use tollgate_core::usage::{Chunk, UsageEvent};
@@ -16,7 +15,6 @@ use tollgate_host::{
 
 use crate::exchange::Current;
 use crate::filter::{Open, RateLimit, Refused, State, Stream, answered_elsewhere};
-use crate::holds;
 
 impl RateLimit {
     /// Adds how the limits stand, and gets ready to read the answer.
@@ -143,39 +141,19 @@ impl RateLimit {
     fn settle(&mut self, open: Open, spent: Spent) -> String {
         let Open { terms, names, .. } = &open;
         let (org, model) = (&names.who.org, &names.model);
-        let Settlement {
-            outcome,
-            used,
-            disposition,
-            sample,
-        } = settlement::settle(terms, open.answer.as_ref(), spent, &Current, || {
-            self.estimates.of(org, model)
+        let settlement = settlement::settle(terms, open.answer.as_ref(), spent, &Current, || {
+            self.estimates.of(&mut Host, org, model)
         });
-        if let Some(sample) = sample {
-            self.estimates.learn(org, model, &terms.demand, &sample);
+        if let Some(sample) = &settlement.sample {
+            self.estimates.learn(org, model, &terms.demand, sample);
         }
         let now = now_nanos().unwrap_or(open.began);
-        let settled = match disposition {
-            Disposition::Cancel => open.reservation.cancel(&mut Host, now),
-            Disposition::Settle => open.reservation.settle(&mut Host, now, &used.amounts()),
-            Disposition::Hold { max, in_flight } => {
-                let amounts = used.amounts();
-                let (settled, hold) = open
-                    .reservation
-                    .settle_in_part(&mut Host, now, &amounts, &max, in_flight);
-                let until = now.saturating_add(self.config.abandoned_hold.nanos());
-                let beyond = hold.and_then(|hold| holds::keep(until, hold));
-                if let Some(slots) = beyond.and_then(Hold::slots) {
-                    self.later(slots.release(&mut Host, now));
-                }
-                settled
-            }
-        };
-        self.later(settled);
-        if let Some(place) = &open.place {
-            // Lost only with the store, and with it all places.
-            let _ = place.free(&self.owners, now);
+        self.pending(|pending| settlement.carry_out(open.reservation, &mut Host, pending, now));
+        if let Some(slot) = &open.slot {
+            // Lost only with the store, and with it all slots.
+            let _ = slot.release(&mut Host, &self.workers, now);
         }
+        let Settlement { outcome, used, .. } = settlement;
         let first_byte = open.answer.as_ref().map(Answer::first_byte_ms);
         let caller = open.names.who.caller();
         self.metrics

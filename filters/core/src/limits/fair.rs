@@ -22,6 +22,7 @@
 
 mod document;
 mod record;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +33,12 @@ use siphasher::sip::SipHasher13;
 
 pub use document::RawCapacity;
 use record::{Entry, Record};
+pub use slot::CapacitySlot;
 
 use crate::error::{ApiError, Retry};
 use crate::glob::fits;
 use crate::state::Keyspace;
+use crate::workers::Workers;
 
 /// How long an organization stays active after its last request: long enough that one request a second is enough.
 const ACTIVE: u64 = 5_000_000_000;
@@ -75,35 +78,21 @@ pub struct Capacity {
 
 /// An organization, by a hash of its name that is the same in every worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Org(u64);
+struct Org(u64);
 
 impl Org {
     /// Names come from the operator's directory, not from strangers: two with the same hash would be chance, and
     /// would share one share.
-    pub fn named(name: &str) -> Self {
+    fn named(name: &str) -> Self {
         let mut hasher = SipHasher13::new();
         hasher.write(name.as_bytes());
         Self(hasher.finish())
     }
 }
 
-/// Who runs the requests: a worker's VM, by its number. What a dead one had in flight counts for nothing.
-pub struct Owner<'a> {
-    /// The number of the one that asks.
-    pub number: u32,
-    /// Whether the one with this number still runs; not asked about `number`.
-    pub alive: &'a dyn Fn(u32) -> bool,
-}
-
-impl Owner<'_> {
-    fn lives(&self, number: u32) -> bool {
-        number == self.number || (self.alive)(number)
-    }
-}
-
 /// What a request is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+enum Admission {
     /// Go on, once the record that comes with it is stored; [`release`] it at its end.
     Admit,
     /// Not now: [`slow_down`].
@@ -111,7 +100,7 @@ pub enum Verdict {
 }
 
 /// The shared-store key of a model's record.
-pub fn store_key(model: &str) -> Vec<u8> {
+fn store_key(model: &str) -> Vec<u8> {
     Keyspace::CAPACITY.key(model)
 }
 
@@ -137,28 +126,28 @@ impl Capacity {
     ///
     /// If the swap is lost, ask again with the new record. After a refusal that is not needed: another refusal
     /// makes the same mark.
-    pub fn admit(
+    fn admit(
         &self,
         record: Option<&[u8]>,
         org: Org,
         tier: &str,
-        owner: &Owner<'_>,
+        workers: &Workers,
         now: u64,
-    ) -> (Verdict, Option<Vec<u8>>) {
-        let mut record = Record::read(record, |number| owner.lives(number), now);
+    ) -> (Admission, Option<Vec<u8>>) {
+        let mut record = Record::read(record, workers, now);
         let rank = self.rank(tier);
         let admitted = self.admits(&record, org, rank, now);
-        let Some(entry) = record.entry(org, owner.number) else {
-            return (Verdict::SlowDown, None);
+        let Some(entry) = record.entry(org, workers.id()) else {
+            return (Admission::SlowDown, None);
         };
         if admitted {
             entry.in_flight = entry.in_flight.saturating_add(1);
             entry.asked = now;
-            return (Verdict::Admit, Some(record.to_bytes()));
+            return (Admission::Admit, Some(record.to_bytes()));
         }
         let marked = within(entry.refused, now, FRESH) && entry.rank == rank;
         (entry.asked, entry.refused, entry.rank) = (now, now, rank);
-        (Verdict::SlowDown, (!marked).then(|| record.to_bytes()))
+        (Admission::SlowDown, (!marked).then(|| record.to_bytes()))
     }
 
     fn admits(&self, record: &Record, org: Org, rank: u8, now: u64) -> bool {
@@ -254,11 +243,11 @@ struct Active {
     rank: u8,
 }
 
-/// Notes the end of a request that was admitted for `org` by the worker `owner`: the record to store in place of
+/// Notes the end of a request that was admitted for `org` by this worker: the record to store in place of
 /// `record`; `None` where nothing changes. Needs no configuration, which may have changed meanwhile.
-pub fn release(record: Option<&[u8]>, org: Org, owner: &Owner<'_>, now: u64) -> Option<Vec<u8>> {
-    let mut record = Record::read(record, |number| owner.lives(number), now);
-    let entry = record.find(org, owner.number)?;
+fn release(record: Option<&[u8]>, org: Org, workers: &Workers, now: u64) -> Option<Vec<u8>> {
+    let mut record = Record::read(record, workers, now);
+    let entry = record.find(org, workers.id())?;
     entry.in_flight = entry.in_flight.checked_sub(1)?;
     Some(record.to_bytes())
 }

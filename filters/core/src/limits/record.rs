@@ -3,7 +3,7 @@
 //! Layout, little-endian: the time of the levels (8 bytes), the number of cells (2), then each: the row's id (8), amount
 //! (4), period (8), burst (8), level (16), charged (8), born (8), how many parts were taken back (2) and each one's position
 //! and amount (8 and 8); then to the end rows of requests in flight: the row's
-//! id (8), how many owners (2), and each owner's number and count (4 and 4).
+//! id (8), how many workers (2), and each worker's number and count (4 and 4).
 //!
 //! A cell says itself by which quota it leaks, so that a worker whose configuration does not have the row, or has it with
 //! another rate, reads it right.
@@ -11,6 +11,7 @@
 use super::cell::{Cell, Quota};
 use super::returned::Returned;
 use super::slots::Slots;
+use crate::workers::Workers;
 
 /// Rows that this configuration does not have, but another worker's may, while it is being replaced.
 const MOST_UNKNOWN: usize = 64;
@@ -78,7 +79,7 @@ impl Record {
     }
 
     /// Drops entries of unknown rows that hold nothing, or are too many.
-    pub(super) fn tidy(&mut self, knows: impl Fn(u64) -> bool, alive: &dyn Fn(u32) -> bool) {
+    pub(super) fn tidy(&mut self, knows: impl Fn(u64) -> bool, workers: &Workers) {
         let time = self.time;
         let mut unknown = 0;
         let mut few = |holds: bool| {
@@ -89,7 +90,7 @@ impl Record {
         self.cells
             .retain(|(id, cell)| knows(*id) || few(cell.level > 0 || cell.born >= time));
         self.slots.retain_mut(|(id, slots)| {
-            slots.keep(alive);
+            slots.keep(workers);
             slots.in_use() > 0 && (knows(*id) || few(true))
         });
     }
@@ -121,11 +122,11 @@ impl Record {
                 bytes.extend_from_slice(&amount.to_le_bytes());
             }
         }
-        for (id, Slots(owners)) in &self.slots {
+        for (id, Slots(workers)) in &self.slots {
             bytes.extend_from_slice(&id.to_le_bytes());
-            bytes.extend_from_slice(&(owners.len() as u16).to_le_bytes());
-            for (owner, count) in owners {
-                bytes.extend_from_slice(&owner.to_le_bytes());
+            bytes.extend_from_slice(&(workers.len() as u16).to_le_bytes());
+            for (worker, count) in workers {
+                bytes.extend_from_slice(&worker.to_le_bytes());
                 bytes.extend_from_slice(&count.to_le_bytes());
             }
         }
@@ -167,7 +168,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     let mut slots = Vec::new();
     while !rest.is_empty() {
         let id = u64::from_le_bytes(take(&mut rest)?);
-        slots.push((id, Slots(list(&mut rest, owner)?)));
+        slots.push((id, Slots(list(&mut rest, worker)?)));
     }
     Some(Record { time, cells, slots })
 }
@@ -191,7 +192,7 @@ fn part(rest: &mut &[u8]) -> Option<(u64, u64)> {
     Some((u64::from_le_bytes(take(rest)?), u64::from_le_bytes(take(rest)?)))
 }
 
-fn owner(rest: &mut &[u8]) -> Option<(u32, u32)> {
+fn worker(rest: &mut &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_le_bytes(take(rest)?), u32::from_le_bytes(take(rest)?)))
 }
 
@@ -262,8 +263,8 @@ mod tests {
             slots.take(1);
             slots.take(2);
         });
-        let alive = |owner| owner == 2;
-        record.tidy(|_| false, &alive);
+        let workers = Workers::who_sees(2, &[], 3);
+        record.tidy(|_| false, &workers);
         assert_eq!(used(&record), 5);
         assert_eq!(
             (
@@ -273,12 +274,12 @@ mod tests {
             (0, 1)
         );
         record.advance(6 * SECOND);
-        record.tidy(|_| false, &alive);
+        record.tidy(|_| false, &workers);
         assert_eq!(record.cell(7), None);
         for id in 0..100 {
             record.change_cell(id, quota(), |cell| cell.charge(5));
         }
-        record.tidy(|_| false, &alive);
+        record.tidy(|_| false, &workers);
         assert_eq!(record.cells.len(), MOST_UNKNOWN);
     }
 
@@ -289,7 +290,7 @@ mod tests {
             let record = Record {
                 time,
                 cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![(*burst, 7)]) })).collect(),
-                slots: slots.into_iter().map(|(id, owners)| (id, Slots(owners))).collect(),
+                slots: slots.into_iter().map(|(id, workers)| (id, Slots(workers))).collect(),
             };
             prop_assert_eq!(record.encode().len(), record.encoded_len());
             prop_assert_eq!(Record::read(Some(&record.encode()), time), record);

@@ -12,6 +12,7 @@ use super::settle::{Held, Reservation, Taken, Unsettled};
 use super::subject::Subject;
 use super::table::{Bound, Hit, Mode, OnError, Table};
 use crate::state::{ATTEMPTS, Store, StoreError};
+use crate::workers::Workers;
 
 /// A request that asks to pass.
 #[derive(Clone, Copy)]
@@ -25,10 +26,8 @@ pub struct Ask<'a> {
     /// The part of that which is no mere expectation: what is beyond it makes no request wait for more than a row's
     /// whole burst.
     pub certain: Amounts,
-    /// The worker that serves it: by its number, requests in flight are its own.
-    pub owner: u32,
-    /// Whether a worker still runs.
-    pub alive: &'a dyn Fn(u32) -> bool,
+    /// The worker that serves it, and who else lives.
+    pub workers: &'a Workers,
 }
 
 impl Ask<'_> {
@@ -314,7 +313,7 @@ impl<'t> Open<'t> {
             }
             let charged = self.charge(ask);
             let own = |id| self.hits.iter().any(|hit| hit.row.id == id);
-            self.record.tidy(|id| own(id) || table.knows(id), ask.alive);
+            self.record.tidy(|id| own(id) || table.knows(id), ask.workers);
             if store.swap(&self.key, &self.record.encode(), self.version)? {
                 return Ok(charged);
             }
@@ -371,11 +370,14 @@ impl<'t> Open<'t> {
                 }
                 Bound::Max(max) => {
                     let used = self.record.change_slots(id, |slots| {
-                        slots.keep(ask.alive);
-                        slots.take(ask.owner);
+                        slots.keep(ask.workers);
+                        slots.take(ask.workers.id());
                         slots.in_use()
                     });
-                    held.push(Held::Slot { id, owner: ask.owner });
+                    held.push(Held::Slot {
+                        id,
+                        worker: ask.workers.id(),
+                    });
                     hit.with_in_flight(used, max)
                 }
             };
@@ -400,7 +402,7 @@ fn cell<'r>(record: &'r Record, hit: &Hit<'_>, quota: Quota) -> Cow<'r, Cell> {
 
 fn in_flight(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
     let slots = record.slots(hit.row.id);
-    slots.map_or(0, |slots| slots.in_use_by(ask.alive))
+    slots.map_or(0, |slots| slots.in_use_by(ask.workers))
 }
 
 fn status(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> LimitStatus {

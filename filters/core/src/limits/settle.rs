@@ -2,7 +2,7 @@
 //!
 //! A reservation is settled once: settling consumes it. One whose worker died is never settled: its tokens stay charged
 //! as estimated and leak away at the row's rate, which is their expiry; its slot among the requests in flight ends
-//! with its owner. What a model server may still be working on is held for a time, and settled then, its slot among the
+//! with its worker. What a model server may still be working on is held for a time, and settled then, its slot among the
 //! requests in flight too: a [`Hold`].
 
 use super::amounts::{Amounts, Count};
@@ -35,7 +35,7 @@ pub(super) enum Held {
         mark: Mark,
     },
     /// A slot among the requests in flight.
-    Slot { id: u64, owner: u32 },
+    Slot { id: u64, worker: u32 },
 }
 
 /// What could not be settled, because the store failed. It may be tried again.
@@ -65,7 +65,7 @@ struct Correction {
 enum Change {
     GiveBack { id: u64, amount: u64, mark: Mark },
     Charge { id: u64, amount: u64, quota: Quota },
-    Free { id: u64, owner: u32 },
+    Free { id: u64, worker: u32 },
 }
 
 impl Reservation {
@@ -214,7 +214,7 @@ impl Held {
 
     fn change(&self, used: impl Fn(Count, u64) -> u64) -> Option<Change> {
         match *self {
-            Self::Slot { id, owner } => Some(Change::Free { id, owner }),
+            Self::Slot { id, worker } => Some(Change::Free { id, worker }),
             Self::Amount {
                 id,
                 count,
@@ -269,7 +269,7 @@ impl Change {
             Self::Charge { id, amount, quota } => {
                 record.change_cell(*id, *quota, |cell| cell.charge(*amount));
             }
-            Self::Free { id, owner } => record.change_slots(*id, |slots| slots.free(*owner)),
+            Self::Free { id, worker } => record.change_slots(*id, |slots| slots.free(*worker)),
         }
     }
 }

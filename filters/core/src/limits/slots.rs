@@ -2,14 +2,16 @@
 //!
 //! A worker counts its own. When one dies its requests die with it, and its count no longer counts: nothing leaks.
 
-/// How many requests each owner has in flight.
+use crate::workers::Workers;
+
+/// How many requests each worker has in flight.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Slots(pub(super) Vec<(u32, u32)>);
 
 impl Slots {
-    /// Forgets owners that are dead.
-    pub(super) fn keep(&mut self, alive: &dyn Fn(u32) -> bool) {
-        self.0.retain(|(owner, _)| alive(*owner));
+    /// Forgets workers that are dead.
+    pub(super) fn keep(&mut self, workers: &Workers) {
+        self.0.retain(|(worker, _)| workers.lives(*worker));
     }
 
     /// How many are in flight.
@@ -17,24 +19,24 @@ impl Slots {
         self.0.iter().map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// How many are in flight, of owners that live.
-    pub(super) fn in_use_by(&self, alive: &dyn Fn(u32) -> bool) -> u64 {
-        let living = self.0.iter().filter(|(owner, _)| alive(*owner));
+    /// How many are in flight, of workers that live.
+    pub(super) fn in_use_by(&self, workers: &Workers) -> u64 {
+        let living = self.0.iter().filter(|(worker, _)| workers.lives(*worker));
         living.map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// One more of `owner`.
-    pub(super) fn take(&mut self, owner: u32) {
-        match self.0.iter_mut().find(|(other, _)| *other == owner) {
+    /// One more of `worker`.
+    pub(super) fn take(&mut self, worker: u32) {
+        match self.0.iter_mut().find(|(other, _)| *other == worker) {
             Some((_, count)) => *count = count.saturating_add(1),
-            None => self.0.push((owner, 1)),
+            None => self.0.push((worker, 1)),
         }
     }
 
-    /// One less of `owner`.
-    pub(super) fn free(&mut self, owner: u32) {
+    /// One less of `worker`.
+    pub(super) fn free(&mut self, worker: u32) {
         self.0.retain_mut(|(other, count)| {
-            if *other == owner {
+            if *other == worker {
                 *count = count.saturating_sub(1);
             }
             *count > 0
@@ -47,15 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_owner_counts_its_own() {
+    fn each_worker_counts_its_own() {
         let mut slots = Slots::default();
-        for owner in [1, 2, 1] {
-            slots.take(owner);
+        for worker in [1, 2, 1] {
+            slots.take(worker);
         }
         slots.free(1);
         assert_eq!((slots.in_use(), &slots), (2, &Slots(vec![(1, 1), (2, 1)])));
         slots.free(3);
-        slots.keep(&|owner| owner != 2);
+        slots.keep(&Workers::who_sees(1, &[], 3));
         assert_eq!(slots, Slots(vec![(1, 1)]));
         slots.free(1);
         slots.free(1);

@@ -3,6 +3,7 @@
 mod answers;
 mod differential;
 mod documents;
+mod later;
 mod races;
 mod stories;
 
@@ -13,6 +14,7 @@ use super::*;
 use crate::config::{ConfigError, Object, from_json};
 use crate::endpoint::Endpoint;
 use crate::state::{Store, StoreError};
+use crate::workers::Workers;
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_700_000_000 * SECOND;
@@ -113,14 +115,18 @@ fn tokens(input: u64, output: u64) -> Amounts {
     }
 }
 
+/// A worker to whom everybody lives.
+fn who_sees_all(id: u32) -> &'static Workers {
+    Box::leak(Box::new(Workers::who_sees_all(id)))
+}
+
 fn ask<'a>(subject: &'a Subject<'a>, now: u64, amounts: Amounts) -> Ask<'a> {
     Ask {
         subject,
         now,
         amounts,
         certain: amounts,
-        owner: 1,
-        alive: &|_| true,
+        workers: who_sees_all(1),
     }
 }
 

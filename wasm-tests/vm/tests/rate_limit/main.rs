@@ -14,10 +14,10 @@ mod faults;
 #[path = "../support/identity.rs"]
 mod identity;
 mod metrics;
-mod owners;
 mod reload;
 mod reserve;
 mod stage;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;

@@ -1,9 +1,10 @@
 //! The bytes of a model's record: who has how much in flight, and who asked lately.
 //!
-//! Layout: entries of 33 bytes, ordered by organization and owner; numbers little-endian. A record is read and written
+//! Layout: entries of 33 bytes, ordered by organization and worker; numbers little-endian. A record is read and written
 //! whole with each request: 2 kB for ten organizations on six workers, 132 kB at its bound.
 
 use super::{Org, is_active};
+use crate::workers::Workers;
 
 /// The most entries that a record has. There is one for each organization and worker with something in flight, so this
 /// is reached only by that many requests in flight at once; then organizations new to a worker are refused until one
@@ -15,7 +16,7 @@ const MOST: usize = 4096;
 pub(super) struct Entry {
     pub(super) org: Org,
     /// The worker.
-    pub(super) owner: u32,
+    pub(super) worker: u32,
     pub(super) in_flight: u32,
     /// When it last asked; nanoseconds since 1970.
     pub(super) asked: u64,
@@ -29,12 +30,12 @@ impl Entry {
     const SIZE: usize = 33;
 
     fn place(&self) -> (Org, u32) {
-        (self.org, self.owner)
+        (self.org, self.worker)
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.org.0.to_le_bytes());
-        bytes.extend_from_slice(&self.owner.to_le_bytes());
+        bytes.extend_from_slice(&self.worker.to_le_bytes());
         bytes.extend_from_slice(&self.in_flight.to_le_bytes());
         bytes.extend_from_slice(&self.asked.to_le_bytes());
         bytes.extend_from_slice(&self.refused.to_le_bytes());
@@ -43,14 +44,14 @@ impl Entry {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (org, rest) = bytes.split_first_chunk()?;
-        let (owner, rest) = rest.split_first_chunk()?;
+        let (worker, rest) = rest.split_first_chunk()?;
         let (in_flight, rest) = rest.split_first_chunk()?;
         let (asked, rest) = rest.split_first_chunk()?;
         let (refused, rest) = rest.split_first_chunk()?;
         let [rank] = *rest else { return None };
         Some(Self {
             org: Org(u64::from_le_bytes(*org)),
-            owner: u32::from_le_bytes(*owner),
+            worker: u32::from_le_bytes(*worker),
             in_flight: u32::from_le_bytes(*in_flight),
             asked: u64::from_le_bytes(*asked),
             refused: u64::from_le_bytes(*refused),
@@ -64,11 +65,11 @@ impl Entry {
 pub(super) struct Record(Vec<Entry>);
 
 impl Record {
-    /// Reads a record; one that can't be read counts as none. Entries of dead owners and of organizations that are no
+    /// Reads a record; one that can't be read counts as none. Entries of dead workers and of organizations that are no
     /// longer active are left out.
-    pub(super) fn read(bytes: Option<&[u8]>, lives: impl Fn(u32) -> bool, now: u64) -> Self {
+    pub(super) fn read(bytes: Option<&[u8]>, workers: &Workers, now: u64) -> Self {
         let entries = bytes.and_then(Self::decode).unwrap_or_default();
-        let counts = |entry: &Entry| is_active(entry, now) && lives(entry.owner);
+        let counts = |entry: &Entry| is_active(entry, now) && workers.lives(entry.worker);
         Self(entries.into_iter().filter(counts).collect())
     }
 
@@ -92,24 +93,24 @@ impl Record {
         self.0.chunk_by(|one, next| one.org == next.org)
     }
 
-    pub(super) fn find(&mut self, org: Org, owner: u32) -> Option<&mut Entry> {
-        let at = self.0.binary_search_by_key(&(org, owner), Entry::place).ok()?;
+    pub(super) fn find(&mut self, org: Org, worker: u32) -> Option<&mut Entry> {
+        let at = self.0.binary_search_by_key(&(org, worker), Entry::place).ok()?;
         self.0.get_mut(at)
     }
 
-    /// The entry of an organization and an owner, made where there is none; `None` where the record is full.
-    pub(super) fn entry(&mut self, org: Org, owner: u32) -> Option<&mut Entry> {
-        if self.find(org, owner).is_none() {
+    /// The entry of an organization and a worker, made where there is none; `None` where the record is full.
+    pub(super) fn entry(&mut self, org: Org, worker: u32) -> Option<&mut Entry> {
+        if self.find(org, worker).is_none() {
             if self.0.len() >= MOST {
                 self.0.retain(|entry| entry.in_flight > 0);
             }
             if self.0.len() >= MOST {
                 return None;
             }
-            let at = self.0.partition_point(|entry| entry.place() < (org, owner));
+            let at = self.0.partition_point(|entry| entry.place() < (org, worker));
             let new = Entry {
                 org,
-                owner,
+                worker,
                 in_flight: 0,
                 asked: 0,
                 refused: 0,
@@ -117,7 +118,7 @@ impl Record {
             };
             self.0.insert(at, new);
         }
-        self.find(org, owner)
+        self.find(org, worker)
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
         record.entry(Org(1), 2).unwrap().in_flight = 1;
         record.entry(Org(2), 1).unwrap().asked = 10_000_000_000;
         let left = |now| {
-            Record::read(Some(&record.to_bytes()), |owner| owner == 1, now)
+            Record::read(Some(&record.to_bytes()), &Workers::who_sees(1, &[], 3), now)
                 .0
                 .len()
         };
@@ -162,16 +163,16 @@ mod tests {
     proptest! {
         #[test]
         fn survives_storage(entries in proptest::collection::btree_map((0_u64..4, 0_u32..4), (1_u32.., any::<u64>(), any::<u64>(), any::<u8>()), 0..12)) {
-            let entries = entries.into_iter().map(|((org, owner), (in_flight, asked, refused, rank))| Entry {
-                org: Org(org), owner, in_flight, asked, refused, rank,
+            let entries = entries.into_iter().map(|((org, worker), (in_flight, asked, refused, rank))| Entry {
+                org: Org(org), worker, in_flight, asked, refused, rank,
             });
             let record = Record(entries.collect());
-            prop_assert_eq!(Record::read(Some(&record.to_bytes()), |_| true, 0), record);
+            prop_assert_eq!(Record::read(Some(&record.to_bytes()), &Workers::who_sees_all(0), 0), record);
         }
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, now: u64) {
-            let mut record = Record::read(Some(&bytes), |_| true, now);
+            let mut record = Record::read(Some(&bytes), &Workers::who_sees_all(0), now);
             if bytes.len() % Entry::SIZE != 0 {
                 prop_assert_eq!(&record, &Record::default());
             }

@@ -21,11 +21,8 @@ fn seventy() -> Capacity {
 }
 
 /// One worker's view, all others alive.
-fn worker(number: u32) -> Owner<'static> {
-    Owner {
-        number,
-        alive: &|_| true,
-    }
+fn worker(id: u32) -> Workers {
+    Workers::who_sees_all(id)
 }
 
 /// A stored record, asked by one request after the other.
@@ -35,28 +32,28 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn ask(&mut self, org: &str, tier: &str, owner: &Owner<'_>, now: u64) -> Verdict {
+    fn ask(&mut self, org: &str, tier: &str, workers: &Workers, now: u64) -> Admission {
         let (verdict, record) =
             self.capacity
-                .admit(self.record.as_deref(), Org::named(org), tier, owner, now);
+                .admit(self.record.as_deref(), Org::named(org), tier, workers, now);
         self.record = record.or(self.record.take());
         verdict
     }
 
-    fn end(&mut self, org: &str, owner: &Owner<'_>, now: u64) {
-        let record = release(self.record.as_deref(), Org::named(org), owner, now);
+    fn end(&mut self, org: &str, workers: &Workers, now: u64) {
+        let record = release(self.record.as_deref(), Org::named(org), workers, now);
         self.record = record.or(self.record.take());
     }
 
     /// Asks until refused, at most `most` times: how often it was admitted.
     fn flood(&mut self, org: &str, tier: &str, most: u64, now: u64) -> u64 {
         (0..most)
-            .take_while(|_| self.ask(org, tier, &worker(0), now) == Verdict::Admit)
+            .take_while(|_| self.ask(org, tier, &worker(0), now) == Admission::Admit)
             .count() as u64
     }
 
     fn in_flight(&self, now: u64) -> u64 {
-        let record = Record::read(self.record.as_deref(), |_| true, now);
+        let record = Record::read(self.record.as_deref(), &worker(0), now);
         record
             .by_org()
             .flatten()
@@ -141,8 +138,8 @@ fn simulate(capacity: &Capacity, loads: &[Load], service: Service) -> Vec<Got> {
         let counts = u64::from(now > START + 10 * SECOND);
         let (wait, next) = match event {
             Event::Ask => match shared.ask(load.org, load.tier, &worker(owner), now) {
-                Verdict::Admit => (service.time(&mut random), Event::End),
-                Verdict::SlowDown => {
+                Admission::Admit => (service.time(&mut random), Event::End),
+                Admission::SlowDown => {
                     got[at].refusals += counts;
                     (load.retry / 2 + random.below(load.retry), Event::Ask)
                 }
@@ -317,7 +314,7 @@ fn a_newcomer_gets_its_share_at_once() {
     assert_eq!(shared.flood("four", "", 1_000, START), 17, "up to the bound");
     // The first two finish what they have, and nothing of theirs comes after it until they are below their shares.
     let mut first = 70;
-    while shared.ask("one", "", &worker(0), START) == Verdict::SlowDown {
+    while shared.ask("one", "", &worker(0), START) == Admission::SlowDown {
         shared.end("one", &worker(0), START);
         first -= 1;
     }
@@ -354,14 +351,11 @@ fn what_a_dead_worker_had_counts_for_nothing() {
         record: None,
     };
     for _ in 0..70 {
-        assert_eq!(shared.ask("one", "", &worker(1), START), Verdict::Admit);
+        assert_eq!(shared.ask("one", "", &worker(1), START), Admission::Admit);
     }
-    assert_eq!(shared.ask("one", "", &worker(2), START), Verdict::SlowDown);
-    let survivor = Owner {
-        number: 2,
-        alive: &|number| number != 1,
-    };
-    assert_eq!(shared.ask("one", "", &survivor, START), Verdict::Admit);
+    assert_eq!(shared.ask("one", "", &worker(2), START), Admission::SlowDown);
+    let survivor = Workers::who_sees(2, &[0], 3);
+    assert_eq!(shared.ask("one", "", &survivor, START), Admission::Admit);
     assert_eq!(shared.in_flight(START), 1);
 }
 
@@ -374,14 +368,14 @@ fn a_flood_of_refusals_is_no_flood_of_writes() {
     };
     shared.flood("one", "", 1_000, START);
     let writes = (0..1_000_u64).filter(|milli| {
-        let (verdict, record) = capacity.admit(
+        let (admission, record) = capacity.admit(
             shared.record.as_deref(),
             Org::named("one"),
             "",
             &worker(0),
             START + milli * MILLI,
         );
-        assert_eq!(verdict, Verdict::SlowDown);
+        assert_eq!(admission, Admission::SlowDown);
         let written = record.is_some();
         shared.record = record.or(shared.record.take());
         written
@@ -439,8 +433,8 @@ proptest! {
             let before: u64 = in_flight.iter().flatten().sum();
             if kind < 8 {
                 match shared.ask(ORGS[org], TIERS[tier], &worker(owner), now) {
-                    Verdict::Admit => in_flight[org][owner as usize] += 1,
-                    Verdict::SlowDown => {
+                    Admission::Admit => in_flight[org][owner as usize] += 1,
+                    Admission::SlowDown => {
                         prop_assert!(before * 10 + 10 > concurrent * (9 - tier as u64));
                         prop_assert!(own > 0 || now < refused_at[org] + HUNGRY + FRESH);
                         refused_at[org] = now;
@@ -477,8 +471,8 @@ proptest! {
                 release(record.as_deref(), org, &owner, START)
             } else {
                 match capacity.admit(record.as_deref(), org, "", &owner, START) {
-                    (Verdict::Admit, next) => next,
-                    (Verdict::SlowDown, _) => None,
+                    (Admission::Admit, next) => next,
+                    (Admission::SlowDown, _) => None,
                 }
             };
             if let (Some(next), true) = (next, seen == version) {

@@ -111,7 +111,7 @@ fn work_off(table: &Table, mut store: Seat, work: Work) -> Vec<Passed> {
         let from = store.now();
         let subject = acme();
         let ask = Ask {
-            owner: store.worker as u32,
+            workers: who_sees_all(store.worker as u32),
             ..ask(&subject, from, tokens(estimate, 0))
         };
         match table.reserve(&mut store, &ask) {

@@ -233,26 +233,29 @@ fn requests_under_way_end_with_their_settling_or_with_their_worker() {
     let table = table(r#"[{"name": "inflight", "per": ["key"], "count": "concurrent", "max": 2}]"#);
     let mut store = Memory::default();
     let subject = acme();
-    let by = |owner, alive| Ask {
-        owner,
-        alive,
+    let by = |workers| Ask {
+        workers,
         ..ask(&subject, START, tokens(0, 0))
     };
-    let first = table.reserve(&mut store, &by(1, &|_| true)).unwrap();
-    let lost = table.reserve(&mut store, &by(2, &|_| true)).unwrap();
-    let denied = table.reserve(&mut store, &by(1, &|_| true)).unwrap_err().denied();
+    let first = table.reserve(&mut store, &by(who_sees_all(1))).unwrap();
+    let lost = table.reserve(&mut store, &by(who_sees_all(2))).unwrap();
+    let denied = table
+        .reserve(&mut store, &by(who_sees_all(1)))
+        .unwrap_err()
+        .denied();
     assert_eq!(
         (denied.status.used, denied.status.remaining, denied.nanos()),
         (2, 0, SECOND)
     );
     // Worker 2 died with its request, and a new one took its place.
-    let again = table.reserve(&mut store, &by(3, &|owner| owner != 2)).unwrap();
-    assert!(table.reserve(&mut store, &by(1, &|owner| owner != 2)).is_err());
+    let (third, first_again) = (Workers::who_sees(3, &[1], 4), Workers::who_sees(1, &[3], 4));
+    let again = table.reserve(&mut store, &by(&third)).unwrap();
+    assert!(table.reserve(&mut store, &by(&first_again)).is_err());
     for reservation in [first.reservation, again.reservation, lost.reservation] {
         reservation.settle(&mut store, START, &tokens(5, 5)).unwrap();
     }
     let both: Vec<_> = (0..3)
-        .map(|_| table.reserve(&mut store, &by(1, &|_| true)).is_ok())
+        .map(|_| table.reserve(&mut store, &by(who_sees_all(1))).is_ok())
         .collect();
     assert_eq!(both, [true, true, false]);
 }

@@ -76,7 +76,7 @@ fn a_request_that_takes_long_keeps_its_place() {
     }
 }
 
-/// Time alone ends nobody: it is beats that are missed, and a clock may be set.
+/// Time alone ends nobody: it is heartbeats that are missed, and a clock may be set.
 #[test]
 fn a_clock_that_jumps_ends_nobody() {
     let stage = stage(json!([places(1)]));
@@ -111,7 +111,7 @@ fn a_reload_keeps_the_places_of_what_is_under_way() {
 fn rubbish_in_the_shared_data_ends_nobody_for_long() {
     for rubbish in [&b""[..], b"x", &[0xff; 4], &[0xff; 12], &[7; 1_001]] {
         let stage = stage(json!([places(1)]));
-        stage.world.set_shared(crate::stage::VM_ID, "owners-1", rubbish);
+        stage.world.set_shared(crate::stage::VM_ID, "workers-1-", rubbish);
         stage.world.run_for(40 * SECOND);
         let stream = stage.chat(0, 10).start();
         assert!(stream.is_forwarded());
