@@ -3,6 +3,10 @@
 //!
 //! No credential of a customer's reaches a target, so a 401 is always about ours.
 
+mod replacement;
+
+pub use replacement::{Effect, Finding, Found, Head, Piece, Replacement};
+
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;

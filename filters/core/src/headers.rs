@@ -10,8 +10,35 @@
 mod names;
 
 use crate::config::ConfigError;
+use crate::exchange::Exchange;
+use crate::retry_after;
+use crate::state::Clock;
 
 pub(crate) use names::{Name, Names, begins};
+
+/// Headers of a request or an answer, as they were read.
+pub trait Headers {
+    /// Each name, in lower case, and its value, in order.
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
+
+    /// The first value of a header, by its name in lower case.
+    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut named = self.iter().filter(|(found, _)| *found == name);
+        named.next().map(|(_, value)| value)
+    }
+}
+
+/// Headers of an answer that its customer does not get: what no model server may say, and when to come back where one says
+/// it in a way that nobody can follow. What the gateway itself says of that is not bounded.
+pub fn withheld<'h>(headers: &'h impl Headers, host: &(impl Clock + Exchange)) -> Vec<&'h [u8]> {
+    let says_when = retry_after::NAMES.iter().any(|name| headers.get(name).is_some());
+    let unbounded = !says_when || !host.is_answered();
+    let passes = |name: &[u8], value: &[u8]| {
+        !is_not_a_models(name) && (unbounded || retry_after::passes(name, value, || host.seconds()))
+    };
+    let withheld = headers.iter().filter(|(name, value)| !passes(name, value));
+    withheld.map(|(name, _)| name).collect()
+}
 
 /// Of requests. A server, or a proxy in front of it, may take these for the word of a proxy it trusts: where the client
 /// is, who, and what it really asked for. And credentials that are not for model servers.

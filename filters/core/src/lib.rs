@@ -9,6 +9,7 @@ pub mod config;
 pub mod directory;
 pub mod endpoint;
 pub mod error;
+pub mod exchange;
 pub mod fault;
 pub mod flags;
 pub mod gcra;

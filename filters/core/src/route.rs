@@ -1,6 +1,16 @@
 //! What the router decides of a request beside its target: is it one that is served here, and what do later filters
 //! learn of it?
 
+mod begin;
+mod config;
+mod in_flight;
+mod plan;
+
+pub use begin::{Begun, CODING, Head};
+pub use config::Config;
+pub use in_flight::{Heard, InFlight};
+pub use plan::{Header, Plan};
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
@@ -374,140 +384,4 @@ pub fn body_kind<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_encoded_is_decoded_and_nothing_else() {
-        let routed = Routed {
-            endpoint: Endpoint::Chat,
-            model: "llama-70b".into(),
-            target: "llama".into(),
-            stream: true,
-            input: Input {
-                text: 700,
-                pictures: 1,
-                ..Input::default()
-            },
-            max_output: Some(100),
-            answers: 1,
-            background: false,
-            price: Some(Price {
-                input: 1,
-                cached_input: 2,
-                output: 3,
-                ..Price::default()
-            }),
-            ask_usage: Some(Edit {
-                at: 1,
-                len: 0,
-                text: "x".into(),
-            }),
-            whole_at: 1_790_000_000_000_000_000,
-            repeats: true,
-            context_window: Some(131_072),
-            plain: false,
-        };
-        let state = routed.encode();
-        assert_eq!(Routed::decode(&state), Some(routed));
-        assert_eq!(Routed::decode(&[&state[..], b"x"].concat()), None);
-        for len in 0..state.len() {
-            assert_eq!(Routed::decode(&state[..len]), None, "{len}");
-        }
-    }
-
-    #[test]
-    fn request_lines() {
-        let ask = |method: &str, path: &'static str| asked(method.as_bytes(), path.as_bytes());
-        assert_eq!(
-            ask("POST", "/v1/chat/completions?a=b"),
-            Ok(Asked::Model(Endpoint::Chat))
-        );
-        assert_eq!(ask("GET", "/v1/chat/completions"), Err(Refusal::Method("POST")));
-        assert_eq!(ask("GET", "/v1/models?limit=1"), Ok(Asked::Models));
-        assert_eq!(
-            ask("GET", "/v1/models/meta/llama"),
-            Ok(Asked::ModelEntry("meta/llama"))
-        );
-        assert_eq!(ask("DELETE", "/v1/models/x"), Err(Refusal::Method("GET, HEAD")));
-        assert_eq!(
-            ask("GET", "/v2/models?key=secret"),
-            Err(Refusal::UnknownUrl("GET /v2/models".into()))
-        );
-        assert_eq!(
-            ask("sk-tg-x", "/v1/sk-tg-abcdefghijklmnop/%73k-tg/x?y"),
-            Err(Refusal::UnknownUrl("*** /v1/sk-tg-ab***op/***/x".into()))
-        );
-    }
-
-    #[test]
-    fn kinds_of_bodies() {
-        let kind =
-            |endpoint, kind: Option<&'static str>| body_kind(endpoint, kind.map(str::as_bytes).into_iter());
-        assert_eq!(
-            kind(Endpoint::Chat, Some("application/json; charset=utf-8")),
-            Ok(None)
-        );
-        assert_eq!(kind(Endpoint::Chat, None), Ok(None));
-        assert!(kind(Endpoint::Chat, Some("text/plain")).is_err());
-        assert_eq!(
-            kind(Endpoint::Transcriptions, Some("multipart/form-data; boundary=x")),
-            Ok(Some("x"))
-        );
-        for good in [
-            "application/json",
-            "Application/JSON ; Charset=\"UTF-8\"",
-            "application/json;",
-            "application/json; charset=utf8; profile=\"x; charset=y\"",
-        ] {
-            assert_eq!(kind(Endpoint::Chat, Some(good)), Ok(None), "{good}");
-        }
-        for (endpoint, bad, charset) in [
-            (Endpoint::Chat, "application/json; charset=utf-7", "utf-7"),
-            (Endpoint::Chat, "application/json;charset=\"utf-16\"", "utf-16"),
-            (Endpoint::Chat, "application/json; charset=us-ascii", "us-ascii"),
-            (Endpoint::Chat, "application/json; charset=", ""),
-            (
-                Endpoint::Transcriptions,
-                "multipart/form-data; boundary=x; charset=utf-7",
-                "utf-7",
-            ),
-        ] {
-            let refused = kind(endpoint, Some(bad)).unwrap_err();
-            if charset.is_empty() {
-                assert!(matches!(refused, Refusal::MediaType(_)), "{bad}");
-            } else {
-                assert_eq!(refused, Refusal::Charset(charset.into()), "{bad}");
-                assert!(refused.answer().message.contains(charset));
-            }
-        }
-        for bad in [
-            "application/json; charset=utf-8; charset=utf-7",
-            "application/json; charset=utf-8, application/json",
-            "application/json, application/json",
-            "application/json; charset*=utf-8''utf-7",
-            "application/json; charset*0=ut; charset*1=f-7",
-            "application/json; x=\"\\\"; charset=utf-7; y=\"",
-            "application/json; charset",
-            "application/json (comment); charset=utf-7",
-            "application/json charset=utf-7",
-            "",
-        ] {
-            assert!(
-                matches!(kind(Endpoint::Chat, Some(bad)), Err(Refusal::MediaType(_))),
-                "{bad}"
-            );
-        }
-        let twice = [&b"application/json"[..], b"application/json"];
-        assert!(body_kind(Endpoint::Chat, twice.into_iter()).is_err());
-        assert!(kind(Endpoint::Transcriptions, Some("application/json")).is_err());
-        assert!(kind(Endpoint::Transcriptions, None).is_err());
-    }
-
-    #[test]
-    fn an_unavailable_model_says_when() {
-        let answer = Refusal::Unavailable(1_500).answer();
-        assert_eq!((answer.status, answer.code), (503, "model_unavailable"));
-        assert!(answer.headers().contains(&("retry-after", "2".into())));
-    }
-}
+mod tests;

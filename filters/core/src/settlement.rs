@@ -11,8 +11,9 @@ mod tests;
 pub use answer::{Answer, Head, Read};
 pub use terms::Terms;
 
+pub use crate::exchange::Exchange;
+
 use crate::fault::Fault;
-use crate::flags::Flags;
 use crate::limits::estimate::{Estimator, Sample};
 use crate::limits::{Amounts, Backlog, Hold, Holds, Reservation};
 use crate::spent::Spent;
@@ -20,21 +21,6 @@ use crate::state::Store;
 use crate::usage::plausible::Plausible;
 use crate::usage::record::{Outcome, Source, Used};
 use crate::usage::{Usage, Volume};
-
-/// What the proxy knows of an exchange that is over. Each is asked for only where it matters, as asking is not free.
-pub trait Exchange {
-    /// How many attempts were begun (Envoy's `upstream.request_attempt_count`).
-    fn attempts(&self) -> u64;
-
-    /// Whether the last attempt had a connection: only then a model server received it.
-    fn is_connected(&self) -> bool;
-
-    /// Who answered (Envoy's `response.code_details`); `None` where that can't be told.
-    fn details(&self) -> Option<Vec<u8>>;
-
-    /// What the proxy noted of it.
-    fn flags(&self) -> Flags;
-}
 
 /// What a request is settled by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

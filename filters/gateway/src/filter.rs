@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use tollgate_core::config::ConfigError;
 use tollgate_core::identity::Identity;
+use tollgate_core::route::Heard;
 use tollgate_host::{Action, HeaderMap, Map, Sweep};
 use tollgate_key_auth::filter::KeyAuth;
 use tollgate_key_auth::module::TICK_MILLIS as KEY_AUTH_TICK;
 use tollgate_rate_limit::filter::{RateLimit, Stream as Limited};
 use tollgate_rate_limit::module::TICK_MILLIS as RATE_LIMIT_TICK;
-use tollgate_tenant_router::filter::{Heard, Router, Stream as Routed};
+use tollgate_tenant_router::filter::{Router, Stream as Routed};
 use tollgate_tenant_router::module::TICK_MILLIS as ROUTER_TICK;
 use tollgate_tenant_router::spent;
 

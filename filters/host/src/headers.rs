@@ -1,5 +1,7 @@
 //! Header maps: read whole in one crossing, changed one by one.
 
+use tollgate_core::headers::Headers;
+
 use crate::abi;
 use crate::memory::receive;
 use crate::status::{Result, Status, check};
@@ -89,6 +91,12 @@ impl HeaderMap {
     /// The same as text; `None` also where it is none.
     pub fn text(&self, name: &[u8]) -> Option<&str> {
         core::str::from_utf8(self.get(name)?).ok()
+    }
+}
+
+impl Headers for HeaderMap {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.iter()
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use tollgate_core::exchange::Exchange;
+use tollgate_core::flags::Flags;
+
 use crate::abi;
 use crate::memory::receive;
+use crate::shared::Host;
 use crate::status::{Result, check};
 
 /// Reads a property by its path. It costs about as much as a header; a missing one is `Err(NotFound)`.
@@ -26,6 +30,24 @@ pub fn client_address() -> Option<IpAddr> {
     let address = property(&["source", "address"]).ok()?;
     let address: SocketAddr = core::str::from_utf8(&address).ok()?.parse().ok()?;
     Some(address.ip())
+}
+
+impl Exchange for Host {
+    fn attempts(&self) -> u64 {
+        number(&["upstream", "request_attempt_count"])
+    }
+
+    fn is_connected(&self) -> bool {
+        property(&["upstream", "local_address"]).is_ok_and(|address| !address.is_empty())
+    }
+
+    fn details(&self) -> Option<Vec<u8>> {
+        property(&["response", "code_details"]).ok()
+    }
+
+    fn flags(&self) -> Flags {
+        Flags(number(&["response", "flags"]))
+    }
 }
 
 /// Sets filter state that later filters read by the same name, and access logs as `FILTER_STATE(wasm.NAME)`.

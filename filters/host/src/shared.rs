@@ -46,7 +46,7 @@ pub fn set_shared_if(key: &[u8], value: &[u8], cas: Cas) -> Result<()> {
     check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas.0) })
 }
 
-/// The proxy, as core asks it for shared values and the time.
+/// The proxy, as core asks it for shared values, the time, and what it knows of the current stream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Host;
 

@@ -1,41 +1,31 @@
 //! The HTTP filter: holds a request until its body is whole, reads it once, and sends it on its way.
 
-use core::time::Duration;
-use std::borrow::Cow;
 use std::rc::Rc;
 
-use tollgate_core::body::{Body, Coding, Unmetered, ask_usage, read_json, read_multipart};
-use tollgate_core::catalogue::{Model, Route, listing};
+use tollgate_core::body::Coding;
 use tollgate_core::config::ConfigError;
-use tollgate_core::endpoint::Endpoint;
-use tollgate_core::fault::{ANOTHER_TARGET, Fault, of_attempt};
-use tollgate_core::flags::Flags;
-use tollgate_core::headers::is_not_a_models;
+use tollgate_core::exchange::Exchange as _;
+use tollgate_core::fault::{Effect, Fault, Finding, Head as AnswerHead, Piece, Replacement};
+use tollgate_core::headers::withheld;
 use tollgate_core::identity::Identity;
 use tollgate_core::query::as_served;
 use tollgate_core::refusals::TOO_LARGE;
 use tollgate_core::reply::{Reader, Reply};
-use tollgate_core::retry_after;
-use tollgate_core::route::{Asked, Refusal, Routed, asked, body_kind};
+use tollgate_core::route::{Begun, CODING, Config, Head, Heard, InFlight, Plan, Refusal, Routed};
 use tollgate_core::silence::{FirstByte, Silence};
 use tollgate_core::state::Clock as _;
-use tollgate_core::targets::{self, Ending, Order, Wanted, tag};
+use tollgate_core::targets::{self, Ending};
 use tollgate_core::uploads::{Upload, Uploads};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
     Action, Buffer, HeaderMap, Host, Level, Map, Status, answer, clear_route_cache, client_address,
-    close_response, header, log, now_nanos, number, property, read_buffer, remove_header, replace_in_buffer,
-    set_header,
+    close_response, header, log, now_nanos, read_buffer, remove_header, replace_in_buffer, set_header,
 };
 
-use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::replaced::{self, Answer, Found};
 
 /// The filter's, in the log.
-pub(crate) const NAME: &str = "tenant-router";
-/// The header that says how a body is coded.
-const CODING: &[u8] = b"content-encoding";
+const NAME: &str = "tenant-router";
 
 /// One configuration of the filter.
 pub struct Router {
@@ -50,7 +40,7 @@ pub struct Router {
 #[derive(Default)]
 pub struct Stream {
     held: Option<Held>,
-    routed: Option<Visited>,
+    sent: Option<Sent>,
     upload: Upload,
     /// Whether it may go on. What may not does not, even if its answer could not be sent.
     passed: bool,
@@ -59,89 +49,40 @@ pub struct Stream {
 /// A request whose body is still coming.
 struct Held {
     who: Rc<Identity>,
-    endpoint: Endpoint,
-    boundary: Option<String>,
-    /// How the body is coded; `None` for one that is as it stands, whether a header says so or not.
-    coding: Option<Coding>,
-    /// Whether a header says how.
-    says_coding: bool,
+    head: Head,
     reader: Reader,
-    /// Whether there are headers that Envoy obeys, and that only this filter may set.
-    controlled: bool,
 }
 
-/// A request that went to a target.
-struct Visited {
-    order: Order,
-    model: String,
-    who: Rc<Identity>,
+/// A request that has a target.
+struct Sent {
+    request: InFlight,
     reader: Reader,
-    route: Route,
     /// Whether a stream is asked for.
     streamed: bool,
-    answer: Answer,
+    answer: Replacement,
     /// How long its answer may take to begin, until it has.
     first_byte: Option<FirstByte>,
     /// How long its answer may be silent.
     silence: Option<Silence>,
-    /// For the answer's headers: seconds since 1970.
-    deprecated_at: Option<i64>,
-    sunset_at: Option<i64>,
-    /// Whether it went out as a probe of which nothing was heard yet.
-    probe: bool,
-    /// For how long its target is to be left alone, should this not be for its organization's sake alone.
-    busy: Option<Duration>,
-    /// Whether a good answer has begun, whose ending is to be noted.
-    begun: bool,
-    /// When it went out; nanoseconds since 1970.
-    since: u64,
 }
 
-impl Visited {
-    fn new(chosen: Chosen<'_>, held: &Held, streamed: bool, whole_at: u64) -> Self {
+impl Sent {
+    fn new(plan: Plan<'_, '_>, held: &Held, whole_at: u64) -> Self {
+        let streamed = plan.body.stream;
         Self {
-            model: chosen.model.name.clone(),
-            who: Rc::clone(&held.who),
             reader: held.reader.clone(),
-            route: chosen.route,
             streamed,
-            answer: Answer::Passes,
-            first_byte: FirstByte::of(chosen.model, whole_at).filter(|_| streamed),
+            answer: Replacement::default(),
+            first_byte: FirstByte::of(plan.model, whole_at).filter(|_| streamed),
             silence: None,
-            deprecated_at: chosen.model.deprecated_at,
-            sunset_at: chosen.model.sunset_at,
-            probe: false,
-            busy: None,
-            begun: false,
-            since: whole_at,
-            order: chosen.order,
+            request: InFlight::new(
+                plan.model,
+                (plan.order, plan.route),
+                Rc::clone(&held.who),
+                whole_at,
+            ),
         }
     }
-
-    fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            model: &self.model,
-            org: &self.who.org,
-        }
-    }
-}
-
-/// What the filter that reads answers knows of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// Nothing.
-    Unknown,
-    /// It came to its end.
-    Whole,
-    /// It began with success, and then said that something went wrong.
-    Errored,
-}
-
-/// Targets that may be visited.
-struct Chosen<'c> {
-    model: &'c Model,
-    order: Order,
-    route: Route,
 }
 
 impl Router {
@@ -151,7 +92,7 @@ impl Router {
         Self::new(config).map_err(|error| vec![error])
     }
 
-    /// Sets the filter up. `Err` where its metrics can't be defined.
+    /// Sets the filter up. `Err` where the proxy does not give what it needs.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         Ok(Self {
             uploads: Uploads::join(&mut Host, config.uploads).map_err(ConfigError::unusable)?,
@@ -163,8 +104,7 @@ impl Router {
 
     /// Says that this configuration is in force, to the access logger of attempts.
     pub fn announce(&self) -> Result<(), Vec<ConfigError>> {
-        targets::publish(&mut Host, &self.config.breaker)
-            .map_err(|status| vec![ConfigError::unusable(status)])
+        targets::publish(&mut Host, &self.config.breaker).map_err(|error| vec![ConfigError::unusable(error)])
     }
 
     /// Reads what `who` asks for. What has no body is answered here; the rest waits for it.
@@ -175,26 +115,21 @@ impl Router {
         who: Rc<Identity>,
         end: bool,
     ) -> Action {
-        let path = headers.get(b":path").unwrap_or_default();
-        let reader = Reader::of(Some(path), headers.text(b"x-request-id"));
-        match self.begin(headers, path, &who, end) {
-            Ok(Begun::Answered(body)) => {
+        let reader = Reader::of(headers.get(b":path"), headers.text(b"x-request-id"));
+        let begun = self.config.begin(&mut Host, headers, &who, client_address, end);
+        let head = begun.and_then(|begun| match begun {
+            Begun::Held(head) => self.narrow(headers).map(|()| Ok(head)).map_err(unroutable),
+            Begun::Answered(body) => Ok(Err(body)),
+        });
+        match head {
+            Ok(Ok(head)) => {
+                stream.upload = Upload::announced(head.length);
+                stream.held = Some(Held { who, head, reader });
+                Action::Pause
+            }
+            Ok(Err(body)) => {
                 self.metrics.listed();
                 answer(NAME, &Reply::document("models", body))
-            }
-            Ok(Begun::Held(endpoint, boundary, coding)) => {
-                let length = headers.text(b"content-length");
-                stream.upload = Upload::announced(length.and_then(|length| length.parse().ok()));
-                stream.held = Some(Held {
-                    who,
-                    endpoint,
-                    boundary,
-                    coding,
-                    says_coding: headers.get(CODING).is_some(),
-                    reader,
-                    controlled: headers.iter().any(|(name, _)| controls(name)),
-                });
-                Action::Pause
             }
             Err(refusal) => self.refuse(&refusal, Some(&who), &reader),
         }
@@ -202,55 +137,21 @@ impl Router {
 
     /// Answers a request without an identity, or one whose headers can't be read.
     pub fn misconfigured(&self, headers: Option<&HeaderMap>) -> Action {
-        let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
+        let path = headers.and_then(|headers| headers.get(b":path"));
         let request_id = headers.and_then(|headers| headers.text(b"x-request-id"));
-        self.refuse(
-            &Refusal::Misconfigured,
-            None,
-            &Reader::of(get(b":path"), request_id),
-        )
-    }
-
-    fn begin(&self, headers: &HeaderMap, path: &[u8], who: &Identity, end: bool) -> Result<Begun, Refusal> {
-        let catalogue = &self.config.catalogue;
-        let refusals = &self.config.refusals;
-        refusals
-            .admit(&mut Host, who, client_address)
-            .map_err(Refusal::TooManyRefused)?;
-        match asked(headers.get(b":method").unwrap_or_default(), path)? {
-            Asked::Models => Ok(Begun::Answered(listing::list(catalogue.granted(who)))),
-            Asked::ModelEntry(name) => {
-                let model = catalogue.granted(who).find(|model| model.name == name);
-                let unknown = || tollgate_core::catalogue::Refusal::unknown(name);
-                Ok(Begun::Answered(listing::entry(model.ok_or_else(unknown)?)))
-            }
-            Asked::Model(endpoint) => {
-                let values = |wanted: &'static [u8]| {
-                    let named = headers.iter().filter(move |(name, _)| *name == wanted);
-                    named.map(|(_, value)| value)
-                };
-                let boundary = body_kind(endpoint, values(b"content-type"))?.map(str::to_owned);
-                let coding = Coding::read(values(CODING)).map_err(Refusal::ContentEncoding)?;
-                if end {
-                    // Read as what it is: an empty body, and refused with the reason that a reader gives.
-                    read_json(endpoint, b"")?;
-                }
-                self.narrow(headers, path).map_err(unroutable)?;
-                Ok(Begun::Held(endpoint, boundary, coding))
-            }
-        }
+        self.refuse(&Refusal::Misconfigured, None, &Reader::of(path, request_id))
     }
 
     /// Takes out of a request to a model what no model server needs: headers by which one may take its client for somebody
     /// else, and what it may read in the query in place of what the body says.
-    fn narrow(&self, headers: &HeaderMap, path: &[u8]) -> Result<(), Status> {
+    fn narrow(&self, headers: &HeaderMap) -> Result<(), Status> {
         for (name, _) in headers
             .iter()
             .filter(|(name, _)| !self.config.to_models.pass(name))
         {
             remove_header(Map::Request, name)?;
         }
-        match as_served(path) {
+        match headers.get(b":path").and_then(as_served) {
             Some(path) => set_header(Map::Request, ":path", &String::from_utf8_lossy(&path)),
             None => Ok(()),
         }
@@ -263,28 +164,28 @@ impl Router {
 
     /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
     pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
-        if let Some(visited) = &mut stream.routed {
-            if visited.first_byte.is_some() {
-                if is_stuck(visited, enter) {
-                    replaced::answer(Fault::Silent, &visited.reader);
-                    self.fell_silent(visited);
-                    stream.routed = None;
-                }
-                return;
+        if let Some(sent) = &mut stream.sent {
+            let Some(first_byte) = &mut sent.first_byte else {
+                return self.listen(sent, enter);
+            };
+            if first_byte.is_stuck_now(&Host, enter) {
+                answer(NAME, &Fault::Silent.in_place(&sent.reader));
+                self.fell_silent(&mut sent.request);
+                stream.sent = None;
             }
-            return self.listen(visited, enter);
+            return;
         }
         let Some(held) = &stream.held else { return };
-        if let Err(refusal) = self.uploads.look(&mut Host, &mut stream.upload, &held.who)
+        if let Err(refused) = self.uploads.look(&mut Host, &mut stream.upload, &held.who)
             && enter()
         {
-            self.refuse(&refusal.into(), Some(&held.who), &held.reader);
+            self.refuse(&refused.into(), Some(&held.who), &held.reader);
             stream.held = None;
         }
     }
 
-    fn listen(&mut self, visited: &mut Visited, enter: impl FnOnce() -> bool) {
-        let Some(silence) = &mut visited.silence else {
+    fn listen(&mut self, sent: &mut Sent, enter: impl FnOnce() -> bool) {
+        let Some(silence) = &mut sent.silence else {
             return;
         };
         let Ok(now) = now_nanos() else { return };
@@ -292,32 +193,19 @@ impl Router {
             return;
         }
         let held = silence.is_held();
-        visited.silence = None;
-        visited.begun = false;
+        sent.silence = None;
         if held {
-            replaced::answer(Fault::Silent, &visited.reader);
-            visited.answer = Answer::Answered;
-        } else if let Err(status) = close_response() {
-            log(
-                Level::Error,
-                &format!("tenant-router: cannot end a silent answer: {status:?}"),
-            );
+            answer(NAME, &Fault::Silent.in_place(&sent.reader));
+            sent.answer = Replacement::Answered;
+        } else {
+            or_log("end a silent answer", close_response());
         }
-        self.fell_silent(visited);
+        self.fell_silent(&mut sent.request);
     }
 
-    fn fell_silent(&mut self, visited: &mut Visited) {
-        let attempts = attempts();
-        self.metrics
-            .fault(Fault::Silent.name(), visited.order.at(attempts));
-        let ending = Ending::Suspect(tag(&visited.who.org));
-        visited.order.ended(
-            &mut Host,
-            &self.config.breaker,
-            visited.wanted(),
-            attempts,
-            ending,
-        );
+    fn fell_silent(&mut self, request: &mut InFlight) {
+        self.metrics.fault(Fault::Silent.name(), request.target(&Host));
+        request.fell_silent(&mut Host, &self.config.breaker);
     }
 
     /// Holds the body, of which `len` bytes have come, until it is whole, then routes it, if `admit` lets a request pass
@@ -335,37 +223,44 @@ impl Router {
         let Some(held) = stream.held.take() else {
             return Action::Pause;
         };
-        if let Err(refusal) = self
+        let came = self
             .uploads
-            .came(&mut Host, &mut stream.upload, &held.who, len, end)
-        {
-            return self.refuse(&refusal.into(), Some(&held.who), &held.reader);
+            .came(&mut Host, &mut stream.upload, &held.who, len, end);
+        if let Err(refused) = came {
+            return self.refuse(&refused.into(), Some(&held.who), &held.reader);
         }
         if !end {
             stream.held = Some(held);
             return Action::Pause;
         }
-        let routed = match len {
-            Some(_) => Ok(()),
-            None => drop_trailers(),
-        };
-        let routed = routed
-            .and_then(|()| read_buffer(Buffer::RequestBody))
-            .map_err(|_| Refusal::Misconfigured)
-            .and_then(|body| match held.coding {
-                None => self.route(stream, &held, &body, None, admit),
-                Some(coding) => {
-                    let decoded = self.decode(&mut stream.upload, &held, coding, &body)?;
-                    self.route(stream, &held, &decoded, Some(body.len()), admit)
-                }
-            });
-        match routed {
+        match self.whole(stream, &held, len.is_none(), admit) {
             Ok(action) => {
                 self.metrics.routed();
                 stream.passed = action == Action::Continue;
                 action
             }
             Err(refusal) => self.refuse(&refusal, Some(&held.who), &held.reader),
+        }
+    }
+
+    /// Routes a request that is whole.
+    fn whole(
+        &mut self,
+        stream: &mut Stream,
+        held: &Held,
+        trailers: bool,
+        admit: impl FnOnce(&Routed<'_>) -> Action,
+    ) -> Result<Action, Refusal> {
+        if trailers {
+            drop_trailers().map_err(|_| Refusal::Misconfigured)?;
+        }
+        let body = read_buffer(Buffer::RequestBody).map_err(|_| Refusal::Misconfigured)?;
+        match held.head.coding {
+            None => self.route(stream, held, &body, None, admit),
+            Some(coding) => {
+                let decoded = self.decode(&mut stream.upload, held, coding, &body)?;
+                self.route(stream, held, &decoded, Some(body.len()), admit)
+            }
         }
     }
 
@@ -377,7 +272,7 @@ impl Router {
         coding: Coding,
         body: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
-        let decoded = coding.decode(body, self.uploads.most())?;
+        let decoded = coding.decode(body, self.uploads.max_body())?;
         self.uploads
             .decoded(&mut Host, upload, &held.who, decoded.len())?;
         Ok(decoded)
@@ -395,87 +290,20 @@ impl Router {
     ) -> Result<Action, Refusal> {
         // For a histogram alone: as if no time had passed where the clock can't be read.
         let whole_at = now_nanos().unwrap_or(u64::MAX);
-        let body = match &held.boundary {
-            Some(boundary) => read_multipart(held.endpoint, whole, boundary)?,
-            None => read_json(held.endpoint, whole)?,
-        };
-        let name = body
-            .model
-            .as_deref()
-            .filter(|name| !name.is_empty())
-            .ok_or(Refusal::MissingModel)?;
         let draw = self.draw();
-        let model = self.config.catalogue.find(name, held.endpoint, &held.who)?;
-        model.accepts(held.endpoint, &body)?;
-        let chosen = self.choose(model, held, &body, draw)?;
-        let routed = Routed {
-            endpoint: held.endpoint,
-            model: Cow::Borrowed(&chosen.model.name),
-            target: Cow::Borrowed(chosen.order.first()),
-            stream: body.stream,
-            input: body.input,
-            max_output: body.caps.at(
-                held.endpoint,
-                chosen.model.max_output,
-                chosen.model.context_window,
-            ),
-            answers: body.answers,
-            background: body.unmetered.contains(&Unmetered::Background),
-            price: chosen.model.price,
-            // A retry sends the same body, so all its targets have to take it.
-            ask_usage: ask_usage(held.endpoint, whole, &body)
-                .filter(|_| chosen.model.tell_usage(chosen.order.clusters())),
-            whole_at,
-            repeats: chosen.model.first_byte.is_some(),
-            context_window: chosen.model.context_window,
-            plain: body.plain,
-        };
-        let action = admit(&routed);
-        let (model, visited) = (chosen.model, Visited::new(chosen, held, body.stream, whole_at));
-        let visited = stream.routed.insert(visited);
-        match action {
+        let plan = self.config.plan(&mut Host, &held.head, &held.who, whole, draw)?;
+        let action = admit(&plan.routed(whole_at));
+        let sent = match action {
             Action::Continue => {
-                visited.probe = visited.order.is_probe();
-                uncoded(held, whole, coded)
-                    .and_then(|()| forward(&self.config, model, &visited.order, held, body.stream))
-                    .map_err(unroutable)?;
+                uncoded(&held.head, whole, coded).and_then(|()| forward(&plan, &self.config, held))
             }
-            Action::Pause => visited.order.release(&mut Host, visited.wanted()),
+            Action::Pause => Ok(()),
+        };
+        let request = &mut stream.sent.insert(Sent::new(plan, held, whole_at)).request;
+        if action == Action::Pause {
+            request.withdraw(&mut Host);
         }
-        Ok(action)
-    }
-
-    /// The first target that works, of the model or of those that may stand in for it, and the model's further ones
-    /// for its retries. Where that is a probe, it is claimed, so that no other request becomes one meanwhile.
-    fn choose<'c>(
-        &'c self,
-        model: &'c Model,
-        held: &Held,
-        body: &Body<'_>,
-        draw: u64,
-    ) -> Result<Chosen<'c>, Refusal> {
-        let (who, endpoint) = (&held.who, held.endpoint);
-        let allowed = self
-            .config
-            .allow_fallback
-            .as_ref()
-            .is_some_and(|when| when.holds(who, endpoint));
-        let others = model.fallback.iter().filter(|_| allowed);
-        // One that the caller has no grant for, that is not served here or can't give as much can't stand in.
-        let others = others.filter_map(|name| self.config.catalogue.find(name, endpoint, who).ok());
-        let others = others.filter(|other| other.accepts(endpoint, body).is_ok());
-        let others = others.map(|other| (other, true));
-        let mut soonest = u64::MAX;
-        for (model, stands_in) in core::iter::once((model, false)).chain(others) {
-            match Order::choose(&mut Host, &self.config.breaker, model, (who, endpoint), draw) {
-                Ok((order, route)) => {
-                    let route = if stands_in { Route::Fallback } else { route };
-                    return Ok(Chosen { model, order, route });
-                }
-                Err(millis) => soonest = soonest.min(millis),
-            }
-        }
-        Err(Refusal::Unavailable(soonest.min(3_600_000)))
+        sent.map(|()| action).map_err(unroutable)
     }
 
     /// Says who served and why, notes how the target did, and keeps back what is no answer to the request; `end` if no
@@ -487,91 +315,82 @@ impl Router {
         end: bool,
     ) -> Action {
         self.uploads.release(&mut Host, &mut stream.upload);
-        let Some(visited) = &mut stream.routed else {
+        let Some(sent) = &mut stream.sent else {
             return Action::Continue;
         };
-        if let Some(headers) = headers {
-            withhold(headers, Map::Response, |name, _| is_not_a_models(name));
-            if is_a_models(headers) {
-                withhold(headers, Map::Response, |name, value| {
-                    !retry_after::passes(name, value, || Host.seconds())
-                });
+        for name in headers.into_iter().flat_map(|headers| withheld(headers, &Host)) {
+            or_log("remove a header of an answer", remove_header(Map::Response, name));
+        }
+        sent.first_byte = None;
+        for (name, value) in sent.request.introduction(&Host) {
+            if let Some(value) = value {
+                // An answer without these headers is still the answer.
+                let _ = set_header(Map::Response, name, &value);
             }
         }
-        visited.first_byte = None;
-        // Where there is one target that never failed of late, its answer tells nothing new.
-        let plain = visited.order.is_plain();
-        let attempts = if plain { 1 } else { attempts() };
-        introduce(visited, attempts);
-        let Some(headers) = headers else {
-            return Action::Continue;
+        match headers {
+            Some(headers) => self.answered(sent, headers, end),
+            None => Action::Continue,
+        }
+    }
+
+    /// The head of an answer is there.
+    fn answered(&mut self, sent: &mut Sent, headers: &HeaderMap, end: bool) -> Action {
+        let Sent { request, reader, .. } = sent;
+        let head = AnswerHead {
+            status: status(headers),
+            content_type: headers.get(b"content-type"),
+            content_encoding: headers.get(CODING.as_bytes()),
+            end,
         };
-        if status(headers) == 429 && is_too_large() {
+        if head.status == 429 && Host.details().as_deref() == Some(TOO_LARGE) {
+            // The limits refused a request that they never let pass.
             self.config
                 .refusals
-                .count(&mut Host, &visited.who, client_address);
+                .count(&mut Host, request.who(), client_address);
         }
-        let ending = ending(headers, &visited.who.org);
-        if let Ending::Busy(pause, _) = ending {
-            visited.busy = Some(pause);
+        if sent.streamed && !end && head.status == 200 {
+            let model = self.config.catalogue.get(&request.model);
+            let text = Kind::of(head.content_type).is_some();
+            sent.silence = model.and_then(|model| Silence::of(model, text, || Host.now()));
         }
-        if visited.streamed && !end && status(headers) == 200 {
-            visited.silence = self.silence(&visited.model, headers.get(b"content-type"));
+        let ending = ending(headers, &request.who().org);
+        request.answered(&mut Host, &self.config.breaker, ending);
+        let finding = sent.answer.head(&head, || Host.is_answered(), reader);
+        if let Some(finding) = finding {
+            self.carry_out(request, finding);
         }
-        if plain && ending == Ending::Success {
-            visited.begun = true;
-        } else {
-            self.judge(visited, attempts, ending);
-        }
-        if let Some(found) = visited.answer.headers(headers, end, &visited.reader) {
-            self.faulty(visited, attempts, found);
-        }
-        match &visited.silence {
+        match &sent.silence {
             Some(silence) if silence.is_held() => Action::Pause,
-            _ => visited.answer.action(),
+            _ if sent.answer.is_held() => Action::Pause,
+            _ => Action::Continue,
         }
     }
 
-    fn silence(&self, model: &str, content_type: Option<&[u8]>) -> Option<Silence> {
-        let model = self.config.catalogue.get(model)?;
-        Silence::of(model, Kind::of(content_type).is_some(), || now_nanos().ok())
-    }
-
-    /// Notes how the target did, by the head of its answer.
-    fn judge(&self, visited: &mut Visited, attempts: usize, ending: Ending) {
-        if !is_sent(flags()) {
-            return;
+    /// Counts a fault that the answer's status alone does not tell, and does what is to be done with the answer.
+    fn carry_out(&mut self, request: &mut InFlight, Finding { fault, effect }: Finding) {
+        match effect {
+            Effect::Answer(reply) => {
+                answer(NAME, &reply);
+            }
+            Effect::Headers(removed, set) => {
+                let mut removed = removed
+                    .iter()
+                    .map(|name| remove_header(Map::Response, name.as_bytes()));
+                let mut set = set
+                    .iter()
+                    .map(|(name, value)| set_header(Map::Response, name, value));
+                let done = removed
+                    .try_for_each(|done| done)
+                    .and_then(|()| set.try_for_each(|done| done));
+                or_log("replace an answer", done);
+            }
         }
-        visited.probe = false;
-        visited.order.answered(
-            &mut Host,
-            &self.config.breaker,
-            visited.wanted(),
-            attempts,
-            ending,
-            visited.since,
-        );
-        visited.begun = ending == Ending::Success;
-    }
-
-    /// Counts a fault that the answer's status alone does not tell. What its customer wrote may have made the target say
-    /// so.
-    fn faulty(&mut self, visited: &mut Visited, attempts: usize, (status, fault): Found) {
-        if of_attempt(status).is_none() {
-            self.metrics.fault(fault.name(), visited.order.at(attempts));
+        let Some(found) = fault else { return };
+        if found.is_counted() {
+            self.metrics.fault(found.fault.name(), request.target(&Host));
         }
-        // A quota that is spent is spent for everybody.
-        let spent = visited.busy.take().filter(|_| fault == Fault::Quota);
-        if spent.is_some() || (core::mem::take(&mut visited.begun) && fault.is_the_targets()) {
-            let ending = spent.map_or(Ending::Suspect(tag(&visited.who.org)), Ending::BackOff);
-            visited.order.ended(
-                &mut Host,
-                &self.config.breaker,
-                visited.wanted(),
-                attempts,
-                ending,
-            );
-        }
+        request.faulty(&mut Host, &self.config.breaker, found.fault);
     }
 
     /// A piece of the answer's body: `len` bytes are here, those that were held back included.
@@ -581,61 +400,51 @@ impl Router {
 
     /// The answer's body is whole. No API has trailers; a model server's could only say what its headers may not.
     pub fn response_trailers(&mut self, stream: &mut Stream) -> Action {
-        if stream.routed.is_some()
+        if stream.sent.is_some()
             && let Ok(trailers) = HeaderMap::read(Map::ResponseTrailers)
         {
-            withhold(&trailers, Map::ResponseTrailers, |_, _| true);
+            for (name, _) in trailers.iter() {
+                let removed = remove_header(Map::ResponseTrailers, name);
+                or_log("remove a header of an answer", removed);
+            }
         }
         self.answer_body(stream, None, true)
     }
 
     fn answer_body(&mut self, stream: &mut Stream, len: Option<usize>, end: bool) -> Action {
-        let Some(visited) = &mut stream.routed else {
+        let Some(sent) = &mut stream.sent else {
             return Action::Continue;
         };
         if end {
             // It is whole, however slowly its client takes it.
-            visited.silence = None;
-        } else if let Some(silence) = &mut visited.silence {
+            sent.silence = None;
+        } else if let Some(silence) = &mut sent.silence {
             silence.came(|| read_buffer(Buffer::ResponseBody).ok());
         }
-        if visited.answer.passes() {
-            return Action::Continue;
+        match sent.answer.piece(len, end) {
+            Piece::Passes => {}
+            Piece::Waits => return Action::Pause,
+            Piece::Replaced(bytes) => replace_body(&bytes),
+            Piece::Unread => {
+                let body = read_buffer(Buffer::ResponseBody).ok();
+                let finding = sent.answer.read(body.as_deref(), end, &sent.reader);
+                if let Some(finding) = finding {
+                    self.carry_out(&mut sent.request, finding);
+                }
+                if let Piece::Replaced(bytes) = sent.answer.piece(len, end) {
+                    replace_body(&bytes);
+                }
+            }
         }
-        let (action, found) = visited.answer.body(len, end, &visited.reader);
-        if let Some(found) = found {
-            self.faulty(visited, attempts(), found);
-        }
-        action
+        Action::Continue
     }
 
-    /// An answer that broke off is a failure too, as is one that said that something went wrong, and one that is whole a
-    /// success.
+    /// A request is over; `heard` is what the filter that reads answers knows of its.
     pub fn log(&mut self, stream: &mut Stream, heard: impl FnOnce() -> Heard) {
         self.uploads.release(&mut Host, &mut stream.upload);
-        let Some(visited) = stream.routed.take() else {
-            return;
-        };
-        if visited.probe && !is_sent(flags()) {
-            visited.order.release(&mut Host, visited.wanted());
+        if let Some(sent) = stream.sent.take() {
+            sent.request.ended(&mut Host, &self.config.breaker, heard);
         }
-        if !visited.begun {
-            return;
-        }
-        let heard = heard();
-        if heard == Heard::Whole && visited.order.is_plain() {
-            return;
-        }
-        let Some(ending) = Ending::of_end(heard == Heard::Errored, flags(), &visited.who.org) else {
-            return;
-        };
-        visited.order.ended(
-            &mut Host,
-            &self.config.breaker,
-            visited.wanted(),
-            attempts(),
-            ending,
-        );
     }
 
     fn refuse(&self, refusal: &Refusal, who: Option<&Identity>, reader: &Reader) -> Action {
@@ -667,71 +476,6 @@ pub(crate) fn status(headers: &HeaderMap) -> u16 {
     status.unwrap_or(0)
 }
 
-/// Whether a model server says when to come back. What the gateway itself says of that is not bounded.
-fn is_a_models(headers: &HeaderMap) -> bool {
-    let says = [&b"retry-after"[..], b"retry-after-ms", b"x-should-retry"];
-    says.iter().any(|name| headers.get(name).is_some())
-        && property(&["response", "code_details"]).is_ok_and(|details| details == b"via_upstream")
-}
-
-/// Whether the limits refused a request that they never let pass.
-fn is_too_large() -> bool {
-    property(&["response", "code_details"]).is_ok_and(|details| details == TOO_LARGE)
-}
-
-/// Takes headers away from an answer.
-fn withhold(headers: &HeaderMap, map: Map, unwanted: impl Fn(&[u8], &[u8]) -> bool) {
-    for (name, _) in headers.iter().filter(|(name, value)| unwanted(name, value)) {
-        if let Err(status) = remove_header(map, name) {
-            log(
-                Level::Error,
-                &format!("tenant-router: cannot remove a header of an answer: {status:?}"),
-            );
-        }
-    }
-}
-
-/// Envoy's response flags so far.
-fn flags() -> Flags {
-    Flags(number(&["response", "flags"]))
-}
-
-/// How often Envoy's router has tried.
-fn tried() -> u64 {
-    number(&["upstream", "request_attempt_count"])
-}
-
-/// Whether a target was asked. Where nobody was (the limits or a body that is too large), or one of Envoy's circuit
-/// breakers is full, nothing is said of the target.
-fn is_sent(flags: Flags) -> bool {
-    !flags.overflow() && (tried() > 0 || flags.no_cluster())
-}
-
-/// Whether an attempt took too long that Envoy does not end. One that waits for a connection has not begun.
-fn is_stuck(visited: &mut Visited, enter: impl FnOnce() -> bool) -> bool {
-    let (Some(first_byte), Ok(now)) = (&mut visited.first_byte, now_nanos()) else {
-        return false;
-    };
-    first_byte.is_over(now)
-        && enter()
-        && first_byte.is_stuck(tried(), now)
-        && property(&["upstream", "local_address"]).is_ok_and(|address| !address.is_empty())
-}
-
-/// The number of the last attempt; the first where there was none.
-fn attempts() -> usize {
-    usize::try_from(tried()).unwrap_or(1).max(1)
-}
-
-fn controls(name: &[u8]) -> bool {
-    (name.starts_with(b"x-envoy-") && name != b"x-envoy-external-address") || name == b"x-tollgate-targets"
-}
-
-enum Begun {
-    Answered(Vec<u8>),
-    Held(Endpoint, Option<String>, Option<Coding>),
-}
-
 /// No API has trailers; a client's could only say what its headers may not.
 fn drop_trailers() -> Result<(), Status> {
     let trailers = HeaderMap::read(Map::RequestTrailers)?;
@@ -741,17 +485,21 @@ fn drop_trailers() -> Result<(), Status> {
 }
 
 fn unroutable(status: Status) -> Refusal {
-    log(
-        Level::Error,
-        &format!("tenant-router: cannot route a request: {status:?}"),
-    );
+    or_log("route a request", Err(status));
     Refusal::Misconfigured
 }
 
+/// Tells operators what the proxy refused to do.
+fn or_log(what: &str, done: Result<(), Status>) {
+    if let Err(status) = done {
+        log(Level::Error, &format!("{NAME}: cannot {what}: {status:?}"));
+    }
+}
+
 /// Puts a decoded body in the place of the coded one.
-fn uncoded(held: &Held, whole: &[u8], coded: Option<usize>) -> Result<(), Status> {
-    if held.says_coding {
-        remove_header(Map::Request, CODING)?;
+fn uncoded(head: &Head, whole: &[u8], coded: Option<usize>) -> Result<(), Status> {
+    if head.says_coding {
+        remove_header(Map::Request, CODING.as_bytes())?;
     }
     let Some(coded) = coded else { return Ok(()) };
     if header(Map::Request, "content-length")?.is_some() {
@@ -760,67 +508,26 @@ fn uncoded(held: &Held, whole: &[u8], coded: Option<usize>) -> Result<(), Status
     replace_in_buffer(Buffer::RequestBody, 0, coded, whole)
 }
 
-/// Tells the customer who served, and why.
-fn introduce(visited: &Visited, attempts: usize) {
-    let route = match visited.route {
-        Route::Fallback => Route::Fallback,
-        _ if visited.order.last(attempts) > 0 => Route::BreakerOpen,
-        route => route,
-    };
-    // An answer without these headers is still the answer.
-    let _ = set_header(Map::Response, "x-tollgate-model", &visited.model);
-    let _ = set_header(Map::Response, "x-tollgate-route", route.name());
-    if let Some(since) = visited.deprecated_at {
-        // RFC 9745: a date as a structured field.
-        let _ = set_header(Map::Response, "deprecation", &format!("@{since}"));
+/// Sets what Envoy's router, the adapter and later filters go by, and has the route chosen by it.
+fn forward(plan: &Plan<'_, '_>, config: &Config, held: &Held) -> Result<(), Status> {
+    for (name, value) in plan.headers(config, &held.who) {
+        match value {
+            Some(value) => set_header(Map::Request, name, &value)?,
+            // That it is not there was seen when the headers were read.
+            None if held.head.controlled => remove_header(Map::Request, name.as_bytes())?,
+            None => {}
+        }
     }
-    if let Some(end) = visited.sunset_at.and_then(tollgate_core::config::http_date) {
-        let _ = set_header(Map::Response, "sunset", &end);
-    }
-}
-
-/// Sets what Envoy's router, the adapter and later filters go by.
-fn forward(config: &Config, model: &Model, order: &Order, held: &Held, streamed: bool) -> Result<(), Status> {
-    // Without a value it must not be there; that it is not was seen when the headers were read.
-    let put = |name: &str, value: Option<&str>| match value {
-        Some(value) => set_header(Map::Request, name, value),
-        None if held.controlled => remove_header(Map::Request, name.as_bytes()),
-        None => Ok(()),
-    };
-    set_header(Map::Request, "x-tollgate-model", &model.name)?;
-    set_header(Map::Request, "x-tollgate-target", order.first())?;
-    let others = order.header();
-    put("x-tollgate-targets", others.as_deref())?;
-    let high = config.high_priority.contains(&held.who.tier);
-    set_header(
-        Map::Request,
-        "x-tollgate-priority",
-        if high { "high" } else { "default" },
-    )?;
-    // Envoy's router obeys these; a client's own were removed before.
-    let digits = |value: Option<u64>| value.map(|value| value.to_string());
-    // The first byte of an answer that is not streamed is its last one.
-    let first_byte = model.first_byte.filter(|_| streamed);
-    let first_byte = first_byte.map(tollgate_core::config::Span::millis);
-    let longest = model.whole.map(tollgate_core::config::Span::millis);
-    put("x-envoy-upstream-rq-timeout-ms", digits(longest).as_deref())?;
-    put(
-        "x-envoy-upstream-rq-per-try-timeout-ms",
-        digits(first_byte).as_deref(),
-    )?;
-    put(
-        "x-envoy-max-retries",
-        digits(model.retries.map(u64::from)).as_deref(),
-    )?;
-    // To Envoy an attempt that took too long was reset: it is tried again only where resets are.
-    put("x-envoy-retry-on", model.first_byte.map(|_| "reset"))?;
-    // That one target has had enough, or does not take our credential, is a reason to ask another, and none to ask it
-    // again.
-    put("x-envoy-retriable-status-codes", others.map(|_| ANOTHER_TARGET))?;
     clear_route_cache()
 }
 
 /// Answers in place of the upstream.
 pub(crate) fn refuse(refusal: &Refusal, reader: &Reader) -> Action {
     answer(NAME, &refusal.reply(reader))
+}
+
+/// Puts these bytes in the place of those that are here.
+fn replace_body(bytes: &[u8]) {
+    let len = read_buffer(Buffer::ResponseBody).map_or(0, |body| body.len());
+    let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, bytes);
 }

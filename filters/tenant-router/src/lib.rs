@@ -1,9 +1,7 @@
 //! What is asked for, and where it goes: the second filter of the chain. It needs the identity that key-auth leaves.
 
 pub mod attempts;
-pub mod config;
 pub mod filter;
 mod metrics;
 pub mod module;
-mod replaced;
 pub mod spent;

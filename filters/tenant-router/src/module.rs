@@ -6,14 +6,14 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::Reader;
-use tollgate_core::route::{ERRORED, PROPERTY, Refusal, Routed};
+use tollgate_core::route::{ERRORED, Heard, PROPERTY, Refusal, Routed};
 use tollgate_core::spent::{PROPERTY as SPENT, Spent};
 use tollgate_host::{
     Action, HeaderMap, Map, Module, Sweep, accepted, property, set_property, set_tick_period,
 };
 
 use crate::attempts::Attempts;
-use crate::filter::{Heard, Router, Stream, refuse};
+use crate::filter::{Router, Stream, refuse};
 use crate::spent;
 
 /// How often bodies that are still to come are looked at.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::body::Input;
 use crate::endpoint::Endpoint;
+use crate::flags::Flags;
 use crate::price::Price;
 use crate::route::Routed;
 use crate::usage::UsageEvent;

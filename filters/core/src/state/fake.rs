@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::{Clock, Memory, Store, StoreError};
+use crate::exchange::Exchange;
+use crate::flags::Flags;
 
 /// One of several workers; a clone is another one, with the same store and the same time.
 #[derive(Clone, Default)]
@@ -15,6 +17,7 @@ struct Shared {
     now: Cell<u64>,
     fails: Cell<bool>,
     calls: Cell<usize>,
+    told: Cell<Told>,
     before_write: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
@@ -44,6 +47,11 @@ impl Worker {
     /// How often the store was asked so far.
     pub(crate) fn calls(&self) -> usize {
         self.0.calls.get()
+    }
+
+    /// What the proxy says of the request from here on.
+    pub(crate) fn tell(&self, told: Told) {
+        self.0.told.set(told);
     }
 
     fn called(&self) -> Result<(), StoreError> {
@@ -79,5 +87,32 @@ impl Store for Worker {
 impl Clock for Worker {
     fn now(&self) -> Option<u64> {
         Some(self.0.now.get())
+    }
+}
+
+/// What the proxy says of a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) flags: Flags,
+    pub(crate) attempts: u64,
+    pub(crate) details: Option<&'static str>,
+    pub(crate) connected: bool,
+}
+
+impl Exchange for Worker {
+    fn attempts(&self) -> u64 {
+        self.0.told.get().attempts
+    }
+
+    fn is_connected(&self) -> bool {
+        self.0.told.get().connected
+    }
+
+    fn details(&self) -> Option<Vec<u8>> {
+        self.0.told.get().details.map(Into::into)
+    }
+
+    fn flags(&self) -> Flags {
+        self.0.told.get().flags
     }
 }

@@ -109,6 +109,11 @@ impl Order {
         matches!(&self.0[..], [only] if only.permit.is_plain())
     }
 
+    /// Whether there is one target.
+    pub const fn is_single(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// The first target.
     pub fn first(&self) -> &str {
         self.0.first().map_or("", |attempt| &attempt.cluster)

@@ -66,7 +66,7 @@ impl Uploads {
     }
 
     /// Most bytes of one body.
-    pub const fn most(&self) -> u64 {
+    pub const fn max_body(&self) -> u64 {
         self.policy.body
     }
 

@@ -1,15 +1,15 @@
-//! The filter's configuration.
+//! The configuration of who may ask for which model, and where that goes.
 
 use std::collections::BTreeMap;
 
+use crate::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
+use crate::config::{ConfigError, Object, Span, from_json};
+use crate::headers::ToModels;
+use crate::targets::Policy;
+use crate::{refusals, uploads};
 use serde::Deserialize;
-use tollgate_core::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
-use tollgate_core::config::{ConfigError, Object, Span, from_json};
-use tollgate_core::headers::ToModels;
-use tollgate_core::targets::Policy;
-use tollgate_core::{refusals, uploads};
 
-/// What the filter needs on its way.
+/// What is configured, checked.
 pub struct Config {
     /// Models and targets.
     pub catalogue: Catalogue,
@@ -70,7 +70,7 @@ impl Default for RawBreaker {
 }
 
 impl Config {
-    /// Reads the filter's configuration; all that is wrong with it is reported.
+    /// Reads the configuration; all that is wrong with it is reported.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let Object(raw): Object<RawConfig> = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();

@@ -1,0 +1,169 @@
+//! Where a request goes: which model serves it, at which targets, and what Envoy and the filters behind are told.
+
+use std::borrow::Cow;
+
+use super::{Config, Head, Refusal, Routed};
+use crate::body::{Body, Unmetered, ask_usage, read_json, read_multipart};
+use crate::catalogue::{Model, Route};
+use crate::config::Span;
+use crate::endpoint::Endpoint;
+use crate::fault::ANOTHER_TARGET;
+use crate::identity::Identity;
+use crate::state::{Clock, Store};
+use crate::targets::Order;
+
+/// The longest that a client is told to wait for a target; milliseconds.
+const MAX_WAIT: u64 = 3_600_000;
+
+/// A request that may go to a target. Nothing is written yet, but that a probe is claimed.
+#[derive(Debug)]
+pub struct Plan<'c, 'b> {
+    /// The model that serves.
+    pub model: &'c Model,
+    /// Where its attempts go, the first of them to a target that may be asked.
+    pub order: Order,
+    /// Why.
+    pub route: Route,
+    /// What its body says.
+    pub body: Body<'b>,
+    endpoint: Endpoint,
+    /// All of its body.
+    whole: &'b [u8],
+}
+
+/// A header for Envoy's router, the adapter and the filters behind: `None` where it must not be there.
+pub type Header<'p> = (&'static str, Option<Cow<'p, str>>);
+
+impl Config {
+    /// Decides where a request goes, by its body, decoded. `draw` is a random number.
+    pub fn plan<'c, 'b>(
+        &'c self,
+        host: &mut (impl Store + Clock),
+        head: &Head,
+        who: &Identity,
+        whole: &'b [u8],
+        draw: u64,
+    ) -> Result<Plan<'c, 'b>, Refusal> {
+        let endpoint = head.endpoint;
+        let body = match &head.boundary {
+            Some(boundary) => read_multipart(endpoint, whole, boundary)?,
+            None => read_json(endpoint, whole)?,
+        };
+        let name = body.model.as_deref().filter(|name| !name.is_empty());
+        let model = self
+            .catalogue
+            .find(name.ok_or(Refusal::MissingModel)?, endpoint, who)?;
+        model.accepts(endpoint, &body)?;
+        let (model, order, route) = self.choose(host, model, (who, endpoint), &body, draw)?;
+        Ok(Plan {
+            model,
+            order,
+            route,
+            body,
+            endpoint,
+            whole,
+        })
+    }
+
+    /// The first model with a target that works: the one asked for, or one that may stand in for it.
+    fn choose<'c>(
+        &'c self,
+        host: &mut (impl Store + Clock),
+        model: &'c Model,
+        (who, endpoint): (&Identity, Endpoint),
+        body: &Body<'_>,
+        draw: u64,
+    ) -> Result<(&'c Model, Order, Route), Refusal> {
+        let others = self.stand_ins(model, endpoint, who, body);
+        let mut soonest = MAX_WAIT;
+        for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
+            match Order::choose(host, &self.breaker, model, (who, endpoint), draw) {
+                Ok((order, _)) if stands_in => return Ok((model, order, Route::Fallback)),
+                Ok((order, route)) => return Ok((model, order, route)),
+                Err(millis) => soonest = soonest.min(millis),
+            }
+        }
+        Err(Refusal::Unavailable(soonest))
+    }
+
+    /// Models that may serve in the place of another. One that the caller has no grant for, that is not served here or can't
+    /// give as much can't.
+    fn stand_ins<'c>(
+        &'c self,
+        model: &'c Model,
+        endpoint: Endpoint,
+        who: &Identity,
+        body: &Body<'_>,
+    ) -> impl Iterator<Item = &'c Model> {
+        let allowed = self
+            .allow_fallback
+            .as_ref()
+            .is_some_and(|when| when.holds(who, endpoint));
+        let others = model.fallback.iter().filter(move |_| allowed);
+        let others = others.filter_map(move |name| self.catalogue.find(name, endpoint, who).ok());
+        others.filter(move |other| other.accepts(endpoint, body).is_ok())
+    }
+}
+
+impl Plan<'_, '_> {
+    /// What the filters behind learn. `whole_at` is when all of the request was there; nanoseconds since 1970.
+    pub fn routed(&self, whole_at: u64) -> Routed<'_> {
+        let Self { model, body, .. } = self;
+        Routed {
+            endpoint: self.endpoint,
+            model: Cow::Borrowed(&model.name),
+            target: Cow::Borrowed(self.order.first()),
+            stream: body.stream,
+            input: body.input,
+            max_output: body
+                .caps
+                .at(self.endpoint, model.max_output, model.context_window),
+            answers: body.answers,
+            background: body.unmetered.contains(&Unmetered::Background),
+            price: model.price,
+            // A retry sends the same body, so all its targets have to take it.
+            ask_usage: ask_usage(self.endpoint, self.whole, body)
+                .filter(|_| model.tell_usage(self.order.clusters())),
+            whole_at,
+            repeats: model.first_byte.is_some(),
+            context_window: model.context_window,
+            plain: body.plain,
+        }
+    }
+
+    /// What Envoy's router, the adapter and later filters go by.
+    pub fn headers(&self, config: &Config, who: &Identity) -> [Header<'_>; 9] {
+        let Self { model, order, .. } = self;
+        let targets = order.header();
+        let high = config.high_priority.contains(&who.tier);
+        // The first byte of an answer that is not streamed is its last one.
+        let first_byte = model.first_byte.filter(|_| self.body.stream);
+        let millis = |span: Option<Span>| span.map(|span| span.millis().to_string().into());
+        [
+            ("x-tollgate-model", Some(Cow::Borrowed(&model.name))),
+            ("x-tollgate-target", Some(Cow::Borrowed(order.first()))),
+            (
+                "x-tollgate-priority",
+                Some(Cow::Borrowed(if high { "high" } else { "default" })),
+            ),
+            // That one target has had enough, or does not take our credential, is a reason to ask another, and none to ask
+            // it again.
+            (
+                "x-envoy-retriable-status-codes",
+                targets.is_some().then_some(Cow::Borrowed(ANOTHER_TARGET)),
+            ),
+            ("x-tollgate-targets", targets.map(Cow::Owned)),
+            ("x-envoy-upstream-rq-timeout-ms", millis(model.whole)),
+            ("x-envoy-upstream-rq-per-try-timeout-ms", millis(first_byte)),
+            (
+                "x-envoy-max-retries",
+                model.retries.map(|retries| retries.to_string().into()),
+            ),
+            // To Envoy an attempt that took too long was reset: it is tried again only where resets are.
+            (
+                "x-envoy-retry-on",
+                model.first_byte.map(|_| Cow::Borrowed("reset")),
+            ),
+        ]
+    }
+}
