@@ -18,6 +18,7 @@ pub mod headers;
 pub mod identity;
 mod inflate;
 pub mod key;
+pub mod limiter;
 pub mod limits;
 pub mod plugin_config;
 pub mod price;

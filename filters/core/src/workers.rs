@@ -1,7 +1,7 @@
 //! Which workers live, so that what a dead one had in flight counts no more.
 //!
 //! Each has an id, and a count of heartbeats in the store that it raises with every tick. One whose count stood still for
-//! [`PATIENCE`] of another's ticks is dead to it. No clock is read: one that is set forward would end everybody.
+//! thirty of another's ticks is dead to it. No clock is read: one that is set forward would end everybody.
 
 #[cfg(test)]
 mod tests;

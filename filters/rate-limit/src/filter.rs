@@ -4,34 +4,25 @@ use std::rc::Rc;
 
 use tollgate_core::body::Edit;
 use tollgate_core::config::ConfigError;
-use tollgate_core::endpoint::{Dialect, Endpoint};
-use tollgate_core::error::ApiError;
-use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
-use tollgate_core::limits::estimates::Estimates;
-use tollgate_core::limits::fair::{self, CapacitySlot};
-use tollgate_core::limits::{Admitted, Amounts, Ask, Backlog, Reason, Reservation, Subject, unavailable};
+use tollgate_core::identity::Identity;
+use tollgate_core::limiter::{Config, InFlight, Limiter, Rejection, Request};
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::route::{Refusal as Misrouted, Routed};
-use tollgate_core::settlement::{Answer, Pending, Terms};
-use tollgate_core::usage::{UsageEvent, record};
-use tollgate_core::workers::Workers;
+use tollgate_core::settlement::Answer;
 use tollgate_host::{
-    Action, Buffer, Host, Level, Map, Status, answer, client_address, header, log, now_nanos, number,
-    property, read_buffer, replace_in_buffer, set_header,
+    Action, Buffer, Host, Level, Map, Status, answer, client_address, header, log, now_nanos, read_buffer,
+    replace_in_buffer, set_header,
 };
 
-use crate::config::Config;
 use crate::kept::{holding, join};
 use crate::metrics::Metrics;
 
+const NAME: &str = "rate-limit";
+
 /// One configuration of the filter.
 pub struct RateLimit {
-    pub(crate) config: Config,
-    pub(crate) workers: Workers,
-    pub(crate) estimates: Estimates,
+    pub(crate) limiter: Limiter,
     pub(crate) metrics: Metrics,
-    /// Settlements that the store did not take; tried again with every tick.
-    pub(crate) backlog: Backlog,
 }
 
 /// What is remembered of a request.
@@ -41,17 +32,24 @@ pub struct Stream(pub(crate) State);
 impl Stream {
     /// Whether an attempt that a model server has begun on may have been given up and repeated.
     pub fn repeats(&self) -> bool {
-        matches!(&self.0, State::Open(open) if open.terms.repeats)
+        matches!(&self.0, State::Open(request) if request.terms().repeats)
     }
 
     /// Whether an answer that began with success said that something went wrong: its target has failed.
     pub fn is_errored(&self) -> bool {
-        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(Answer::is_errored))
+        self.answer().is_some_and(Answer::is_errored)
     }
 
     /// Whether an answer of a model server came to its end.
     pub fn is_whole(&self) -> bool {
-        matches!(&self.0, State::Open(open) if open.answer.as_ref().is_some_and(Answer::is_whole))
+        self.answer().is_some_and(Answer::is_whole)
+    }
+
+    fn answer(&self) -> Option<&Answer> {
+        match &self.0 {
+            State::Open(request) => request.answer.as_ref(),
+            State::Unseen | State::Refused(_) => None,
+        }
     }
 }
 
@@ -61,43 +59,9 @@ pub(crate) enum State {
     #[default]
     Unseen,
     /// It passed, and is settled when it ends.
-    Open(Box<Open>),
-    /// It was refused here, or is settled already: nothing is left but the record.
-    Refused(Box<Refused>),
-}
-
-/// A request in flight.
-pub(crate) struct Open {
-    pub(crate) names: Names,
-    pub(crate) terms: Terms,
-    pub(crate) reservation: Reservation,
-    pub(crate) slot: Option<CapacitySlot>,
-    pub(crate) would_limit: Vec<String>,
-    /// What the answer's headers tell of the limits.
-    pub(crate) headers: Vec<(&'static str, String)>,
-    /// A change of the body that is still to be made.
-    edit: Option<Edit<'static>>,
-    /// Whether the event with the usage is there for us alone.
-    pub(crate) usage_event: UsageEvent,
-    pub(crate) began: u64,
-    pub(crate) answer: Option<Answer>,
-}
-
-/// A request that was refused here.
-pub(crate) struct Refused {
-    pub(crate) names: Names,
-    pub(crate) stream: bool,
-    pub(crate) reserved: Amounts,
-    /// The limit; `None` for the model's capacity or a failed store.
-    pub(crate) limit: Option<String>,
-    pub(crate) would_limit: Vec<String>,
-}
-
-/// Whose request it is, and for what.
-pub(crate) struct Names {
-    pub(crate) who: Rc<Identity>,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) model: String,
+    Open(Box<InFlight>),
+    /// It was refused here: nothing is left but the record.
+    Refused(Box<Rejection>),
 }
 
 impl RateLimit {
@@ -112,36 +76,17 @@ impl RateLimit {
         let metrics = Metrics::define(&config.limits)?;
         let workers = join().map_err(|_| Status::CasMismatch)?;
         Ok(Self {
-            config,
-            workers,
-            estimates: Estimates::default(),
+            limiter: Limiter::new(config, workers),
             metrics,
-            backlog: Backlog::default(),
         })
     }
 
     /// Called every [`crate::module::TICK_MILLIS`], and when nothing more comes.
     pub fn tick(&mut self) {
-        if self.workers.tick(&mut Host).is_err() {
+        if holding(|holds| self.limiter.tick(&mut Host, holds)).is_err() {
             log(Level::Error, "rate-limit: the shared data cannot be written");
         }
-        let now = now_nanos();
-        self.estimates.tick(&mut Host, now.unwrap_or(0) / 1_000_000_000);
         self.metrics.tick();
-        if let Ok(now) = now {
-            self.pending(|pending| pending.tick(&mut Host, now));
-        }
-    }
-
-    /// Where settlements go that are not done yet.
-    pub(crate) fn pending<T>(&mut self, then: impl FnOnce(&mut Pending<'_>) -> T) -> T {
-        holding(|holds| {
-            then(&mut Pending {
-                backlog: &mut self.backlog,
-                holds,
-                hold_for: self.config.abandoned_hold.nanos(),
-            })
-        })
     }
 
     /// Judges a request that the router has read.
@@ -149,134 +94,36 @@ impl RateLimit {
         let Ok(now) = now_nanos() else {
             return misconfigured();
         };
-        let estimator = self.estimates.of(&mut Host, &who.org, &routed.model);
-        let (terms, certain) = Terms::of(routed, &estimator);
-        let names = Names {
+        let by_address = self.limiter.config().by_address;
+        let request = Request {
             who,
-            endpoint: routed.endpoint,
-            model: routed.model.clone().into_owned(),
+            routed,
+            address: by_address.then(client_address).flatten(),
+            now,
         };
-        let caller = names.who.caller();
-        let subject = Subject {
-            key: caller.key_id,
-            org: caller.org,
-            project: caller.project,
-            tier: caller.tier,
-            model: &names.model,
-            endpoint: names.endpoint,
-            address: self.config.by_address.then(client_address).flatten(),
-        };
-        match self.reserve(&subject, terms.reserved, certain, now) {
-            Ok((admitted, slot)) => {
-                let dialect = dialect(routed.endpoint);
-                let open = Open {
-                    headers: admitted.headers(&self.config.limits, dialect, now),
-                    would_limit: self.shadowed(&admitted.would_refuse),
-                    reservation: admitted.reservation,
-                    slot,
-                    terms,
-                    edit: routed.ask_usage.as_ref().map(owned),
-                    usage_event: if routed.ask_usage.is_some() {
-                        UsageEvent::Strip
-                    } else {
-                        UsageEvent::Pass
-                    },
-                    began: now,
-                    answer: None,
-                    names,
-                };
+        match self.limiter.admit(&mut Host, request) {
+            Ok(request) => {
+                self.metrics.would_refuse(request.would_refuse());
                 self.metrics
                     .began(now_nanos().unwrap_or(now).saturating_sub(routed.whole_at));
-                stream.0 = State::Open(Box::new(open));
+                stream.0 = State::Open(request);
                 Action::Continue
             }
-            Err(refusal) => {
-                stream.0 = State::Refused(Box::new(Refused {
-                    limit: refusal.limit.clone(),
-                    would_limit: refusal.would_limit.clone(),
-                    stream: routed.stream,
-                    reserved: terms.reserved,
-                    names,
-                }));
-                let reader = Reader {
-                    dialect: dialect(routed.endpoint),
-                    endpoint: Some(routed.endpoint),
-                    request_id: text("x-request-id"),
-                };
-                refuse(*refusal, &reader)
+            Err(rejection) => {
+                self.metrics.would_refuse(rejection.would_refuse());
+                self.metrics.refused(rejection.refusal());
+                let reply = rejection.reply(text("x-request-id"));
+                stream.0 = State::Refused(rejection);
+                answer(NAME, &reply)
             }
         }
-    }
-
-    /// Reserves with every limit, and a slot of the model. What is refused holds nothing.
-    fn reserve(
-        &mut self,
-        subject: &Subject<'_>,
-        amounts: Amounts,
-        certain: Amounts,
-        now: u64,
-    ) -> Result<(Admitted, Option<CapacitySlot>), Box<Refusal>> {
-        let table = &self.config.limits;
-        let ask = Ask {
-            subject,
-            now,
-            amounts,
-            certain,
-            workers: &self.workers,
-        };
-        let admitted = match table.reserve(&mut Host, &ask) {
-            Ok(admitted) => admitted,
-            Err(refused) => {
-                let mut refusal = Refusal {
-                    error: refused.answer(table, subject),
-                    headers: refused.headers(table, dialect(subject.endpoint), now),
-                    limit: None,
-                    would_limit: Vec::new(),
-                };
-                if let Reason::Limited(denied) = &refused.reason {
-                    refusal.limit = table.row(denied.status.row).map(|row| row.name.clone());
-                    refusal.would_limit = self.shadowed(&denied.would_refuse);
-                    self.metrics.limited(denied.status.row);
-                }
-                self.backlog.keep(refused.unreturned.map_or(Ok(()), Err));
-                return Err(Box::new(refusal));
-            }
-        };
-        let Some(capacity) = self.config.capacities.of(subject.model) else {
-            return Ok((admitted, None));
-        };
-        let whose = (subject.model, subject.org, subject.tier);
-        let error = match capacity.take(&mut Host, &self.workers, whose, now) {
-            Ok(Some(slot)) => return Ok((admitted, Some(slot))),
-            Ok(None) => fair::slow_down(subject.model),
-            Err(_) => unavailable(),
-        };
-        let refusal = Refusal {
-            error,
-            headers: admitted.headers(table, dialect(subject.endpoint), now),
-            limit: None,
-            would_limit: self.shadowed(&admitted.would_refuse),
-        };
-        self.metrics.slowed_down();
-        self.backlog.keep(admitted.reservation.cancel(&mut Host, now));
-        Err(Box::new(refusal))
-    }
-
-    /// The names of limits in shadow mode that would have refused, which are counted.
-    fn shadowed(&self, rows: &[usize]) -> Vec<String> {
-        rows.iter()
-            .filter_map(|row| {
-                self.metrics.would_limit(*row);
-                Some(self.config.limits.row(*row)?.name.clone())
-            })
-            .collect()
     }
 
     /// Says how long the body of a request that was admitted will be, once its headers are what they are without that.
     pub fn announce(stream: &Stream) -> Action {
         match &stream.0 {
-            State::Open(open)
-                if open
+            State::Open(request)
+                if request
                     .edit
                     .as_ref()
                     .is_none_or(|edit| announce_length(edit).is_ok()) =>
@@ -290,10 +137,10 @@ impl RateLimit {
     /// Makes the change of the body as soon as it has come so far.
     pub fn request_body(stream: &mut Stream, len: usize, end: bool) -> Action {
         // What may not pass does not, even if its answer could not be sent.
-        let State::Open(open) = &mut stream.0 else {
+        let State::Open(request) = &mut stream.0 else {
             return Action::Pause;
         };
-        let Some(edit) = &open.edit else {
+        let Some(edit) = &request.edit else {
             return Action::Continue;
         };
         if !end && len < edit.at as usize + edit.len as usize {
@@ -301,34 +148,11 @@ impl RateLimit {
         }
         match make(edit) {
             Ok(()) => {
-                open.edit = None;
+                request.edit = None;
                 Action::Continue
             }
             Err(_) => misconfigured(),
         }
-    }
-}
-
-/// Why a request may not pass, and what its client is told.
-struct Refusal {
-    error: ApiError,
-    headers: Vec<(&'static str, String)>,
-    limit: Option<String>,
-    would_limit: Vec<String>,
-}
-
-fn dialect(endpoint: Endpoint) -> Dialect {
-    match endpoint {
-        Endpoint::Messages => Dialect::Anthropic,
-        _ => Dialect::OpenAi,
-    }
-}
-
-fn owned(edit: &Edit<'_>) -> Edit<'static> {
-    Edit {
-        at: edit.at,
-        len: edit.len,
-        text: edit.text.clone().into_owned().into(),
     }
 }
 
@@ -356,12 +180,6 @@ fn make(edit: &Edit<'_>) -> Result<(), Status> {
     replace_in_buffer(Buffer::RequestBody, 0, at + len, &head)
 }
 
-fn refuse(refusal: Refusal, reader: &Reader) -> Action {
-    let Refusal { error, headers, .. } = refusal;
-    let told = headers.into_iter().map(|(name, value)| (name, value.into()));
-    answer("rate-limit", &Reply::error(&error, error.code, reader).with(told))
-}
-
 /// A header of the current request.
 fn text(name: &str) -> Option<String> {
     String::from_utf8(header(Map::Request, name).ok()??).ok()
@@ -369,35 +187,10 @@ fn text(name: &str) -> Option<String> {
 
 /// Answers what cannot be checked: there is no identity or no request in front, or the proxy refuses.
 pub fn misconfigured() -> Action {
-    let refusal = Refusal {
-        error: Misrouted::Misconfigured.answer(),
-        headers: Vec::new(),
-        limit: None,
-        would_limit: Vec::new(),
-    };
     let reader = Reader::of(
         text(":path").as_deref().map(str::as_bytes),
         text("x-request-id").as_deref(),
     );
-    refuse(refusal, &reader)
-}
-
-/// The members of a record of a request that another filter answered; `None` if nobody knows whose it is.
-pub(crate) fn answered_elsewhere() -> Option<String> {
-    let who = Identity::decode(&property(&[IDENTITY]).ok()?)?;
-    let outcome = match number(&["response", "code"]) {
-        // The list of models.
-        200..400 => record::Outcome::Complete,
-        _ => record::Outcome::Refused,
-    };
-    let record = record::Record {
-        caller: who.caller(),
-        request: None,
-        outcome,
-        used: record::Used::NOTHING,
-        first_byte_ms: None,
-        limit: None,
-        would_limit: &[],
-    };
-    Some(record.members())
+    let error = Misrouted::Misconfigured.answer();
+    answer(NAME, &Reply::error(&error, error.code, &reader))
 }

@@ -2,8 +2,6 @@
 //! use, settles the difference, and leaves the usage record. It needs the identity that key-auth leaves and the
 //! request that tenant-router leaves.
 
-pub mod config;
-mod exchange;
 pub mod filter;
 mod kept;
 mod metrics;

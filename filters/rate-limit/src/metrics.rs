@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use tollgate_core::limits::Table;
-use tollgate_core::usage::record::{Outcome, Used};
+use tollgate_core::limiter::Finished;
+use tollgate_core::limits::{Refusal, Table};
+use tollgate_core::usage::record::Outcome;
 use tollgate_host::{Counter, Gauge, Histogram, Result};
 
 /// Pairs of organization and model that have metrics of their own.
@@ -15,13 +16,14 @@ const KINDS: [&str; 5] = ["input", "output", "cached", "reasoning", "cost_micros
 
 pub(crate) struct Metrics {
     limits: Vec<Limit>,
-    slowed_down: Counter,
+    capacity: Counter,
+    store: Counter,
     distrusted: Counter,
     first_byte: Spread,
     gateway: Spread,
-    under_way: Gauge,
+    in_flight_gauge: Gauge,
     /// Requests that began less those that ended, since the last tick.
-    balance: i64,
+    in_flight: i64,
     series: Vec<Series>,
     /// The place in `series`, by organization, then by model.
     places: HashMap<String, HashMap<String, usize>>,
@@ -98,7 +100,7 @@ impl Metrics {
     pub(crate) fn define(limits: &Table) -> Result<Self> {
         let limit = |name: &str| {
             Ok(Limit {
-                refused: Counter::define(&format!("tollgate_limit_refusals.limit.{name}"))?,
+                refused: Counter::define(&format!("{}.limit.{name}", Refusal::Limit(0).metric()))?,
                 would_refuse: Counter::define(&format!("tollgate_limit_shadow_refusals.limit.{name}"))?,
             })
         };
@@ -108,63 +110,63 @@ impl Metrics {
                 .iter()
                 .map(|row| limit(&row.name))
                 .collect::<Result<_>>()?,
-            slowed_down: Counter::define("tollgate_capacity_refusals")?,
+            capacity: Counter::define(Refusal::Capacity.metric())?,
+            store: Counter::define(Refusal::Unavailable.metric())?,
             distrusted: Counter::define("tollgate_usage_distrusted")?,
             first_byte: Spread::define("tollgate_first_byte_ms")?,
             gateway: Spread::define("tollgate_gateway_us")?,
-            under_way: Gauge::define("tollgate_requests_under_way")?,
-            balance: 0,
+            in_flight_gauge: Gauge::define("tollgate_requests_under_way")?,
+            in_flight: 0,
             series: Vec::new(),
             places: HashMap::new(),
         })
     }
 
-    pub(crate) fn limited(&self, row: usize) {
-        if let Some(limit) = self.limits.get(row) {
-            limit.refused.increment();
+    /// A request is refused.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::Limit(row) => {
+                if let Some(limit) = self.limits.get(row) {
+                    limit.refused.increment();
+                }
+            }
+            Refusal::Capacity => self.capacity.increment(),
+            Refusal::Unavailable => self.store.increment(),
         }
     }
 
-    pub(crate) fn would_limit(&self, row: usize) {
-        if let Some(limit) = self.limits.get(row) {
+    /// Limits in shadow mode would have refused it.
+    pub(crate) fn would_refuse(&self, rows: &[usize]) {
+        for limit in rows.iter().filter_map(|row| self.limits.get(*row)) {
             limit.would_refuse.increment();
         }
     }
 
-    pub(crate) fn slowed_down(&self) {
-        self.slowed_down.increment();
-    }
-
     /// A request passes, so many nanoseconds after all of it was there.
     pub(crate) fn began(&mut self, gateway_nanos: u64) {
-        self.balance += 1;
+        self.in_flight += 1;
         self.gateway.note(gateway_nanos / 1_000);
     }
 
     /// A request that began has ended.
-    pub(crate) fn ended_open(
-        &mut self,
-        org: &str,
-        model: &str,
-        outcome: Outcome,
-        used: &Used,
-        first_byte_ms: Option<u64>,
-    ) {
-        self.balance -= 1;
-        if used.distrusted {
+    pub(crate) fn finished(&mut self, request: &Finished) {
+        self.in_flight -= 1;
+        if request.used.distrusted {
             self.distrusted.increment();
         }
-        if let Some(millis) = first_byte_ms {
+        if let Some(millis) = request.first_byte_ms {
             self.first_byte.note(millis);
         }
-        self.ended(org, model, outcome, used);
+        self.ended(request);
     }
 
-    pub(crate) fn ended(&mut self, org: &str, model: &str, outcome: Outcome, used: &Used) {
-        let Some(series) = self.series(org, model) else {
+    /// A request has ended, whether it began or was refused.
+    pub(crate) fn ended(&mut self, request: &Finished) {
+        let used = &request.used;
+        let Some(series) = self.series(&request.who.org, &request.model) else {
             return;
         };
-        let at = Outcome::ALL.iter().position(|one| *one == outcome);
+        let at = Outcome::ALL.iter().position(|one| *one == request.outcome);
         if let Some(pending) = at.and_then(|at| series.outcomes.get_mut(at)) {
             pending.add(1);
         }
@@ -206,7 +208,7 @@ impl Metrics {
 
     /// Hands what was counted to Envoy.
     pub(crate) fn tick(&mut self) {
-        self.under_way.add(core::mem::take(&mut self.balance));
+        self.in_flight_gauge.add(core::mem::take(&mut self.in_flight));
         self.first_byte.flush();
         self.gateway.flush();
         for series in &mut self.series {

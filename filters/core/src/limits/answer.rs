@@ -2,6 +2,7 @@
 
 use super::amounts::Count;
 use super::headers::{duration, rounded};
+use super::refusal::Code;
 use super::reserve::{Denied, Reason, Refused, Wait};
 use super::subject::{Dimension, Subject};
 use super::table::{Bound, Row, Table};
@@ -25,26 +26,12 @@ impl Refused {
 
 /// What a customer gets where the limits can't be checked.
 pub fn unavailable() -> ApiError {
-    ApiError {
-        status: 503,
-        kind: "service_unavailable_error",
-        code: "rate_limit_unavailable",
-        param: None,
-        message: "The rate limit can't be checked at the moment. Please try again later.".into(),
-        retry: Retry::Unsaid,
-    }
+    let message = "The rate limit can't be checked at the moment. Please try again later.";
+    Code::Unavailable.error("service_unavailable_error", message, Retry::Unsaid)
 }
 
 impl Denied {
     fn answer(&self, row: &Row, subject: &Subject<'_>) -> ApiError {
-        let error = |kind, code, message, retry| ApiError {
-            status: 429,
-            kind,
-            code,
-            param: None,
-            message,
-            retry,
-        };
         let kind = match row.count {
             Count::Requests => "requests",
             Count::Concurrent => "concurrent_requests",
@@ -58,8 +45,8 @@ impl Denied {
         let numbers = self.numbers(row);
         let nanos = match self.wait {
             Wait::Never => {
-                let message = format!("Request too large for {place}: {numbers}.").into();
-                return error(kind, "request_too_large_for_limit", message, Retry::Never);
+                let message = format!("Request too large for {place}: {numbers}.");
+                return Code::TooLarge.error(kind, message, Retry::Never);
             }
             Wait::Nanos(nanos) if row.per.is_shared() => rounded(nanos),
             Wait::Nanos(nanos) => nanos,
@@ -69,16 +56,11 @@ impl Denied {
             // Clients would wait for it in vain, and most give up within minutes.
             let message =
                 format!("Quota spent for {place}: {numbers}. It has room for this request in {again}.");
-            return error(
-                "insufficient_quota",
-                "insufficient_quota",
-                message.into(),
-                Retry::Never,
-            );
+            return Code::QuotaSpent.error("insufficient_quota", message, Retry::Never);
         }
         let message = format!("Rate limit reached for {place}: {numbers}. Please try again in {again}.");
         let retry = Retry::AfterMillis(nanos.div_ceil(1_000_000));
-        error(kind, "rate_limit_exceeded", message.into(), retry)
+        Code::RateLimited.error(kind, message, retry)
     }
 
     /// What of the limit is used is told to those alone whose own it is.

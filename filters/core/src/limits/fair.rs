@@ -35,6 +35,7 @@ pub use document::RawCapacity;
 use record::{Entry, Record};
 pub use slot::CapacitySlot;
 
+use super::refusal::Code;
 use crate::error::{ApiError, Retry};
 use crate::glob::fits;
 use crate::state::Keyspace;
@@ -106,18 +107,11 @@ fn store_key(model: &str) -> Vec<u8> {
 
 /// The answer to a request that is shed.
 pub fn slow_down(model: &str) -> ApiError {
-    ApiError {
-        status: 429,
-        kind: "rate_limit_error",
-        code: "slow_down",
-        param: None,
-        message: format!(
-            "The model `{model}` is at its capacity, and requests of your organization have to slow down for a \
-             while. Please try again in 1s."
-        )
-        .into(),
-        retry: Retry::AfterMillis(RETRY_MILLIS),
-    }
+    let message = format!(
+        "The model `{model}` is at its capacity, and requests of your organization have to slow down for a while. \
+         Please try again in 1s."
+    );
+    Code::SlowDown.error("rate_limit_error", message, Retry::AfterMillis(RETRY_MILLIS))
 }
 
 impl Capacity {

@@ -2,31 +2,8 @@
 
 use super::*;
 use crate::settlement::{Disposition, Pending, Settlement};
+use crate::state::fake::Worker;
 use crate::usage::record::{Outcome, Source, Used};
-
-/// A store that can fail.
-#[derive(Default)]
-struct Failing {
-    store: Memory,
-    fails: bool,
-}
-
-impl Store for Failing {
-    fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
-        match self.fails {
-            true => Err(StoreError::Failed),
-            false => self.store.get(key),
-        }
-    }
-
-    fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
-        self.store.swap(key, value, version)
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.store.put(key, value)
-    }
-}
 
 /// One request at a time, and 100 tokens of output.
 fn tables() -> Table {
@@ -75,7 +52,7 @@ fn left(table: &Table, store: &mut impl Store, now: u64) -> (u64, u64) {
 #[test]
 fn what_may_go_on_is_held_for_its_time() {
     for (in_flight, slots) in [(true, 0), (false, 1)] {
-        let (table, mut store) = (tables(), Failing::default());
+        let (table, mut store) = (tables(), Worker::default());
         let (mut backlog, mut holds) = (Backlog::default(), Holds::new());
         let mut pending = Pending {
             backlog: &mut backlog,
@@ -95,7 +72,7 @@ fn what_may_go_on_is_held_for_its_time() {
 /// What is held beyond the room for it keeps nobody's slot.
 #[test]
 fn without_room_the_slot_is_free_at_once() {
-    let (table, mut store) = (tables(), Failing::default());
+    let (table, mut store) = (tables(), Worker::default());
     let (mut backlog, mut holds) = (Backlog::default(), Holds::new());
     let fill = table_of_one();
     for at in 0..Holds::MAX as u64 {
@@ -123,7 +100,7 @@ fn table_of_one() -> Table {
 
 #[test]
 fn what_the_store_did_not_take_is_tried_again() {
-    let (table, mut store) = (tables(), Failing::default());
+    let (table, mut store) = (tables(), Worker::default());
     let (mut backlog, mut holds) = (Backlog::default(), Holds::new());
     let mut pending = Pending {
         backlog: &mut backlog,
@@ -131,10 +108,10 @@ fn what_the_store_did_not_take_is_tried_again() {
         hold_for: SECOND,
     };
     let reservation = reserved(&table, &mut store, START).unwrap().reservation;
-    store.fails = true;
+    store.fail(true);
     broken_off(true).carry_out(reservation, &mut store, &mut pending, START);
     pending.tick(&mut store, START + 5 * SECOND);
-    store.fails = false;
+    store.fail(false);
     assert_eq!(left(&table, &mut store, START), (50, 0));
     pending.tick(&mut store, START + 5 * SECOND);
     assert_eq!(left(&table, &mut store, START), (90, 1));
@@ -142,7 +119,7 @@ fn what_the_store_did_not_take_is_tried_again() {
 
 #[test]
 fn the_earliest_hold_ends_first() {
-    let (fill, mut store, mut holds) = (table_of_one(), Failing::default(), Holds::new());
+    let (fill, mut store, mut holds) = (table_of_one(), Worker::default(), Holds::new());
     for until in [5, 3, 4] {
         let reservation = fill
             .reserve(&mut store, &ask(&acme(), START, tokens(0, 1)))

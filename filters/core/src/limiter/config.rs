@@ -1,11 +1,13 @@
-//! The filter's configuration.
+//! What a limiter decides by: the limits, and what each model serves at once.
 
 use serde::Deserialize;
-use tollgate_core::config::{ConfigError, Object, Span, from_json};
-use tollgate_core::limits::fair::{Capacities, RawCapacity};
-use tollgate_core::limits::{Dimension, RawLimit, Table};
 
-/// What the filter needs on its way.
+use crate::config::{ConfigError, Object, Span, from_json};
+use crate::limits::fair::{Capacities, RawCapacity};
+use crate::limits::{Dimension, RawLimit, Table};
+
+/// A configuration that was checked.
+#[derive(Debug)]
 pub struct Config {
     /// Every limit.
     pub limits: Table,
@@ -32,7 +34,7 @@ fn abandoned_hold() -> Span {
 }
 
 impl Config {
-    /// Reads the filter's configuration; all that is wrong with it is reported.
+    /// Reads a configuration; all that is wrong with it is reported.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let Object(RawConfig {
             limits,

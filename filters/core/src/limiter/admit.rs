@@ -1,0 +1,241 @@
+//! Whether a request may pass.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::Limiter;
+use crate::body::Edit;
+use crate::endpoint::{Dialect, Endpoint};
+use crate::error::ApiError;
+use crate::identity::Identity;
+use crate::limits::fair::{CapacitySlot, slow_down};
+use crate::limits::{Admitted, Amounts, Ask, Reason, Refusal, Refused, Reservation, Subject, unavailable};
+use crate::reply::{Reader, Reply};
+use crate::route::Routed;
+use crate::settlement::{Answer, Terms};
+use crate::state::Store;
+use crate::usage::UsageEvent;
+
+type Header = (&'static str, String);
+
+/// A request that the router has read.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Whose.
+    pub who: Rc<Identity>,
+    /// For what.
+    pub routed: &'a Routed<'a>,
+    /// Its client's address, where a limit tells addresses apart.
+    pub address: Option<IpAddr>,
+    /// Nanoseconds since 1970.
+    pub now: u64,
+}
+
+/// A request that was let through.
+#[must_use = "what it holds must be settled"]
+#[derive(Debug)]
+pub struct InFlight {
+    pub(super) who: Rc<Identity>,
+    pub(super) model: String,
+    pub(super) terms: Terms,
+    pub(super) reservation: Reservation,
+    pub(super) slot: Option<CapacitySlot>,
+    /// Rows in shadow mode that would have refused it.
+    pub(super) would_refuse: Vec<usize>,
+    pub(super) began: u64,
+    /// What the answer's headers tell of the limits.
+    pub headers: Vec<Header>,
+    /// A change of the body that is still to be made: the usage is asked for.
+    pub edit: Option<Edit<'static>>,
+    /// What becomes of the event with the usage.
+    pub usage_event: UsageEvent,
+    /// The answer, once it has begun.
+    pub answer: Option<Answer>,
+}
+
+impl InFlight {
+    /// What it was let through on.
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// When it was let through, in nanoseconds since 1970.
+    pub const fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Rows in shadow mode that would have refused it, by their places in the table.
+    pub fn would_refuse(&self) -> &[usize] {
+        &self.would_refuse
+    }
+}
+
+/// A request that was refused. It holds nothing.
+#[derive(Debug)]
+pub struct Rejection {
+    grounds: Grounds,
+    pub(super) who: Rc<Identity>,
+    pub(super) model: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) stream: bool,
+    pub(super) reserved_tokens: u64,
+}
+
+impl Rejection {
+    /// Why.
+    pub const fn refusal(&self) -> Refusal {
+        self.grounds.refusal
+    }
+
+    /// Rows in shadow mode that would have refused it as well, by their places in the table.
+    pub fn would_refuse(&self) -> &[usize] {
+        &self.grounds.would_refuse
+    }
+
+    /// What its client is told.
+    pub fn reply(&self, request_id: Option<String>) -> Reply {
+        let reader = Reader {
+            dialect: dialect(self.endpoint),
+            endpoint: Some(self.endpoint),
+            request_id,
+        };
+        let Grounds { error, headers, .. } = &self.grounds;
+        let told = headers.iter();
+        let told = told.map(|(name, value)| (*name, value.clone().into()));
+        Reply::error(error, error.code, &reader).with(told)
+    }
+}
+
+/// On what grounds a request is refused.
+#[derive(Debug)]
+struct Grounds {
+    refusal: Refusal,
+    error: ApiError,
+    headers: Vec<Header>,
+    would_refuse: Vec<usize>,
+}
+
+impl Limiter {
+    /// Reserves with every limit that covers the request, and takes a slot of its model; or refuses it, and it holds
+    /// nothing.
+    pub fn admit(
+        &mut self,
+        store: &mut impl Store,
+        request: Request<'_>,
+    ) -> Result<Box<InFlight>, Box<Rejection>> {
+        let Request {
+            who,
+            routed,
+            address,
+            now,
+        } = request;
+        let estimator = self.estimates.of(store, &who.org, &routed.model);
+        let (terms, certain) = Terms::of(routed, &estimator);
+        let caller = who.caller();
+        let subject = Subject {
+            key: caller.key_id,
+            org: caller.org,
+            project: caller.project,
+            tier: caller.tier,
+            model: &routed.model,
+            endpoint: routed.endpoint,
+            address,
+        };
+        let model = routed.model.clone().into_owned();
+        match self.reserve(store, &subject, (terms.reserved, certain), now) {
+            Ok((admitted, slot)) => Ok(Box::new(InFlight {
+                headers: admitted.headers(&self.config.limits, dialect(routed.endpoint), now),
+                who,
+                model,
+                terms,
+                reservation: admitted.reservation,
+                slot,
+                would_refuse: admitted.would_refuse,
+                began: now,
+                edit: routed.ask_usage.as_ref().map(owned),
+                usage_event: match routed.ask_usage {
+                    Some(_) => UsageEvent::Strip,
+                    None => UsageEvent::Pass,
+                },
+                answer: None,
+            })),
+            Err(grounds) => Err(Box::new(Rejection {
+                grounds: *grounds,
+                who,
+                model,
+                endpoint: routed.endpoint,
+                stream: routed.stream,
+                reserved_tokens: terms.reserved_tokens(),
+            })),
+        }
+    }
+
+    fn reserve(
+        &mut self,
+        store: &mut impl Store,
+        subject: &Subject<'_>,
+        (amounts, certain): (Amounts, Amounts),
+        now: u64,
+    ) -> Result<(Admitted, Option<CapacitySlot>), Box<Grounds>> {
+        let ask = Ask {
+            subject,
+            now,
+            amounts,
+            certain,
+            workers: &self.workers,
+        };
+        let admitted = match self.config.limits.reserve(store, &ask) {
+            Ok(admitted) => admitted,
+            Err(refused) => return Err(self.limited(refused, subject, now)),
+        };
+        let Some(capacity) = self.config.capacities.of(subject.model) else {
+            return Ok((admitted, None));
+        };
+        let whose = (subject.model, subject.org, subject.tier);
+        let (refusal, error) = match capacity.take(store, &self.workers, whose, now) {
+            Ok(Some(slot)) => return Ok((admitted, Some(slot))),
+            Ok(None) => (Refusal::Capacity, slow_down(subject.model)),
+            Err(_) => (Refusal::Unavailable, unavailable()),
+        };
+        let headers = admitted.headers(&self.config.limits, dialect(subject.endpoint), now);
+        self.backlog.keep(admitted.reservation.cancel(store, now));
+        Err(Box::new(Grounds {
+            refusal,
+            error,
+            headers,
+            would_refuse: admitted.would_refuse,
+        }))
+    }
+
+    fn limited(&mut self, refused: Refused, subject: &Subject<'_>, now: u64) -> Box<Grounds> {
+        let table = &self.config.limits;
+        let error = refused.answer(table, subject);
+        let headers = refused.headers(table, dialect(subject.endpoint), now);
+        self.backlog.keep(refused.unreturned.map_or(Ok(()), Err));
+        let (refusal, would_refuse) = match refused.reason {
+            Reason::Limited(denied) => (Refusal::Limit(denied.status.row), denied.would_refuse),
+            Reason::Store(_) => (Refusal::Unavailable, Vec::new()),
+        };
+        Box::new(Grounds {
+            refusal,
+            error,
+            headers,
+            would_refuse,
+        })
+    }
+}
+
+fn owned(edit: &Edit<'_>) -> Edit<'static> {
+    Edit {
+        at: edit.at,
+        len: edit.len,
+        text: edit.text.clone().into_owned().into(),
+    }
+}
+
+const fn dialect(endpoint: Endpoint) -> Dialect {
+    match endpoint {
+        Endpoint::Messages => Dialect::Anthropic,
+        _ => Dialect::OpenAi,
+    }
+}

@@ -1,0 +1,145 @@
+//! The end of a request: what it used is settled, and its usage record made.
+
+use std::rc::Rc;
+
+use super::{InFlight, Limiter, Rejection};
+use crate::exchange::Exchange;
+use crate::identity::Identity;
+use crate::limits::{Holds, Refusal};
+use crate::settlement::{self, Answer, Settlement};
+use crate::spent::Spent;
+use crate::state::{Clock, Store};
+use crate::usage::record::{Outcome, Record, Request, Used};
+
+/// A request that is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// Whose it was.
+    pub who: Rc<Identity>,
+    /// The model that was asked.
+    pub model: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it was charged.
+    pub used: Used,
+    /// Milliseconds until the answer began; `None` if none did.
+    pub first_byte_ms: Option<u64>,
+    /// The members of its usage record.
+    pub record: String,
+}
+
+impl Limiter {
+    /// Settles a request. `spent` are attempts that came to nothing; `exchange` tells how it ended.
+    pub fn finish(
+        &mut self,
+        host: &mut (impl Store + Clock),
+        holds: &mut Holds,
+        request: Box<InFlight>,
+        spent: Spent,
+        exchange: &impl Exchange,
+    ) -> Finished {
+        let InFlight {
+            who,
+            model,
+            terms,
+            reservation,
+            slot,
+            would_refuse,
+            began,
+            answer,
+            ..
+        } = *request;
+        let settlement = settlement::settle(&terms, answer.as_ref(), spent, exchange, || {
+            self.estimates.of(host, &who.org, &model)
+        });
+        if let Some(sample) = &settlement.sample {
+            self.estimates.learn(&who.org, &model, &terms.demand, sample);
+        }
+        let now = host.now().unwrap_or(began);
+        settlement.carry_out(reservation, host, &mut self.pending(holds), now);
+        if let Some(slot) = slot {
+            // Lost only with the store, and with it all slots.
+            let _ = slot.release(host, &self.workers, now);
+        }
+        let Settlement { outcome, used, .. } = settlement;
+        let first_byte_ms = answer.as_ref().map(Answer::first_byte_ms);
+        let record = Record {
+            caller: who.caller(),
+            request: Some(Request {
+                endpoint: terms.endpoint,
+                model: &model,
+                stream: terms.stream,
+                reserved_tokens: terms.reserved_tokens(),
+            }),
+            outcome,
+            used,
+            first_byte_ms,
+            limit: None,
+            would_limit: &self.names(&would_refuse),
+        };
+        let record = record.members();
+        Finished {
+            who,
+            model,
+            outcome,
+            used,
+            first_byte_ms,
+            record,
+        }
+    }
+
+    /// The end of a request that was refused.
+    pub fn finish_rejected(&self, request: Box<Rejection>) -> Finished {
+        let limit = match request.refusal() {
+            Refusal::Limit(row) => self.config.limits.row(row),
+            Refusal::Capacity | Refusal::Unavailable => None,
+        };
+        let record = Record {
+            caller: request.who.caller(),
+            request: Some(Request {
+                endpoint: request.endpoint,
+                model: &request.model,
+                stream: request.stream,
+                reserved_tokens: request.reserved_tokens,
+            }),
+            outcome: Outcome::Limited,
+            used: Used::NOTHING,
+            first_byte_ms: None,
+            limit: limit.map(|row| row.name.as_str()),
+            would_limit: &self.names(request.would_refuse()),
+        };
+        let (outcome, used, record) = (record.outcome, record.used, record.members());
+        let Rejection { who, model, .. } = *request;
+        Finished {
+            who,
+            model,
+            outcome,
+            used,
+            first_byte_ms: None,
+            record,
+        }
+    }
+
+    fn names(&self, rows: &[usize]) -> Vec<String> {
+        let rows = rows.iter().filter_map(|row| self.config.limits.row(*row));
+        rows.map(|row| row.name.clone()).collect()
+    }
+}
+
+/// The members of the record of a request that came to no limit, as another filter answered it with this status.
+pub fn record_of_another(who: &Identity, status: u64) -> String {
+    let record = Record {
+        caller: who.caller(),
+        request: None,
+        outcome: match status {
+            // The list of models.
+            200..400 => Outcome::Complete,
+            _ => Outcome::Refused,
+        },
+        used: Used::NOTHING,
+        first_byte_ms: None,
+        limit: None,
+        would_limit: &[],
+    };
+    record.members()
+}

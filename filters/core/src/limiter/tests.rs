@@ -1,0 +1,242 @@
+//! A worker's limits from a request's coming to its record, over a store in memory.
+
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::body::Input;
+use crate::endpoint::{Endpoint, Scopes};
+use crate::identity::{Grants, Identity};
+use crate::limits::Refusal;
+use crate::route::Routed;
+use crate::settlement::{Answer, Head};
+use crate::spent::Spent;
+use crate::state::fake::{Told, Worker};
+use crate::usage::UsageEvent;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// One worker, and what it decides.
+struct Stage {
+    host: Worker,
+    limiter: Limiter,
+    holds: Holds,
+}
+
+impl Stage {
+    fn of(configuration: &Value) -> Self {
+        let mut host = Worker::at(1_700_000_000 * SECOND);
+        host.tell(Told {
+            attempts: 1,
+            connected: true,
+            ..Told::default()
+        });
+        let config = Config::parse(configuration.to_string().as_bytes()).unwrap();
+        let workers = Workers::join(&mut host, None).unwrap();
+        Self {
+            host,
+            limiter: Limiter::new(config, workers),
+            holds: Holds::new(),
+        }
+    }
+
+    /// A chat that may write so many tokens.
+    fn chat(&mut self, max_output: u64) -> Result<Box<InFlight>, Box<Rejection>> {
+        let routed = Routed {
+            endpoint: Endpoint::Chat,
+            model: "llama-70b".into(),
+            target: "llama".into(),
+            stream: false,
+            input: Input {
+                text: 100,
+                ..Input::default()
+            },
+            max_output: Some(max_output),
+            answers: 1,
+            background: false,
+            price: None,
+            ask_usage: None,
+            whole_at: 0,
+            repeats: false,
+            context_window: None,
+            plain: false,
+        };
+        let request = Request {
+            who: Rc::new(acme()),
+            routed: &routed,
+            address: None,
+            now: self.host.now().unwrap_or(0),
+        };
+        self.limiter.admit(&mut self.host, request)
+    }
+
+    /// Answers a request with so many tokens, to its end.
+    fn answer(&mut self, mut request: Box<InFlight>, output: u64) -> Finished {
+        let head = Head {
+            status: Some("200"),
+            content_type: Some(b"application/json"),
+            ..Head::default()
+        };
+        let mut answer = Answer::begin(request.terms(), &head, UsageEvent::Pass, 7, false);
+        let body = json!({"choices": [{}], "usage": {"prompt_tokens": 12, "completion_tokens": output}});
+        answer.read(body.to_string().as_bytes(), true);
+        request.answer = Some(answer);
+        self.finish(request)
+    }
+
+    fn finish(&mut self, request: Box<InFlight>) -> Finished {
+        let exchange = self.host.clone();
+        self.limiter.finish(
+            &mut self.host,
+            &mut self.holds,
+            request,
+            Spent::default(),
+            &exchange,
+        )
+    }
+}
+
+fn acme() -> Identity {
+    Identity {
+        key_id: "k1".into(),
+        org: "acme".into(),
+        project: None,
+        tier: "pro".into(),
+        scopes: Scopes::UNRESTRICTED,
+        models: Grants {
+            org: vec!["*".into()],
+            project: None,
+            key: None,
+        },
+        labels: Vec::new(),
+    }
+}
+
+fn record(finished: &Finished) -> Value {
+    serde_json::from_str(&format!("{{\"v\":1{}}}", finished.record)).unwrap()
+}
+
+fn output(rate: &str) -> Value {
+    json!({"name": "output", "per": ["key"], "count": "output_tokens", "rate": rate})
+}
+
+/// What the limit of output says remains.
+fn remaining(request: &InFlight) -> &str {
+    let name = "x-ratelimit-remaining-tokens";
+    let found = request.headers.iter().find(|(other, _)| *other == name);
+    &found.unwrap().1
+}
+
+#[test]
+fn a_request_is_reserved_settled_and_recorded() {
+    let mut stage = Stage::of(&json!({"limits": [output("100/day")]}));
+    let request = stage.chat(60).unwrap();
+    let finished = stage.answer(request, 34);
+    let record = record(&finished);
+    assert_eq!(
+        (&record["outcome"], &record["output_tokens"]),
+        (&json!("complete"), &json!(34))
+    );
+    assert_eq!(
+        (&record["org"], &record["model"]),
+        (&json!("acme"), &json!("llama-70b"))
+    );
+    assert_eq!(
+        (finished.first_byte_ms, finished.used.output_tokens),
+        (Some(7), 34)
+    );
+    let next = stage.chat(60).unwrap();
+    assert_eq!(remaining(&next), "6", "34 are used, and 60 reserved");
+    stage.finish(next);
+}
+
+#[test]
+fn a_limit_that_is_reached_refuses_and_holds_nothing() {
+    let mut stage = Stage::of(&json!({"limits": [output("100/day")]}));
+    let first = stage.chat(60).unwrap();
+    let rejection = stage.chat(60).unwrap_err();
+    assert_eq!(rejection.refusal(), Refusal::Limit(0));
+    let reply = rejection.reply(Some("r-1".into()));
+    assert_eq!(
+        (reply.status, reply.details.as_str()),
+        (429, "tollgate_insufficient_quota")
+    );
+    assert!(
+        reply
+            .headers
+            .iter()
+            .any(|(name, _)| *name == "x-ratelimit-remaining-tokens")
+    );
+    let record = record(&stage.limiter.finish_rejected(rejection));
+    assert_eq!(
+        (&record["outcome"], &record["limit"]),
+        (&json!("limited"), &json!("output"))
+    );
+    assert!(stage.chat(40).is_ok());
+    drop(first);
+}
+
+#[test]
+fn a_model_at_its_capacity_refuses_and_gives_the_limits_back() {
+    let capacity = json!([{"model": "*", "concurrent": 1}]);
+    let mut stage = Stage::of(&json!({"limits": [output("100/day")], "capacity": capacity}));
+    let first = stage.chat(10).unwrap();
+    let rejection = stage.chat(10).unwrap_err();
+    assert_eq!(rejection.refusal(), Refusal::Capacity);
+    assert_eq!(rejection.reply(None).details, "tollgate_slow_down");
+    let record = record(&stage.limiter.finish_rejected(rejection));
+    assert_eq!(
+        (&record["outcome"], record.get("limit")),
+        (&json!("limited"), None)
+    );
+    stage.answer(first, 10);
+    // The hunger of the refused one has passed.
+    stage.host.pass(10 * SECOND);
+    let next = stage.chat(10).unwrap();
+    assert_eq!(remaining(&next), "80");
+    stage.finish(next);
+}
+
+#[test]
+fn a_store_that_fails_is_no_limit_that_is_reached() {
+    let limit = json!({"name": "rpm", "per": ["key"], "rate": "9/minute", "on_error": "deny"});
+    let mut stage = Stage::of(&json!({"limits": [limit]}));
+    stage.host.fail(true);
+    let rejection = stage.chat(10).unwrap_err();
+    assert_eq!(rejection.refusal(), Refusal::Unavailable);
+    assert_eq!(rejection.reply(None).details, "tollgate_rate_limit_unavailable");
+}
+
+#[test]
+fn a_limit_in_shadow_mode_is_named_in_the_record() {
+    let mut limit = output("50/day");
+    limit["mode"] = json!("shadow");
+    let mut stage = Stage::of(&json!({"limits": [limit]}));
+    let first = stage.chat(40).unwrap();
+    let second = stage.chat(40).unwrap();
+    assert_eq!((first.would_refuse(), second.would_refuse()), (&[][..], &[0][..]));
+    assert_eq!(record(&stage.finish(first)).get("would_limit"), None);
+    assert_eq!(record(&stage.finish(second))["would_limit"], json!(["output"]));
+}
+
+/// Nobody answered yet: what the model server may come to is held until it can't come any more.
+#[test]
+fn what_a_client_left_is_held_for_its_time() {
+    let mut stage = Stage::of(&json!({"limits": [output("100/day")], "abandoned_hold": "5s"}));
+    let request = stage.chat(60).unwrap();
+    assert_eq!(record(&stage.finish(request))["outcome"], "no_answer");
+    assert!(stage.chat(60).is_err());
+    stage.host.pass(5 * SECOND);
+    stage.limiter.tick(&mut stage.host, &mut stage.holds).unwrap();
+    assert!(stage.chat(60).is_ok());
+}
+
+#[test]
+fn what_another_filter_answered_has_a_record_too() {
+    for (status, outcome) in [(200, "complete"), (403, "refused"), (0, "refused")] {
+        let line = format!("{{\"v\":1{}}}", record_of_another(&acme(), status));
+        let record: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&record["outcome"], record.get("model")), (&json!(outcome), None));
+    }
+}
