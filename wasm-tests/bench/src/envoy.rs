@@ -82,10 +82,7 @@ impl Envoy {
 
     /// The most resident memory it ever had, in kilobytes.
     pub(crate) fn peak_rss_kb(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        line.and_then(|line| line.trim_end_matches("kB").trim().parse().ok())
-            .context("no VmHWM in /proc")
+        Ok(self.process.peak_rss_kb()?)
     }
 
     /// One of its counters, by its name.

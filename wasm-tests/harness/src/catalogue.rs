@@ -4,6 +4,14 @@ use serde_json::{Value, json};
 
 use crate::config;
 
+/// Targets that are asked in this order: the first has all the weight, the others are for retries.
+pub fn in_order(clusters: &[&str]) -> Value {
+    let targets = clusters.iter().enumerate();
+    targets
+        .map(|(at, cluster)| json!({"cluster": cluster, "weight": u8::from(at == 0)}))
+        .collect()
+}
+
 /// Models, their targets, and what else tenant-router is told.
 #[derive(Debug, Clone)]
 pub struct Catalogue(Value);

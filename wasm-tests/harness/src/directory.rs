@@ -30,6 +30,14 @@ impl Directory {
         Self(json!({"version": 1, "orgs": {}, "keys": []}))
     }
 
+    /// One organization that may use every model, and a key of it.
+    pub fn of_one(org: &str) -> (Self, ApiKey) {
+        let mut directory = Self::empty();
+        directory.org(org, json!({"tier": "pro", "models": ["*"]}));
+        let key = directory.key(org);
+        (directory, key)
+    }
+
     /// Adds or replaces an organization.
     pub fn org(&mut self, name: &str, org: Value) -> &mut Self {
         self.0["orgs"][name] = org;

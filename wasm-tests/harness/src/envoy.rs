@@ -275,6 +275,14 @@ impl Gateway {
         self.process.rss_kb().expect("Envoy runs")
     }
 
+    /// The most resident memory that Envoy ever had, in kilobytes.
+    ///
+    /// # Panics
+    /// Envoy is gone.
+    pub fn peak_rss_kb(&self) -> u64 {
+        self.process.peak_rss_kb().expect("Envoy runs")
+    }
+
     /// CPU time that Envoy's threads used so far.
     ///
     /// # Panics

@@ -47,11 +47,23 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn rss_kb(&self) -> io::Result<u64> {
+        self.status_kb("VmRSS:")
+    }
+
+    /// The most resident memory it ever had, in kilobytes.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn peak_rss_kb(&self) -> io::Result<u64> {
+        self.status_kb("VmHWM:")
+    }
+
+    fn status_kb(&self, field: &str) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        Ok(line
-            .and_then(|line| line.trim_end_matches("kB").trim().parse().ok())
-            .unwrap_or(0))
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let value = line.and_then(|line| line.trim_end_matches("kB").trim().parse().ok());
+        // One that has ended and was not waited for has no memory.
+        Ok(value.unwrap_or(0))
     }
 
     /// CPU time used so far by all threads it has, in user and kernel mode.

@@ -237,23 +237,13 @@ async fn a_body_over_the_limit_is_refused_whether_its_length_is_said_or_not() {
     assert_eq!(stack.models.seen().len(), 0);
 }
 
-/// The most memory that Envoy ever held, in kilobytes.
-fn peak_kb(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_in_flight_cost_a_known_multiple_of_their_size() {
     const BODIES: usize = 12;
     const SIZE: usize = 16 * 1024 * 1024;
     let stack = Stack::start().await;
     stack.post(CHAT).body(chat(1_000)).send().await.expect(200);
-    let before = peak_kb(&stack.gateway);
+    let before = stack.gateway.peak_rss_kb();
     let mut requests = tokio::task::JoinSet::new();
     for _ in 0..BODIES {
         // Every body is kept until the answer begins, since it may have to be sent again.
@@ -269,7 +259,7 @@ async fn bodies_in_flight_cost_a_known_multiple_of_their_size() {
     })
     .await;
     assert!(requests.join_all().await.into_iter().all(|status| status == 200));
-    let cost = peak_kb(&stack.gateway) - before;
+    let cost = stack.gateway.peak_rss_kb() - before;
     let bodies = (BODIES * SIZE / 1024) as u64;
     println!(
         "{BODIES} bodies of {SIZE} bytes: {cost} kB, {:.2} times their size",

@@ -32,9 +32,7 @@ impl Stack {
     async fn start() -> Self {
         let server = |name: &str| ModelServer::builder().name(name).keep(0).start();
         let servers = [server("old").await.unwrap(), server("new").await.unwrap()];
-        let mut directory = Directory::empty();
-        directory.org("acme", json!({"tier": "pro", "models": ["*"]}));
-        let key = directory.key("acme");
+        let (directory, key) = Directory::of_one("acme");
         let mut catalogue = Catalogue::empty();
         catalogue.chat("model", &["old"]);
         let options = Options::new()

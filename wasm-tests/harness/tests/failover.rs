@@ -41,9 +41,7 @@ impl Stack {
     async fn with(model: Value, breaker: Value) -> Self {
         let server = |name: &str| ModelServer::builder().name(name).keep(100_000).start();
         let (left, right) = (server("left").await.unwrap(), server("right").await.unwrap());
-        let mut directory = Directory::empty();
-        directory.org("acme", json!({"tier": "pro", "models": ["*"]}));
-        let key = directory.key("acme");
+        let (directory, key) = Directory::of_one("acme");
         let mut catalogue = Catalogue::empty();
         catalogue
             .chat("twin", &["left", "right"])

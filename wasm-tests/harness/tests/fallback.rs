@@ -266,9 +266,7 @@ async fn the_model_itself_serves_again_once_it_can() {
 #[tokio::test]
 async fn a_breaker_is_one_for_both_workers() {
     let model = ModelServer::builder().name("model").start().await.unwrap();
-    let mut directory = Directory::empty();
-    directory.org("acme", json!({"tier": "pro", "models": ["*"]}));
-    let key = directory.key("acme");
+    let (directory, key) = Directory::of_one("acme");
     let mut catalogue = Catalogue::empty();
     catalogue
         .chat("lone", &["model"])

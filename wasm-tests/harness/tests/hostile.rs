@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::hostile::{self, Attack, MARK, SMUGGLED};
 use support::load::Load;
-use support::random::Random;
 use support::{OPENAI, assert_no_vm_broke, chat, lane};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tollgate_core::key::ApiKey;
+use tollgate_harness::models::random::Random;
 use tollgate_harness::models::{ModelServer, Seen};
 use tollgate_harness::{Directory, Options, net};
 

@@ -16,10 +16,10 @@ use serde_json::json;
 use support::assert_no_vm_broke;
 use support::lane;
 use support::load::Load;
-use support::random::Random;
 use tollgate_core::key::{ApiKey, KeyHash};
 use tollgate_harness::documents::Documents;
 use tollgate_harness::models::ModelServer;
+use tollgate_harness::models::random::Random;
 use tollgate_harness::{Directory, Gateway, Options, net};
 
 const KEYS: usize = 1_000_000;
@@ -82,16 +82,6 @@ async fn loaded(gateway: &Gateway, loads: u64) -> Duration {
         gateway.log()
     );
     begun.elapsed()
-}
-
-/// The most memory that Envoy ever held, in kilobytes.
-fn peak_kb(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::test]
@@ -216,7 +206,7 @@ async fn a_million_keys_load_and_reload_without_stalling_a_worker() {
     // for it.
     let (miss, mega_miss) = misses("main_thread");
     assert!(miss <= 2 && mega_miss <= 2, "{miss} {mega_miss}");
-    let (now, peak) = (gateway.rss_kb(), peak_kb(&gateway));
+    let (now, peak) = (gateway.rss_kb(), gateway.peak_rss_kb());
     println!("memory: {small} kB with one key, {now} kB now, {peak} kB at its most");
     assert!(peak < MEMORY, "{peak} kB");
     assert_no_vm_broke(&gateway).await;

@@ -12,9 +12,9 @@ mod support;
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
-use support::random::Random;
 use tollgate_core::key::ApiKey;
 use tollgate_harness::models::ModelServer;
+use tollgate_harness::models::random::Random;
 use tollgate_harness::{Catalogue, Directory, Gateway, Options, Reload, net};
 
 const SEED: u64 = 20_261_124;

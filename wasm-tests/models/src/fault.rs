@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::random::Random;
+
 /// What to do to an answer. The default does nothing.
 ///
 /// Every field but `raw` can be said in the header [`super::FAULT_HEADER`], as `name=value` parted by commas; the
@@ -64,7 +66,7 @@ pub enum Chunking {
     /// Writes of this many bytes, across event boundaries and inside UTF-8 characters.
     Bytes(usize),
     /// Writes of 1 to 64 bytes, drawn from this seed: the same seed, the same splits.
-    Random(u64),
+    Random(Random),
     /// This many events in one write.
     Batch(usize),
 }
@@ -159,7 +161,7 @@ impl Fault {
             "pace" => self.pace = Some(duration(value)?),
             "chunk" => {
                 self.chunking = match value.strip_prefix("random:") {
-                    Some(seed) => Chunking::Random(number(seed)?),
+                    Some(seed) => Chunking::Random(Random::new(number(seed)?)),
                     None => Chunking::Bytes(number(value).filter(|n| *n > 0)?),
                 }
             }
@@ -227,7 +229,7 @@ mod tests {
         assert_eq!(fault, Ok(expected));
         assert_eq!(
             Fault::parse("chunk=random:7").map(|f| f.chunking),
-            Ok(Chunking::Random(7))
+            Ok(Chunking::Random(Random::new(7)))
         );
         assert_eq!(
             Fault::parse("batch=7").map(|f| f.chunking),

@@ -28,6 +28,7 @@ mod api;
 mod connection;
 mod fault;
 mod ledger;
+pub mod random;
 mod request;
 mod serve;
 mod server;

@@ -141,20 +141,11 @@ impl<I: Iterator<Item = Step>> Iterator for Chunks<I> {
             Chunking::Events => return self.steps.next(),
             Chunking::Batch(events) => (usize::MAX, *events),
             Chunking::Bytes(bytes) => (*bytes, usize::MAX),
-            Chunking::Random(state) => (1 + (draw(state) % 64) as usize, usize::MAX),
+            Chunking::Random(random) => (1 + random.below(64), usize::MAX),
         };
         self.fill(|held| held.held_bytes >= bytes || held.held.len() >= events);
         self.take(bytes, events)
     }
-}
-
-/// splitmix64: small, and the same everywhere for one seed.
-fn draw(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -211,20 +211,11 @@ fn only<T>(mut calls: Vec<T>, kind: &str) -> T {
     calls.remove(0)
 }
 
-/// A `google.protobuf.Struct` has only doubles; a whole one is printed without its fraction.
+/// A `google.protobuf.Struct` has only doubles: modules find `7.0` where an operator wrote `7`.
 fn doubles(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
-        Value::Number(number) => {
-            let double = number.as_f64().unwrap_or_default();
-            let whole = double.fract() == 0.0 && double.abs() < 9e15;
-            // Below 2^53 the double is the integer, so the cast loses nothing.
-            if whole {
-                Value::from(double as i64)
-            } else {
-                Value::from(double)
-            }
-        }
+        Value::Number(number) => Value::from(number.as_f64().unwrap_or_default()),
         Value::Array(list) => list.into_iter().map(doubles).collect(),
         Value::Object(map) => map
             .into_iter()

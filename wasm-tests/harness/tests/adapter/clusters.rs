@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use tollgate_harness::Catalogue;
+use tollgate_harness::catalogue::in_order;
 use tollgate_harness::models::{Fault, ModelServer, Seen};
 
 use crate::retries::{expect_first, expect_second, model};
@@ -30,11 +31,7 @@ impl Apart {
             "breaker",
             json!({"failures": 1000, "open": "1ms", "longest": "1ms"}),
         );
-        let targets = order.iter().enumerate().map(|(place, cluster)| {
-            // Those without a weight are for retries, in the order of the list.
-            json!({"cluster": cluster, "weight": u8::from(place == 0)})
-        });
-        catalogue.change("llama-70b", json!({"targets": targets.collect::<Vec<_>>()}));
+        catalogue.change("llama-70b", json!({"targets": in_order(order)}));
         let clusters = |block: String| apart(&block, own.addr().port());
         let stage = Stage::of(&providers, clusters, |options| options.catalogue(&catalogue)).await;
         Self { stage, own }

@@ -25,9 +25,7 @@ struct Stage {
 impl Stage {
     async fn with(limits: Value, refusals: Value) -> Self {
         let provider = Scripted::start().await;
-        let mut directory = Directory::empty();
-        directory.org("acme", json!({"models": ["*"]}));
-        let key = directory.key("acme");
+        let (directory, key) = Directory::of_one("acme");
         let mut catalogue = Catalogue::empty();
         catalogue
             .model(

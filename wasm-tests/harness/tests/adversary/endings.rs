@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
+use tollgate_harness::catalogue::in_order;
 use tollgate_harness::client::Request;
 use tollgate_harness::models::{FAULT_HEADER, ModelServer};
 use tollgate_harness::net::Refusing;
@@ -40,9 +41,7 @@ impl Stage {
             ModelServer::start().await.unwrap(),
         );
         let nobody = Refusing::new().unwrap();
-        let mut directory = Directory::empty();
-        directory.org("acme", json!({"models": ["*"]}));
-        let key = directory.key("acme");
+        let (directory, key) = Directory::of_one("acme");
         let mut catalogue = Catalogue::empty();
         let endpoints = json!([
             "chat",
@@ -55,12 +54,8 @@ impl Stage {
             "transcriptions"
         ]);
         let mut add = |name: &str, targets: &[&str], more: Value| {
-            let targets: Vec<_> = targets
-                .iter()
-                .enumerate()
-                .map(|(at, target)| json!({"cluster": target, "weight": u8::from(at == 0)}))
-                .collect();
-            catalogue.model(name, json!({"endpoints": endpoints, "targets": targets}));
+            let model = json!({"endpoints": endpoints, "targets": in_order(targets)});
+            catalogue.model(name, model);
             catalogue.change(name, more);
         };
         let hasty = json!({"timeouts": {"first_byte": HASTY}, "retries": 2});

@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tollgate_harness::models::random::Random;
 use tollgate_harness::net;
 
 use books::Books;
-use plan::{Dice, Plan};
+use plan::Plan;
 use stage::{Seen, Stage};
 
 const REQUESTS: usize = 5_000;
@@ -32,7 +33,7 @@ const SEED: u64 = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_requests_end_in_every_way_and_each_is_settled_once() {
     let stage = Stage::start().await;
-    let mut dice = Dice(SEED);
+    let mut dice = Random::new(SEED);
     let plans: Vec<Plan> = (0..REQUESTS)
         .map(|number| Plan::draw(number, stage.keys.len(), &mut dice))
         .collect();

@@ -1,6 +1,7 @@
 //! What is asked, and how each request is to end: drawn from a seed, the same requests for the same seed.
 
 use serde_json::{Value, json};
+use tollgate_harness::models::random::Random;
 
 /// The model that is asked unless an ending needs another; it has a capacity.
 pub(crate) const SWIFT: &str = "swift";
@@ -114,48 +115,22 @@ pub(crate) struct Plan {
     pub(crate) body: Value,
 }
 
-/// splitmix64.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From `least` up to and without `end`.
-    fn between(&mut self, least: usize, end: usize) -> usize {
-        least + usize::try_from(self.roll() % (end - least) as u64).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.between(0, n) == 0
-    }
-
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.between(0, list.len())]
-    }
-}
-
 impl Plan {
-    pub(crate) fn draw(number: usize, callers: usize, dice: &mut Dice) -> Self {
+    pub(crate) fn draw(number: usize, callers: usize, dice: &mut Random) -> Self {
         let ending = ending(dice);
         let api = match ending {
             // Embeddings are no stream, and only the first byte of one has a limit.
             Ending::LeftAfter(_) | Ending::LeftAtEnd | Ending::TooLong | Ending::Late => {
-                dice.of(&Api::ALL[..4])
+                *dice.pick(&Api::ALL[..4])
             }
             Ending::NextTarget | Ending::Fallback => Api::Chat,
-            _ => dice.of(&Api::ALL),
+            _ => *dice.pick(&Api::ALL),
         };
         let must_stream = matches!(
             ending,
             Ending::LeftAfter(_) | Ending::LeftAtEnd | Ending::TooLong | Ending::Late
         );
-        let stream = api != Api::Embeddings && (must_stream || dice.one_in(2));
+        let stream = api != Api::Embeddings && (must_stream || dice.once_in(2));
         let model = match ending {
             Ending::Late => HASTY,
             Ending::TooLong => BRIEF,
@@ -163,7 +138,7 @@ impl Plan {
             Ending::Fallback => LOST,
             Ending::Misreported => LIAR,
             Ending::UnknownModel => "nobody",
-            _ => dice.of(&[SWIFT, DEEP, DEEP]),
+            _ => *dice.pick(&[SWIFT, DEEP, DEEP]),
         };
         let says = (ending == Ending::Misreported).then(|| {
             let (input, output) = (dice.between(100, 400) as u64, dice.between(50, 300) as u64);
@@ -175,7 +150,7 @@ impl Plan {
             ending,
             api,
             stream,
-            http2: dice.one_in(3),
+            http2: dice.once_in(3),
             model,
             fault: fault(ending, stream, says, dice),
             says,
@@ -184,12 +159,12 @@ impl Plan {
     }
 }
 
-fn ending(dice: &mut Dice) -> Ending {
+fn ending(dice: &mut Random) -> Ending {
     match dice.between(0, 100) {
         0..36 => Ending::Whole,
         36..42 => Ending::Unreported,
         42..48 => Ending::Misreported,
-        48..54 => Ending::Status(dice.of(&[400, 404, 429, 500, 502, 503])),
+        48..54 => Ending::Status(*dice.pick(&[400, 404, 429, 500, 502, 503])),
         54..58 => Ending::Lost,
         58..64 => Ending::BrokenOff,
         64..66 => Ending::Late,
@@ -206,7 +181,7 @@ fn ending(dice: &mut Dice) -> Ending {
     }
 }
 
-fn fault(ending: Ending, stream: bool, says: Option<[u64; 4]>, dice: &mut Dice) -> String {
+fn fault(ending: Ending, stream: bool, says: Option<[u64; 4]>, dice: &mut Random) -> String {
     match ending {
         Ending::Whole | Ending::Unreported => {
             let tokens = dice.between(1, 40);
@@ -214,7 +189,7 @@ fn fault(ending: Ending, stream: bool, says: Option<[u64; 4]>, dice: &mut Dice) 
             let writes = match dice.between(0, 5) {
                 0 => ", pace=1ms".to_owned(),
                 1 => format!(", chunk={}", dice.between(3, 300)),
-                2 => format!(", chunk=random:{}", dice.roll()),
+                2 => format!(", chunk=random:{}", dice.draw()),
                 3 => format!(", batch={}", dice.between(2, 9)),
                 _ => String::new(),
             };
@@ -230,9 +205,9 @@ fn fault(ending: Ending, stream: bool, says: Option<[u64; 4]>, dice: &mut Dice) 
             format!("tokens=5, usage={input}/{output}, cached={cached}, reasoning={reasoning}")
         }
         Ending::Status(status) => format!("status={status}"),
-        Ending::Lost => dice.of(&["close", "reset", "first-byte=20ms, reset"]).to_owned(),
+        Ending::Lost => (*dice.pick(&["close", "reset", "first-byte=20ms, reset"])).to_owned(),
         Ending::BrokenOff if stream => {
-            let (how, after) = (dice.of(&["cut", "tear"]), dice.between(1, 12));
+            let (how, after) = (*dice.pick(&["cut", "tear"]), dice.between(1, 12));
             format!("tokens=40, pace=2ms, {how}={after}")
         }
         Ending::BrokenOff => "tokens=40, tear=0".to_owned(),
@@ -245,9 +220,9 @@ fn fault(ending: Ending, stream: bool, says: Option<[u64; 4]>, dice: &mut Dice) 
     }
 }
 
-fn body(api: Api, model: &str, stream: bool, dice: &mut Dice) -> Value {
+fn body(api: Api, model: &str, stream: bool, dice: &mut Random) -> Value {
     const WORDS: [&str; 8] = ["tell", "me", "of", "gateways", "and", "their", "many", "endings"];
-    let words: Vec<&str> = (0..dice.between(3, 40)).map(|_| dice.of(&WORDS)).collect();
+    let words: Vec<&str> = (0..dice.between(3, 40)).map(|_| *dice.pick(&WORDS)).collect();
     let text = words.join(" ");
     let cap = dice.between(60, 120);
     let mut body = match api {
@@ -263,8 +238,8 @@ fn body(api: Api, model: &str, stream: bool, dice: &mut Dice) -> Value {
     };
     if stream {
         body["stream"] = json!(true);
-        if matches!(api, Api::Chat | Api::Completions) && dice.one_in(2) {
-            body["stream_options"] = json!({"include_usage": dice.one_in(2)});
+        if matches!(api, Api::Chat | Api::Completions) && dice.once_in(2) {
+            body["stream_options"] = json!({"include_usage": dice.once_in(2)});
         }
     }
     body

@@ -1,6 +1,6 @@
 //! Requests that nobody honest sends, drawn from a seed.
 
-use super::random::Random;
+use tollgate_harness::models::random::Random;
 
 /// Part of every made-up credential, so that one search of a log finds them all. Longer than what a masked key shows.
 pub(crate) const MARK: &str = "NobodysSecret";
@@ -204,7 +204,7 @@ fn garbage_value(random: &mut Random, good: &str) -> Attack {
     let mut value = match random.below(4) {
         0 => random.bytes(len),
         // Bytes of no UTF-8 that Envoy lets pass.
-        1 => (0..len).map(|_| 0x80 | random.next() as u8).collect(),
+        1 => (0..len).map(|_| 0x80 | random.draw() as u8).collect(),
         2 => [b"Bearer ".to_vec(), random.bytes(len)].concat(),
         _ => [b"Bearer sk-tg-".to_vec(), vec![0xff; len]].concat(),
     };
@@ -530,9 +530,9 @@ fn odd_http2(random: &mut Random, good: &str) -> Attack {
         _ => {
             let (len, kind, flags, stream) = (
                 random.below(100),
-                random.next() as u8,
-                random.next() as u8,
-                random.next() as u32,
+                random.draw() as u8,
+                random.draw() as u8,
+                random.draw() as u32,
             );
             let payload = random.bytes(len);
             frame(&mut bytes, kind, flags, stream, &payload);

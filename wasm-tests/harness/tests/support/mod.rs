@@ -12,7 +12,6 @@
 pub(crate) mod hostile;
 pub(crate) mod lane;
 pub(crate) mod load;
-pub(crate) mod random;
 
 use serde_json::{Value, json};
 use tollgate_harness::Gateway;

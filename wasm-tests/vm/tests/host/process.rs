@@ -22,9 +22,9 @@ fn a_configuration_is_taken_or_refused_with_what_was_logged() {
     };
     assert_eq!(refused.text(), "{}");
     assert_eq!(refused.log[0].level, Level::Error);
-    // A reload: the next one is a plugin of its own. Numbers come as a Struct's doubles do.
-    let plugin = vm.configure("test", json!({"a": 1.0, "b": 0.5})).unwrap();
-    assert!(vm.world().logged(r#"{"a":1,"b":0.5}"#));
+    // A reload: the next one is a plugin of its own. Each number is a double, as in a Struct.
+    let plugin = vm.configure("test", json!({"a": 1, "b": 0.5})).unwrap();
+    assert!(vm.world().logged(r#"{"a":1.0,"b":0.5}"#));
     plugin.get("/").send().expect_forwarded();
 }
 
