@@ -25,7 +25,7 @@ accountant: ## 10,000 random requests, and the sums of a program that is not our
 fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer); needs a C++ compiler
 	@scripts/fuzz.sh $(ARGS)
 
-lint: ## formatting, clippy on every crate and for wasm, documentation, shell scripts
+lint: ## formatting, circles between modules, clippy on every crate and for wasm, documentation, shell scripts
 	@scripts/lint.sh
 
 wasm: ## the modules, in dist/ with SHA256SUMS

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Everything that is judged without running: formatting, clippy, documentation, shell scripts. Any warning fails.
+# Everything that is judged without running: formatting, circles, clippy, documentation, shell scripts. Any warning fails.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$root/scripts/wasm-toolchain.sh"
 
 need_rust
 say "formatting"
 cargo fmt --all --check
+say "circles between modules, crates and folders"
+have python3 || apt_install "Python 3" python3
+python3 -B "$root/scripts/test_circles.py" --quiet
+python3 "$root/scripts/circles.py" "$root"
 say "clippy: every crate, tests too"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 
