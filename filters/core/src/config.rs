@@ -3,10 +3,11 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
+use core::ops::RangeInclusive;
 use core::str::FromStr;
 use std::collections::BTreeMap;
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 
 /// One thing that is wrong with a configuration: where, what was there, and what would be right.
@@ -179,6 +180,53 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 /// A number. Envoy turns every number of its YAML into a double, and one with a fraction into a string.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number(pub f64);
+
+impl Number {
+    /// The whole number that it is, within these bounds; an error at `path` for any other.
+    pub fn whole(self, path: impl Into<String>, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {
+        let (least, most) = range.into_inner();
+        let fits = self.0.fract() == 0.0 && (least as f64..=most as f64).contains(&self.0);
+        if fits {
+            return Ok(self.0 as u64);
+        }
+        let expected = format!("a whole number from {least} to {most}");
+        Err(ConfigError::expected(path, self.0, &expected))
+    }
+}
+
+/// One of a kind, or a list of them: `pro` is `[pro]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMore<T>(pub Vec<T>);
+
+// Derived it would ask for a default of `T`.
+impl<T> Default for OneOrMore<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Names<T> {
+            type Value = OneOrMore<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<OneOrMore<T>, E> {
+                let one = T::deserialize(de::value::StrDeserializer::<E>::new(name))?;
+                Ok(OneOrMore(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<OneOrMore<T>, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(names)).map(OneOrMore)
+            }
+        }
+        deserializer.deserialize_any(Names(PhantomData))
+    }
+}
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -527,6 +575,21 @@ mod tests {
             ),
             (None, None, None, None)
         );
+    }
+
+    #[test]
+    fn whole_numbers_have_bounds_and_names_may_be_one() {
+        let whole = |json: &str| from_json::<Number>(json.as_bytes()).unwrap().whole("a.b", 1..=7);
+        assert_eq!((whole("1"), whole("7.0"), whole("\"3\"")), (Ok(1), Ok(7), Ok(3)));
+        for bad in ["0", "8", "-1", "2.5", "1e300"] {
+            let said = whole(bad).unwrap_err().to_string();
+            assert!(said.ends_with("expected a whole number from 1 to 7"), "{said}");
+        }
+        let names = |json: &str| from_json::<OneOrMore<String>>(json.as_bytes()).map(|names| names.0);
+        assert_eq!(names(r#""pro""#), names(r#"["pro"]"#));
+        assert_eq!(names("[]"), Ok(vec![]));
+        let said = names("7").unwrap_err().to_string();
+        assert!(said.contains("expected a name or a list of names"), "{said}");
     }
 
     #[test]

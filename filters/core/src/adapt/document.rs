@@ -1,30 +1,30 @@
 //! Providers as an operator writes them, and the check of each part.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
 use super::names::Names;
 use super::provider::{CLIENT_CREDENTIALS, Credential, Provider, Providers};
-use crate::config::{ConfigError, from_json};
+use crate::config::{ConfigError, Map, from_json};
 use crate::headers::{begins, ends_here, is_not_a_models, tells_limits};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawProviders {
-    providers: BTreeMap<String, RawProvider>,
+    providers: Map<RawProvider>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a provider")]
 #[derive(Default)]
 struct RawProvider {
-    models: BTreeMap<String, String>,
+    models: Map<String>,
     path_prefix: String,
     authority: Option<String>,
     credential: Option<RawCredential>,
-    headers: BTreeMap<String, String>,
+    headers: Map<String>,
     remove_headers: Vec<String>,
     allow_headers: Vec<String>,
     allow_response_headers: Vec<String>,
@@ -44,14 +44,14 @@ impl Providers {
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let raw: RawProviders = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        if raw.providers.is_empty() {
+        if raw.providers.0.is_empty() {
             errors.push(ConfigError::new(
                 "providers",
                 "is empty, so no endpoint could be asked",
             ));
         }
         let mut all = Vec::new();
-        for (name, raw) in raw.providers {
+        for (name, raw) in raw.providers.0 {
             let path = format!("providers.{name}");
             let mut check = Check {
                 path: &path,
@@ -89,7 +89,7 @@ impl Check<'_> {
                 "another name than `none`, of 1 to 64 characters of `A-Z a-z 0-9 _ -`",
             ));
         }
-        let names = Names::new(raw.models).unwrap_or_else(|errors| {
+        let names = Names::new(raw.models.0).unwrap_or_else(|errors| {
             let path = format!("{}.models", self.path);
             self.errors
                 .extend(errors.into_iter().map(|error| error.under(&path)));
@@ -167,10 +167,14 @@ impl Check<'_> {
         }
     }
 
-    fn headers(&mut self, raw: BTreeMap<String, String>) -> Vec<(String, String)> {
-        let headers = raw.into_iter().map(|(name, value)| {
+    fn headers(&mut self, raw: Map<String>) -> Vec<(String, String)> {
+        let mut known = BTreeSet::new();
+        let headers = raw.0.into_iter().map(|(name, value)| {
             let place = format!("headers.{name}");
             let name = name.to_ascii_lowercase();
+            if !known.insert(name.clone()) {
+                self.wrong(&place, &name, "each header once, in capitals or not");
+            }
             if CLIENT_CREDENTIALS.contains(&name.as_str()) {
                 let problem = "would show a secret to whoever reads the configuration: use `credential`";
                 self.errors

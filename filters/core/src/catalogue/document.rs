@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::model::{Canary, Catalogue, Model, Rule, Target, When};
 use crate::body::Unmetered;
-use crate::config::{ConfigError, EMPTY, Map, Number, Object, Span};
+use crate::config::{ConfigError, EMPTY, Map, Number, Object, OneOrMore, Span};
 use crate::endpoint::Endpoint;
 use crate::price::Price;
 
@@ -73,11 +73,11 @@ struct RawRule {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawWhen {
-    tier: Option<Vec<String>>,
-    org: Option<Vec<String>>,
-    project: Option<Vec<String>>,
+    tier: Option<OneOrMore<String>>,
+    org: Option<OneOrMore<String>>,
+    project: Option<OneOrMore<String>>,
     label: Option<Map<String>>,
-    endpoint: Option<Vec<Endpoint>>,
+    endpoint: Option<OneOrMore<Endpoint>>,
 }
 
 impl RawWhen {
@@ -90,13 +90,13 @@ impl RawWhen {
             label,
             endpoint,
         } = self;
-        let names = |list: &Option<Vec<String>>| list.as_ref().map(Vec::is_empty);
+        let names = |list: &Option<OneOrMore<String>>| list.as_ref().map(|list| list.0.is_empty());
         let members = [
             ("tier", names(&tier)),
             ("org", names(&org)),
             ("project", names(&project)),
             ("label", label.as_ref().map(|label| label.0.is_empty())),
-            ("endpoint", endpoint.as_ref().map(Vec::is_empty)),
+            ("endpoint", endpoint.as_ref().map(|list| list.0.is_empty())),
         ];
         if members.iter().all(|(_, empty)| empty.is_none()) {
             errors.push(ConfigError::new(path, none));
@@ -105,11 +105,11 @@ impl RawWhen {
             errors.push(ConfigError::new(format!("{path}.{name}"), EMPTY));
         }
         When {
-            tier: tier.unwrap_or_default(),
-            org: org.unwrap_or_default(),
-            project: project.unwrap_or_default(),
+            tier: tier.unwrap_or_default().0,
+            org: org.unwrap_or_default().0,
+            project: project.unwrap_or_default().0,
             label: label.map(|label| label.0).unwrap_or_default(),
-            endpoint: endpoint.unwrap_or_default(),
+            endpoint: endpoint.unwrap_or_default().0,
         }
     }
 }
@@ -369,12 +369,12 @@ impl Check<'_> {
         }
     }
 
-    fn whole(&mut self, place: &str, Number(number): Number, range: RangeInclusive<u64>) -> u64 {
-        let (least, most) = range.into_inner();
-        if number.fract() != 0.0 || !(least as f64..=most as f64).contains(&number) {
-            self.wrong(place, number, &format!("a whole number from {least} to {most}"));
-        }
-        number as u64
+    fn whole(&mut self, place: &str, number: Number, range: RangeInclusive<u64>) -> u64 {
+        let whole = number.whole(format!("{}.{place}", self.path), range);
+        whole.unwrap_or_else(|error| {
+            self.errors.push(error);
+            0
+        })
     }
 
     fn time(&mut self, place: &str, text: Option<&str>) -> Option<i64> {

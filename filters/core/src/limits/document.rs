@@ -2,9 +2,7 @@
 
 use core::fmt;
 
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use super::amounts::Count;
@@ -12,7 +10,7 @@ use super::cell::Quota;
 use super::headers::policy;
 use super::subject::{Dimension, Per};
 use super::table::{Bound, Mode, OnError, Row, Selector, Table};
-use crate::config::{ConfigError, EMPTY, Number, Object, Rate};
+use crate::config::{ConfigError, EMPTY, Number, Object, OneOrMore, Rate};
 use crate::endpoint::Endpoint;
 
 const MOST_ROWS: usize = 64;
@@ -102,24 +100,7 @@ impl<T> Default for Names<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Names<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMore<T>(core::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMore<T> {
-            type Value = Names<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name or a list of names")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Names<T>, E> {
-                let one = T::deserialize(de::value::StrDeserializer::<E>::new(name))?;
-                Ok(Names(vec![one], Given::Yes))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Names<T>, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(names)).map(|names| Names(names, Given::Yes))
-            }
-        }
-        deserializer.deserialize_any(OneOrMore(core::marker::PhantomData))
+        OneOrMore::deserialize(deserializer).map(|OneOrMore(names)| Self(names, Given::Yes))
     }
 }
 

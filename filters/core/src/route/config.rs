@@ -1,13 +1,14 @@
 //! The configuration of who may ask for which model, and where that goes.
 
-use std::collections::BTreeMap;
-
 use crate::catalogue::{Catalogue, RawCatalogue, RawWhen, When};
-use crate::config::{ConfigError, Object, Span, from_json};
+use crate::config::{ConfigError, Map, Number, Object, Span, from_json};
 use crate::headers::ToModels;
 use crate::targets::Policy;
 use crate::{refusals, uploads};
 use serde::Deserialize;
+
+/// The most failures in a row that a breaker may wait for.
+const MAX_FAILURES: u64 = 1_000;
 
 /// What is configured, checked.
 pub struct Config {
@@ -34,7 +35,7 @@ struct RawConfig {
     #[serde(default)]
     breaker: Object<RawBreaker>,
     #[serde(default)]
-    priorities: BTreeMap<String, Priority>,
+    priorities: Map<Priority>,
     allow_fallback: Option<Object<RawWhen>>,
     #[serde(default)]
     allow_headers: Vec<String>,
@@ -54,7 +55,7 @@ enum Priority {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a breaker")]
 struct RawBreaker {
-    failures: f64,
+    failures: Number,
     open: Span,
     longest: Span,
 }
@@ -62,9 +63,25 @@ struct RawBreaker {
 impl Default for RawBreaker {
     fn default() -> Self {
         Self {
-            failures: 5.0,
+            failures: Number(5.0),
             open: Span::from_secs(5),
             longest: Span::from_secs(60),
+        }
+    }
+}
+
+impl RawBreaker {
+    fn check(self, errors: &mut Vec<ConfigError>) -> Policy {
+        let failures = self.failures.whole("breaker.failures", 1..=MAX_FAILURES);
+        let failures = failures.map_err(|error| errors.push(error)).unwrap_or(1);
+        if self.longest < self.open {
+            let problem = "is shorter than breaker.open";
+            errors.push(ConfigError::new("breaker.longest", problem));
+        }
+        Policy {
+            failures: u16::try_from(failures).unwrap_or(u16::MAX),
+            open: self.open.duration(),
+            longest: self.longest.duration(),
         }
     }
 }
@@ -74,26 +91,7 @@ impl Config {
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let Object(raw): Object<RawConfig> = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        let Object(breaker) = raw.breaker;
-        let failures = breaker.failures;
-        if failures.fract() != 0.0 || !(1.0..=1_000.0).contains(&failures) {
-            errors.push(ConfigError::expected(
-                "breaker.failures",
-                failures,
-                "a whole number from 1 to 1000",
-            ));
-        }
-        if breaker.longest < breaker.open {
-            errors.push(ConfigError::new(
-                "breaker.longest",
-                "is shorter than breaker.open",
-            ));
-        }
-        let breaker = Policy {
-            failures: failures as u16,
-            open: breaker.open.duration(),
-            longest: breaker.longest.duration(),
-        };
+        let breaker = raw.breaker.0.check(&mut errors);
         let catalogue = Catalogue::try_from(raw.catalogue.0)
             .map_err(|found| errors.extend(found.into_iter().map(|error| error.under("catalogue"))));
         let uploads = uploads::Policy::try_from(raw.uploads.0)
@@ -105,6 +103,7 @@ impl Config {
         });
         let high = raw
             .priorities
+            .0
             .into_iter()
             .filter(|(_, priority)| *priority == Priority::High);
         match (catalogue, uploads, to_models) {

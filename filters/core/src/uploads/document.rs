@@ -8,7 +8,7 @@ use super::{Bounds, Policy};
 use crate::config::{ByteRate, ByteSize, ConfigError, Number, Object, Span};
 
 /// The most requests in upload that an operator may allow: the shared count lists them, and is read with each change.
-const MOST_REQUESTS: u64 = 4_096;
+const MAX_REQUESTS: u64 = 4_096;
 
 /// The section as it is written; what is left out is as by default.
 #[derive(Deserialize, Default)]
@@ -99,10 +99,9 @@ impl TryFrom<RawPolicy> for Policy {
     }
 }
 
-fn requests(Number(number): Number, path: &str) -> Result<NonZeroU64, ConfigError> {
-    let fits = number.fract() == 0.0 && (1.0..=MOST_REQUESTS as f64).contains(&number);
-    NonZeroU64::new(if fits { number as u64 } else { 0 })
-        .ok_or_else(|| ConfigError::expected(path, number, "a whole number from 1 to 4096"))
+fn requests(number: Number, path: &str) -> Result<NonZeroU64, ConfigError> {
+    let whole = number.whole(path, 1..=MAX_REQUESTS)?;
+    Ok(NonZeroU64::new(whole).unwrap_or(NonZeroU64::MIN))
 }
 
 /// Each bound as given, or as by default but no wider than the next one.
