@@ -1,6 +1,6 @@
 //! Model servers that do nothing but answer: one thread each, with constant answers made beforehand.
 //!
-//! The harness has stand-ins that speak the APIs; they read what they are asked, and that takes CPU time which
+//! `wasm-tests/models` has stand-ins that speak the APIs; they read what they are asked, and that takes CPU time which
 //! the load needs.
 
 use std::collections::HashMap;

@@ -5,6 +5,7 @@ mod differential;
 mod documents;
 mod later;
 mod races;
+pub(super) mod random;
 mod stories;
 
 use std::collections::BTreeMap;

@@ -1,24 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-/// SplitMix64, as numbers in `0.0..1.0`.
-struct Random(u64);
-
-impl Random {
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// From `least` to `most`, every order of magnitude as often as another.
-    fn size(&mut self, least: f64, most: f64) -> u64 {
-        (least * (most / least).powf(self.unit())) as u64
-    }
-}
+use crate::limits::tests::random::Random;
 
 /// A model server that counts tokens in its own way.
 struct Server {
