@@ -7,6 +7,7 @@ const ANSWERS = [
   'n_cmpl',
   'num_return_sequences',
   'num_beams',
+  'beam_size',
   'beam_width',
   'beam_search_width',
   'num_generations',

@@ -29,6 +29,7 @@ ANSWERS = [
     "n_cmpl",
     "num_return_sequences",
     "num_beams",
+    "beam_size",
     "beam_width",
     "beam_search_width",
     "num_generations",

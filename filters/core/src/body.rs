@@ -83,10 +83,16 @@ members! {
     Background "background",
     /// Repeats as much text as it likes.
     ChatTemplate "chat_template",
+    /// The same, where what it holds is handed to the function that applies a template.
+    ChatTemplateKwargs "chat_template_kwargs",
     /// How many tokens a picture has.
     MmProcessorKwargs "mm_processor_kwargs",
     /// How many frames a video has.
     MediaIoKwargs "media_io_kwargs",
+    /// InternVL's: the most pieces that a picture is cut into.
+    MaxDynamicPatch "max_dynamic_patch",
+    /// SGLang's: how pictures are read.
+    ImagesConfig "images_config",
     /// Members of which some servers make members of the body.
     ExtraBody "extra_body",
     /// Other models, for a provider to turn to.

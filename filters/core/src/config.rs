@@ -71,18 +71,84 @@ impl fmt::Display for ConfigError {
 
 /// Parses JSON into a raw configuration; the error names the path of the first thing that does not fit.
 pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
+    // What an operator commented out leaves the name of a list behind, and that must not be as if there were no list.
+    if memchr::memmem::find(json, b"null").is_some() {
+        read::<NoNull>(&mut serde_json::Deserializer::from_slice(json))?;
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = read(&mut reader)?;
+    reader
+        .end()
+        .map_err(|error| ConfigError::new("", problem(&error)))?;
+    Ok(value)
+}
+
+fn read<'de, T: Deserialize<'de>>(
+    reader: &mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>,
+) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(reader).map_err(|error| {
         let path = error.path().to_string();
         ConfigError::new(
             if path == "." { String::new() } else { path },
             problem(error.inner()),
         )
-    })?;
-    reader
-        .end()
-        .map_err(|error| ConfigError::new("", problem(&error)))?;
-    Ok(value)
+    })
+}
+
+/// Anything in which nothing is null.
+struct NoNull;
+
+impl<'de> Deserialize<'de> for NoNull {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for NoNull {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self, E> {
+        Err(E::custom("has no value: give it one, or leave it out"))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<String, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// A value that is there and no null, for a member that may be left out.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// What is wrong with a condition that is there and names nothing.

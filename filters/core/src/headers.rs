@@ -176,6 +176,19 @@ static TO_MODELS_PREFIXES: Names<5> = Names::new([
     "x-tollgate-",
 ]);
 
+/// What becomes of a header of a client's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage<'a> {
+    /// It goes on.
+    Passes,
+    /// It is removed.
+    Ends,
+    /// In its place goes the address that the proxy trusts.
+    TrustedAddress,
+    /// The request is refused for this value of it, as it costs more than the catalogue says.
+    Dear(&'a str),
+}
+
 /// Which headers of a client's request reach model servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToModels {
@@ -203,6 +216,32 @@ impl ToModels {
         } else {
             Err(errors)
         }
+    }
+
+    /// What becomes of a header on its way to a model server. Names in lower case.
+    pub fn judge<'a>(&self, name: &[u8], value: &'a [u8]) -> Passage<'a> {
+        if !self.pass(name) {
+            Passage::Ends
+        } else if let Some(beta) = self.dear(name, value) {
+            Passage::Dear(beta)
+        } else if name == b"x-forwarded-for" && value.contains(&b',') {
+            // What stands before the address that Envoy trusts is the client's word.
+            Passage::TrustedAddress
+        } else {
+            Passage::Passes
+        }
+    }
+
+    /// The beta in an `anthropic-beta` by which a provider takes another price than the catalogue says, unless an operator
+    /// allows the header by its name. Names in lower case.
+    fn dear<'a>(&self, name: &[u8], value: &'a [u8]) -> Option<&'a str> {
+        /// Twice the price of long prompts; a faster answer for more.
+        const DEAR: [&str; 2] = ["context-1m-", "fast-mode-"];
+        if name != b"anthropic-beta" || self.allowed.iter().any(|allowed| allowed == "anthropic-beta") {
+            return None;
+        }
+        let mut betas = core::str::from_utf8(value).ok()?.split(',').map(str::trim);
+        betas.find(|beta| DEAR.iter().any(|dear| beta.starts_with(dear)))
     }
 
     /// Whether a header goes on. Names in lower case.
@@ -455,6 +494,12 @@ mod tests {
         ] {
             assert_eq!(some.pass(name.as_bytes()), passes, "{name}");
         }
+        let dear = |of: &ToModels, value: &'static str| of.dear(b"anthropic-beta", value.as_bytes());
+        let betas = "files-api-2025-04-14, context-1m-2025-08-07";
+        assert_eq!(dear(&none, betas), Some("context-1m-2025-08-07"));
+        assert_eq!(dear(&none, "files-api-2025-04-14"), None);
+        assert_eq!(dear(&allowed(&["anthropic-beta"]).unwrap(), betas), None);
+        assert_eq!(none.dear(b"x-beta", betas.as_bytes()), None);
         let errors = allowed(&["*", "a b", "", "x-user-id", "x-remote-*", "x-fine"]).unwrap_err();
         assert_eq!(errors.len(), 5, "{errors:?}");
     }

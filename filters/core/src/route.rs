@@ -111,6 +111,8 @@ pub enum Refusal {
     Unavailable(u64),
     /// Too many of the caller's requests were refused.
     TooManyRefused(refusals::TooMany),
+    /// A header asks for what costs more than the catalogue says; holds its value.
+    DearBeta(String),
     /// Too much is in upload.
     Uploads(uploads::Over),
     /// The body came too slowly.
@@ -176,6 +178,7 @@ impl Refusal {
             Self::Model(refusal) => refusal.reason(),
             Self::Unavailable(_) => "model_unavailable",
             Self::TooManyRefused(_) => "refusals_limited",
+            Self::DearBeta(_) => "unmetered",
             Self::Uploads(_) => "uploads_limited",
             Self::SlowUpload(_) => "slow_upload",
         }
@@ -289,6 +292,12 @@ impl Refusal {
             ),
             Self::Model(refusal) => refusal.answer(),
             Self::TooManyRefused(too_many) => too_many.answer(),
+            Self::DearBeta(beta) => error(
+                400,
+                "unsupported_parameter",
+                Some("anthropic-beta"),
+                format!("`anthropic-beta: {beta}` is not supported here. Please leave it out."),
+            ),
             Self::Uploads(over) => over.answer(),
             Self::SlowUpload(slow) => slow.answer(),
             Self::Unavailable(millis) => ApiError {

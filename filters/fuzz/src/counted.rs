@@ -8,7 +8,7 @@ use crate::tree::Tree;
 
 /// Members that are read apart, or that no model reads.
 const APART: &str = " model stream stream_options max_tokens max_completion_tokens max_output_tokens n best_of n_cmpl num_return_sequences \
-    num_beams beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt \
+    num_beams beam_size beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt \
     dimensions encoding_format frequency_penalty include logit_bias logprobs metadata min_p parallel_tool_calls \
     presence_penalty prompt_cache_key repetition_penalty safety_identifier seed service_tier skip_special_tokens stop \
     stop_sequences stop_token_ids store temperature top_k top_logprobs top_p user ";
@@ -171,6 +171,7 @@ fn tools(value: &Tree, input: &mut Input) {
             let client = kind.is_empty() || clients.iter().any(|tool| kind.starts_with(tool));
             let says = members.iter().any(|(name, _)| hosted.contains(&name.as_str()));
             input.unseen += u64::from(says || !client);
+            input.hosted_tools += u64::from(says || !client);
         }
         _ => {}
     }
@@ -223,7 +224,7 @@ fn content(endpoint: Endpoint, value: &Tree, input: &mut Input) {
         Tree::List(items) => items.iter().for_each(|item| content(endpoint, item, input)),
         Tree::Object(members) => {
             let kind = kind(members);
-            if kind == "item_reference" {
+            if ["item_reference", "tool_reference"].contains(&kind) {
                 input.unseen += 1;
             }
             let kept = members.iter().any(|(name, _)| name == "uuid");

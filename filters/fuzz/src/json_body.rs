@@ -177,12 +177,13 @@ pub(crate) fn letters(name: &str) -> String {
 }
 
 /// Members of which the largest says how many answers there are.
-pub(crate) const ANSWERS: [&str; 11] = [
+pub(crate) const ANSWERS: [&str; 12] = [
     "n",
     "best_of",
     "n_cmpl",
     "num_return_sequences",
     "num_beams",
+    "beam_size",
     "beam_width",
     "beam_search_width",
     "num_generations",
@@ -238,7 +239,7 @@ fn lengths(tree: &Tree) -> Option<()> {
 }
 
 /// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 113] = [
+const READ: [&str; 116] = [
     "model",
     "stream",
     "stream_options",
@@ -258,6 +259,7 @@ const READ: [&str; 113] = [
     "n_cmpl",
     "num_return_sequences",
     "num_beams",
+    "beam_size",
     "beam_width",
     "beam_search_width",
     "num_generations",
@@ -268,6 +270,8 @@ const READ: [&str; 113] = [
     "background",
     "chat_template",
     "mm_processor_kwargs",
+    "max_dynamic_patch",
+    "images_config",
     "media_io_kwargs",
     "extra_body",
     "models",

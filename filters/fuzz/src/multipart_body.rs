@@ -121,9 +121,11 @@ impl Form {
     }
 }
 
-/// Whether a field holds a picture: `image[]` is a list, `image[0]` one of it.
+/// Whether a field holds a picture.
 fn is_picture(name: &str) -> bool {
-    matches!(name.split('[').next(), Some("image")) || name == "mask"
+    ["image", "mask", "reference_image"]
+        .iter()
+        .any(|begin| name.starts_with(begin))
 }
 
 /// The text of the one field of this name; `None` where it is given twice, too long or not UTF-8.
@@ -204,7 +206,7 @@ fn field(part: &[u8]) -> Option<(String, &[u8])> {
     if name.trim().eq_ignore_ascii_case("_charset_") && !["utf-8", "utf8"].contains(&lower(value).as_str()) {
         return None;
     }
-    let stem = name.split('[').next()?;
+    let stem = name.split(['[', '.']).next()?;
     let mut fields = FIELDS.iter().chain(&ANSWERS).chain(&CAPS).chain(&LENGTHS);
     let known = fields.find(|known| stem.len() <= 256 && letters(known) == letters(stem));
     if let Some(known) = known

@@ -6,8 +6,9 @@ use tollgate_core::body::Coding;
 use tollgate_core::config::ConfigError;
 use tollgate_core::exchange::Exchange as _;
 use tollgate_core::fault::{Effect, Fault, Finding, Head as AnswerHead, Piece, Replacement};
-use tollgate_core::headers::withheld;
+use tollgate_core::headers::{Passage, withheld};
 use tollgate_core::identity::Identity;
+use tollgate_core::key::shown;
 use tollgate_core::query::as_served;
 use tollgate_core::refusals::TOO_LARGE;
 use tollgate_core::reply::{Reader, Reply};
@@ -118,7 +119,7 @@ impl Router {
         let reader = Reader::of(headers.get(b":path"), headers.text(b"x-request-id"));
         let begun = self.config.begin(&mut Host, headers, &who, client_address, end);
         let head = begun.and_then(|begun| match begun {
-            Begun::Held(head) => self.narrow(headers).map(|()| Ok(head)).map_err(unroutable),
+            Begun::Held(head) => self.narrow(headers).map(|()| Ok(head)),
             Begun::Answered(body) => Ok(Err(body)),
         });
         match head {
@@ -144,15 +145,23 @@ impl Router {
 
     /// Takes out of a request to a model what no model server needs: headers by which one may take its client for somebody
     /// else, and what it may read in the query in place of what the body says.
-    fn narrow(&self, headers: &HeaderMap) -> Result<(), Status> {
-        for (name, _) in headers
-            .iter()
-            .filter(|(name, _)| !self.config.to_models.pass(name))
-        {
-            remove_header(Map::Request, name)?;
+    fn narrow(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        for (name, value) in headers.iter() {
+            match self.config.to_models.judge(name, value) {
+                Passage::Passes => {}
+                Passage::Ends => remove_header(Map::Request, name).map_err(unroutable)?,
+                Passage::TrustedAddress => {
+                    let address = client_address().map(|address| address.to_string());
+                    set_header(Map::Request, "x-forwarded-for", &address.unwrap_or_default())
+                        .map_err(unroutable)?;
+                }
+                Passage::Dear(beta) => return Err(Refusal::DearBeta(shown(beta, 64))),
+            }
         }
         match headers.get(b":path").and_then(as_served) {
-            Some(path) => set_header(Map::Request, ":path", &String::from_utf8_lossy(&path)),
+            Some(path) => {
+                set_header(Map::Request, ":path", &String::from_utf8_lossy(&path)).map_err(unroutable)
+            }
             None => Ok(()),
         }
     }

@@ -35,6 +35,8 @@ pub struct Input {
     /// What only the model server sees: earlier turns and files that it keeps, what is at an address, what its own tools
     /// find.
     pub unseen: u64,
+    /// Tools among that which the model server runs itself: behind each of their results the model may write another answer.
+    pub hosted_tools: u64,
 }
 
 impl Input {
@@ -157,6 +159,7 @@ impl<'v> Counts<'v> {
             bytes: after.text.saturating_sub(before.text),
             least_tokens: if lists { self.longest.take() } else { all },
             there: !matches!(found, Found::Nothing),
+            template: matches!(found, Found::Lengths { template: true, .. }),
             given: !matches!(
                 found,
                 Found::Nothing | Found::Plain | Found::Number(Length::Whole(0))
@@ -184,6 +187,8 @@ pub(super) struct Member {
     pub(super) found: Found,
     /// Whether it is anything but null or false.
     pub(super) there: bool,
+    /// Whether it holds a template, or says what is made of one.
+    pub(super) template: bool,
     /// Whether it is anything but null, false, zero or what is as if it were not said.
     pub(super) given: bool,
 }
@@ -307,7 +312,11 @@ pub(super) enum Found {
     Text,
     Number(Length),
     /// What an object says of how long an answer may get, by name.
-    Lengths(Vec<(&'static str, Length)>),
+    Lengths {
+        said: Vec<(&'static str, Length)>,
+        /// Whether it holds a template, or says what is made of one.
+        template: bool,
+    },
     List,
     Object,
     Kind(Kind),
@@ -396,12 +405,15 @@ impl Walk<'_, '_> {
 
     fn lengths<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<Found, A::Error> {
         let mut lengths = Vec::new();
+        let mut template = false;
         while let Some(name) = self.name(&mut members)? {
             let length = caps::inner(&name);
+            let of_template = TEMPLATES.contains(&name.as_ref());
             let found = members.next_value_seed(Walk {
                 place: Place::Text,
                 ..self
             })?;
+            template |= of_template && !matches!(found, Found::Nothing);
             match (length, found) {
                 (Some(name), Found::Number(said)) if lengths.len() < MOST_LENGTHS => {
                     lengths.push((name, said))
@@ -414,7 +426,10 @@ impl Walk<'_, '_> {
                 }
             }
         }
-        Ok(Found::Lengths(lengths))
+        Ok(Found::Lengths {
+            said: lengths,
+            template,
+        })
     }
 
     fn name<'de, A: MapAccess<'de>>(self, members: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
@@ -601,10 +616,12 @@ impl Part {
 
     fn count(&self, endpoint: Endpoint, place: Place, input: &mut Input) {
         if place == Place::Tools {
-            input.unseen += u64::from(!matches!(self.kind, Kind::ClientTool | Kind::Unsaid));
+            let hosted = u64::from(!matches!(self.kind, Kind::ClientTool | Kind::Unsaid));
+            input.unseen += hosted;
+            input.hosted_tools += hosted;
             return;
         }
-        if self.kind == Kind::ItemReference {
+        if self.kind == Kind::Reference {
             input.unseen += 1;
         }
         let mut left = self.named & if self.kept { u8::MAX } else { !self.empty };
@@ -648,7 +665,8 @@ pub(super) enum Kind {
     VideoUrl,
     File,
     InputFile,
-    ItemReference,
+    /// Of an earlier item, or of a tool, whose definition is repeated there.
+    Reference,
     ClientTool,
 }
 
@@ -669,7 +687,7 @@ impl Kind {
             "video_url" => Self::VideoUrl,
             "file" => Self::File,
             "input_file" => Self::InputFile,
-            "item_reference" => Self::ItemReference,
+            "item_reference" | "tool_reference" => Self::Reference,
             _ if CLIENTS.iter().any(|tool| text.starts_with(tool)) => Self::ClientTool,
             _ => Self::Other,
         }
@@ -718,6 +736,18 @@ impl Kind {
         })
     }
 }
+
+/// Arguments of transformers' `apply_chat_template`, as some servers hand it all that a client sends for its template: a
+/// template of the client's own, what to make of one, and what is put into it in place of the messages.
+const TEMPLATES: [&str; 7] = [
+    "chat_template",
+    "conversation",
+    "conversations",
+    "messages",
+    "return_tensors",
+    "tokenize",
+    "tokenizer_kwargs",
+];
 
 /// Tools that the client runs; versions may follow. What the others find is read by the model.
 const CLIENTS: [&str; 8] = [

@@ -232,7 +232,7 @@ fn length(body: &mut Body<'_>, name: &'static str, member: &Member) -> Result<()
     let object = caps::OBJECTS.contains(&name);
     match &member.found {
         Found::Number(said) => body.caps.take(name, name, *said),
-        Found::Lengths(inside) => inside
+        Found::Lengths { said, .. } => said
             .iter()
             .for_each(|(inner, said)| body.caps.take(name, inner, *said)),
         Found::Text | Found::True | Found::List if !object => {
@@ -260,6 +260,10 @@ fn beside(body: &mut Body<'_>, counts: &Counts, endpoint: Endpoint, name: &str, 
             counts.unseen();
         }
         "container" if member.given && endpoint == Endpoint::Messages => counts.unseen(),
+        "chat_template_kwargs" => {
+            let template = member.template.then_some(Unmetered::ChatTemplateKwargs);
+            body.unmetered.extend(template);
+        }
         // text-generation-webui fills its window.
         "auto_max_new_tokens" if member.given => body.caps.endless = Some("auto_max_new_tokens"),
         "background" if endpoint != Endpoint::Responses => {}

@@ -289,12 +289,18 @@ fn count(input: &mut Input, endpoint: Endpoint, name: &[u8], value: &[u8]) {
     let len = value.len() as u64;
     match (endpoint, name) {
         (_, b"model" | b"stream" | b"n" | b"response_format" | b"user") => {}
-        (Endpoint::ImagesEdits, b"image" | b"mask") => input.pictures += 1,
-        (Endpoint::ImagesEdits, name) if name.starts_with(b"image[") => input.pictures += 1,
+        // `image[]`, `image1`, `images`, `image_url`: some server takes each of them.
+        (Endpoint::ImagesEdits, name)
+            if [&b"image"[..], b"mask", b"reference_image"]
+                .iter()
+                .any(|begin| name.starts_with(begin)) =>
+        {
+            input.pictures += 1;
+        }
         // Some servers fetch what is at an address.
         (
             Endpoint::Transcriptions | Endpoint::Translations,
-            b"file" | b"url" | b"file_url" | b"audio_url",
+            b"file" | b"file_id" | b"url" | b"uri" | b"file_url" | b"audio_url" | b"source_url",
         ) => {
             // Looked for once: a file may be blanks alone.
             let begin = value.trim_ascii_start();
@@ -333,8 +339,8 @@ fn field<'a>(
             "The form field `_charset_` names another charset than UTF-8.",
         ));
     }
-    // To some, `model[]` and `model[x]` are of `model`.
-    let stem = name.split('[').next().unwrap_or_default();
+    // To some, `model[]`, `model[x]` and `model.x` are of `model`.
+    let stem = name.split(['[', '.']).next().unwrap_or_default();
     if stem.trim().eq_ignore_ascii_case("response_format") {
         let json: [&[u8]; 4] = [b"", b"json", b"verbose_json", b"diarized_json"];
         form.plain |= !json.contains(&value);
@@ -348,7 +354,7 @@ fn field<'a>(
                 Unmetered::Background | Unmetered::Speed | Unmetered::ServiceTier
             )
         };
-        form.unmetered.extend(Unmetered::of(stem).filter(others));
+        form.unmetered.extend(names::unmetered_field(stem).filter(others));
         return Ok(());
     };
     let wrong = |what: &str| Malformed {
@@ -726,14 +732,32 @@ mod tests {
             ("model", b"m"),
             ("image[]", b"12345"),
             ("mask", b"1"),
+            ("image_url", b"https://a"),
+            ("images", b"https://a"),
+            ("reference_image", b"https://a"),
             ("file", b"123"),
             ("prompt", "hé".as_bytes()),
         ]);
         let input = |endpoint| super::read(endpoint, &body, BOUNDARY).unwrap().input;
         let edit = input(Endpoint::ImagesEdits);
-        assert_eq!((edit.text, edit.pictures, edit.audio), (6, 2, 0));
+        assert_eq!((edit.text, edit.pictures, edit.audio), (6, 5, 0));
         let speech = input(Endpoint::Translations);
-        assert_eq!((speech.text, speech.pictures, speech.audio), (9, 0, 3));
+        assert_eq!((speech.text, speech.pictures, speech.audio), (36, 0, 3));
+    }
+
+    #[test]
+    fn what_cannot_be_metered_is_known_by_any_name_that_some_server_takes_for_it() {
+        let unmetered = |name: &str| {
+            let body = form(&[("model", b"m"), (name, b"x")]);
+            super::read(Endpoint::Transcriptions, &body, BOUNDARY)
+                .unwrap()
+                .unmetered
+        };
+        for name in ["api_base", "API_BASE", "api-base", "api_base[]", "api_base.x"] {
+            assert_eq!(unmetered(name), [Unmetered::ApiBase], "{name}");
+        }
+        assert_eq!(unmetered("user_config.model_list"), [Unmetered::UserConfig]);
+        assert_eq!(unmetered("background"), []);
     }
 
     #[test]
@@ -745,13 +769,14 @@ mod tests {
                 .input;
             (input.unseen, input.audio)
         };
-        for name in ["file", "url", "file_url", "audio_url"] {
+        for name in ["file", "url", "uri", "file_url", "audio_url", "source_url"] {
             for address in ["https://a/b.mp3", " HTTP://a/b.mp3"] {
                 assert_eq!(input(name, address), (1, 0), "{name} {address}");
             }
             assert_eq!(input(name, "data:audio/mpeg;base64,AAAA"), (0, 27), "{name}");
         }
         assert_eq!(input("url", "s3://a/b"), (1, 0));
+        assert_eq!(input("file_id", "file-1"), (1, 0));
         assert_eq!(input("file", "RIFF"), (0, 4));
     }
 

@@ -27,7 +27,7 @@ const MEMBERS: [&str; 15] = [
 ];
 
 /// How many answers there are to be, or beams, each of which is written.
-pub(super) const ANSWERS: [&str; 11] = [
+pub(super) const ANSWERS: [&str; 12] = [
     "n",
     "best_of",
     "n_cmpl",
@@ -35,6 +35,7 @@ pub(super) const ANSWERS: [&str; 11] = [
     "num_beams",
     "beam_width",
     "beam_search_width",
+    "beam_size",
     "num_generations",
     "candidate_count",
     "num_outputs_per_prompt",
@@ -66,6 +67,12 @@ pub(super) fn mistaken_member(name: &str) -> Option<&'static str> {
     let unmetered = || Unmetered::ALL.iter().map(|one| one.name());
     let others = ANSWERS.into_iter().chain(caps::members()).chain(unmetered());
     mistaken(name, MEMBERS.into_iter().chain(others))
+}
+
+/// The unmetered member that a form's field is, or that somebody else may take it for.
+pub(super) fn unmetered_field(name: &str) -> Option<Unmetered> {
+    let meant = || mistaken(name, Unmetered::ALL.iter().map(|one| one.name()));
+    Unmetered::of(name).or_else(|| meant().and_then(Unmetered::of))
 }
 
 /// The one of `names` that somebody else may take `name` for, though it is another.

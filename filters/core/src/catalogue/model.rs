@@ -308,6 +308,13 @@ impl Refusal {
                 Some("model"),
                 format!("The model `{model}` is not served at this endpoint."),
             ),
+            Self::Unmetered("chat_template_kwargs") => (
+                400,
+                "unsupported_parameter",
+                Some("chat_template_kwargs"),
+                "`chat_template_kwargs` may not hold a template, or say what is made of one, for this model."
+                    .into(),
+            ),
             Self::Unmetered(param) => (
                 400,
                 "unsupported_parameter",

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
-use crate::config::{ConfigError, Map, Object};
+use crate::config::{ConfigError, Map, Object, given};
 use crate::endpoint::{Scope, Scopes};
 use crate::key::KeyHash;
 
@@ -33,6 +33,7 @@ pub(super) struct RawOrg {
 struct RawProject {
     #[serde(default)]
     status: TenantStatus,
+    #[serde(default, deserialize_with = "given")]
     models: Option<Vec<String>>,
     #[serde(default)]
     labels: Map<String>,
@@ -63,12 +64,16 @@ pub(super) struct RawKey<'a> {
     _name: Option<Cow<'a, str>>,
     #[serde(default)]
     status: KeyStatus,
+    // A list that was emptied by hand is no wish to have all; other members may be null, as programs write them.
+    #[serde(default, deserialize_with = "given")]
     scopes: Option<Vec<Scope>>,
+    #[serde(default, deserialize_with = "given")]
     models: Option<Vec<String>>,
     #[serde(borrow)]
     not_before: Option<Cow<'a, str>>,
     #[serde(borrow)]
     expires_at: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "given")]
     networks: Option<Vec<String>>,
 }
 

@@ -67,6 +67,8 @@ pub struct Demand {
     pub max_output: Option<u64>,
     /// How many answers; at least one.
     pub answers: u32,
+    /// Tokens of input and output together that the model takes; `None` is unknown.
+    pub context_window: Option<u64>,
 }
 
 /// What a request is expected to cost, in tokens.
@@ -78,7 +80,7 @@ pub struct Estimate {
     pub output: u64,
     /// The part of `input` that is no expectation: text and tokens, but no media and nothing that is unseen.
     pub certain_input: u64,
-    /// The part of `output` that is a cap.
+    /// The part of `output` that is no expectation: caps, and the least that all answers but one have.
     pub certain_output: u64,
 }
 
@@ -197,9 +199,24 @@ impl Estimator {
         let answers = u64::from(demand.answers.max(1));
         Estimate {
             input: numbers.saturating_add(whole(text + self.media(&demand.input))),
-            output: answers.saturating_mul(demand.max_output.unwrap_or(whole(self.output))),
+            output: answers.saturating_mul(self.output(demand)),
             certain_input: numbers.saturating_add(whole(text)),
-            certain_output: answers.saturating_mul(demand.max_output.unwrap_or(0)),
+            certain_output: match demand.max_output {
+                Some(cap) => answers.saturating_mul(cap),
+                // One may be of any length. Thousands at once are surely more than nothing.
+                None => (answers - 1).saturating_mul(OUTPUT.1 as u64),
+            },
+        }
+    }
+
+    /// Tokens of one answer to expect. A cap is kept to, but by servers that run tools: some lift it for what is written
+    /// behind a tool's result.
+    fn output(&self, demand: &Demand) -> u64 {
+        let window = demand.context_window.unwrap_or(OUTPUT.2 as u64);
+        match demand.max_output {
+            Some(cap @ 1..) if demand.input.hosted_tools > 0 => cap.max(window),
+            Some(cap) => cap,
+            None => whole(self.output),
         }
     }
 

@@ -46,6 +46,7 @@ impl Terms {
                 Some(0)
             },
             answers: routed.answers.max(1),
+            context_window: routed.context_window,
         };
         let sound = Sound::of(routed.endpoint, &demand.input);
         let estimate = estimator.estimate(&demand);

@@ -75,6 +75,7 @@ mod tests {
             },
             max_output,
             answers: 1,
+            context_window: None,
         }
     }
 

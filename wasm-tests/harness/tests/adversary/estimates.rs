@@ -258,8 +258,38 @@ fn schemes() -> Vec<(&'static str, Value, u64)> {
     ]
 }
 
-/// Each is sent twelve times at once, while the model server answers none: all that it may do for those that reached it
-/// is within the limit.
+/// How many of twelve copies, sent at once, reach a model server that answers none.
+async fn admitted(stage: &Stage, key: &ApiKey, path: &str, body: &Value) -> u64 {
+    let shown: String = body.to_string().chars().take(200).collect();
+    let copies = (0..COPIES).map(|_| {
+        let request = stage.gateway.post(path).key(key).json(body.clone());
+        tokio::spawn(request.header(FAULT_HEADER, "hold=0").send())
+    });
+    let copies: Vec<_> = copies.collect();
+    net::eventually("each was refused, or is at the model server", async || {
+        let refused = copies.iter().filter(|copy| copy.is_finished()).count();
+        (refused + stage.models.seen().len() == COPIES).then_some(())
+    })
+    .await;
+    let admitted = stage.models.seen().len() as u64;
+    // One that is there may not be held yet: it is let go by the next release.
+    net::eventually("all are answered", async || {
+        stage.models.release();
+        copies
+            .iter()
+            .all(tokio::task::JoinHandle::is_finished)
+            .then_some(())
+    })
+    .await;
+    for copy in join_all(copies).await {
+        let status = copy.unwrap().status;
+        assert!(status == 200 || status == 429, "{path}: {status} for {shown}");
+    }
+    stage.models.ledger().clear();
+    admitted
+}
+
+/// All that a model server may do for those that reached it is within the limit.
 #[tokio::test]
 async fn no_request_may_do_more_than_is_reserved() {
     let schemes = schemes();
@@ -267,18 +297,8 @@ async fn no_request_may_do_more_than_is_reserved() {
     for ((path, body, may), key) in schemes.iter().zip(&stage.keys) {
         let mut body = body.clone();
         body["model"] = json!("m");
+        let admitted = admitted(&stage, key, path, &body).await;
         let shown: String = body.to_string().chars().take(200).collect();
-        let copies = (0..COPIES).map(|_| {
-            let request = stage.gateway.post(path).key(key).json(body.clone());
-            tokio::spawn(request.header(FAULT_HEADER, "hold=0").send())
-        });
-        let copies: Vec<_> = copies.collect();
-        net::eventually("each was refused, or is at the model server", async || {
-            let refused = copies.iter().filter(|copy| copy.is_finished()).count();
-            (refused + stage.models.seen().len() == COPIES).then_some(())
-        })
-        .await;
-        let admitted = stage.models.seen().len() as u64;
         // A twelfth of a minute's worth leaks away meanwhile, on a slow machine.
         assert!(
             admitted * may <= LIMIT + LIMIT / 12,
@@ -287,20 +307,51 @@ async fn no_request_may_do_more_than_is_reserved() {
         if *may <= LIMIT {
             assert!(admitted > 0, "{path}: {shown}");
         }
-        // One that is there may not be held yet: it is let go by the next release.
-        net::eventually("all are answered", async || {
-            stage.models.release();
-            copies
-                .iter()
-                .all(tokio::task::JoinHandle::is_finished)
-                .then_some(())
-        })
-        .await;
-        for copy in join_all(copies).await {
-            let status = copy.unwrap().status;
-            assert!(status == 200 || status == 429, "{path}: {status} for {shown}");
-        }
-        stage.models.ledger().clear();
+    }
+}
+
+/// What nobody caps, or not for certain, is expected to take much: one at once, or none where there are thousands.
+#[tokio::test]
+async fn what_is_no_cap_for_certain_goes_one_by_one() {
+    let tool = |tool: Value| json!({"input": "x", "max_output_tokens": 8, "tools": [tool]});
+    let chat = |more: Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    let cases = [
+        (RESPONSES, tool(json!({"type": "code_interpreter"})), 1),
+        (RESPONSES, tool(json!({"type": "web_search_preview"})), 1),
+        (
+            RESPONSES,
+            tool(json!({"type": "mcp", "server_label": "x", "server_url": "https://x"})),
+            1,
+        ),
+        (
+            CHAT,
+            chat(json!({"max_tokens": 8, "tools": [{"type": "mcp", "server_label": "x"}]})),
+            1,
+        ),
+        (CHAT, chat(json!({"n": 128})), 1),
+        (CHAT, chat(json!({"n": 16_384})), 0),
+        (CHAT, chat(json!({"n": u32::MAX})), 0),
+        (COMPLETIONS, json!({"prompt": vec!["x"; 1_000]}), 0),
+        (
+            RESPONSES,
+            tool(json!({"type": "function", "name": "f", "parameters": {}})),
+            COPIES as u64,
+        ),
+    ];
+    let stage = stage(cases.len()).await;
+    for ((path, mut body, expected), key) in cases.into_iter().zip(&stage.keys) {
+        body["model"] = json!("endless");
+        assert_eq!(
+            admitted(&stage, key, path, &body).await,
+            expected,
+            "{path}: {body}"
+        );
     }
 }
 
@@ -313,7 +364,10 @@ async fn what_cannot_be_metered_is_refused_by_name() {
         (RESPONSES, "background", json!(true)),
         (RESPONSES, "background", json!("true")),
         (CHAT, "chat_template", json!(template)),
+        (CHAT, "chat_template_kwargs", json!({"chat_template": template})),
+        (CHAT, "chat_template_kwargs", json!({"tokenize": true})),
         (CHAT, "mm_processor_kwargs", json!({"max_pixels": 100_000_000})),
+        (CHAT, "max_dynamic_patch", json!(10_000)),
         (CHAT, "media_io_kwargs", json!({"video": {"num_frames": 100_000}})),
         (CHAT, "extra_body", json!({"n": 100, "model": "endless"})),
         (CHAT, "models", json!(["anthropic/claude-opus"])),

@@ -171,6 +171,53 @@ async fn a_client_is_not_believed_as_a_proxy_is() {
     }
 }
 
+/// Servers that go by the first address of the list would take a client for whom it likes.
+#[tokio::test]
+async fn a_model_server_sees_the_address_that_envoy_trusts() {
+    let stage = Stage::start().await;
+    let ask = async |forwarded: Option<&str>| {
+        let mut request = stage.ask(CHAT);
+        if let Some(forwarded) = forwarded {
+            request = request.header("x-forwarded-for", forwarded);
+        }
+        request.send().await.expect(200);
+        let seen = stage.models.seen().pop().unwrap();
+        let address = seen.header("x-forwarded-for").unwrap_or_default();
+        address.parse::<std::net::IpAddr>().unwrap()
+    };
+    ask(None).await;
+    for forged in ["1.2.3.4", "1.2.3.4, 5.6.7.8", "<script>, unknown, \"x", ","] {
+        assert!(ask(Some(forged)).await.is_loopback(), "{forged}");
+    }
+}
+
+/// What a provider bills otherwise than the catalogue says.
+#[tokio::test]
+async fn no_header_takes_another_price() {
+    const LONG: &str = "context-1m-2025-08-07";
+    let ask = async |stage: &Stage, betas: &str| {
+        let request = stage.ask(MESSAGES).header("anthropic-beta", betas);
+        request.send().await
+    };
+    let stage = Stage::start().await;
+    for betas in [
+        LONG,
+        "files-api-2025-04-14,context-1m-2025-08-07",
+        "fast-mode-2026-02-01",
+    ] {
+        let refused = ask(&stage, betas).await.expect(400);
+        assert!(refused.text().contains("anthropic-beta"), "{}", refused.text());
+    }
+    ask(&stage, "files-api-2025-04-14").await.expect(200);
+    let stage = Stage::with(|options| {
+        let mut router = Catalogue::new().configuration();
+        router["allow_headers"] = json!(["anthropic-beta", "x-tests-*"]);
+        options.router(router)
+    })
+    .await;
+    ask(&stage, LONG).await.expect(200);
+}
+
 #[tokio::test]
 async fn a_model_server_is_not_believed_as_the_gateway_is() {
     let stage = Stage::with(|options| options.own_limits().unbroken()).await;

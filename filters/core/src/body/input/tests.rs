@@ -520,6 +520,11 @@ fn what_only_the_model_server_sees_counts_as_such() {
             1,
         ),
         (Endpoint::Chat, json!({"web_search_options": {}}), 1),
+        (
+            Endpoint::Chat,
+            json!({"messages": [{"role": "tool", "content": [{"type": "tool_reference", "name": "f"}]}]}),
+            1,
+        ),
         (Endpoint::Chat, json!({"prompt": "x", "conversation": "x"}), 0),
     ] {
         assert_eq!(input(endpoint, &body).unseen, unseen, "{body}");
@@ -553,4 +558,25 @@ fn what_cannot_be_metered_is_known() {
         ),
         [Unmetered::ChatTemplate, Unmetered::ExtraBody]
     );
+    let kwargs = |inside: Value| of(Endpoint::Chat, json!({"chat_template_kwargs": inside}));
+    for inside in [
+        "chat_template",
+        "tokenize",
+        "tokenizer_kwargs",
+        "return_tensors",
+        "messages",
+    ] {
+        assert_eq!(
+            kwargs(json!({inside: "x"})),
+            [Unmetered::ChatTemplateKwargs],
+            "{inside}"
+        );
+    }
+    for inside in [
+        json!({"enable_thinking": false}),
+        json!({"chat_template": null}),
+        json!(null),
+    ] {
+        assert_eq!(kwargs(inside), []);
+    }
 }

@@ -44,6 +44,7 @@ impl Server {
             input,
             max_output: None,
             answers: 1,
+            context_window: None,
         };
         let sample = Sample {
             input: read.round() as u64,
@@ -81,6 +82,7 @@ fn ask(text: u64) -> Demand {
         },
         max_output: None,
         answers: 1,
+        context_window: None,
     }
 }
 
@@ -205,6 +207,38 @@ fn nine_of_ten_answers_are_below_the_expectation() {
         let below = (0..1_000).filter(|_| server.text().1.output <= expected).count();
         assert!((850..=950).contains(&below), "{below}");
     }
+}
+
+#[test]
+fn many_answers_without_a_cap_are_surely_not_nothing() {
+    let sure = |answers| {
+        Estimator::default()
+            .estimate(&Demand { answers, ..ask(0) })
+            .certain_output
+    };
+    assert_eq!((sure(1), sure(2), sure(16_384)), (0, 64, 16_383 * 64));
+}
+
+#[test]
+fn a_cap_holds_for_what_is_written_behind_a_tool_of_the_servers_only_as_a_hope() {
+    let demand = |max_output, context_window| Demand {
+        input: Input {
+            unseen: 1,
+            hosted_tools: 1,
+            ..Input::default()
+        },
+        max_output,
+        context_window,
+        ..ask(0)
+    };
+    let estimate = |demand: Demand| {
+        let estimate = Estimator::default().estimate(&demand);
+        (estimate.output, estimate.certain_output)
+    };
+    assert_eq!(estimate(demand(Some(100), Some(8_192))), (8_192, 100));
+    assert_eq!(estimate(demand(Some(100), None)), (32_768, 100));
+    assert_eq!(estimate(demand(Some(0), Some(8_192))), (0, 0));
+    assert_eq!(estimate(demand(None, Some(8_192))), (1_024, 0));
 }
 
 #[test]
@@ -369,12 +403,12 @@ proptest! {
     ) {
         let mut estimator = Estimator::default();
         for (text, numbers, media, input, output, max_output, answers, streamed) in samples {
-            let media = Input { text, numbers, pictures: media, audio: media % 97, files: media % 1009, unseen: media % 3 };
-            let demand = Demand { input: media, max_output, answers };
+            let media = Input { text, numbers, pictures: media, audio: media % 97, files: media % 1009, unseen: media % 3, hosted_tools: media % 2 };
+            let demand = Demand { input: media, max_output, answers, context_window: None };
             estimator.learn(&demand, &Sample { input, output, streamed });
             prop_assert_eq!(Estimator::from_bytes(&estimator.to_bytes()), estimator);
         }
-        let demand = Demand { input: Input { text, numbers, pictures, audio, files, unseen }, max_output: None, answers: 0 };
+        let demand = Demand { input: Input { text, numbers, pictures, audio, files, unseen, hosted_tools: 0 }, max_output: None, answers: 0, context_window: None };
         let estimate = estimator.estimate(&demand);
         let least = text as f64 * 0.27 + pictures as f64 * 200.0 + audio as f64 / 1_024.0 + files as f64 / 48.0 + unseen as f64 * 500.0 + numbers as f64;
         let most = text as f64 + pictures as f64 * 65_536.0 + audio as f64 / 16.0 + files as f64 + unseen as f64 * 262_144.0 + numbers as f64 + 513.0;
