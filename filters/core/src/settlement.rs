@@ -146,7 +146,11 @@ impl<E: Exchange> Ending<'_, E> {
         }
         if !self.is_the_proxys_own() {
             // A model server that refuses has written nothing, nor has one that sends elsewhere.
-            return self.unanswered(Outcome::Failed, self.spent.before_last(true), false);
+            let settlement = self.unanswered(Outcome::Failed, self.spent.before_last(true), false);
+            return match answer.is_late_refusal() {
+                false => settlement,
+                true => self.worked(settlement),
+            };
         }
         match self.received() {
             0 => unsent(Outcome::Failed),
@@ -165,6 +169,11 @@ impl<E: Exchange> Ending<'_, E> {
         let usage = Usage {
             input: attempts.saturating_mul(self.terms.input()),
             audio_seconds: attempts.saturating_mul(self.terms.heard()),
+            // Whoever leaves has them made all the same.
+            pictures: match outcome {
+                Outcome::NoAnswer => attempts.saturating_mul(self.terms.pictures()),
+                _ => 0,
+            },
             ..Usage::default()
         };
         Settlement {
@@ -172,6 +181,18 @@ impl<E: Exchange> Ending<'_, E> {
             used: self.terms.used(&usage, Source::Estimated),
             disposition: self.hold(&usage, may_run),
             sample: None,
+        }
+    }
+
+    /// A refusal so late that a model may have written all that it was asked for: nobody is charged for that, but it is held.
+    fn worked(&self, settlement: Settlement) -> Settlement {
+        let usage = Usage {
+            input: settlement.used.input_tokens.saturating_add(self.terms.input()),
+            ..Usage::default()
+        };
+        Settlement {
+            disposition: self.hold(&usage, false),
+            ..settlement
         }
     }
 
@@ -208,10 +229,9 @@ impl<E: Exchange> Ending<'_, E> {
                 _ if seconds > self.terms.sound.max => self.terms.sound.reserved,
                 _ => seconds,
             },
-            pictures: if whole && !answer.is_errored {
-                self.terms.pictures()
-            } else {
-                0
+            pictures: match answer.is_errored || (!whole && self.exchange.flags().upstream_broke()) {
+                true => 0,
+                false => self.terms.pictures(),
             },
             ..usage
         };
@@ -248,7 +268,7 @@ impl<E: Exchange> Ending<'_, E> {
         estimator: impl FnOnce() -> Estimator,
     ) -> (Usage, Source, Option<Sample>) {
         if whole && !answer.is_errored {
-            let Volume { events, bytes } = answer.reader.volume();
+            let Volume { events, bytes, .. } = answer.reader.volume();
             let sample = Sample {
                 input: usage.input,
                 output: usage.output,
@@ -300,13 +320,15 @@ impl<E: Exchange> Ending<'_, E> {
         if !self.terms.writes_text() {
             return 0;
         }
-        let events = answer.unread.events.saturating_add(unreported.events);
-        let bytes = answer.unread.bytes.saturating_add(unreported.bytes);
-        self.terms.capped(if self.terms.stream {
-            estimator().produced(events, bytes)
+        let Volume { events, bytes, text } = answer.unread.and(unreported);
+        let estimator = estimator();
+        self.terms.capped(if events > 0 {
+            // Where an event holds many tokens. How many there can be without a cap is no more than expected.
+            let by_text = estimator.written(text).min(self.terms.reserved.output);
+            estimator.produced(events, bytes).max(by_text)
         } else {
             // Much of a short body is not text; the client's cap bounds what is.
-            estimator().written(bytes)
+            estimator.written(bytes)
         })
     }
 

@@ -56,6 +56,29 @@ pub struct Volume {
     pub events: u64,
     /// Bytes of their data; of what is no stream, bytes of the body. An event too long to be held counts whole.
     pub bytes: u64,
+    /// Of these, bytes of text that a model has written, as far as the events of a stream show it.
+    pub text: u64,
+}
+
+impl Volume {
+    /// What went by since it was `before`.
+    fn since(self, before: Self) -> Self {
+        Self {
+            events: self.events.saturating_sub(before.events),
+            bytes: self.bytes.saturating_sub(before.bytes),
+            text: self.text.saturating_sub(before.text),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events.saturating_add(other.events),
+            bytes: self.bytes.saturating_add(other.bytes),
+            text: self.text.saturating_add(other.text),
+        }
+    }
 }
 
 /// How a response is written, as far as its headers say.
@@ -257,8 +280,8 @@ impl Reader {
             Response::Json(body) => body.volume(),
             Response::Events(stream) => stream.volume(),
             Response::Unseen(_, bytes) | Response::Opaque(bytes) => Volume {
-                events: 0,
                 bytes: *bytes,
+                ..Volume::default()
             },
         };
         Volume {
@@ -293,10 +316,7 @@ impl Reader {
     pub fn reported_of(&self) -> Volume {
         let (all, since) = (self.volume(), self.unreported());
         match self.response() {
-            Response::Events(_) => Volume {
-                events: all.events.saturating_sub(since.events),
-                bytes: all.bytes.saturating_sub(since.bytes),
-            },
+            Response::Events(_) => all.since(since),
             _ => all,
         }
     }

@@ -98,11 +98,20 @@ impl Answer {
     /// nothing is, and it is settled by what went by.
     pub fn skip(&mut self, len: u64, end: bool) {
         self.is_whole |= end;
-        let Volume { events, bytes } = self.reader.volume();
-        let unread = &mut self.unread;
-        unread.events = unread.events.saturating_add(events);
-        unread.bytes = unread.bytes.saturating_add(bytes).saturating_add(len);
+        let skipped = Volume {
+            bytes: len,
+            ..Volume::default()
+        };
+        self.unread = self.unread.and(self.reader.volume()).and(skipped);
         self.reader = Reader::new(None, UsageEvent::Pass);
+    }
+
+    /// Whether it refuses the request (400, 413, 422) later than by looking at it: some servers find out by what their model
+    /// wrote, such as a call of a tool that its cap cut off.
+    pub(super) const fn is_late_refusal(&self) -> bool {
+        /// Milliseconds in which a request is looked at, and hardly anything is written.
+        const LOOKED_AT: u64 = 500;
+        matches!(self.status, 400 | 413 | 422) && self.first_byte_ms >= LOOKED_AT
     }
 
     /// All of it has come.

@@ -392,7 +392,7 @@ fn what_is_written_in_the_background_is_charged_what_it_may_become() {
 }
 
 #[test]
-fn pictures_are_charged_where_they_came() {
+fn pictures_are_charged_where_they_came_or_were_left() {
     let (terms, _) = Terms::of(
         &Routed {
             endpoint: Endpoint::ImagesGenerations,
@@ -401,11 +401,93 @@ fn pictures_are_charged_where_they_came() {
         },
         &Estimator::default(),
     );
-    for (whole, pictures) in [(true, 3), (false, 0)] {
+    for (whole, flags, pictures) in [(true, 0, 3), (false, 0, 3), (false, RESET, 0)] {
         let answer = answer_of(&terms, "200", r#"{"data":[{}"#, whole);
-        let found = settled(&terms, Some(&answer), NONE, Known::default());
-        assert_eq!(found.used.pictures, pictures);
+        let known = Known {
+            flags,
+            ..Known::default()
+        };
+        let found = settled(&terms, Some(&answer), NONE, known);
+        assert_eq!(found.used.pictures, pictures, "{whole} {flags}");
         // Its tokens are counted by nobody, and that is learned.
         assert_eq!(found.sample.is_some(), whole);
     }
+    let known = Known {
+        attempts: 1,
+        connected: true,
+        ..Known::default()
+    };
+    assert_eq!(settled(&terms, None, NONE, known).used.pictures, 3);
+    assert_eq!(settled(&terms, None, NONE, Known::default()).used, Used::NOTHING);
+}
+
+#[test]
+fn a_late_refusal_is_not_charged_and_holds_what_may_have_been_written() {
+    let terms = terms();
+    let known = Known {
+        attempts: 1,
+        connected: true,
+        details: "via_upstream",
+        flags: 0,
+    };
+    for (status, after, becomes_of) in [
+        ("400", 499, Becomes::Settled),
+        ("400", 500, OVER),
+        ("422", 9_000, OVER),
+        ("404", 9_000, Becomes::Settled),
+        ("500", 9_000, Becomes::Settled),
+    ] {
+        let head = Head {
+            status: Some(status),
+            ..Head::default()
+        };
+        let answer = Answer::begin(&terms, &head, UsageEvent::Pass, after, true);
+        let found = settled(&terms, Some(&answer), NONE, known);
+        assert_eq!(found.used, Used::NOTHING, "{status} after {after}");
+        assert_eq!(becomes(&found), becomes_of, "{status} after {after}");
+    }
+}
+
+#[test]
+fn many_tokens_in_an_event_are_all_paid_by_who_leaves() {
+    let text = "word ".repeat(400);
+    let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    for (stream, max_output, most) in [
+        (true, Some(5_000), 5_000),
+        (true, Some(100), 100),
+        (true, None, 1_024),
+    ] {
+        let (terms, _) = Terms::of(
+            &Routed {
+                stream,
+                max_output,
+                ..routed()
+            },
+            &Estimator::default(),
+        );
+        let answer = answer_of(&terms, "200", &event.repeat(4), false);
+        let used = settled(&terms, Some(&answer), NONE, Known::default()).used;
+        assert_eq!(used.output_tokens, 2_160.min(most), "{max_output:?}");
+    }
+    // A document where a stream was asked for.
+    let (terms, _) = Terms::of(
+        &Routed {
+            stream: true,
+            max_output: Some(5_000),
+            ..routed()
+        },
+        &Estimator::default(),
+    );
+    let head = Head {
+        status: Some("200"),
+        content_type: Some(b"application/json"),
+        ..Head::default()
+    };
+    let mut answer = Answer::begin(&terms, &head, UsageEvent::Pass, 0, false);
+    answer.read(
+        format!("{{\"choices\":[{{\"text\":\"{text}\"}}]}}").as_bytes(),
+        true,
+    );
+    let used = settled(&terms, Some(&answer), NONE, Known::default()).used;
+    assert!((540..600).contains(&used.output_tokens), "{used:?}");
 }

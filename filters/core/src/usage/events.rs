@@ -7,6 +7,7 @@
 
 mod event;
 mod long;
+mod text;
 
 use core::ops::Range;
 use std::borrow::Cow;
@@ -105,10 +106,7 @@ impl Stream {
     }
 
     pub(super) fn unreported(&self) -> Volume {
-        Volume {
-            events: self.volume.events.saturating_sub(self.covered.events),
-            bytes: self.volume.bytes.saturating_sub(self.covered.bytes),
-        }
+        self.volume.since(self.covered)
     }
 
     pub(super) fn finished(&self) -> bool {
@@ -199,7 +197,9 @@ impl Stream {
     /// Too long: what is held goes on, and `part` behind it.
     fn pass_long(&mut self, part: &[u8], passing: &mut Passing<'_>) {
         let held = core::mem::take(&mut self.held);
-        self.volume.bytes += (held.len() + part.len()) as u64;
+        let len = (held.len() + part.len()) as u64;
+        self.volume.bytes += len;
+        self.volume.text += len;
         self.dropped = false;
         let mut long = self.long.take().unwrap_or_default();
         long.push(if held.is_empty() {
@@ -263,6 +263,7 @@ impl Stream {
         }
         self.volume.events += 1;
         self.volume.bytes += data.len() as u64;
+        self.volume.text += text::written(data);
         self.finished |= event.name.is_some_and(is_last);
         self.errored |= event.name.is_some_and(is_error);
         if !may_report || (self.usage_event == UsageEvent::Pass && self.looked_at >= MOST_LOOKED_AT) {

@@ -78,7 +78,11 @@ fn is_page(content_type: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const SOME: Volume = Volume { events: 0, bytes: 9 };
+    const SOME: Volume = Volume {
+        events: 0,
+        bytes: 9,
+        text: 0,
+    };
 
     fn form(endpoint: Endpoint, plain: bool, label: &str, body: &[u8]) -> Form {
         let label = (!label.is_empty()).then_some(label.as_bytes());

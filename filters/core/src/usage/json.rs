@@ -161,6 +161,7 @@ impl Body {
         Volume {
             events: if self.of_event { self.documents } else { 0 },
             bytes: self.bytes,
+            text: 0,
         }
     }
 

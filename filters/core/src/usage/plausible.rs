@@ -95,6 +95,7 @@ mod tests {
             volume: Volume {
                 events: volume.0,
                 bytes: volume.1,
+                text: 0,
             },
         };
         plausible.is(&usage)

@@ -880,6 +880,7 @@ fn what_can_not_be_decoded_counts_as_more_than_its_bytes() {
     let whole = Volume {
         events: 0,
         bytes: 8 * CHAT_BODY.len() as u64,
+        text: 0,
     };
     for coding in ["br", "zstd", "gzip, gzip", "gzip", "zstd, gzip", "compress"] {
         let mut reader = Reader::coded(JSON, UsageEvent::Strip, Some(coding.as_bytes()));
@@ -923,7 +924,8 @@ fn a_line_without_end_passes_and_is_not_held() {
         reader.volume(),
         Volume {
             events: 0,
-            bytes: 10_000_000
+            bytes: 10_000_000,
+            text: 10_000_000,
         }
     );
 }
@@ -1286,5 +1288,12 @@ fn what_went_by_since_the_last_report_is_known() {
     assert_eq!(unreported(CHAT_STREAM, 6), (Some(10), 0));
     let mut reader = Reader::new(JSON, UsageEvent::Pass);
     reader.push(b"{\"choices\":", false);
-    assert_eq!(reader.unreported(), Volume { events: 0, bytes: 11 });
+    assert_eq!(
+        reader.unreported(),
+        Volume {
+            events: 0,
+            bytes: 11,
+            text: 0
+        }
+    );
 }
