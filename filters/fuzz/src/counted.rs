@@ -6,9 +6,11 @@ use tollgate_core::endpoint::Endpoint;
 
 use crate::tree::Tree;
 
-/// Members that are read apart, or that no model reads.
+/// Members that are read apart.
 const APART: &str = " model stream stream_options max_tokens max_completion_tokens max_output_tokens n best_of n_cmpl num_return_sequences \
-    num_beams beam_size beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt \
+    num_beams beam_size beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt ";
+/// Members that no model reads, unless they are long.
+const SETTINGS: &str = " \
     dimensions encoding_format frequency_penalty include logit_bias logprobs metadata min_p parallel_tool_calls \
     presence_penalty prompt_cache_key repetition_penalty safety_identifier seed service_tier skip_special_tokens stop \
     stop_sequences stop_token_ids store temperature top_k top_logprobs top_p user ";
@@ -23,7 +25,12 @@ pub(crate) fn all(endpoint: Endpoint, members: &[(String, Tree)]) -> (Input, u32
         if APART.contains(&format!(" {name} ")) && !name.contains(' ') && !name.is_empty() {
             continue;
         }
-        input.text += name.len() as u64 + 4 + size(value);
+        let all = name.len() as u64 + 4 + size(value);
+        if SETTINGS.contains(&format!(" {name} ")) && !name.contains(' ') && !name.is_empty() && all <= 16_384
+        {
+            continue;
+        }
+        input.text += all;
         match (endpoint, name.as_str()) {
             (Endpoint::Completions, "prompt") | (Endpoint::Embeddings, "input") => {
                 prompts += listed(endpoint, value, &mut input, false);

@@ -125,6 +125,14 @@ impl<'v> Counts<'v> {
         self.add(|input| input.unseen += 1);
     }
 
+    /// A setting of so many bytes. One that is as long as a prompt is text: somebody may read it with every token.
+    pub(super) fn setting(&self, bytes: u64) {
+        const LONGEST: u64 = 16 * 1024;
+        if bytes > LONGEST {
+            self.add(|input| input.text += bytes);
+        }
+    }
+
     /// Prompts that get an answer each; at least one.
     pub(super) fn prompts(&self) -> u32 {
         u32::try_from(self.prompts.get()).unwrap_or(u32::MAX).max(1)

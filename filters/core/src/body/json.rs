@@ -189,6 +189,7 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
                     None => {
                         let apart = Counts::new(self.endpoint, self.values);
                         let member = apart.member(Place::Tier, &name, &mut members)?;
+                        counts.setting(member.bytes);
                         if name == "service_tier" && member.given {
                             body.unmetered.push(Unmetered::ServiceTier);
                         }

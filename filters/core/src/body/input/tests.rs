@@ -532,6 +532,20 @@ fn what_only_the_model_server_sees_counts_as_such() {
 }
 
 #[test]
+fn a_setting_as_long_as_a_prompt_is_text() {
+    for (name, value) in [
+        ("stop", json!(vec!["x"; 10_000])),
+        ("user", json!("u".repeat(20_000))),
+    ] {
+        assert!(
+            input(Endpoint::Chat, &json!({name: value})).text > 20_000,
+            "{name}"
+        );
+        assert_eq!(input(Endpoint::Chat, &json!({name: "x"})).text, 0, "{name}");
+    }
+}
+
+#[test]
 fn what_cannot_be_metered_is_known() {
     let of = |endpoint, body: Value| {
         read_json(endpoint, body.to_string().as_bytes())
