@@ -71,15 +71,15 @@ impl fmt::Display for ConfigError {
 
 /// Parses JSON into a raw configuration; the error names the path of the first thing that does not fit.
 pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
-    // What an operator commented out leaves the name of a list behind, and that must not be as if there were no list.
-    if memchr::memmem::find(json, b"null").is_some() {
-        read::<NoNull>(&mut serde_json::Deserializer::from_slice(json))?;
-    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = read(&mut reader)?;
     reader
         .end()
         .map_err(|error| ConfigError::new("", problem(&error)))?;
+    // What an operator commented out leaves the name of a list behind, and that must not be as if there were no list.
+    if memchr::memmem::find(json, b"null").is_some() {
+        read::<NoNull>(&mut serde_json::Deserializer::from_slice(json))?;
+    }
     Ok(value)
 }
 

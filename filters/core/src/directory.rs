@@ -2,16 +2,23 @@
 //!
 //! A document is read key by key ([`loader`]), so that a million of them never stall a thread, and compiled
 //! into small self-contained records ([`record`]). A record is found by the hash of its key, in memory
-//! ([`table`]) or in buckets that workers share ([`bucket`]).
+//! ([`table`]) or in buckets that workers share ([`bucket`]): one of them fetches the document ([`fetch`]) and
+//! publishes it ([`publication`]), all look up in it ([`lookup`]).
 
 pub mod bucket;
+mod cache;
 mod document;
+pub mod fetch;
 pub mod loader;
+pub mod lookup;
+pub mod publication;
 pub mod record;
+mod source;
 pub mod table;
 
 pub use loader::{Loader, Progress};
 pub use record::{Credential, KeyStatus, ProfileId, Tenant};
+pub use source::{OnStale, Source};
 pub use table::Compiled;
 
 #[cfg(test)]

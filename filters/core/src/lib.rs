@@ -2,6 +2,7 @@
 //! arguments, so each rule is tested here on its own; the filters around it only carry bytes.
 
 pub mod adapt;
+pub mod address;
 pub mod auth;
 pub mod body;
 pub mod catalogue;
@@ -10,6 +11,7 @@ pub mod directory;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;
+pub mod failed_auth;
 pub mod fault;
 pub mod flags;
 pub mod gcra;

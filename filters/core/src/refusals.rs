@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use crate::address::network;
 use crate::config::Rate;
 use crate::error::{ApiError, Retry};
 use crate::gcra::Quota;
@@ -114,11 +115,7 @@ impl Policy {
     /// The account of an address.
     fn address(&self, address: impl FnOnce() -> Option<IpAddr>) -> Option<Account> {
         self.address?;
-        let bits = match address()?.to_canonical() {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
-        };
-        Account::of(Scope::Address, self.address, &bits.to_le_bytes())
+        Account::of(Scope::Address, self.address, &network(address()?).to_le_bytes())
     }
 }
 

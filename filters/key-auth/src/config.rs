@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tollgate_core::config::{ConfigError, Number, Object, Rate, Span, from_json};
-use tollgate_core::directory::{Compiled, Loader};
+use tollgate_core::directory::{Loader, OnStale, Source};
 use tollgate_core::gcra::Quota;
 
 /// What the filter needs on its way.
@@ -16,29 +16,6 @@ pub struct Config {
     pub token: Option<TokenClaims>,
     /// Whether routes may match on the identity's headers: then the route is chosen again after they are set.
     pub route_on_identity: bool,
-}
-
-/// Where the directory comes from.
-pub enum Source {
-    /// From the configuration itself.
-    Inline(Compiled),
-    /// From what the `directory` singleton put into shared data.
-    Http {
-        /// Age from which it is no longer trusted; nanoseconds.
-        max_stale: u64,
-        /// What is done from then on.
-        on_stale: OnStale,
-    },
-}
-
-/// What is done once the directory could not be confirmed for too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnStale {
-    /// Requests are refused with `directory_unavailable`.
-    Deny,
-    /// The last good directory stays in force.
-    Allow,
 }
 
 /// Names of claims in the dynamic metadata that Envoy's `jwt_authn` wrote.

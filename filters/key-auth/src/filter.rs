@@ -5,18 +5,18 @@ use std::rc::Rc;
 use tollgate_core::auth::{Refusal, authorize, presented};
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
+use tollgate_core::directory::lookup::Lookup;
+use tollgate_core::failed_auth::within;
 use tollgate_core::identity::PROPERTY;
 use tollgate_core::query::without_credentials;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::request::{Presented, Request};
 use tollgate_host::{
-    Action, HeaderMap, Level, Map, Status, add_header, answer, clear_route_cache, client_address, log,
+    Action, HeaderMap, Host, Level, Map, Status, add_header, answer, clear_route_cache, client_address, log,
     now_nanos, remove_header, set_header, set_property,
 };
 
 use crate::config::Config;
-use crate::failures::within;
-use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::token::{self, Token};
 
@@ -67,14 +67,14 @@ impl KeyAuth {
                 token,
                 route_on_identity,
             },
-            lookup: Lookup::new(source),
+            lookup: Lookup::new(source, &mut Host),
             metrics: Metrics::define()?,
         })
     }
 
     /// Looks for a changed directory; called every [`crate::module::TICK_MILLIS`].
     pub fn tick(&mut self) {
-        self.lookup.refresh();
+        self.lookup.refresh(&mut Host);
     }
 
     /// Judges a request by its headers.
@@ -124,7 +124,9 @@ impl KeyAuth {
     /// Who this is, or why not.
     pub fn judge(&mut self, request: &Request<'_>) -> Result<Admitted, Refusal> {
         self.identify(request).map_err(|refusal| {
-            if refusal.is_failed_authentication() && !within(&self.config.failed_auth, client_address()) {
+            if refusal.is_failed_authentication()
+                && !within(&mut Host, &self.config.failed_auth, client_address())
+            {
                 return Refusal::TooManyFailures;
             }
             refusal
@@ -139,7 +141,7 @@ impl KeyAuth {
         if let Some(token) = self.token(request)? {
             let found = self
                 .lookup
-                .token(&token.id, &token.org, token.project.as_deref())?;
+                .token(&token.id, &token.org, token.project.as_deref(), &mut Host)?;
             let credential = Rc::new(found.ok_or(Refusal::UnknownTenant)?);
             authorize(&credential, request, String::new, now_seconds, client_address)?;
             return Ok(Admitted {
@@ -148,7 +150,7 @@ impl KeyAuth {
             });
         }
         let key = presented(request)?;
-        let credential = self.lookup.key(key)?;
+        let credential = self.lookup.key(key, &mut Host)?;
         let credential = credential.ok_or_else(|| Refusal::Unknown(key.masked()))?;
         authorize(&credential, request, || key.masked(), now_seconds, client_address)?;
         Ok(Admitted {

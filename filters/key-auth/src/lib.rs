@@ -3,13 +3,9 @@
 //! `root_id: key-auth` makes the HTTP filter ([`filter`]); `root_id: directory` makes the singleton that fetches
 //! the directory for all workers of an Envoy ([`fetch`]).
 
-mod cache;
 pub mod config;
-mod failures;
 pub mod fetch;
 pub mod filter;
-mod lookup;
 mod metrics;
 pub mod module;
-mod publish;
 mod token;

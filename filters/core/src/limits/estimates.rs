@@ -113,6 +113,7 @@ mod tests {
             },
             max_output: Some(10),
             answers: 1,
+            context_window: None,
         }
     }
 

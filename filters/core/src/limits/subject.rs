@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use crate::address::slot;
 use crate::endpoint::Endpoint;
 use crate::state::Keyspace;
 
@@ -69,9 +70,6 @@ impl Dimension {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Per(u8);
 
-/// Strangers choose addresses, so their states share a fixed number of slots.
-const SLOTS: u64 = 4096;
-
 impl Per {
     /// With one more; `None` if it is there already.
     pub fn with(self, dimension: Dimension) -> Option<Self> {
@@ -127,7 +125,7 @@ impl Per {
             push(&mut key, Some(subject.tier));
         }
         if self.has(Dimension::Ip) {
-            key.extend_from_slice(&slot(subject.address).to_le_bytes());
+            key.extend_from_slice(&subject.address.map_or(u16::MAX, slot).to_le_bytes());
         }
         key
     }
@@ -137,17 +135,6 @@ fn push(key: &mut Vec<u8>, name: Option<&str>) {
     let len = name.map_or(u32::MAX, |name| name.len() as u32);
     key.extend_from_slice(&len.to_le_bytes());
     key.extend_from_slice(name.unwrap_or_default().as_bytes());
-}
-
-fn slot(address: Option<IpAddr>) -> u16 {
-    let bits = match address.map(|address| address.to_canonical()) {
-        None => return u16::MAX,
-        Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()),
-        // One customer has a /64 at least: its addresses are one.
-        Some(IpAddr::V6(v6)) => (v6.to_bits() >> 64) as u64,
-    };
-    // Fibonacci hashing: neighbours spread.
-    ((bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS) as u16
 }
 
 #[cfg(test)]

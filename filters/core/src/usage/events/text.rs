@@ -4,10 +4,9 @@
 use memchr::{memchr, memchr2};
 
 /// Members whose text is what a model has written, in the events of each API.
-const WRITTEN: [&[u8]; 11] = [
+const WRITTEN: [&[u8]; 10] = [
     b"arguments",
     b"content",
-    b"delta",
     b"generated_text",
     b"partial_json",
     b"reasoning",
@@ -20,19 +19,25 @@ const WRITTEN: [&[u8]; 11] = [
 
 /// Bytes of the strings in such members, as they stand in the JSON.
 pub(super) fn written(data: &[u8]) -> u64 {
-    let (mut rest, mut name, mut sum) = (data, &b""[..], 0);
+    let (mut rest, mut name) = (data, &b""[..]);
+    let (mut deltas, mut others, mut repeats) = (0, 0, false);
     while let Some(at) = memchr(b'"', rest) {
         let string = rest.get(at + 1..).unwrap_or_default();
         let len = len(string);
         let after = string.get(len + 1..).unwrap_or_default();
         if after.trim_ascii_start().first() == Some(&b':') {
             name = string.get(..len).unwrap_or_default();
+        } else if name == b"delta" {
+            deltas += len as u64;
         } else if WRITTEN.contains(&name) {
-            sum += len as u64;
+            others += len as u64;
+        } else if name == b"type" {
+            // Responses repeats in its further events what its deltas have said.
+            repeats |= string.starts_with(b"response.");
         }
         rest = after;
     }
-    sum
+    deltas + if repeats { 0 } else { others }
 }
 
 /// Bytes up to the quote that ends a string; all where none does.
@@ -74,6 +79,11 @@ mod tests {
                 5,
             ),
             (r#"{"delta":{"content":"cut o"#, 5),
+            (
+                r#"{"type":"response.output_text.done","text":"ab","item":{"content":[{"type":"output_text","text":"ab"}]}}"#,
+                0,
+            ),
+            (r#"{"text":"ab","type":"response.output_text.done"}"#, 0),
             (r#"{"content":"\"#, 1),
             ("[DONE]", 0),
             ("", 0),

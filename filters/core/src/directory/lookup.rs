@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 
-use tollgate_core::auth::Refusal;
-use tollgate_core::directory::{Credential, ProfileId, Tenant, bucket};
-use tollgate_core::key::KeyTag;
-use tollgate_core::request::Secret;
-use tollgate_host::{now_nanos, shared};
-
-use crate::cache::Cache;
-use crate::config::{OnStale, Source};
-use crate::publish::Published;
+use super::cache::Cache;
+use super::publication::Published;
+use super::record::{Credential, ProfileId, Tenant};
+use super::{OnStale, Source, bucket};
+use crate::auth::Refusal;
+use crate::key::KeyTag;
+use crate::request::Secret;
+use crate::state::{Clock, Store};
 
 /// Keys that a worker keeps at hand: 16 MB when all are filled. What is not at hand costs a look into shared data.
 const MOST_KEYS: usize = 32_768;
@@ -18,7 +17,7 @@ const MOST_KEYS: usize = 32_768;
 const MOST_TENANTS: usize = 4_096;
 
 /// A [`Source`] with what was found in it lately.
-pub(crate) struct Lookup {
+pub struct Lookup {
     source: Source,
     keys: Cache<KeyTag, Credential>,
     /// Of the tags.
@@ -37,7 +36,8 @@ enum State {
 }
 
 impl Lookup {
-    pub(crate) fn new(source: Source) -> Self {
+    /// Looks up in this source from now on.
+    pub fn new(source: Source, host: &mut (impl Store + Clock)) -> Self {
         let keys = match &source {
             Source::Inline(directory) => (directory.keys() * 2).min(MOST_KEYS),
             Source::Http { .. } => MOST_KEYS,
@@ -46,27 +46,27 @@ impl Lookup {
         let mut lookup = Self {
             source,
             keys,
-            seed: now_nanos().unwrap_or_default(),
+            seed: host.now().unwrap_or_default(),
             tenants,
             state: State::Good(0),
         };
-        lookup.refresh();
+        lookup.refresh(host);
         lookup
     }
 
     /// Whether the directory is the one that all workers share.
-    pub(crate) const fn is_shared(&self) -> bool {
+    pub const fn is_shared(&self) -> bool {
         matches!(self.source, Source::Http { .. })
     }
 
     /// Looks for a new generation of the shared directory, and at its age. A credential that was withdrawn is
     /// forgotten here, so the time between two calls is part of the bound on revocation.
-    pub(crate) fn refresh(&mut self) {
+    pub fn refresh(&mut self, host: &mut (impl Store + Clock)) {
         let Source::Http { max_stale, on_stale } = self.source else {
             return;
         };
-        let state = match (Published::read(), now_nanos()) {
-            (Some(published), Ok(now)) => {
+        let state = match (Published::read(host), host.now()) {
+            (Some(published), Some(now)) => {
                 let stale = now.saturating_sub(published.confirmed_at) > max_stale;
                 if stale && on_stale == OnStale::Deny {
                     State::Unavailable
@@ -84,8 +84,12 @@ impl Lookup {
     }
 
     /// The credential of a key; `None` for one that the directory does not hold.
-    pub(crate) fn key(&mut self, key: Secret<'_>) -> Result<Option<Rc<Credential>>, Refusal> {
-        self.available()?;
+    pub fn key(
+        &mut self,
+        key: Secret<'_>,
+        host: &mut (impl Store + Clock),
+    ) -> Result<Option<Rc<Credential>>, Refusal> {
+        self.available(host)?;
         let Self {
             source,
             keys,
@@ -94,40 +98,45 @@ impl Lookup {
             ..
         } = self;
         let source = &*source;
-        let mut join = |record: Option<&[u8]>| match record {
-            Some(record) => Credential::from_record(record, |id| tenant(tenants, source, id)),
-            None => Ok(None),
-        };
         keys.get(key.tag(*seed), || {
             let hash = key.hash().ok_or_else(|| Refusal::Malformed(key.masked()))?;
-            match source {
-                Source::Inline(directory) => join(directory.record(&hash)),
-                Source::Http { .. } => match shared(&bucket::store_key(bucket::of(&hash))) {
-                    // A record without its tenant's belongs to a tenant that is just being withdrawn.
-                    Ok(Some((bucket, _))) => join(bucket::find(&bucket, &hash)),
-                    Ok(None) => Ok(None),
-                    Err(_) => Err(Refusal::DirectoryUnavailable),
-                },
+            let bucket;
+            let record = match source {
+                Source::Inline(directory) => directory.record(&hash),
+                Source::Http { .. } => {
+                    let stored = host.get(&bucket::store_key(bucket::of(&hash)));
+                    bucket = stored.map_err(|_| Refusal::DirectoryUnavailable)?;
+                    bucket
+                        .as_ref()
+                        .and_then(|(bucket, _)| bucket::find(bucket, &hash))
+                }
+            };
+            match record {
+                // A record without its tenant's belongs to a tenant that is just being withdrawn.
+                Some(record) => Credential::from_record(record, |id| tenant(tenants, source, id, host)),
+                None => Ok(None),
             }
         })
     }
 
     /// The credential of a caller with a verified token; `None` where the directory has no such tenant.
-    pub(crate) fn token(
+    pub fn token(
         &mut self,
         id: &str,
         org: &str,
         project: Option<&str>,
+        host: &mut (impl Store + Clock),
     ) -> Result<Option<Credential>, Refusal> {
-        self.available()?;
-        let tenant = tenant(&mut self.tenants, &self.source, ProfileId::of(org, project))?;
+        self.available(host)?;
+        let id_of_tenant = ProfileId::of(org, project);
+        let tenant = tenant(&mut self.tenants, &self.source, id_of_tenant, host)?;
         Ok(tenant.and_then(|tenant| Credential::of_token(id, tenant)))
     }
 
-    fn available(&mut self) -> Result<(), Refusal> {
+    fn available(&mut self, host: &mut (impl Store + Clock)) -> Result<(), Refusal> {
         if self.state == State::Unavailable {
             // It may have come since the last tick.
-            self.refresh();
+            self.refresh(host);
         }
         match self.state {
             State::Good(_) => Ok(()),
@@ -140,11 +149,12 @@ fn tenant(
     tenants: &mut Cache<ProfileId, Tenant>,
     source: &Source,
     id: ProfileId,
+    host: &mut impl Store,
 ) -> Result<Option<Rc<Tenant>>, Refusal> {
     tenants.get(id, || match source {
         Source::Inline(directory) => Ok(directory.profile(id).and_then(Tenant::from_record)),
         // An empty record is a tenant's that is gone.
-        Source::Http { .. } => match shared(&bucket::profile_store_key(id)) {
+        Source::Http { .. } => match host.get(&bucket::profile_store_key(id)) {
             Ok(record) => Ok(record.and_then(|(record, _)| Tenant::from_record(&record))),
             Err(_) => Err(Refusal::DirectoryUnavailable),
         },

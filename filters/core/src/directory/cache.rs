@@ -2,15 +2,15 @@
 
 use std::rc::Rc;
 
-use tollgate_core::directory::ProfileId;
-use tollgate_core::key::KeyTag;
+use super::record::ProfileId;
+use crate::key::KeyTag;
 
 /// Places that one key may be in.
 const WAYS: usize = 4;
 
 /// A set-associative cache: a key has a few places, and the newest in them wins over the oldest. No stranger can fill
 /// or aim at it: only what the directory holds gets in, at places that a hash chooses.
-pub(crate) struct Cache<K, V> {
+pub(super) struct Cache<K, V> {
     /// Sets of [`WAYS`] entries each.
     slots: Vec<Option<(K, Rc<V>)>>,
     /// Which place of a full set is given up next.
@@ -18,7 +18,7 @@ pub(crate) struct Cache<K, V> {
 }
 
 /// Where a key's places are.
-pub(crate) trait Slot: Copy + PartialEq {
+pub(super) trait Slot: Copy + PartialEq {
     fn slot(&self) -> u16;
 }
 
@@ -36,7 +36,7 @@ impl Slot for ProfileId {
 
 impl<K: Slot, V> Cache<K, V> {
     /// A cache of as many slots: about 0.5 kB for each that is filled with a key, 50 bytes for each that is not.
-    pub(crate) fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         let slots = slots.next_multiple_of(WAYS).max(WAYS);
         Self {
             slots: (0..slots).map(|_| None).collect(),
@@ -45,7 +45,7 @@ impl<K: Slot, V> Cache<K, V> {
     }
 
     /// What is known of a key, or else what `find` finds.
-    pub(crate) fn get<E>(
+    pub(super) fn get<E>(
         &mut self,
         key: K,
         find: impl FnOnce() -> Result<Option<V>, E>,
@@ -66,7 +66,7 @@ impl<K: Slot, V> Cache<K, V> {
         Ok(Some(value))
     }
 
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.slots.fill_with(|| None);
     }
 }

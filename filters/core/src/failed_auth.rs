@@ -1,0 +1,87 @@
+//! How often one address may fail to authenticate.
+//!
+//! Only failures are limited: a valid key passes whatever else comes from its address, so nobody can lock out a
+//! customer by sharing, or sharing a slot with, its address.
+
+use std::net::IpAddr;
+
+use crate::address::slot;
+use crate::gcra::Quota;
+use crate::state::{Clock, Keyspace, Store, Value, update};
+
+/// When a slot's quota is whole again: nanoseconds since 1970.
+struct Whole(u64);
+
+impl Value for Whole {
+    const KEYSPACE: Keyspace = Keyspace::FAILED_AUTH;
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(u64::from_le_bytes).map(Self)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.0.to_le_bytes().into()
+    }
+}
+
+/// Whether one more failure from `address` is within the quota, shared by all workers; it is counted then. Where that
+/// can't be told it is: the request is refused either way.
+pub fn within(host: &mut (impl Store + Clock), quota: &Quota, address: Option<IpAddr>) -> bool {
+    let (Some(address), Some(now)) = (address, host.now()) else {
+        return true;
+    };
+    let counted = update(host, slot(address).to_string(), |whole| {
+        match quota.take(whole.map_or(0, |Whole(at)| at), now) {
+            Ok(next) => (true, Some(Whole(next))),
+            Err(_) => (false, None),
+        }
+    });
+    counted.unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::num::NonZeroU32;
+
+    use super::*;
+    use crate::config::Rate;
+    use crate::state::{Memory, StoreError};
+
+    /// A store with a clock; `None` is one that can't be read, and a store that fails.
+    struct At(Memory, Option<u64>);
+
+    impl Store for At {
+        fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
+            self.0.get(key)
+        }
+
+        fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
+            self.0.swap(key, value, version)
+        }
+
+        fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+            self.0.put(key, value)
+        }
+    }
+
+    impl Clock for At {
+        fn now(&self) -> Option<u64> {
+            self.1
+        }
+    }
+
+    #[test]
+    fn so_many_fail_and_then_one_a_second() {
+        let quota = Quota::new(Rate::PER_SECOND, NonZeroU32::new(3).unwrap());
+        let address = "10.0.0.1".parse().ok();
+        let mut host = At(Memory::default(), Some(1_000_000_000_000));
+        let passed = (0..10).filter(|_| within(&mut host, &quota, address)).count();
+        assert_eq!(passed, 3);
+        host.1 = Some(1_001_000_000_000);
+        assert!(within(&mut host, &quota, address) && !within(&mut host, &quota, address));
+        assert!(within(&mut host, &quota, "10.0.0.2".parse().ok()));
+        assert!(within(&mut host, &quota, None));
+        host.1 = None;
+        assert!(within(&mut host, &quota, address));
+    }
+}
