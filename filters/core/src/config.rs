@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for NoNull {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self, E> {
-        Err(E::custom("has no value: give it one, or leave it out"))
+        Err(E::custom("has no value"))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self, E> {

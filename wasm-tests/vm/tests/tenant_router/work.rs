@@ -242,7 +242,8 @@ fn no_shape_of_a_body_costs_much_more_than_a_plain_one() {
     let stage = stage();
     let world = World::new();
     let mut configuration = configuration();
-    configuration["catalogue"]["models"]["llama-70b"]["context_window"] = serde_json::Value::Null;
+    let model = configuration["catalogue"]["models"]["llama-70b"].as_object_mut();
+    model.unwrap().remove("context_window");
     let worker = world
         .vm(&metered("tenant-router"), crate::stage::VM_ID)
         .configure("tenant-router", configuration)
