@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::directory::lookup::Failure;
 use crate::directory::{Credential, KeyStatus};
 use crate::error::{ApiError, Retry};
 use crate::request::{Presented, Request, Secret};
@@ -51,6 +52,15 @@ pub enum Refusal {
     DirectoryUnavailable,
     /// The filter has no configuration, or something that always is there was not.
     Misconfigured,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable => Self::DirectoryUnavailable,
+            Failure::Malformed(masked) => Self::Malformed(masked),
+        }
+    }
 }
 
 impl Refusal {

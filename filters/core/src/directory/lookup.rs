@@ -6,7 +6,6 @@ use super::cache::Cache;
 use super::publication::Published;
 use super::record::{Credential, ProfileId, Tenant};
 use super::{OnStale, Source, bucket};
-use crate::auth::Refusal;
 use crate::key::KeyTag;
 use crate::request::Secret;
 use crate::state::{Clock, Store};
@@ -15,6 +14,15 @@ use crate::state::{Clock, Store};
 const MOST_KEYS: usize = 32_768;
 /// Organizations and projects likewise.
 const MOST_TENANTS: usize = 4_096;
+
+/// Why nothing was found, and not because it is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// There is no directory, or it is too old, or it can't be read.
+    Unavailable,
+    /// What was presented is no key; holds it masked.
+    Malformed(String),
+}
 
 /// A [`Source`] with what was found in it lately.
 pub struct Lookup {
@@ -88,7 +96,7 @@ impl Lookup {
         &mut self,
         key: Secret<'_>,
         host: &mut (impl Store + Clock),
-    ) -> Result<Option<Rc<Credential>>, Refusal> {
+    ) -> Result<Option<Rc<Credential>>, Failure> {
         self.available(host)?;
         let Self {
             source,
@@ -99,13 +107,13 @@ impl Lookup {
         } = self;
         let source = &*source;
         keys.get(key.tag(*seed), || {
-            let hash = key.hash().ok_or_else(|| Refusal::Malformed(key.masked()))?;
+            let hash = key.hash().ok_or_else(|| Failure::Malformed(key.masked()))?;
             let bucket;
             let record = match source {
                 Source::Inline(directory) => directory.record(&hash),
                 Source::Http { .. } => {
                     let stored = host.get(&bucket::store_key(bucket::of(&hash)));
-                    bucket = stored.map_err(|_| Refusal::DirectoryUnavailable)?;
+                    bucket = stored.map_err(|_| Failure::Unavailable)?;
                     bucket
                         .as_ref()
                         .and_then(|(bucket, _)| bucket::find(bucket, &hash))
@@ -126,21 +134,21 @@ impl Lookup {
         org: &str,
         project: Option<&str>,
         host: &mut (impl Store + Clock),
-    ) -> Result<Option<Credential>, Refusal> {
+    ) -> Result<Option<Credential>, Failure> {
         self.available(host)?;
         let id_of_tenant = ProfileId::of(org, project);
         let tenant = tenant(&mut self.tenants, &self.source, id_of_tenant, host)?;
         Ok(tenant.and_then(|tenant| Credential::of_token(id, tenant)))
     }
 
-    fn available(&mut self, host: &mut (impl Store + Clock)) -> Result<(), Refusal> {
+    fn available(&mut self, host: &mut (impl Store + Clock)) -> Result<(), Failure> {
         if self.state == State::Unavailable {
             // It may have come since the last tick.
             self.refresh(host);
         }
         match self.state {
             State::Good(_) => Ok(()),
-            State::Unavailable => Err(Refusal::DirectoryUnavailable),
+            State::Unavailable => Err(Failure::Unavailable),
         }
     }
 }
@@ -150,13 +158,13 @@ fn tenant(
     source: &Source,
     id: ProfileId,
     host: &mut impl Store,
-) -> Result<Option<Rc<Tenant>>, Refusal> {
+) -> Result<Option<Rc<Tenant>>, Failure> {
     tenants.get(id, || match source {
         Source::Inline(directory) => Ok(directory.profile(id).and_then(Tenant::from_record)),
         // An empty record is a tenant's that is gone.
         Source::Http { .. } => match host.get(&bucket::profile_store_key(id)) {
             Ok(record) => Ok(record.and_then(|(record, _)| Tenant::from_record(&record))),
-            Err(_) => Err(Refusal::DirectoryUnavailable),
+            Err(_) => Err(Failure::Unavailable),
         },
     })
 }
