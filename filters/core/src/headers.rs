@@ -28,15 +28,25 @@ pub trait Headers {
     }
 }
 
+#[cfg(test)]
+impl Headers for Vec<(&str, &str)> {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let headers: &[(&str, &str)] = self;
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+    }
+}
+
 /// Headers of an answer that its customer does not get: what no model server may say, and when to come back where one says
 /// it in a way that nobody can follow. What the gateway itself says of that is not bounded.
 pub fn withheld<'h>(headers: &'h impl Headers, host: &(impl Clock + Exchange)) -> Vec<&'h [u8]> {
-    let says_when = retry_after::NAMES.iter().any(|name| headers.get(name).is_some());
-    let unbounded = !says_when || !host.is_answered();
-    let passes = |name: &[u8], value: &[u8]| {
-        !is_not_a_models(name) && (unbounded || retry_after::passes(name, value, || host.seconds()))
-    };
-    let withheld = headers.iter().filter(|(name, value)| !passes(name, value));
+    let mut is_a_models = None;
+    let withheld = headers.iter().filter(|(name, value)| {
+        is_not_a_models(name)
+            || (!retry_after::passes(name, value, || host.seconds())
+                && *is_a_models.get_or_insert_with(|| host.is_answered()))
+    });
     withheld.map(|(name, _)| name).collect()
 }
 

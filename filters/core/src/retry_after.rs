@@ -7,9 +7,6 @@ use jiff::tz::Offset;
 /// The longest that a model server may tell a customer to wait, in seconds: a day.
 pub const LONGEST: u64 = 86_400;
 
-/// Headers that say when, or whether, to come back.
-pub const NAMES: [&[u8]; 3] = [b"retry-after", b"retry-after-ms", b"x-should-retry"];
-
 /// The seconds that a `retry-after` means; `now` is in seconds since 1970, and only asked for where a date stands.
 pub fn seconds(value: &[u8], now: impl FnOnce() -> Option<u64>) -> Option<u64> {
     digits(value).or_else(|| {

@@ -5,11 +5,13 @@ mod begin;
 mod config;
 mod in_flight;
 mod plan;
+mod reason;
 
 pub use begin::{Begun, CODING, Head};
 pub use config::Config;
 pub use in_flight::{Heard, InFlight};
 pub use plan::{Header, Plan};
+pub use reason::Reason;
 
 use std::borrow::Cow;
 
@@ -160,53 +162,39 @@ impl Refusal {
             Self::ContentEncoding(_) => Some(("accept-encoding", Cow::Borrowed("gzip, zstd"))),
             _ => None,
         };
-        Reply::error(&self.answer(), self.reason(), reader).with(more)
+        Reply::error(&self.answer(), self.reason().name(), reader).with(more)
     }
 
-    /// The operators' name of it: a metric's label and Envoy's response code details.
-    pub const fn reason(&self) -> &'static str {
+    /// The operators' name of it.
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::Misconfigured => "misconfigured",
-            Self::UnknownUrl(_) => "unknown_url",
-            Self::Method(_) => "method_not_allowed",
-            Self::MediaType(_) => "unsupported_media_type",
-            Self::Charset(_) => "unsupported_charset",
-            Self::ContentEncoding(_) => "unsupported_content_encoding",
-            Self::TooLarge(_) => "request_too_large",
-            Self::Malformed(_) => "invalid_json",
-            Self::MissingModel => "missing_model",
-            Self::Model(refusal) => refusal.reason(),
-            Self::Unavailable(_) => "model_unavailable",
-            Self::TooManyRefused(_) => "refusals_limited",
-            Self::DearBeta(_) => "unmetered",
-            Self::Uploads(_) => "uploads_limited",
-            Self::SlowUpload(_) => "slow_upload",
+            Self::Misconfigured => Reason::Misconfigured,
+            Self::UnknownUrl(_) => Reason::UnknownUrl,
+            Self::Method(_) => Reason::Method,
+            Self::MediaType(_) => Reason::MediaType,
+            Self::Charset(_) => Reason::Charset,
+            Self::ContentEncoding(_) => Reason::ContentEncoding,
+            Self::TooLarge(_) => Reason::TooLarge,
+            Self::Malformed(_) => Reason::Malformed,
+            Self::MissingModel => Reason::MissingModel,
+            Self::Model(refusal) => match refusal {
+                catalogue::Refusal::Unknown(_) => Reason::UnknownModel,
+                catalogue::Refusal::ProjectNotGranted(..) => Reason::ProjectNotGranted,
+                catalogue::Refusal::KeyNotGranted(_) => Reason::KeyNotGranted,
+                catalogue::Refusal::WrongEndpoint(_) => Reason::WrongEndpoint,
+                catalogue::Refusal::OutputTooLong(_) | catalogue::Refusal::OutputEndless(..) => {
+                    Reason::OutputTooLong
+                }
+                catalogue::Refusal::ContextTooLong(_) => Reason::ContextTooLong,
+                catalogue::Refusal::Unmetered(_) => Reason::Unmetered,
+            },
+            Self::Unavailable(_) => Reason::Unavailable,
+            Self::TooManyRefused(_) => Reason::TooManyRefused,
+            Self::DearBeta(_) => Reason::Unmetered,
+            Self::Uploads(_) => Reason::Uploads,
+            Self::SlowUpload(_) => Reason::SlowUpload,
         }
     }
-
-    /// Every reason.
-    pub const REASONS: [&'static str; 20] = [
-        "misconfigured",
-        "unknown_url",
-        "method_not_allowed",
-        "unsupported_media_type",
-        "unsupported_charset",
-        "unsupported_content_encoding",
-        "request_too_large",
-        "invalid_json",
-        "missing_model",
-        "model_not_found",
-        "project_model_not_granted",
-        "key_model_not_granted",
-        "model_not_at_endpoint",
-        "output_too_long",
-        "context_length_exceeded",
-        "unmetered",
-        "model_unavailable",
-        "refusals_limited",
-        "uploads_limited",
-        "slow_upload",
-    ];
 
     /// Whether the request is at fault, so that another one like it would be refused again.
     pub fn is_the_requests(&self) -> bool {

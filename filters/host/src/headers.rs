@@ -98,6 +98,10 @@ impl Headers for HeaderMap {
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.iter()
     }
+
+    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.get(name)
+    }
 }
 
 /// One header's value, several joined by commas; `None` where it is absent. For more than two or three, or to tell

@@ -3,7 +3,7 @@
 
 use tollgate_core::config::{ConfigError, from_json};
 use tollgate_core::fault;
-use tollgate_core::targets::{self, Destination, Ending};
+use tollgate_core::targets::{self, Destination};
 use tollgate_host::{HeaderMap, Host, Level, Map, header, log, property};
 
 use crate::filter::{ending, status};
@@ -42,16 +42,14 @@ impl Attempts {
         let Ok(cluster) = core::str::from_utf8(&cluster) else {
             return;
         };
-        if let Some(fault) = fault::of_attempt(status(&headers)) {
+        let status = status(&headers);
+        if let Some(fault) = fault::of_attempt(status) {
             self.faults.count(fault.name(), cluster);
         }
         let org = named("x-tollgate-org");
-        let ending = ending(&headers, &org);
-        match ending {
-            Ending::BackOff(_) => {}
-            // Nobody's is not another organization's.
-            Ending::Busy(..) if !org.is_empty() => {}
-            _ => return,
+        let ending = ending(status, &headers, &org);
+        if !ending.asks_for_a_pause(&org) {
+            return;
         }
         let destination = Destination {
             cluster,

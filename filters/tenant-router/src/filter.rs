@@ -116,10 +116,11 @@ impl Router {
         who: Rc<Identity>,
         end: bool,
     ) -> Action {
-        let reader = Reader::of(headers.get(b":path"), headers.text(b"x-request-id"));
+        let path = headers.get(b":path");
+        let reader = Reader::of(path, headers.text(b"x-request-id"));
         let begun = self.config.begin(&mut Host, headers, &who, client_address, end);
         let head = begun.and_then(|begun| match begun {
-            Begun::Held(head) => self.narrow(headers).map(|()| Ok(head)),
+            Begun::Held(head) => self.narrow(headers, path).map(|()| Ok(head)),
             Begun::Answered(body) => Ok(Err(body)),
         });
         match head {
@@ -145,7 +146,7 @@ impl Router {
 
     /// Takes out of a request to a model what no model server needs: headers by which one may take its client for somebody
     /// else, and what it may read in the query in place of what the body says.
-    fn narrow(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn narrow(&self, headers: &HeaderMap, path: Option<&[u8]>) -> Result<(), Refusal> {
         for (name, value) in headers.iter() {
             match self.config.to_models.judge(name, value) {
                 Passage::Passes => {}
@@ -158,7 +159,7 @@ impl Router {
                 Passage::Dear(beta) => return Err(Refusal::DearBeta(shown(beta, 64))),
             }
         }
-        match headers.get(b":path").and_then(as_served) {
+        match path.and_then(as_served) {
             Some(path) => {
                 set_header(Map::Request, ":path", &String::from_utf8_lossy(&path)).map_err(unroutable)
             }
@@ -346,25 +347,21 @@ impl Router {
     /// The head of an answer is there.
     fn answered(&mut self, sent: &mut Sent, headers: &HeaderMap, end: bool) -> Action {
         let Sent { request, reader, .. } = sent;
-        let head = AnswerHead {
-            status: status(headers),
-            content_type: headers.get(b"content-type"),
-            content_encoding: headers.get(CODING.as_bytes()),
-            end,
-        };
-        if head.status == 429 && Host.details().as_deref() == Some(TOO_LARGE) {
+        let status = status(headers);
+        if status == 429 && Host.details().as_deref() == Some(TOO_LARGE) {
             // The limits refused a request that they never let pass.
             self.config
                 .refusals
                 .count(&mut Host, request.who(), client_address);
         }
-        if sent.streamed && !end && head.status == 200 {
+        if sent.streamed && !end && status == 200 {
             let model = self.config.catalogue.get(&request.model);
-            let text = Kind::of(head.content_type).is_some();
+            let text = Kind::of(headers.get(b"content-type")).is_some();
             sent.silence = model.and_then(|model| Silence::of(model, text, || Host.now()));
         }
-        let ending = ending(headers, &request.who().org);
+        let ending = ending(status, headers, &request.who().org);
         request.answered(&mut Host, &self.config.breaker, ending);
+        let head = AnswerHead { status, headers, end };
         let finding = sent.answer.head(&head, || Host.is_answered(), reader);
         if let Some(finding) = finding {
             self.carry_out(request, finding);
@@ -472,11 +469,9 @@ impl Router {
     }
 }
 
-/// What an answer with these headers says of the target that gave it, to a request of this organization.
-pub(crate) fn ending(headers: &HeaderMap, org: &str) -> Ending {
-    Ending::of_answer(status(headers), headers.get(b"retry-after"), org, || {
-        Host.seconds()
-    })
+/// What an answer with this status and these headers says of the target that gave it, to a request of this organization.
+pub(crate) fn ending(status: u16, headers: &HeaderMap, org: &str) -> Ending {
+    Ending::of_answer(status, headers.get(b"retry-after"), org, || Host.seconds())
 }
 
 /// An answer's status; zero where it has none.

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use tollgate_core::fault::Fault;
-use tollgate_core::route::Refusal;
+use tollgate_core::route::{Reason, Refusal};
 use tollgate_host::{Counter, Result};
 
 /// Requests by decision and reason.
 pub(crate) struct Metrics {
     routed: Counter,
     listed: Counter,
-    refused: Vec<(&'static str, Counter)>,
+    /// By the order of [`Reason::ALL`].
+    refused: Vec<Counter>,
     faults: Faults,
 }
 
@@ -40,9 +41,7 @@ impl Metrics {
                 "tollgate_router_requests.decision.{decision}.reason.{reason}"
             ))
         };
-        let refused = Refusal::REASONS
-            .iter()
-            .map(|reason| Ok((*reason, requests("deny", reason)?)));
+        let refused = Reason::ALL.iter().map(|reason| requests("deny", reason.name()));
         Ok(Self {
             routed: requests("allow", "routed")?,
             listed: requests("allow", "listed")?,
@@ -64,8 +63,7 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, refusal: &Refusal) {
-        let reason = refusal.reason();
-        if let Some((_, counter)) = self.refused.iter().find(|(name, _)| *name == reason) {
+        if let Some(counter) = self.refused.get(refusal.reason() as usize) {
             counter.increment();
         }
     }

@@ -268,19 +268,6 @@ impl Refusal {
         Self::Unknown(shown(name, 128))
     }
 
-    /// The operators' name of it.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Unknown(_) => "model_not_found",
-            Self::ProjectNotGranted(..) => "project_model_not_granted",
-            Self::KeyNotGranted(_) => "key_model_not_granted",
-            Self::WrongEndpoint(_) => "model_not_at_endpoint",
-            Self::OutputTooLong(_) | Self::OutputEndless(..) => "output_too_long",
-            Self::ContextTooLong(_) => "context_length_exceeded",
-            Self::Unmetered(_) => "unmetered",
-        }
-    }
-
     /// What the customer is told.
     pub fn answer(&self) -> ApiError {
         let (status, code, param, message) = match self {

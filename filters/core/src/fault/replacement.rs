@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Fault, LONGEST_BODY, Sight, judge, of_attempt, sight};
+use crate::headers::Headers;
 use crate::reply::{Reader, Reply};
 
 /// Headers that belong to an answer which is replaced.
@@ -17,22 +18,21 @@ const ITS_OWN: [&str; 7] = [
 ];
 
 /// The head of an answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Head<'h> {
+#[derive(Debug)]
+pub struct Head<'h, H> {
     /// Its status; zero where it has none.
     pub status: u16,
-    /// Its `content-type`.
-    pub content_type: Option<&'h [u8]>,
-    /// Its `content-encoding`.
-    pub content_encoding: Option<&'h [u8]>,
+    /// All of its headers.
+    pub headers: &'h H,
     /// Whether it has no body.
     pub end: bool,
 }
 
-impl Head<'_> {
+impl<H: Headers> Head<'_, H> {
     fn is_coded(&self) -> bool {
         let plain = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"identity");
-        self.content_encoding.is_some_and(|coding| !plain(coding))
+        let coding = self.headers.get(b"content-encoding");
+        coding.is_some_and(|coding| !plain(coding))
     }
 }
 
@@ -102,7 +102,7 @@ impl Replacement {
     /// of errors. `None` where there is nothing to do yet.
     pub fn head(
         &mut self,
-        head: &Head<'_>,
+        head: &Head<'_, impl Headers>,
         is_a_targets: impl FnOnce() -> bool,
         reader: &Reader,
     ) -> Option<Finding> {
@@ -110,7 +110,7 @@ impl Replacement {
         if (200..300).contains(&status) || !is_a_targets() {
             return None;
         }
-        let fault = match sight(status, head.content_type) {
+        let fault = match sight(status, head.headers.get(b"content-type")) {
             Sight::Passes => return None,
             Sight::Fault(fault) => fault,
             // None that could be read. A server that codes its errors unasked is rare.
@@ -199,26 +199,23 @@ impl Fault {
 mod tests {
     use super::*;
 
-    const JSON: Option<&[u8]> = Some(b"application/json");
-
-    fn head(status: u16, end: bool) -> Head<'static> {
-        Head {
+    /// What becomes of an answer of JSON with this status and coding.
+    fn of(status: u16, coding: Option<&'static str>, end: bool) -> (Replacement, Option<Finding>) {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(coding.map(|coding| ("content-encoding", coding)));
+        let head = Head {
             status,
-            content_type: JSON,
-            content_encoding: None,
+            headers: &headers,
             end,
-        }
-    }
-
-    fn of(head: &Head<'_>) -> (Replacement, Option<Finding>) {
+        };
         let mut answer = Replacement::default();
-        let finding = answer.head(head, || true, &Reader::default());
+        let finding = answer.head(&head, || true, &Reader::default());
         (answer, finding)
     }
 
     /// What the customer gets for an error with this body.
     fn read(status: u16, body: &[u8]) -> (Option<Fault>, Option<Vec<u8>>) {
-        let (mut answer, finding) = of(&head(status, false));
+        let (mut answer, finding) = of(status, None, false);
         assert!(finding.is_none() && answer.is_held());
         assert_eq!(answer.piece(Some(body.len()), false), Piece::Waits);
         assert_eq!(answer.piece(None, true), Piece::Unread);
@@ -236,15 +233,20 @@ mod tests {
     fn a_good_answer_and_the_gateways_own_pass() {
         let mut answer = Replacement::default();
         let unasked = || panic!("nobody needs to know whose it is");
-        assert_eq!(answer.head(&head(200, false), unasked, &Reader::default()), None);
-        assert_eq!(answer.head(&head(401, false), || false, &Reader::default()), None);
+        let head = |status| Head {
+            status,
+            headers: const { &Vec::new() },
+            end: false,
+        };
+        assert_eq!(answer.head(&head(200), unasked, &Reader::default()), None);
+        assert_eq!(answer.head(&head(401), || false, &Reader::default()), None);
         assert!(answer.passes());
         assert_eq!(answer.piece(Some(7), false), Piece::Passes);
     }
 
     #[test]
     fn an_error_about_our_side_is_replaced() {
-        let (mut answer, finding) = of(&head(401, false));
+        let (mut answer, finding) = of(401, None, false);
         let Some(Finding {
             fault: Some(found),
             effect: Effect::Headers(removed, set),
@@ -265,8 +267,8 @@ mod tests {
 
     #[test]
     fn what_has_no_body_or_no_status_is_answered_apart() {
-        for head in [head(401, true), head(999, false), head(101, false)] {
-            let (mut answer, finding) = of(&head);
+        for (status, end) in [(401, true), (999, false), (101, false)] {
+            let (mut answer, finding) = of(status, None, end);
             let effect = finding.map(|finding| finding.effect);
             let Some(Effect::Answer(reply)) = effect else {
                 panic!("{effect:?}")
@@ -291,18 +293,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_fault_and_what_is_too_long_passes() {
-        let coded = Head {
-            content_encoding: Some(b"gzip"),
-            ..head(400, false)
-        };
-        let fault = of(&coded).1.and_then(|finding| finding.fault);
+        let fault = of(400, Some("gzip"), false).1.and_then(|finding| finding.fault);
         assert_eq!(fault.map(|found| found.fault), Some(Fault::Unreadable(400)));
-        let plain = Head {
-            content_encoding: Some(b" Identity "),
-            ..head(400, false)
-        };
-        assert_eq!(of(&plain), (Replacement::Unclear(400), None));
-        let (mut answer, _) = of(&head(400, false));
+        assert_eq!(
+            of(400, Some(" Identity "), false),
+            (Replacement::Unclear(400), None)
+        );
+        let (mut answer, _) = of(400, None, false);
         assert_eq!(answer.piece(Some(LONGEST_BODY + 1), false), Piece::Unread);
         assert_eq!(answer.read(Some(b"{}"), false, &Reader::default()), None);
         assert!(answer.passes());

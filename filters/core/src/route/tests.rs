@@ -7,22 +7,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::fault::Fault;
 use crate::flags::Flags;
-use crate::headers::{Headers, withheld};
+use crate::headers::withheld;
 use crate::identity::Identity;
 use crate::state::fake::{Told, Worker};
 use crate::targets::{Ending, tag};
 
 const SECOND: u64 = 1_000_000_000;
 
-struct Given(Vec<(&'static str, &'static str)>);
-
-impl Headers for Given {
-    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-    }
-}
+type Given = Vec<(&'static str, &'static str)>;
 
 fn config(more: &Value) -> Config {
     let mut config = json!({
@@ -44,7 +36,7 @@ fn config(more: &Value) -> Config {
 
 fn chat(more: &[(&'static str, &'static str)]) -> Given {
     let line = [(":method", "POST"), (":path", "/v1/chat/completions")];
-    Given(line.into_iter().chain(more.iter().copied()).collect())
+    line.into_iter().chain(more.iter().copied()).collect()
 }
 
 struct Stage {
@@ -143,13 +135,13 @@ fn what_the_headers_say_decides_what_is_waited_for() {
         stage.begin(&chat(&[]), true),
         Err(Refusal::Malformed(_))
     ));
-    let get = |path| Given(vec![(":method", "GET"), (":path", path)]);
+    let get = |path| vec![(":method", "GET"), (":path", path)];
     assert!(matches!(
         stage.begin(&get("/v1/models"), true),
         Ok(Begun::Answered(_))
     ));
     let unknown = stage.begin(&get("/v1/models/none"), true);
-    assert_eq!(unknown.unwrap_err().reason(), "model_not_found");
+    assert_eq!(unknown.unwrap_err().reason(), Reason::UnknownModel);
 }
 
 #[test]
@@ -200,7 +192,7 @@ fn what_names_no_model_is_refused() {
         (r#"{"model": "none", "messages": []}"#, "model_not_found"),
         ("{", "invalid_json"),
     ] {
-        assert_eq!(stage.plan(body).unwrap_err().reason(), reason, "{body}");
+        assert_eq!(stage.plan(body).unwrap_err().reason().name(), reason, "{body}");
     }
 }
 
@@ -359,12 +351,12 @@ fn a_silent_answer_is_its_organizations_failure() {
 
 #[test]
 fn a_model_server_says_only_what_it_may() {
-    let answer = Given(vec![
+    let answer = vec![
         ("retry-after", "999999"),
         ("retry-after-ms", "7"),
         ("x-tollgate-org", "umbrella"),
         ("content-type", "application/json"),
-    ]);
+    ];
     let told = |details| {
         let host = Worker::at(SECOND);
         host.tell(Told {

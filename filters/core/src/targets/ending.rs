@@ -63,6 +63,16 @@ impl Ending {
         }
     }
 
+    /// Whether its target asked to be left alone, of an attempt that another one may have followed. Nobody's 429 is not an
+    /// organization's.
+    pub const fn asks_for_a_pause(self, org: &str) -> bool {
+        match self {
+            Self::BackOff(_) => true,
+            Self::Busy(..) => !org.is_empty(),
+            Self::Success | Self::Failure | Self::Suspect(_) | Self::Followed { .. } => false,
+        }
+    }
+
     /// What the end of an answer that began well says; `None` where nobody knows how it would have ended. `errored`: it
     /// said itself that something went wrong.
     pub fn of_end(errored: bool, flags: Flags, org: &str) -> Option<Self> {
@@ -110,6 +120,8 @@ mod tests {
             assert_eq!(of(503, Some(said)), Ending::BackOff(seven));
             assert_eq!(of(529, Some(said)), Ending::BackOff(seven));
             assert_eq!(of(429, Some(said)), Ending::Busy(seven, tag("acme")));
+            let heeded = |status, org| of(status, Some(said)).asks_for_a_pause(org);
+            assert!(heeded(503, "") && heeded(429, "acme") && !heeded(429, "") && !heeded(504, "acme"));
         }
         assert_eq!(of(503, Some("soon")), Ending::Failure);
         assert_eq!(of(429, Some("soon")), Ending::Success);
