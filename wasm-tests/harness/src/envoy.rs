@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
-use crate::client::{Client, Request};
+use crate::client::{Client, Reply, Request};
 use crate::config::repository;
 use crate::net;
 use crate::options::Options;
@@ -172,6 +172,15 @@ impl Gateway {
     /// The usage records.
     pub fn usage_log(&self) -> UsageLog {
         UsageLog::new(self.staged.usage_log())
+    }
+
+    /// The usage record of the request that got this answer, once it is written.
+    ///
+    /// # Panics
+    /// The answer has no request id, or no record comes.
+    pub async fn record_of(&self, reply: &Reply) -> UsageRecord {
+        let id = reply.request_id().expect("each answer says its request's id");
+        self.usage_log().of(id).await
     }
 
     /// The usage records by request, once none is under way.

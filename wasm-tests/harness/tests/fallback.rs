@@ -178,7 +178,7 @@ async fn the_bill_is_that_of_the_model_that_served() {
     let stack = Stack::broken().await;
     let reply = stack.ask(&stack.keys.partial).await.expect(200);
     let reply = reply.has("x-tollgate-model", "small");
-    let usage = stack.gateway.usage_log().of(reply.request_id().unwrap()).await;
+    let usage = stack.gateway.record_of(&reply).await;
     assert_eq!(
         (
             usage.model.as_deref(),
@@ -204,7 +204,7 @@ async fn the_bill_is_that_of_the_model_that_served() {
 async fn who_is_not_allowed_it_is_told_when_to_come_back() {
     let stack = Stack::broken().await;
     let reply = expect_unavailable(stack.ask(&stack.keys.free).await);
-    let usage = stack.gateway.usage_log().of(reply.request_id().unwrap()).await;
+    let usage = stack.gateway.record_of(&reply).await;
     assert_eq!(
         (
             usage.status,

@@ -67,7 +67,7 @@ async fn each_request_leaves_a_record_of_what_it_used() {
         .await
         .expect(200);
     let usage = reply.json()["usage"].clone();
-    let record = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
+    let record = stage.gateway.record_of(&reply).await;
     assert_eq!(record.outcome.as_deref(), Some("complete"));
     assert_eq!(record.source.as_deref(), Some("reported"));
     assert_eq!(record.input_tokens, usage["prompt_tokens"].as_u64());
@@ -98,7 +98,7 @@ async fn each_request_leaves_a_record_of_what_it_used() {
     assert_eq!(reply.header("x-ratelimit-limit-tokens"), Some("100000"));
 
     let stranger = stage.gateway.post(CHAT).json(chat("x")).send().await.expect(401);
-    let record = stage.gateway.usage_log().of(stranger.request_id().unwrap()).await;
+    let record = stage.gateway.record_of(&stranger).await;
     assert_eq!((record.status, record.org, record.outcome), (401, None, None));
 
     let list = stage
@@ -108,7 +108,7 @@ async fn each_request_leaves_a_record_of_what_it_used() {
         .send()
         .await
         .expect(200);
-    let record = stage.gateway.usage_log().of(list.request_id().unwrap()).await;
+    let record = stage.gateway.record_of(&list).await;
     assert_eq!(
         (record.outcome.as_deref(), record.source.as_deref()),
         (Some("complete"), Some("nothing"))
@@ -122,7 +122,7 @@ async fn each_request_leaves_a_record_of_what_it_used() {
         .send()
         .await
         .expect(404);
-    let record = stage.gateway.usage_log().of(unknown.request_id().unwrap()).await;
+    let record = stage.gateway.record_of(&unknown).await;
     assert_eq!(record.outcome.as_deref(), Some("refused"));
     assert_eq!((record.org.as_deref(), record.model), (Some("acme"), None));
 }
@@ -150,7 +150,7 @@ async fn a_stream_is_metered_whether_its_client_asks_or_not() {
         let text = reply.text();
         assert_eq!(text.contains("prompt_tokens"), shown, "{options}: {text}");
         assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
-        let record = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
+        let record = stage.gateway.record_of(&reply).await;
         let seen = stage
             .model
             .wait_until(Duration::from_secs(5), |rows| {
@@ -192,7 +192,7 @@ async fn who_waits_as_told_passes() {
         .expect(429)
         .kind("requests")
         .code("rate_limit_exceeded");
-    let record = stage.gateway.usage_log().of(refused.request_id().unwrap()).await;
+    let record = stage.gateway.record_of(&refused).await;
     assert_eq!(
         (record.outcome.as_deref(), record.limit.as_deref()),
         (Some("limited"), Some("key-rps"))

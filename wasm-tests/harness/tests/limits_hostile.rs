@@ -64,7 +64,7 @@ impl Stage {
 
     /// What was reserved for a request, by its record.
     async fn reserved(&self, reply: &Reply) -> u64 {
-        let record = self.gateway.usage_log().of(reply.request_id().unwrap()).await;
+        let record = self.gateway.record_of(reply).await;
         record.reserved_tokens.unwrap()
     }
 }

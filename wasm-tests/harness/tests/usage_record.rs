@@ -122,7 +122,7 @@ async fn collectors_get_what_the_file_says() {
     let stranger = gateway.post(CHAT).json(json!({})).send().await.expect(401);
     let body = json!({"model": "llama-70b", "messages": [{"role": "user", "content": "one two three"}]});
     let served = gateway.post(CHAT).key(&key).json(body).send().await.expect(200);
-    let written = gateway.usage_log().of(served.request_id().unwrap()).await;
+    let written = gateway.record_of(&served).await;
 
     let lines = net::eventually("the OpenTelemetry collector has a record", async || {
         let lines = lines(&http_got.lock().unwrap());

@@ -85,7 +85,7 @@ async fn a_target_that_refuses_stream_options_is_sent_none() {
         let reply = stage.post(path).json(body).send().await.expect(200);
         let sent: Value = serde_json::from_slice(&stage.first.seen()[0].body).unwrap();
         assert_eq!(sent.get("stream_options").is_some(), takes, "{sent}");
-        let record = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
+        let record = stage.gateway.record_of(&reply).await;
         assert_eq!(record.source.as_deref(), Some(source));
         assert!(
             record.output_tokens > Some(0) && record.is("complete"),

@@ -115,7 +115,7 @@ async fn an_error_inside_a_success_is_answered_as_an_error() {
                     .await
                     .expect(status);
                 expect_nothing_of_ours(&reply, &body);
-                let record = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
+                let record = stage.gateway.record_of(&reply).await;
                 assert_eq!(record.status, 503);
                 faults += 1;
             }
@@ -256,7 +256,7 @@ async fn an_event_that_tells_of_our_account_becomes_ours() {
                     _ => data["code"] == "model_unavailable" && data["type"] == "error",
                 };
                 assert!(told, "{path}: {text}");
-                let record = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
+                let record = stage.gateway.record_of(&reply).await;
                 assert_eq!(record.outcome.as_deref(), Some("errored"), "{record:?}");
             }
         }

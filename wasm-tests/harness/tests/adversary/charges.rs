@@ -93,7 +93,7 @@ impl Stage {
     }
 
     async fn record(&self, reply: &Reply) -> UsageRecord {
-        self.gateway.usage_log().of(reply.request_id().unwrap()).await
+        self.gateway.record_of(reply).await
     }
 }
 

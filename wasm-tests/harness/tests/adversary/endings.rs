@@ -110,7 +110,7 @@ impl Stage {
     }
 
     pub(crate) async fn record(&self, reply: &Reply) -> UsageRecord {
-        self.gateway.usage_log().of(reply.request_id().unwrap()).await
+        self.gateway.record_of(reply).await
     }
 
     /// The records so far, once there are so many.

@@ -507,7 +507,7 @@ async fn the_background_takes_its_cap() {
     ask(100_000).await.expect(429).code("request_too_large_for_limit");
     let first = ask(6_000).await.expect(200);
     ask(6_000).await.expect(429).code("rate_limit_exceeded");
-    let record = stage.gateway.usage_log().of(first.request_id().unwrap()).await;
+    let record = stage.gateway.record_of(&first).await;
     assert_eq!(record.output_tokens, Some(6_000));
     assert_eq!(record.source.as_deref(), Some("estimated"));
 }
@@ -702,7 +702,7 @@ async fn nobodys_long_answers_are_anothers_reservation() {
         let body = json!({"model": "endless", "messages": [{"role": "user", "content": "x"}]});
         let request = gateway.post(CHAT).key(key).json(body);
         let reply = request.header(FAULT_HEADER, fault).send().await.expect(200);
-        let record = gateway.usage_log().of(reply.request_id().unwrap()).await;
+        let record = gateway.record_of(&reply).await;
         record.reserved_tokens.unwrap()
     };
     let before = ask(&quiet, "tokens=9").await;

@@ -39,7 +39,7 @@ pub(crate) async fn limits_stand_as_the_records_say(stage: &Stage, books: &Books
         // What is held of requests that were given up is returned soon.
         let stands = net::within(Duration::from_secs(10), async || {
             let reply = short(stage, caller).await.expect(200);
-            let own = stage.gateway.usage_log().of(reply.request_id().unwrap()).await;
+            let own = stage.gateway.record_of(&reply).await;
             sent += 1;
             let expected = KEY_REQUESTS - requests - sent;
             let leaked = leaked(stage, KEY_REQUESTS);
