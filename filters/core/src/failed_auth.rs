@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use crate::address::slot;
-use crate::gcra::Quota;
+use crate::gcra::Throttle;
 use crate::state::{Clock, Keyspace, Store, Value, update};
 
-/// When a slot's quota is whole again: nanoseconds since 1970.
+/// When a slot's throttle is whole again: nanoseconds since 1970.
 struct Whole(u64);
 
 impl Value for Whole {
@@ -24,14 +24,14 @@ impl Value for Whole {
     }
 }
 
-/// Whether one more failure from `address` is within the quota, shared by all workers; it is counted then. Where that
+/// Whether one more failure from `address` is within the throttle, shared by all workers; it is counted then. Where that
 /// can't be told it is: the request is refused either way.
-pub fn within(host: &mut (impl Store + Clock), quota: &Quota, address: Option<IpAddr>) -> bool {
+pub fn within(host: &mut (impl Store + Clock), throttle: &Throttle, address: Option<IpAddr>) -> bool {
     let (Some(address), Some(now)) = (address, host.now()) else {
         return true;
     };
     let counted = update(host, slot(address).to_string(), |whole| {
-        match quota.take(whole.map_or(0, |Whole(at)| at), now) {
+        match throttle.take(whole.map_or(0, |Whole(at)| at), now) {
             Ok(next) => (true, Some(Whole(next))),
             Err(_) => (false, None),
         }
@@ -72,16 +72,16 @@ mod tests {
 
     #[test]
     fn so_many_fail_and_then_one_a_second() {
-        let quota = Quota::new(Rate::PER_SECOND, NonZeroU32::new(3).unwrap());
+        let throttle = Throttle::new(Rate::PER_SECOND, NonZeroU32::new(3).unwrap());
         let address = "10.0.0.1".parse().ok();
         let mut host = At(Memory::default(), Some(1_000_000_000_000));
-        let passed = (0..10).filter(|_| within(&mut host, &quota, address)).count();
+        let passed = (0..10).filter(|_| within(&mut host, &throttle, address)).count();
         assert_eq!(passed, 3);
         host.1 = Some(1_001_000_000_000);
-        assert!(within(&mut host, &quota, address) && !within(&mut host, &quota, address));
-        assert!(within(&mut host, &quota, "10.0.0.2".parse().ok()));
-        assert!(within(&mut host, &quota, None));
+        assert!(within(&mut host, &throttle, address) && !within(&mut host, &throttle, address));
+        assert!(within(&mut host, &throttle, "10.0.0.2".parse().ok()));
+        assert!(within(&mut host, &throttle, None));
         host.1 = None;
-        assert!(within(&mut host, &quota, address));
+        assert!(within(&mut host, &throttle, address));
     }
 }

@@ -33,7 +33,6 @@ mod tests;
 pub use amounts::{Amounts, Count};
 pub use answer::unavailable;
 pub use backlog::Backlog;
-pub use cell::Quota;
 pub use document::RawLimit;
 pub use holds::Holds;
 pub use refusal::{Code, Refusal};

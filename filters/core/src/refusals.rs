@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::address::network;
 use crate::config::Rate;
 use crate::error::{ApiError, Retry};
-use crate::gcra::Quota;
+use crate::gcra::Throttle;
 use crate::identity::Identity;
 use crate::key::KeyTag;
 use crate::state::{self, Clock, Keyspace, Store, Value};
@@ -51,7 +51,7 @@ pub struct TooMany {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Account {
     scope: Scope,
-    quota: Quota,
+    throttle: Throttle,
     tag: u64,
 }
 
@@ -124,7 +124,7 @@ impl Account {
         let rate = rate?;
         Some(Self {
             scope,
-            quota: Quota::new(rate, NonZeroU32::new(rate.amount())?),
+            throttle: Throttle::new(rate, NonZeroU32::new(rate.amount())?),
             tag: KeyTag::of(name, 0).number(),
         })
     }
@@ -143,7 +143,7 @@ impl Account {
         let Some(tat) = self.tat(cell, now) else {
             return Ok(());
         };
-        match self.quota.take(tat, now) {
+        match self.throttle.take(tat, now) {
             Ok(_) => Ok(()),
             Err(nanos) => Err(TooMany {
                 scope: self.scope,
@@ -154,7 +154,7 @@ impl Account {
 
     /// The cell with one more in it; `None` where it stays as it is.
     fn count(&self, cell: Option<Cell>, now: u64) -> Option<Cell> {
-        let tat = self.quota.take(self.tat(cell, now)?, now).ok()?;
+        let tat = self.throttle.take(self.tat(cell, now)?, now).ok()?;
         Some(Cell { tag: self.tag, tat })
     }
 

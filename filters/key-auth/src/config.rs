@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tollgate_core::config::{ConfigError, Number, Object, Rate, Span, from_json};
 use tollgate_core::directory::{Loader, OnStale, Source};
-use tollgate_core::gcra::Quota;
+use tollgate_core::gcra::Throttle;
 
 /// What the filter needs on its way.
 pub struct Config {
     /// Where keys are looked up.
     pub source: Source,
     /// Failed authentications allowed from one address.
-    pub failed_auth: Quota,
+    pub failed_auth: Throttle,
     /// Where a verified token's claims are; `None` takes keys only.
     pub token: Option<TokenClaims>,
     /// Whether routes may match on the identity's headers: then the route is chosen again after they are set.
@@ -136,7 +136,7 @@ impl Config {
         let raw: RawConfig = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         let failed_auth = whole(raw.failed_auth.0.burst, "failed_auth.burst")
-            .map(|burst| Quota::new(raw.failed_auth.0.rate, burst))
+            .map(|burst| Throttle::new(raw.failed_auth.0.rate, burst))
             .map_err(|error| errors.push(error));
         let source = source(raw.directory).map_err(|found| errors.extend(found));
         match (source, failed_auth) {

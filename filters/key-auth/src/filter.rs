@@ -29,7 +29,7 @@ pub struct KeyAuth {
 
 /// [`Config`] without its directory, which the look-up owns.
 struct Settings {
-    failed_auth: tollgate_core::gcra::Quota,
+    failed_auth: tollgate_core::gcra::Throttle,
     token: Option<crate::config::TokenClaims>,
     route_on_identity: bool,
 }

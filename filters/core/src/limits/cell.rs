@@ -1,120 +1,7 @@
-//! GCRA for one row and subject, in whole numbers, with returns and debt. Time is an argument.
-//!
-//! GCRA keeps the moment at which a cell will be empty again; a cell keeps the same as a level that leaks. Its unit is
-//! a count times the nanoseconds of the rate's unit of time: a count of `n` adds `n × period` and a nanosecond leaks
-//! `amount`. Both are whole, so nothing is ever rounded and a limit of 10⁹ a minute is as exact as one of 1 a day.
+//! One row's state for one subject: a level that leaks, with returns and debt. Time is an argument.
 
 use super::returned::Returned;
-use crate::config::Rate;
-
-/// A rate and a burst whose arithmetic is known to fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    amount: u32,
-    period: u64,
-    burst: u64,
-}
-
-const DAY: u64 = 86_400_000_000_000;
-/// No level passes this, whatever is charged, so that sums fit. At the slowest unit it is a debt of 10¹⁴.
-const MOST: u128 = 1 << 95;
-
-impl Quota {
-    /// The largest burst.
-    pub const MOST_BURST: u64 = 1_000_000_000_000;
-
-    /// `burst` at once, then `rate`; `None` for a burst of zero or above [`Self::MOST_BURST`].
-    pub fn new(rate: Rate, burst: u64) -> Option<Self> {
-        Self::from_parts(rate.amount(), rate.unit_nanos(), burst)
-    }
-
-    /// From what [`Self::parts`] gave; `None` for anything that no quota has.
-    pub(super) fn from_parts(amount: u32, period: u64, burst: u64) -> Option<Self> {
-        let fits = amount > 0 && (1..=DAY).contains(&period) && (1..=Self::MOST_BURST).contains(&burst);
-        fits.then_some(Self {
-            amount,
-            period,
-            burst,
-        })
-    }
-
-    pub(super) const fn parts(&self) -> (u32, u64, u64) {
-        (self.amount, self.period, self.burst)
-    }
-
-    /// How many in each unit of time.
-    pub const fn amount(&self) -> u64 {
-        self.amount as u64
-    }
-
-    /// Nanoseconds of the unit of time.
-    pub const fn period(&self) -> u64 {
-        self.period
-    }
-
-    /// How many at once.
-    pub const fn burst(&self) -> u64 {
-        self.burst
-    }
-
-    /// At most 2⁸⁷.
-    const fn capacity(&self) -> u128 {
-        self.units(self.burst)
-    }
-
-    const fn units(&self, count: u64) -> u128 {
-        product(count, self.period)
-    }
-
-    /// Nanoseconds in which so much leaks.
-    fn leaks_in(&self, units: u128) -> u64 {
-        up(units, u64::from(self.amount))
-    }
-}
-
-/// `a × b`. Few products are wide, and a wide multiplication is slow in wasm.
-pub(super) const fn product(a: u64, b: u64) -> u128 {
-    if a.leading_zeros() + b.leading_zeros() >= 64 {
-        (a * b) as u128
-    } else {
-        a as u128 * b as u128
-    }
-}
-
-/// `units ÷ by`, rounded up. Few levels are wide, and a wide division is slow in wasm.
-fn up(units: u128, by: u64) -> u64 {
-    match u64::try_from(units) {
-        Ok(units) => units.div_ceil(by),
-        Err(_) => u64::try_from(units.div_ceil(u128::from(by))).unwrap_or(u64::MAX),
-    }
-}
-
-/// `units × to ÷ from`, rounded down, and whether there is a rest, for units up to [`MOST`]. As on paper, in digits of 32
-/// bits: each step fits 128.
-fn scaled(units: u128, from: u128, to: u128) -> (u128, bool) {
-    if from == to {
-        return (units.min(MOST), false);
-    }
-    let (mut quotient, mut rest) = (0_u128, 0_u128);
-    for shift in [64, 32, 0] {
-        let digit = units >> shift & u128::from(u32::MAX);
-        let value = (rest << 32) + digit * to;
-        quotient = quotient.min(MOST) << 32;
-        quotient += value / from;
-        rest = value % from;
-    }
-    (quotient.min(MOST), rest > 0)
-}
-
-/// What a cell says to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Admit,
-    /// In so many nanoseconds.
-    Wait(u64),
-    /// It is more than the burst.
-    Never,
-}
+use crate::gcra::{MAX_LEVEL, Quota, Verdict, scaled, up};
 
 /// A charge, as far as it must be known to take some of it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,13 +37,12 @@ impl Cell {
 
     /// A level that was stored; `None` for one that no cell has.
     pub(super) fn level_within(level: u128) -> Option<u128> {
-        (level <= MOST).then_some(level)
+        (level <= MAX_LEVEL).then_some(level)
     }
 
     /// Lets it leak for so many nanoseconds.
     pub(super) fn leak(&mut self, nanos: u64) {
-        let leaked = product(nanos, self.quota.amount());
-        self.level = self.level.saturating_sub(leaked);
+        self.level = self.level.saturating_sub(self.quota.leaked(nanos));
         self.forget();
     }
 
@@ -186,26 +72,19 @@ impl Cell {
     pub(super) fn adopt(&mut self, quota: Quota) {
         if self.quota != quota {
             let (level, rest) = scaled(self.level, self.quota.capacity(), quota.capacity());
-            self.level = (level + u128::from(rest)).min(MOST);
+            self.level = (level + u128::from(rest)).min(MAX_LEVEL);
             self.quota = quota;
         }
     }
 
-    /// Whether `count` may be charged. While in debt, even a zero charge is refused.
+    /// Whether `count` may be charged.
     pub(super) fn judge(&self, count: u64) -> Verdict {
-        if count > self.quota.burst {
-            return Verdict::Never;
-        }
-        let after = self.level + self.quota.units(count);
-        match after.saturating_sub(self.quota.capacity()) {
-            0 => Verdict::Admit,
-            over => Verdict::Wait(self.quota.leaks_in(over)),
-        }
+        self.quota.judge(self.level, count)
     }
 
     /// Charges `count`, over the burst as well.
     pub(super) fn charge(&mut self, count: u64) -> Mark {
-        self.level = (self.level + self.quota.units(count)).min(MOST);
+        self.level = (self.level + self.quota.units(count)).min(MAX_LEVEL);
         self.charged = self.charged.wrapping_add(count);
         Mark {
             quota: self.quota,
@@ -225,13 +104,13 @@ impl Cell {
         let later = self.quota.units(self.later_than(mark.charged));
         let left = self.level.saturating_sub(later);
         // Where the quota was changed since, the same part of the burst.
-        let units = mark.quota.units(count).min(MOST);
+        let units = mark.quota.units(count).min(MAX_LEVEL);
         let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
         let back = left.min(units);
         self.level -= back;
         let whole = match u64::try_from(back) {
-            Ok(back) => back / self.quota.period,
-            Err(_) => u64::try_from(back / u128::from(self.quota.period)).unwrap_or(u64::MAX),
+            Ok(back) => back / self.quota.period(),
+            Err(_) => u64::try_from(back / u128::from(self.quota.period())).unwrap_or(u64::MAX),
         };
         self.returned.add(mark.charged, whole, self.charged);
         self.forget();
@@ -240,12 +119,12 @@ impl Cell {
     /// How many could be charged at once.
     pub(super) fn remaining(&self) -> u64 {
         // What is used is rounded up, so what is left is rounded down.
-        self.quota.burst.saturating_sub(self.used())
+        self.quota.burst().saturating_sub(self.used())
     }
 
     /// How many are charged and have not leaked yet, rounded up; more than the burst in debt.
     pub(super) fn used(&self) -> u64 {
-        up(self.level, self.quota.period)
+        up(self.level, self.quota.period())
     }
 
     /// Nanoseconds until it is as good as unused.
@@ -433,7 +312,7 @@ mod tests {
 
         /// No quota and no level overflows.
         #[test]
-        fn fits(amount in 1..=u32::MAX, unit in 0..4_usize, burst in 1..=Quota::MOST_BURST, other in 1..=Quota::MOST_BURST, counts: [u64; 4], nanos: u64) {
+        fn fits(amount in 1..=u32::MAX, unit in 0..4_usize, burst in 1..=Quota::MAX_BURST, other in 1..=Quota::MAX_BURST, counts: [u64; 4], nanos: u64) {
             let unit = ["second", "minute", "hour", "day"][unit];
             let mut cell = Cell::new(quota(&format!("{amount}/{unit}"), burst), nanos);
             for count in counts {

@@ -6,12 +6,12 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use super::amounts::Count;
-use super::cell::Quota;
 use super::headers::policy;
 use super::subject::{Dimension, Per};
 use super::table::{Bound, Mode, OnError, Row, Selector, Table};
 use crate::config::{ConfigError, EMPTY, Number, Object, OneOrMore, Rate};
 use crate::endpoint::Endpoint;
+use crate::gcra::Quota;
 
 const MOST_ROWS: usize = 64;
 
@@ -306,7 +306,7 @@ impl Check<'_> {
             let rate = self.given(&format!("{place}rate"), numbers.rate.as_deref())?;
             let rate = self.rate(&format!("{place}rate"), rate)?;
             let burst = match numbers.burst {
-                Some(burst) => self.whole(&format!("{place}burst"), burst, Quota::MOST_BURST)?,
+                Some(burst) => self.whole(&format!("{place}burst"), burst, Quota::MAX_BURST)?,
                 None => u64::from(rate.amount()),
             };
             Quota::new(rate, burst).map(Bound::Rate)

@@ -9,10 +9,10 @@
 use core::cmp::Ordering;
 
 use super::amounts::Count;
-use super::cell::product;
 use super::reserve::{Admitted, Denied, LimitStatus, Reason, Refused, Wait};
 use super::table::{Bound, Mode, Row, Table};
 use crate::endpoint::Dialect;
+use crate::gcra::product;
 
 type Header = (&'static str, String);
 

@@ -8,9 +8,10 @@
 //! A cell says itself by which quota it leaks, so that a worker whose configuration does not have the row, or has it with
 //! another rate, reads it right.
 
-use super::cell::{Cell, Quota};
+use super::cell::Cell;
 use super::returned::Returned;
 use super::slots::Slots;
+use crate::gcra::Quota;
 use crate::workers::Workers;
 
 /// Rows that this configuration does not have, but another worker's may, while it is being replaced.

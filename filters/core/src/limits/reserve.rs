@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 
 use super::amounts::{Amounts, Count};
-use super::cell::{Cell, Quota, Verdict};
+use super::cell::Cell;
 use super::record::Record;
 use super::settle::{Held, Reservation, Taken, Unsettled};
 use super::subject::Subject;
 use super::table::{Bound, Hit, Mode, OnError, Table};
+use crate::gcra::{Quota, Verdict};
 use crate::state::{ATTEMPTS, Store, StoreError};
 use crate::workers::Workers;
 

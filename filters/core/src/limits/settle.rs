@@ -6,8 +6,9 @@
 //! requests in flight too: a [`Hold`].
 
 use super::amounts::{Amounts, Count};
-use super::cell::{Mark, Quota};
+use super::cell::Mark;
 use super::record::Record;
+use crate::gcra::Quota;
 use crate::state::{ATTEMPTS, Store, StoreError};
 
 /// What one request holds of all rows that cover it.

@@ -1,9 +1,9 @@
 //! The rows of the table, compiled, and which of them cover a request.
 
 use super::amounts::Count;
-use super::cell::Quota;
 use super::subject::{Dimension, Per, Subject};
 use crate::endpoint::Endpoint;
+use crate::gcra::Quota;
 use crate::glob;
 
 /// All limits.

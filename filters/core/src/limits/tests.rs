@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::config::{ConfigError, Object, from_json};
 use crate::endpoint::Endpoint;
+use crate::gcra::Quota;
 use crate::state::{Store, StoreError};
 use crate::workers::Workers;
 
