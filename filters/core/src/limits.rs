@@ -19,6 +19,7 @@ pub mod estimates;
 pub mod fair;
 mod headers;
 mod holds;
+mod meter;
 mod record;
 mod refusal;
 mod reserve;

@@ -3,15 +3,12 @@
 //! All records are read and judged before the first is written. A write that another worker overtook is read and judged
 //! again; if the row refuses by then, what was written to other records is given back.
 
-use std::borrow::Cow;
-
 use super::amounts::{Amounts, Count};
-use super::cell::Cell;
 use super::record::Record;
 use super::settle::{Held, Reservation, Taken, Unsettled};
 use super::subject::Subject;
 use super::table::{Bound, Hit, Mode, OnError, Table};
-use crate::gcra::{Quota, Verdict};
+use crate::gcra::Quota;
 use crate::state::{ATTEMPTS, Store, StoreError};
 use crate::workers::Workers;
 
@@ -33,7 +30,7 @@ pub struct Ask<'a> {
 
 impl Ask<'_> {
     /// What it takes of a row. An expectation may be wrong: it makes no request one that can never pass.
-    fn amount(&self, count: Count, quota: Quota) -> u64 {
+    pub(super) fn amount(&self, count: Count, quota: Quota) -> u64 {
         let max = self.certain.of(count).max(quota.burst());
         self.amounts.of(count).min(max)
     }
@@ -108,9 +105,6 @@ pub struct LimitStatus {
     /// Nanoseconds until all of it may; zero for requests in flight.
     pub reset: u64,
 }
-
-/// After so many nanoseconds a client may ask again for a slot among the requests in flight.
-const SLOT_PAUSE: u64 = 1_000_000_000;
 
 /// A record, read and judged.
 struct Open<'t> {
@@ -245,10 +239,7 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
     let reason = match found {
         Some((hit, wait, status)) => Reason::Limited(Box::new(Denied {
             status,
-            requested: match hit.bound {
-                Bound::Rate(quota) => ask.amount(hit.row.count, quota),
-                Bound::Max(_) => 1,
-            },
+            requested: hit.takes(ask),
             wait,
             would_refuse: judged()
                 .filter(|(hit, wait)| hit.row.mode == Mode::Shadow && wait.is_some())
@@ -264,7 +255,7 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
 
 fn statuses(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<LimitStatus> {
     open.iter()
-        .flat_map(|one| one.hits.iter().map(|hit| status(&one.record, hit, ask)))
+        .flat_map(|one| one.hits.iter().map(|hit| hit.status(&one.record, ask)))
         .collect()
 }
 
@@ -273,7 +264,7 @@ impl<'t> Open<'t> {
         let (stored, version) = store.get(&self.key)?.unzip();
         self.version = version;
         self.record = Record::read(stored.as_deref(), ask.now);
-        self.verdicts = self.hits.iter().map(|hit| self.judge(hit, ask)).collect();
+        self.verdicts = self.hits.iter().map(|hit| hit.judge(&self.record, ask)).collect();
         Ok(())
     }
 
@@ -285,25 +276,6 @@ impl<'t> Open<'t> {
     fn refuses(&self) -> bool {
         self.judged()
             .any(|(hit, wait)| hit.row.mode == Mode::Enforce && wait.is_some())
-    }
-
-    fn judge(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
-        match hit.bound {
-            Bound::Rate(quota) => {
-                match cell(&self.record, hit, quota).judge(ask.amount(hit.row.count, quota)) {
-                    Verdict::Admit => None,
-                    // The record may be a little ahead of this worker's clock.
-                    Verdict::Wait(wait) => {
-                        let ahead = self.record.time.saturating_sub(ask.now);
-                        Some(Wait::Nanos(wait.saturating_add(ahead)))
-                    }
-                    Verdict::Never => Some(Wait::Never),
-                }
-            }
-            Bound::Max(max) => {
-                (in_flight(&self.record, hit, ask) >= u64::from(max)).then_some(Wait::Nanos(SLOT_PAUSE))
-            }
-        }
     }
 
     /// Charges every row that is not over, and stores that.
@@ -328,13 +300,7 @@ impl<'t> Open<'t> {
     fn keep_new_rates(&mut self, store: &mut impl Store) {
         let mut changed = false;
         for hit in &self.hits {
-            if let Bound::Rate(quota) = hit.bound
-                && let Some(cell) = self.record.cell_mut(hit.row.id)
-                && cell.quota != quota
-            {
-                cell.adopt(quota);
-                changed = true;
-            }
+            changed |= hit.keep_new_rate(&mut self.record);
         }
         if changed {
             let _ = store.swap(&self.key, &self.record.encode(), self.version);
@@ -349,88 +315,13 @@ impl<'t> Open<'t> {
         for (hit, wait) in self.hits.iter().zip(&self.verdicts) {
             if wait.is_some() {
                 over.push(hit.at);
-                statuses.push(status(&self.record, hit, ask));
+                statuses.push(hit.status(&self.record, ask));
                 continue;
             }
-            let id = hit.row.id;
-            let status = match hit.bound {
-                Bound::Rate(quota) => {
-                    let amount = ask.amount(hit.row.count, quota);
-                    let (mark, status) = self.record.change_cell(id, quota, |cell| {
-                        cell.adopt(quota);
-                        (cell.charge(amount), hit.at_level(cell))
-                    });
-                    held.push(Held::Amount {
-                        id,
-                        count: hit.row.count,
-                        amount,
-                        quota,
-                        mark,
-                    });
-                    status
-                }
-                Bound::Max(max) => {
-                    let used = self.record.change_slots(id, |slots| {
-                        slots.keep(ask.workers);
-                        slots.take(ask.workers.id());
-                        slots.in_use()
-                    });
-                    held.push(Held::Slot {
-                        id,
-                        worker: ask.workers.id(),
-                    });
-                    hit.with_in_flight(used, max)
-                }
-            };
+            let (one, status) = hit.charge(&mut self.record, ask);
+            held.push(one);
             statuses.push(status);
         }
         Charged { held, statuses, over }
-    }
-}
-
-/// The cell of a row as it is by this quota.
-fn cell<'r>(record: &'r Record, hit: &Hit<'_>, quota: Quota) -> Cow<'r, Cell> {
-    match record.cell(hit.row.id) {
-        Some(cell) if cell.quota == quota => Cow::Borrowed(cell),
-        Some(cell) => {
-            let mut cell = cell.clone();
-            cell.adopt(quota);
-            Cow::Owned(cell)
-        }
-        None => Cow::Owned(Cell::new(quota, record.time)),
-    }
-}
-
-fn in_flight(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
-    let slots = record.slots(hit.row.id);
-    slots.map_or(0, |slots| slots.in_use_by(ask.workers))
-}
-
-fn status(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> LimitStatus {
-    match hit.bound {
-        Bound::Rate(quota) => hit.at_level(&cell(record, hit, quota)),
-        Bound::Max(max) => hit.with_in_flight(in_flight(record, hit, ask), max),
-    }
-}
-
-impl Hit<'_> {
-    fn at_level(&self, cell: &Cell) -> LimitStatus {
-        LimitStatus {
-            row: self.at,
-            bound: self.bound,
-            used: cell.used(),
-            remaining: cell.remaining(),
-            reset: cell.reset(),
-        }
-    }
-
-    fn with_in_flight(&self, used: u64, max: u32) -> LimitStatus {
-        LimitStatus {
-            row: self.at,
-            bound: self.bound,
-            used,
-            remaining: u64::from(max).saturating_sub(used),
-            reset: 0,
-        }
     }
 }
