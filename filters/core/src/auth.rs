@@ -3,7 +3,11 @@
 //! The order of checks is part of the contract: a key that is not valid learns nothing more; one used from
 //! where it must not be learns nothing of its tenant.
 
+mod config;
+
 use std::net::IpAddr;
+
+pub use config::{Config, TokenClaims};
 
 use crate::directory::lookup::Failure;
 use crate::directory::{Credential, KeyStatus};

@@ -2,14 +2,12 @@
 //! proxy's calls, metrics and log.
 
 use tollgate_core::config::ConfigError;
-use tollgate_core::directory::fetch::{self, Fetched, Outside, Plan, Response};
+use tollgate_core::directory::fetch::{self, Config, Fetched, Outside, Plan, Response};
 use tollgate_core::state::{Clock, Store, StoreError};
 use tollgate_host::{
     Buffer, Counter, Gauge, HeaderMap, Host, HttpCall, Level, Map, Status, call_http, log, read_buffer,
     set_tick_period,
 };
-
-use crate::config::FetchConfig;
 
 /// Between looks at the clock.
 const IDLE_TICK_MILLIS: u32 = 250;
@@ -24,7 +22,7 @@ pub struct Fetcher {
 
 /// What the proxy does for the fetcher.
 struct Proxy {
-    config: FetchConfig,
+    config: Config,
     metrics: Metrics,
 }
 
@@ -56,12 +54,12 @@ impl Metrics {
 impl Fetcher {
     /// Makes one of its configuration; all that is wrong with it is reported.
     pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let config = FetchConfig::parse(json)?;
+        let config = Config::parse(json)?;
         Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
     }
 
     /// Sets the fetcher up; it asks at its first tick.
-    pub fn new(config: FetchConfig) -> Result<Self, Status> {
+    pub fn new(config: Config) -> Result<Self, Status> {
         set_tick_period(IDLE_TICK_MILLIS)?;
         let plan = Plan {
             refresh: config.refresh,
@@ -99,7 +97,7 @@ impl Outside for Proxy {
     type Call = HttpCall;
 
     fn ask(&mut self, etag: Option<&str>) -> Result<HttpCall, String> {
-        let FetchConfig {
+        let Config {
             cluster,
             authority,
             path,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tollgate_core::auth::{Refusal, authorize, presented};
+use tollgate_core::auth::{Config, Refusal, TokenClaims, authorize, presented};
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
 use tollgate_core::directory::lookup::Lookup;
@@ -16,7 +16,6 @@ use tollgate_host::{
     now_nanos, remove_header, set_header, set_property,
 };
 
-use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::token::{self, Token};
 
@@ -30,7 +29,7 @@ pub struct KeyAuth {
 /// [`Config`] without its directory, which the look-up owns.
 struct Settings {
     failed_auth: tollgate_core::gcra::Throttle,
-    token: Option<crate::config::TokenClaims>,
+    token: Option<TokenClaims>,
     route_on_identity: bool,
 }
 

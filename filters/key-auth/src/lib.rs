@@ -3,7 +3,6 @@
 //! `root_id: key-auth` makes the HTTP filter ([`filter`]); `root_id: directory` makes the singleton that fetches
 //! the directory for all workers of an Envoy ([`fetch`]).
 
-pub mod config;
 pub mod fetch;
 pub mod filter;
 mod metrics;

@@ -1,9 +1,8 @@
 //! The identity in a token that Envoy's `jwt_authn` verified before this filter.
 
 use sha2::{Digest as _, Sha256};
+use tollgate_core::auth::TokenClaims;
 use tollgate_host::{Status, property};
-
-use crate::config::TokenClaims;
 
 /// What a verified token says of its bearer.
 pub(crate) struct Token {

@@ -104,7 +104,7 @@ impl RateLimit {
         let record = match mem::take(&mut stream.0) {
             State::Unseen => answered_elsewhere(),
             State::Refused(rejection) => {
-                let finished = self.limiter.finish_rejected(rejection);
+                let finished = self.limiter.finish_rejected(*rejection);
                 self.metrics.ended(&finished);
                 Some(finished.record)
             }

@@ -7,6 +7,10 @@
 //!   └─304, failed──────┘───rejected─────┘
 //! ```
 
+mod config;
+
+pub use config::Config;
+
 use super::loader::{Loader, Progress};
 use super::publication::{Publication, Published};
 use super::table::Compiled;

@@ -89,7 +89,7 @@ impl Limiter {
     }
 
     /// The end of a request that was refused.
-    pub fn finish_rejected(&self, request: Box<Rejection>) -> Finished {
+    pub fn finish_rejected(&self, request: Rejection) -> Finished {
         let limit = match request.refusal() {
             Refusal::Limit(row) => self.config.limits.row(row),
             Refusal::Capacity | Refusal::Unavailable => None,
@@ -109,7 +109,7 @@ impl Limiter {
             would_limit: &self.names(request.would_refuse()),
         };
         let (outcome, used, record) = (record.outcome, record.used, record.members());
-        let Rejection { who, model, .. } = *request;
+        let Rejection { who, model, .. } = request;
         Finished {
             who,
             model,

@@ -168,7 +168,7 @@ fn a_limit_that_is_reached_refuses_and_holds_nothing() {
             .iter()
             .any(|(name, _)| *name == "x-ratelimit-remaining-tokens")
     );
-    let record = record(&stage.limiter.finish_rejected(rejection));
+    let record = record(&stage.limiter.finish_rejected(*rejection));
     assert_eq!(
         (&record["outcome"], &record["limit"]),
         (&json!("limited"), &json!("output"))
@@ -185,7 +185,7 @@ fn a_model_at_its_capacity_refuses_and_gives_the_limits_back() {
     let rejection = stage.chat(10).unwrap_err();
     assert_eq!(rejection.refusal(), Refusal::Capacity);
     assert_eq!(rejection.reply(None).details, "tollgate_slow_down");
-    let record = record(&stage.limiter.finish_rejected(rejection));
+    let record = record(&stage.limiter.finish_rejected(*rejection));
     assert_eq!(
         (&record["outcome"], record.get("limit")),
         (&json!("limited"), None)

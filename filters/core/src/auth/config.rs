@@ -1,10 +1,13 @@
-//! The filter's configuration, and the fetcher's.
+//! The configuration of who may call.
+
+use core::num::NonZeroU32;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tollgate_core::config::{ConfigError, Number, Object, Rate, Span, from_json};
-use tollgate_core::directory::{Loader, OnStale, Source};
-use tollgate_core::gcra::Throttle;
+
+use crate::config::{ConfigError, Number, Object, Rate, Span, from_json};
+use crate::directory::{Loader, OnStale, Source};
+use crate::gcra::Throttle;
 
 /// What the filter needs on its way.
 pub struct Config {
@@ -45,22 +48,6 @@ fn project() -> String {
 
 fn subject() -> String {
     "sub".into()
-}
-
-/// What the fetcher does.
-pub struct FetchConfig {
-    /// Envoy cluster of the document's server.
-    pub cluster: String,
-    /// `:authority` of the request.
-    pub authority: String,
-    /// Path of the document.
-    pub path: String,
-    /// From one fetch to the next; nanoseconds.
-    pub refresh: u64,
-    /// Longest wait for the whole document; milliseconds.
-    pub timeout_millis: u32,
-    /// Whether a directory without keys may follow one with keys.
-    pub allow_empty: bool,
 }
 
 #[derive(Deserialize)]
@@ -108,36 +95,19 @@ impl Default for RawFailedAuth {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFetch {
-    cluster: String,
-    authority: Option<String>,
-    path: String,
-    #[serde(default = "refresh")]
-    refresh: Span,
-    #[serde(default = "timeout")]
-    timeout: Span,
-    #[serde(default)]
-    allow_empty: bool,
-}
-
-fn refresh() -> Span {
-    Span::from_secs(10)
-}
-
-fn timeout() -> Span {
-    Span::from_secs(30)
-}
-
 impl Config {
     /// Reads the filter's configuration; all that is wrong with it is reported.
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let raw: RawConfig = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        let failed_auth = whole(raw.failed_auth.0.burst, "failed_auth.burst")
-            .map(|burst| Throttle::new(raw.failed_auth.0.rate, burst))
-            .map_err(|error| errors.push(error));
+        let Object(RawFailedAuth { rate, burst }) = raw.failed_auth;
+        let failed_auth = burst
+            .whole("failed_auth.burst", 1..=u64::from(u32::MAX))
+            .map_err(|error| errors.push(error))
+            .map(|burst| {
+                let burst = u32::try_from(burst).ok().and_then(NonZeroU32::new);
+                Throttle::new(rate, burst.unwrap_or(NonZeroU32::MIN))
+            });
         let source = source(raw.directory).map_err(|found| errors.extend(found));
         match (source, failed_auth) {
             (Ok(source), Ok(failed_auth)) if errors.is_empty() => Ok(Self {
@@ -172,62 +142,4 @@ fn source(raw: RawSource) -> Result<Source, Vec<ConfigError>> {
             "expected exactly one of `inline` and `http`",
         )]),
     }
-}
-
-impl FetchConfig {
-    /// Reads the fetcher's configuration.
-    pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let raw: RawFetch = from_json(json).map_err(|error| vec![error])?;
-        let mut errors = Vec::new();
-        if !raw.path.starts_with('/') {
-            errors.push(ConfigError::expected(
-                "path",
-                &raw.path,
-                "a path that begins with `/`",
-            ));
-        }
-        if raw.cluster.is_empty() {
-            errors.push(ConfigError::expected(
-                "cluster",
-                "",
-                "the name of an Envoy cluster",
-            ));
-        }
-        if raw.refresh.millis() < 1_000 {
-            errors.push(ConfigError::expected(
-                "refresh",
-                format!("{}ms", raw.refresh.millis()),
-                "at least `1s`",
-            ));
-        }
-        // The host takes a signed number of 32 bits.
-        let timeout_millis = u32::try_from(raw.timeout.millis())
-            .ok()
-            .filter(|millis| *millis <= 24 * 86_400_000);
-        if timeout_millis.is_none() {
-            errors.push(ConfigError::expected(
-                "timeout",
-                format!("{}ms", raw.timeout.millis()),
-                "at most `24d`",
-            ));
-        }
-        match timeout_millis {
-            Some(timeout_millis) if errors.is_empty() => Ok(Self {
-                authority: raw.authority.unwrap_or_else(|| raw.cluster.clone()),
-                cluster: raw.cluster,
-                path: raw.path,
-                refresh: raw.refresh.nanos(),
-                timeout_millis,
-                allow_empty: raw.allow_empty,
-            }),
-            _ => Err(errors),
-        }
-    }
-}
-
-/// A count, which a YAML front end may have turned into a double.
-fn whole(Number(number): Number, path: &str) -> Result<core::num::NonZeroU32, ConfigError> {
-    let fits = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
-    core::num::NonZeroU32::new(if fits { number as u32 } else { 0 })
-        .ok_or_else(|| ConfigError::expected(path, number, "a whole number above zero"))
 }
