@@ -143,6 +143,10 @@ impl From<uploads::Refused> for Refusal {
             uploads::Refused::TooLarge(limit) => Self::TooLarge(Some(limit)),
             uploads::Refused::Over(over) => Self::Uploads(over),
             uploads::Refused::TooSlow(slow) => Self::SlowUpload(slow),
+            uploads::Refused::Fragmented => Self::Malformed(Malformed {
+                param: None,
+                reason: "The body comes in too many small pieces: send at least 64 bytes in each.".into(),
+            }),
         }
     }
 }

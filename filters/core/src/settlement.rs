@@ -15,6 +15,7 @@ pub use crate::exchange::Exchange;
 
 use crate::fault::Fault;
 use crate::limits::estimate::{Estimator, Sample};
+use crate::limits::fair::Org;
 use crate::limits::{Amounts, Backlog, Hold, Holds, Reservation};
 use crate::spent::Spent;
 use crate::state::Store;
@@ -63,9 +64,10 @@ pub struct Pending<'a> {
 }
 
 impl Settlement {
-    /// Carries it out: corrects what was reserved by what was used, at `now` (nanoseconds since 1970).
+    /// Carries it out: corrects what was reserved for an organization by what was used, at `now` (nanoseconds since 1970).
     pub fn carry_out(
         &self,
+        org: &str,
         reservation: Reservation,
         store: &mut impl Store,
         pending: &mut Pending<'_>,
@@ -78,7 +80,8 @@ impl Settlement {
             Disposition::Hold { max, in_flight } => {
                 let (settled, hold) = reservation.settle_in_part(store, now, &used, max, *in_flight);
                 let until = now.saturating_add(pending.hold_for);
-                let beyond = hold.and_then(|hold| pending.holds.keep(until, hold));
+                let org = Org::named(org);
+                let beyond = hold.and_then(|hold| pending.holds.keep(until, org, hold));
                 if let Some(slots) = beyond.and_then(Hold::slots) {
                     pending.backlog.keep(slots.release(store, now));
                 }

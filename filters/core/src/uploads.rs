@@ -172,6 +172,8 @@ pub enum Refused {
     Over(Over),
     /// It comes too slowly.
     TooSlow(TooSlow),
+    /// It comes in far more pieces than its size needs, each of which is as much work as a large one.
+    Fragmented,
 }
 
 impl Policy {

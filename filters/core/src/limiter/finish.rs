@@ -56,7 +56,7 @@ impl Limiter {
             self.estimates.learn(&who.org, &model, &terms.demand, sample);
         }
         let now = host.now().unwrap_or(began);
-        settlement.carry_out(reservation, host, &mut self.pending(holds), now);
+        settlement.carry_out(&who.org, reservation, host, &mut self.pending(holds), now);
         if let Some(slot) = slot {
             // Lost only with the store, and with it all slots.
             let _ = slot.release(host, &self.workers, now);

@@ -79,12 +79,12 @@ pub struct Capacity {
 
 /// An organization, by a hash of its name that is the same in every worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Org(u64);
+pub(crate) struct Org(u64);
 
 impl Org {
     /// Names come from the operator's directory, not from strangers: two with the same hash would be chance, and
     /// would share one share.
-    fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let mut hasher = SipHasher13::new();
         hasher.write(name.as_bytes());
         Self(hasher.finish())

@@ -7,6 +7,10 @@ use crate::state::{self, Clock, Store, StoreError};
 /// Nanoseconds between two ticks from which on this worker was too busy to see what came meanwhile.
 const STALLED: u64 = 3_000_000_000;
 
+/// Pieces that any body may come in, and bytes that each further one needs on average.
+const PIECES: u64 = 4_096;
+const LEAST_PIECE: u64 = 64;
+
 /// What this worker holds, and what it knows of the others.
 #[derive(Debug)]
 pub struct Uploads {
@@ -29,6 +33,8 @@ pub struct Upload {
     len: u64,
     /// What its pieces take of memory.
     weight: u64,
+    /// How many there were.
+    pieces: u64,
     held: Hold,
     pace: Pace,
 }
@@ -83,7 +89,11 @@ impl Uploads {
         upload.weight = upload
             .weight
             .saturating_add(weight(len.saturating_sub(upload.len)));
+        upload.pieces += u64::from(len > upload.len);
         upload.len = len;
+        if upload.pieces > PIECES + len / LEAST_PIECE {
+            return Err(Refused::Fragmented);
+        }
         if len > self.policy.body {
             return Err(Refused::TooLarge(self.policy.body));
         }
@@ -362,6 +372,20 @@ mod tests {
         one.host.fail(false);
         one.tick();
         assert!(two.is_full());
+    }
+
+    #[test]
+    fn a_body_in_pieces_of_a_byte_is_no_work_for_long() {
+        let pieces_of = |size: usize, whole: usize| {
+            let [mut one] = stage();
+            let mut upload = Upload::announced(None);
+            let mut came = (1..=whole / size).map(|piece| one.came(&mut upload, piece * size, false));
+            came.position(|came| came == Err(Refused::Fragmented))
+        };
+        assert_eq!(pieces_of(1, 100_000), Some(4_161));
+        for size in [64, 100, 16_384] {
+            assert_eq!(pieces_of(size, 2_000_000), None, "{size}");
+        }
     }
 
     #[test]

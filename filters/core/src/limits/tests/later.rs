@@ -1,6 +1,7 @@
 //! What is not settled at once: what the store did not take, and what is held for work that may go on.
 
 use super::*;
+use crate::limits::fair::Org;
 use crate::settlement::{Disposition, Pending, Settlement};
 use crate::state::fake::Worker;
 use crate::usage::record::{Outcome, Source, Used};
@@ -60,7 +61,7 @@ fn what_may_go_on_is_held_for_its_time() {
             hold_for: 60 * SECOND,
         };
         let reservation = reserved(&table, &mut store, START).unwrap().reservation;
-        broken_off(in_flight).carry_out(reservation, &mut store, &mut pending, START);
+        broken_off(in_flight).carry_out("acme", reservation, &mut store, &mut pending, START);
         assert_eq!(left(&table, &mut store, START), (50, slots));
         pending.tick(&mut store, START + 60 * SECOND - 1);
         assert_eq!(left(&table, &mut store, START), (50, slots));
@@ -72,16 +73,30 @@ fn what_may_go_on_is_held_for_its_time() {
 /// What is held beyond the room for it keeps nobody's slot.
 #[test]
 fn without_room_the_slot_is_free_at_once() {
+    let others: Vec<String> = (0..8).map(|number| format!("other-{number}")).collect();
+    for fillers in [vec!["acme"], others.iter().map(String::as_str).collect()] {
+        assert_eq!(slots_left_where_it_is_full_of(&fillers), 1, "{fillers:?}");
+    }
+    // One organization takes the room of no other.
+    assert_eq!(slots_left_where_it_is_full_of(&["globex"]), 0);
+}
+
+/// Slots that are left to `acme` of one, once it has left a request where these organizations have left all they may.
+fn slots_left_where_it_is_full_of(fillers: &[&str]) -> u64 {
     let (table, mut store) = (tables(), Worker::default());
     let (mut backlog, mut holds) = (Backlog::default(), Holds::new());
     let fill = table_of_one();
-    for at in 0..Holds::MAX as u64 {
+    let fillers = fillers
+        .iter()
+        .flat_map(|org| [Org::named(org); Holds::MAX_OF_ONE]);
+    for (at, org) in (0..).zip(fillers) {
         let reservation = fill
             .reserve(&mut store, &ask(&acme(), START, tokens(0, 1)))
             .unwrap()
             .reservation;
         let (_, hold) = reservation.settle_in_part(&mut store, START, &tokens(0, 0), &tokens(0, 1), false);
-        assert!(holds.keep(START + 3_600 * SECOND + at, hold.unwrap()).is_none());
+        let until = START + 3_600 * SECOND + at;
+        assert!(holds.keep(until, org, hold.unwrap()).is_none());
     }
     let mut pending = Pending {
         backlog: &mut backlog,
@@ -89,9 +104,11 @@ fn without_room_the_slot_is_free_at_once() {
         hold_for: 60 * SECOND,
     };
     let reservation = reserved(&table, &mut store, START).unwrap().reservation;
-    broken_off(true).carry_out(reservation, &mut store, &mut pending, START);
+    broken_off(true).carry_out("acme", reservation, &mut store, &mut pending, START);
+    let (tokens, slots) = left(&table, &mut store, START);
     // What it may come to leaks away.
-    assert_eq!(left(&table, &mut store, START), (50, 1));
+    assert_eq!(tokens, 50);
+    slots
 }
 
 fn table_of_one() -> Table {
@@ -109,7 +126,7 @@ fn what_the_store_did_not_take_is_tried_again() {
     };
     let reservation = reserved(&table, &mut store, START).unwrap().reservation;
     store.fail(true);
-    broken_off(true).carry_out(reservation, &mut store, &mut pending, START);
+    broken_off(true).carry_out("acme", reservation, &mut store, &mut pending, START);
     pending.tick(&mut store, START + 5 * SECOND);
     store.fail(false);
     assert_eq!(left(&table, &mut store, START), (50, 0));
@@ -126,7 +143,7 @@ fn the_earliest_hold_ends_first() {
             .unwrap()
             .reservation;
         let (_, hold) = reservation.settle_in_part(&mut store, START, &tokens(0, 0), &tokens(0, 1), false);
-        assert!(holds.keep(until, hold.unwrap()).is_none());
+        assert!(holds.keep(until, Org::named("acme"), hold.unwrap()).is_none());
     }
     let mut ended = |now| core::iter::from_fn(|| holds.over(now)).count();
     assert_eq!([2, 3, 4, 4, 9].map(&mut ended), [0, 1, 1, 0, 1]);
