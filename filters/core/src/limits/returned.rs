@@ -57,10 +57,12 @@ impl Returned {
     }
 
     /// Moves the least amount to the position before it. For charges between the two it counts no longer, so that less
-    /// of them is taken back than could be, never more.
+    /// of them is taken back than could be, never more. Of the newest half, as it is the oldest charges that leak: of newer
+    /// ones all is there still, whatever was charged behind them.
     fn merge(&mut self) {
-        let amounts = self.0.iter().map(|(_, amount)| *amount).enumerate().skip(1);
-        let Some((at, amount)) = amounts.min_by_key(|(_, amount)| *amount) else {
+        let newer = self.0.len().div_ceil(2);
+        let amounts = self.0.iter().map(|(_, amount)| *amount).enumerate().skip(newer);
+        let Some((at, amount)) = amounts.rev().min_by_key(|(_, amount)| *amount) else {
             return;
         };
         self.0.remove(at);

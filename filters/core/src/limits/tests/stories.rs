@@ -1,5 +1,6 @@
 //! One customer after another.
 
+use super::random::Random;
 use super::*;
 
 const KEY_RPM: &str = r#"[{"name": "key-rpm", "per": ["key"], "rate": "60/minute"}]"#;
@@ -52,6 +53,32 @@ fn what_passes_in_a_span_of_time() {
         }
         // From the first to the last of them 59.5 s.
         assert_eq!(passed, in_all, "{burst}");
+    }
+}
+
+/// Requests that end in any order, all at about the time at which they came: what they did not use is there again.
+#[test]
+fn what_a_burst_did_not_use_is_given_back_whatever_the_order() {
+    let table = table(r#"[{"name": "x", "per": ["key"], "count": "tokens", "rate": "10000/hour"}]"#);
+    for seed in 0..40 {
+        let (mut random, mut store) = (Random(seed), Memory::default());
+        let mut open = Vec::new();
+        for _ in 0..105 {
+            let admitted = table.go(&mut store, &acme(), START, tokens(25, 70)).unwrap();
+            open.push(admitted.reservation);
+        }
+        while !open.is_empty() {
+            let one = open.swap_remove(random.below(open.len() as u64) as usize);
+            one.settle(&mut store, START + SECOND, &tokens(22, 50)).unwrap();
+        }
+        let probe = table
+            .go(&mut store, &acme(), START + SECOND, tokens(0, 1))
+            .unwrap();
+        let (remaining, expected) = (probe.statuses[0].remaining, 10_000 - 105 * 72 - 1);
+        assert!(
+            remaining.abs_diff(expected) <= 5,
+            "{seed}: {remaining} of {expected}"
+        );
     }
 }
 
