@@ -45,43 +45,20 @@ mod tests {
 
     use super::*;
     use crate::config::Rate;
-    use crate::state::{Memory, StoreError};
-
-    /// A store with a clock; `None` is one that can't be read, and a store that fails.
-    struct At(Memory, Option<u64>);
-
-    impl Store for At {
-        fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
-            self.0.get(key)
-        }
-
-        fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
-            self.0.swap(key, value, version)
-        }
-
-        fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-            self.0.put(key, value)
-        }
-    }
-
-    impl Clock for At {
-        fn now(&self) -> Option<u64> {
-            self.1
-        }
-    }
+    use crate::state::fake::Worker;
 
     #[test]
     fn so_many_fail_and_then_one_a_second() {
         let throttle = Throttle::new(Rate::PER_SECOND, NonZeroU32::new(3).unwrap());
         let address = "10.0.0.1".parse().ok();
-        let mut host = At(Memory::default(), Some(1_000_000_000_000));
+        let mut host = Worker::at(1_000_000_000_000);
         let passed = (0..10).filter(|_| within(&mut host, &throttle, address)).count();
         assert_eq!(passed, 3);
-        host.1 = Some(1_001_000_000_000);
+        host.pass(1_000_000_000);
         assert!(within(&mut host, &throttle, address) && !within(&mut host, &throttle, address));
         assert!(within(&mut host, &throttle, "10.0.0.2".parse().ok()));
         assert!(within(&mut host, &throttle, None));
-        host.1 = None;
+        host.stop_clock();
         assert!(within(&mut host, &throttle, address));
     }
 }

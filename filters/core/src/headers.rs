@@ -255,7 +255,7 @@ impl ToModels {
     }
 
     /// Whether a header goes on. Names in lower case.
-    pub fn pass(&self, name: &[u8]) -> bool {
+    fn pass(&self, name: &[u8]) -> bool {
         let known = || {
             let name = Name::of(name);
             TO_MODELS.has(name) || TO_MODELS_PREFIXES.has_beginning_of(name)

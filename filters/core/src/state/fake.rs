@@ -15,6 +15,7 @@ pub(crate) struct Worker(Rc<Shared>);
 struct Shared {
     memory: RefCell<Memory>,
     now: Cell<u64>,
+    stopped: Cell<bool>,
     fails: Cell<bool>,
     calls: Cell<usize>,
     told: Cell<Told>,
@@ -32,6 +33,11 @@ impl Worker {
     /// Time passes for all of them.
     pub(crate) fn pass(&self, nanos: u64) {
         self.0.now.set(self.0.now.get() + nanos);
+    }
+
+    /// Has the clock tell no time from here on.
+    pub(crate) fn stop_clock(&self) {
+        self.0.stopped.set(true);
     }
 
     /// Has the store fail from here on, or serve again.
@@ -86,7 +92,7 @@ impl Store for Worker {
 
 impl Clock for Worker {
     fn now(&self) -> Option<u64> {
-        Some(self.0.now.get())
+        (!self.0.stopped.get()).then(|| self.0.now.get())
     }
 }
 
