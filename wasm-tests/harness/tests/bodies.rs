@@ -166,10 +166,12 @@ async fn a_body_may_be_cut_anywhere() {
         );
         stack.arrived(&small, &format!("chunks of {size}"));
     }
+    // As small as pieces may be: 4,096 of any size, and more of 64 bytes.
     for (len, size) in [
         (301, 1),
         (301, 17),
-        (100_000, 7),
+        (28_000, 7),
+        (1_000_000, 64),
         (5_000_000, 1_000),
         (LIMIT, 16_384),
         (LIMIT, 5_000_000),
