@@ -18,10 +18,10 @@ import model
 import play
 
 LIMITS = [
-    {"name": "tokens", "count": "tokens", "burst": 4_000, "per_second": 500},
-    {"name": "input", "count": "input_tokens", "burst": 2_000, "per_second": 200},
-    {"name": "output", "count": "output_tokens", "burst": 2_000, "per_second": 300},
-    {"name": "cost", "count": "cost", "burst": 8_000, "per_second": 1_500},
+    {"name": "tokens", "count": "tokens", "burst": 4_000, "per_second": 1_000},
+    {"name": "input", "count": "input_tokens", "burst": 2_000, "per_second": 500},
+    {"name": "output", "count": "output_tokens", "burst": 2_000, "per_second": 500},
+    {"name": "cost", "count": "cost", "burst": 8_000, "per_second": 2_000},
     {"name": "requests", "count": "requests", "burst": 10, "per_second": 10},
     {"name": "concurrent", "count": "concurrent", "max": 3},
 ]
