@@ -12,7 +12,14 @@ use tollgate_host::{Counter, Gauge, Histogram, Result};
 const MOST_SERIES: usize = 1_000;
 /// Stands for all others.
 const OTHER: &str = "_other";
-const KINDS: [&str; 5] = ["input", "output", "cached", "reasoning", "cost_micros"];
+/// What a request used; parts of the tokens stand apart, so that no sum counts them twice.
+const USED: [&str; 5] = [
+    "tokens.kind.input",
+    "tokens.kind.output",
+    "token_parts.kind.cached",
+    "token_parts.kind.reasoning",
+    "cost_micros",
+];
 
 pub(crate) struct Metrics {
     limits: Vec<Limit>,
@@ -38,7 +45,8 @@ struct Limit {
 /// Of one organization and model, since the last tick.
 struct Series {
     outcomes: [Pending; Outcome::ALL.len()],
-    used: [Pending; KINDS.len()],
+    /// By the order of [`USED`].
+    used: [Pending; USED.len()],
 }
 
 /// Numbers whose spread is of interest, since the last tick. Handing each over at once would cost every request a
@@ -115,7 +123,7 @@ impl Metrics {
             distrusted: Counter::define("tollgate_usage_distrusted")?,
             first_byte: Spread::define("tollgate_first_byte_ms")?,
             gateway: Spread::define("tollgate_gateway_us")?,
-            in_flight_gauge: Gauge::define("tollgate_requests_under_way")?,
+            in_flight_gauge: Gauge::define("tollgate_requests_in_flight")?,
             in_flight: 0,
             series: Vec::new(),
             places: HashMap::new(),
@@ -223,11 +231,10 @@ impl Metrics {
 
 impl Series {
     fn define(org: &str, model: &str) -> Result<Self> {
-        let name = |what: &str, kind: &str| format!("tollgate_{what}.{kind}.org.{org}.model.{model}");
+        let name = |what: &str| format!("tollgate_{what}.org.{org}.model.{model}");
         let [complete, aborted, errored, no_answer, failed, limited, refused] = Outcome::ALL
-            .map(|outcome| Pending::define(&name("requests", &format!("outcome.{}", outcome.name()))));
-        let [input, output, cached, reasoning, cost] =
-            KINDS.map(|kind| Pending::define(&name("usage", &format!("kind.{kind}"))));
+            .map(|outcome| Pending::define(&name(&format!("requests.outcome.{}", outcome.name()))));
+        let [input, output, cached, reasoning, cost] = USED.map(|what| Pending::define(&name(what)));
         Ok(Self {
             outcomes: [
                 complete?, aborted?, errored?, no_answer?, failed?, limited?, refused?,

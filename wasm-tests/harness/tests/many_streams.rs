@@ -128,7 +128,7 @@ impl Stage {
         let mut found = None;
         let as_wanted = net::within(PATIENCE, async || {
             let prometheus = self.gateway.prometheus().await;
-            found = prometheus.value("tollgate_requests_under_way", &[]);
+            found = prometheus.value("tollgate_requests_in_flight", &[]);
             (found == Some(wanted as f64)).then_some(())
         });
         assert!(as_wanted.await.is_some(), "{found:?} requests under way");

@@ -292,7 +292,7 @@ impl Check<'_> {
         ] {
             if given {
                 let problem = format!(
-                    "does not go with `count: {}`: requests under way have `max`, all else has `rate` and `burst`",
+                    "does not go with `count: {}`: requests in flight have `max`, all else has `rate` and `burst`",
                     count.name()
                 );
                 self.problem(&format!("{place}{name}"), &problem);

@@ -22,7 +22,7 @@ pub(crate) async fn nothing_is_under_way(stage: &Stage) {
             .gateway
             .prometheus()
             .await
-            .value("tollgate_requests_under_way", &[]);
+            .value("tollgate_requests_in_flight", &[]);
         (found == Some(0.0)).then_some(())
     });
     assert!(zero.await.is_some(), "{found:?} requests under way");

@@ -240,6 +240,7 @@ impl Books {
     pub(crate) async fn metrics_say_the_same(&self, stage: &Stage) {
         let mut requests = BTreeMap::<[String; 3], f64>::new();
         let mut tokens = BTreeMap::<[String; 3], f64>::new();
+        let mut parts = BTreeMap::<[String; 3], f64>::new();
         for record in self.records.values() {
             // What never came to the limits is not counted by them.
             let (Some(org), Some(model), Some(outcome)) = (&record.org, &record.model, &record.outcome)
@@ -249,16 +250,13 @@ impl Books {
             *requests
                 .entry([org.clone(), model.clone(), outcome.clone()])
                 .or_default() += 1.0;
-            let kinds = [
-                ("input", record.input_tokens),
-                ("output", record.output_tokens),
-                ("cached", record.cached_tokens),
-            ];
-            for (kind, used) in kinds {
-                *tokens
-                    .entry([org.clone(), model.clone(), kind.to_owned()])
-                    .or_default() += used.unwrap() as f64;
-            }
+            let add = |sums: &mut BTreeMap<_, f64>, kind: &str, used: Option<u64>| {
+                let sum = sums.entry([org.clone(), model.clone(), kind.to_owned()]);
+                *sum.or_default() += used.unwrap() as f64;
+            };
+            add(&mut tokens, "input", record.input_tokens);
+            add(&mut tokens, "output", record.output_tokens);
+            add(&mut parts, "cached", record.cached_tokens);
         }
         let mut refusals = BTreeMap::<[&str; 2], f64>::new();
         for record in self.records.values() {
@@ -285,7 +283,8 @@ impl Books {
             differ.clear();
             for (metric, label, wanted) in [
                 ("tollgate_requests", "outcome", &requests),
-                ("tollgate_usage", "kind", &tokens),
+                ("tollgate_tokens", "kind", &tokens),
+                ("tollgate_token_parts", "kind", &parts),
             ] {
                 for ([org, model, what], wanted) in wanted {
                     let found = prometheus.value(metric, &[("org", org), ("model", model), (label, what)]);

@@ -10,14 +10,15 @@ use crate::support::counted;
 fn a_tick_hands_over_what_was_counted() {
     let stage = stage(json!([output("100/day")]));
     let counts = || {
-        let of = |what: &str| counted(&stage.world, &format!("tollgate_{what}."));
-        [of("requests"), of("usage")].concat()
+        let counters = counted(&stage.world, "tollgate_");
+        let of_series = counters.into_iter().filter(|(name, _)| name.contains(".org."));
+        of_series.collect::<Vec<_>>()
     };
-    let under_way = || stage.world.gauge("tollgate_requests_under_way");
+    let under_way = || stage.world.gauge("tollgate_requests_in_flight");
     let stream = stage.chat(0, 50).start();
     stage.chat(0, 60).send().expect_refused(429);
     assert_eq!(stage.world.counter("tollgate_limit_refusals.limit.key-output"), 1);
-    assert_eq!(counts(), []);
+    assert_eq!(counts(), vec![]);
     stage.workers[0].tick();
     assert_eq!(under_way(), Some(1));
     stage.world.advance(std::time::Duration::from_millis(250));
@@ -31,12 +32,12 @@ fn a_tick_hands_over_what_was_counted() {
     stage.workers.iter().for_each(tollgate_vm::Plugin::tick);
     let name = |name: &str| format!("{name}.org.acme.model.llama-70b");
     let wanted = [
-        ("outcome.complete", 1),
-        ("outcome.failed", 1),
-        ("outcome.limited", 1),
-        ("kind.cost_micros", 25),
-        ("kind.input", 5),
-        ("kind.output", 10),
+        ("cost_micros", 25),
+        ("requests.outcome.complete", 1),
+        ("requests.outcome.failed", 1),
+        ("requests.outcome.limited", 1),
+        ("tokens.kind.input", 5),
+        ("tokens.kind.output", 10),
     ];
     assert_eq!(counts(), wanted.map(|(what, count)| (name(what), count)));
     assert_eq!(under_way(), Some(0));

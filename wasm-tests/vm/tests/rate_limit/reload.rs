@@ -84,8 +84,8 @@ fn a_reload_loses_no_count() {
         .configure("rate-limit", json!({"limits": []}))
         .unwrap();
     old.retire();
-    assert_eq!(stage.world.gauge("tollgate_requests_under_way"), Some(0));
-    let used = "tollgate_usage.kind.output.org.acme.model.llama-70b";
+    assert_eq!(stage.world.gauge("tollgate_requests_in_flight"), Some(0));
+    let used = "tollgate_tokens.kind.output.org.acme.model.llama-70b";
     assert_eq!(stage.world.counter(used), 10);
 }
 

@@ -54,8 +54,8 @@ fn sizes_go_with_their_counts() {
     wrong(
         r#"[{"name": "a", "rate": "1/day", "max": 1}, {"name": "b", "count": "concurrent", "max": 1, "rate": "1/day"}]"#,
         &[
-            "limits[0].max: does not go with `count: requests`: requests under way have `max`, all else has `rate` and `burst`",
-            "limits[1].rate: does not go with `count: concurrent`: requests under way have `max`, all else has `rate` and `burst`",
+            "limits[0].max: does not go with `count: requests`: requests in flight have `max`, all else has `rate` and `burst`",
+            "limits[1].rate: does not go with `count: concurrent`: requests in flight have `max`, all else has `rate` and `burst`",
         ],
     );
 }
