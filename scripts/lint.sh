@@ -17,10 +17,10 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
     need_wasm_toolchain
     need_wasm_clippy
     say "clippy: the modules, for wasm ($wasm_toolchain)"
-    mapfile -t modules < <(wasm_modules)
+    mapfile -t crates < <(wasm_modules | sed 's/$/-wasm/')
     # As `cargo clippy` does it, with the clippy of the compiler that made the wasm library: it reads no other's.
     RUSTC_WORKSPACE_WRAPPER=$wasm_clippy CARGO_ENCODED_RUSTFLAGS=$(encode_flags "${wasm_rustflags[@]}" -Dwarnings) \
-        cargo check --locked --target "$wasm_target" "${modules[@]/#/--package=}"
+        cargo check --locked --target "$wasm_target" "${crates[@]/#/--package=}"
 )
 
 say "documentation"

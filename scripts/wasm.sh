@@ -7,12 +7,14 @@ source "$root/scripts/wasm-toolchain.sh"
 
 into=$root/dist
 modules=()
+crate_suffix=
 if [ "${1:-}" = --into ]; then
     into=$2
     shift 2
     modules=("$@")
 else
     mapfile -t modules < <(wasm_modules)
+    crate_suffix=-wasm
 fi
 
 need_rust
@@ -29,11 +31,10 @@ mapfile -O ${#flags[@]} -t flags < <(crate_remaps)
 mkdir -p "$into"
 for module in "${modules[@]}"; do
     say "wasm ($wasm_toolchain): $module"
-    # A filter is also a Rust library; cargo skips link-time optimisation where both kinds are asked for at once.
+    crate=$module$crate_suffix
     CARGO_ENCODED_RUSTFLAGS=$(encode_flags "${flags[@]}") \
-        cargo rustc --locked --release --target "$wasm_target" --target-dir "$build_dir/wasm-$wasm_toolchain" \
-        -p "$module" --lib --crate-type cdylib
-    built=$build_dir/wasm-$wasm_toolchain/$wasm_target/release/${module//-/_}.wasm
+        cargo build --locked --release --target "$wasm_target" --target-dir "$build_dir/wasm-$wasm_toolchain" -p "$crate"
+    built=$build_dir/wasm-$wasm_toolchain/$wasm_target/release/${crate//-/_}.wasm
     python3 "$root/scripts/check-module.py" "$built" --no-path "$root" --no-path "$HOME"
     # An unchanged module keeps its file: a proxy that runs it does not notice.
     if ! cmp -s "$built" "$into/$module.wasm"; then

@@ -3,16 +3,19 @@
 //! The order of checks is part of the contract: a key that is not valid learns nothing more; one used from
 //! where it must not be learns nothing of its tenant.
 
+mod caller;
 mod config;
 
-use std::net::IpAddr;
-
+pub use caller::{Authenticator, Caller};
 pub use config::{Config, TokenClaims};
 
 use crate::directory::lookup::Failure;
 use crate::directory::{Credential, KeyStatus};
 use crate::error::{ApiError, Retry};
+use crate::exchange::Exchange;
+use crate::reply::{Reader, Reply};
 use crate::request::{Presented, Request, Secret};
+use crate::state::Clock;
 
 /// Why a request is refused. Each has one answer ([`Refusal::answer`]) and one reason for operators
 /// ([`Refusal::reason`]).
@@ -131,6 +134,11 @@ impl Refusal {
     ];
 
     /// What the customer is told.
+    pub fn reply(&self, reader: &Reader) -> Reply {
+        Reply::error(&self.answer(), self.reason(), reader)
+    }
+
+    /// What the customer is told.
     pub fn answer(&self) -> ApiError {
         let (status, code, message): (u16, &'static str, String) = match self {
             Self::MissingKey => (
@@ -243,21 +251,20 @@ pub fn presented<'a>(request: &Request<'a>) -> Result<Secret<'a>, Refusal> {
     }
 }
 
-/// Judges a request that presents `credential`. `now` gives seconds since 1970 and `address` the client's
-/// address as the proxy determined it; each is asked for only where the credential depends on it.
+/// Judges a request that presents `credential`. The host is asked for the time and the client's address only where the
+/// credential depends on them.
 pub fn authorize(
     credential: &Credential,
     request: &Request<'_>,
     masked: impl FnOnce() -> String,
-    now: impl FnOnce() -> Option<i64>,
-    address: impl FnOnce() -> Option<IpAddr>,
+    host: &(impl Clock + Exchange),
 ) -> Result<(), Refusal> {
     if credential.status == KeyStatus::Revoked {
         return Err(Refusal::Revoked(masked()));
     }
     if credential.depends_on_time() {
         // Without a clock no limit in time can be kept.
-        let now = now().ok_or(Refusal::Misconfigured)?;
+        let now = host.seconds().ok_or(Refusal::Misconfigured)? as i64;
         if credential.expires_at.is_some_and(|end| now >= end) {
             return Err(Refusal::Expired(masked()));
         }
@@ -265,7 +272,7 @@ pub fn authorize(
             return Err(Refusal::NotYetValid(masked()));
         }
     }
-    if !credential.networks.is_empty() && !credential.allows_address(address()) {
+    if !credential.networks.is_empty() && !credential.allows_address(host.client()) {
         return Err(Refusal::AddressNotAllowed);
     }
     if credential.tenant.org_suspended {

@@ -102,6 +102,14 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whose API it is of.
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Messages => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        }
+    }
+
     /// Whether its answers may have tokens that a model writes.
     pub const fn writes(self) -> bool {
         !matches!(self, Self::Embeddings | Self::Moderations | Self::Models)

@@ -1,13 +1,36 @@
-//! What a proxy tells of an exchange with a model server beside its headers: whether there was one, how often, and how it
-//! went.
+//! What a proxy tells of a request beside its headers: who sent it, and whether there was an exchange with a model server,
+//! how often, and how it went.
+
+use std::net::IpAddr;
 
 use crate::flags::Flags;
+use crate::state::{Clock, Store};
+use crate::trace::Trace;
 
 /// Who answered, where a model server did: Envoy's `response.code_details`.
 const VIA_UPSTREAM: &[u8] = b"via_upstream";
 
-/// What the proxy knows of an exchange. Each is asked for only where it matters, as asking is not free.
+/// All that core asks of a host for a request.
+pub trait Host: Store + Clock + Exchange + Trace {}
+
+impl<T: Store + Clock + Exchange + Trace> Host for T {}
+
+/// A claim that is there, and no text or out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadableClaim;
+
+/// What the proxy knows of a request. Each is asked for only where it matters, as asking is not free.
 pub trait Exchange {
+    /// The client's address, as the proxy determined it from the connection and the proxies it trusts; `None` where it can't
+    /// be told.
+    fn client(&self) -> Option<IpAddr>;
+
+    /// A claim of the token that the proxy verified before, of which it keeps the claims under this name; `None` where there
+    /// is no such token or claim.
+    fn claim(&self, _token: &str, _name: &str) -> Result<Option<String>, UnreadableClaim> {
+        Ok(None)
+    }
+
     /// How many attempts were begun (Envoy's `upstream.request_attempt_count`).
     fn attempts(&self) -> u64;
 

@@ -14,6 +14,8 @@ pub use admit::{InFlight, Rejection, Request};
 pub use config::Config;
 pub use finish::{Finished, record_of_another};
 
+use std::sync::Arc;
+
 use crate::limits::estimates::Estimates;
 use crate::limits::{Backlog, Holds};
 use crate::settlement::Pending;
@@ -23,7 +25,7 @@ use crate::workers::Workers;
 /// The limits of one configuration, and what one worker knows beside them.
 #[derive(Debug)]
 pub struct Limiter {
-    config: Config,
+    config: Arc<Config>,
     workers: Workers,
     estimates: Estimates,
     /// Settlements that the store did not take.
@@ -32,7 +34,7 @@ pub struct Limiter {
 
 impl Limiter {
     /// One that knows nothing yet.
-    pub fn new(config: Config, workers: Workers) -> Self {
+    pub fn new(config: Arc<Config>, workers: Workers) -> Self {
         Self {
             config,
             workers,
@@ -42,7 +44,7 @@ impl Limiter {
     }
 
     /// What it decides by.
-    pub const fn config(&self) -> &Config {
+    pub fn config(&self) -> &Config {
         &self.config
     }
 

@@ -5,17 +5,17 @@
 //! uncounted, and nobody is turned away for another's.
 
 use core::num::NonZeroU32;
-use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use crate::address::network;
 use crate::config::Rate;
 use crate::error::{ApiError, Retry};
+use crate::exchange::{Exchange, Host};
 use crate::gcra::Throttle;
 use crate::identity::Identity;
 use crate::key::KeyTag;
-use crate::state::{self, Clock, Keyspace, Store, Value};
+use crate::state::{self, Clock, Keyspace, Value};
 
 /// What Envoy calls the refusal by the limits of a request that no waiting makes pass: it counts as one for what it is.
 pub const TOO_LARGE: &[u8] = b"tollgate_request_too_large_for_limit";
@@ -62,16 +62,11 @@ impl Policy {
     }
 
     /// Whether somebody may ask, or had too many refused. Where that can't be read they may.
-    pub fn admit(
-        &self,
-        host: &mut (impl Store + Clock),
-        who: &Identity,
-        address: impl FnOnce() -> Option<IpAddr>,
-    ) -> Result<(), TooMany> {
+    pub fn admit(&self, host: &mut impl Host, who: &Identity) -> Result<(), TooMany> {
         let Some(now) = self.now(host) else {
             return Ok(());
         };
-        for account in self.accounts(who, address) {
+        for account in self.accounts(host, who).into_iter().flatten() {
             let cell = state::read(host, account.cell()).unwrap_or_default();
             account.admit(cell, now)?;
         }
@@ -79,14 +74,9 @@ impl Policy {
     }
 
     /// One more was refused.
-    pub fn count(
-        &self,
-        host: &mut (impl Store + Clock),
-        who: &Identity,
-        address: impl FnOnce() -> Option<IpAddr>,
-    ) {
+    pub fn count(&self, host: &mut impl Host, who: &Identity) {
         let Some(now) = self.now(host) else { return };
-        for account in self.accounts(who, address) {
+        for account in self.accounts(host, who).into_iter().flatten() {
             // At worst a refusal goes uncounted.
             let _ = state::update(host, account.cell(), |cell| ((), account.count(cell, now)));
         }
@@ -97,13 +87,8 @@ impl Policy {
         if self.is_empty() { None } else { host.now() }
     }
 
-    fn accounts(
-        &self,
-        who: &Identity,
-        address: impl FnOnce() -> Option<IpAddr>,
-    ) -> impl Iterator<Item = Account> {
-        let key = self.key(&who.org, &who.key_id);
-        key.into_iter().chain(self.address(address))
+    fn accounts(&self, host: &impl Exchange, who: &Identity) -> [Option<Account>; 2] {
+        [self.key(&who.org, &who.key_id), self.address(host)]
     }
 
     /// The account of a key.
@@ -112,10 +97,11 @@ impl Policy {
         Account::of(Scope::Key, self.key, &name)
     }
 
-    /// The account of an address.
-    fn address(&self, address: impl FnOnce() -> Option<IpAddr>) -> Option<Account> {
+    /// The account of the client's address.
+    fn address(&self, host: &impl Exchange) -> Option<Account> {
         self.address?;
-        Account::of(Scope::Address, self.address, &network(address()?).to_le_bytes())
+        let address = network(host.client()?).to_le_bytes();
+        Account::of(Scope::Address, self.address, &address)
     }
 }
 
@@ -218,7 +204,7 @@ impl TooMany {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::fake::Worker;
+    use crate::state::fake::{Told, Worker};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -235,35 +221,34 @@ mod tests {
         let policy = policy(r#"{"key": "3/minute"}"#);
         let mut workers = [Worker::at(1_000 * SECOND), Worker::default()];
         workers[1] = workers[0].clone();
-        let none = || None;
         for worker in [0, 1, 0] {
-            assert_eq!(policy.admit(&mut workers[worker], &who("k1"), none), Ok(()));
-            policy.count(&mut workers[worker], &who("k1"), none);
+            assert_eq!(policy.admit(&mut workers[worker], &who("k1")), Ok(()));
+            policy.count(&mut workers[worker], &who("k1"));
         }
-        let refused = |worker: &mut Worker| policy.admit(worker, &who("k1"), none).unwrap_err();
+        let refused = |worker: &mut Worker| policy.admit(worker, &who("k1")).unwrap_err();
         let answer = refused(&mut workers[1]).answer();
         assert_eq!(answer.retry, Retry::AfterMillis(20_000));
         assert!(answer.message.contains("from this key") && answer.message.contains("in 20.000s"));
-        assert_eq!(policy.admit(&mut workers[1], &who("k2"), none), Ok(()));
+        assert_eq!(policy.admit(&mut workers[1], &who("k2")), Ok(()));
         // What is refused for its number is not counted once more.
-        policy.count(&mut workers[0], &who("k1"), none);
+        policy.count(&mut workers[0], &who("k1"));
         workers[0].pass(20 * SECOND);
-        assert_eq!(policy.admit(&mut workers[1], &who("k1"), none), Ok(()));
+        assert_eq!(policy.admit(&mut workers[1], &who("k1")), Ok(()));
     }
 
     #[test]
     fn where_it_cannot_be_read_they_may_and_no_count_is_lost_to_others() {
         let policy = policy(r#"{"key": "2/minute"}"#);
-        let (mut one, none) = (Worker::at(SECOND), || None);
+        let mut one = Worker::at(SECOND);
         let other = one.clone();
-        one.before_write(move || policy.count(&mut { other }, &who("k1"), || None));
-        policy.count(&mut one, &who("k1"), none);
-        assert!(policy.admit(&mut one, &who("k1"), none).is_err());
+        one.before_write(move || policy.count(&mut { other }, &who("k1")));
+        policy.count(&mut one, &who("k1"));
+        assert!(policy.admit(&mut one, &who("k1")).is_err());
         one.fail(true);
-        assert_eq!(policy.admit(&mut one, &who("k1"), none), Ok(()));
-        policy.count(&mut one, &who("k1"), none);
+        assert_eq!(policy.admit(&mut one, &who("k1")), Ok(()));
+        policy.count(&mut one, &who("k1"));
         let calls = one.calls();
-        Policy::default().count(&mut one, &who("k1"), none);
+        Policy::default().count(&mut one, &who("k1"));
         assert_eq!(one.calls(), calls, "nothing is limited");
     }
 
@@ -280,7 +265,14 @@ mod tests {
         assert!(one.admit(cell, 0).is_err() && two.admit(cell, 0).is_ok());
         assert_eq!(two.count(cell, 0), None);
         assert!(two.count(cell, 61 * SECOND).is_some());
-        let address = |text: &str| policy.address(|| text.parse().ok());
+        let address = |text: &str| {
+            let host = Worker::default();
+            host.tell(Told {
+                client: text.parse().ok(),
+                ..Told::default()
+            });
+            policy.address(&host)
+        };
         assert_eq!(address("2001:db8::1"), address("2001:db8::2"));
         assert_ne!(address("10.0.0.1"), address("10.0.0.2"));
         assert_eq!(Policy::default().key("acme", "k1"), None);

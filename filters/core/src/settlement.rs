@@ -104,18 +104,18 @@ impl Pending<'_> {
 
 /// Settles a request by how it ended. `spent` are attempts before the last, and perhaps that; the `estimator` of its
 /// organization and model is asked for where what went by is all that is known.
-pub fn settle(
+pub fn settle<H: Exchange>(
     terms: &Terms,
     answer: Option<&Answer>,
     spent: Spent,
-    exchange: &impl Exchange,
-    estimator: impl FnOnce() -> Estimator,
+    host: &mut H,
+    estimator: impl FnOnce(&mut H) -> Estimator,
 ) -> Settlement {
-    let ending = Ending {
+    let mut ending = Ending {
         terms,
         // Only attempts that may be repeated can have been.
         spent: if terms.repeats { spent } else { Spent::default() },
-        exchange,
+        host,
     };
     let settlement = ending.settlement(answer, estimator);
     Settlement {
@@ -125,14 +125,18 @@ pub fn settle(
 }
 
 /// What an ending is judged by, beside the answer.
-struct Ending<'a, E> {
+struct Ending<'a, H> {
     terms: &'a Terms,
     spent: Spent,
-    exchange: &'a E,
+    host: &'a mut H,
 }
 
-impl<E: Exchange> Ending<'_, E> {
-    fn settlement(&self, answer: Option<&Answer>, estimator: impl FnOnce() -> Estimator) -> Settlement {
+impl<H: Exchange> Ending<'_, H> {
+    fn settlement(
+        &mut self,
+        answer: Option<&Answer>,
+        estimator: impl FnOnce(&mut H) -> Estimator,
+    ) -> Settlement {
         let Some(answer) = answer else {
             // The client left first.
             return match self.received() {
@@ -144,7 +148,7 @@ impl<E: Exchange> Ending<'_, E> {
         if matches!(answer.status, 0 | 200..300) {
             return self.answered(answer, estimator);
         }
-        if self.exchange.attempts() == 0 {
+        if self.host.attempts() == 0 {
             return unsent(Outcome::Refused);
         }
         if !self.is_the_proxys_own() {
@@ -200,7 +204,7 @@ impl<E: Exchange> Ending<'_, E> {
     }
 
     /// An answer that began with success.
-    fn answered(&self, answer: &Answer, estimator: impl FnOnce() -> Estimator) -> Settlement {
+    fn answered(&mut self, answer: &Answer, estimator: impl FnOnce(&mut H) -> Estimator) -> Settlement {
         let whole = answer.is_whole || answer.reader.finished();
         let before = self.spent.before_last(whole);
         if !answer.is_errored && answer.is_none(whole) {
@@ -232,7 +236,7 @@ impl<E: Exchange> Ending<'_, E> {
                 _ if seconds > self.terms.sound.max => self.terms.sound.reserved,
                 _ => seconds,
             },
-            pictures: match answer.is_errored || (!whole && self.exchange.flags().upstream_broke()) {
+            pictures: match answer.is_errored || (!whole && self.host.flags().upstream_broke()) {
                 true => 0,
                 false => self.terms.pictures(),
             },
@@ -264,11 +268,11 @@ impl<E: Exchange> Ending<'_, E> {
 
     /// Tokens of an answer that reported `usage`.
     fn reported(
-        &self,
+        &mut self,
         answer: &Answer,
         whole: bool,
         usage: Usage,
-        estimator: impl FnOnce() -> Estimator,
+        estimator: impl FnOnce(&mut H) -> Estimator,
     ) -> (Usage, Source, Option<Sample>) {
         if whole && !answer.is_errored {
             let Volume { events, bytes, .. } = answer.reader.volume();
@@ -292,11 +296,11 @@ impl<E: Exchange> Ending<'_, E> {
 
     /// Tokens of an answer that reported nothing, or what is not believed, by what went by.
     fn estimated(
-        &self,
+        &mut self,
         answer: &Answer,
         whole: bool,
         disbelieved: Option<Usage>,
-        estimator: impl FnOnce() -> Estimator,
+        estimator: impl FnOnce(&mut H) -> Estimator,
     ) -> (Usage, Source, Option<Sample>) {
         let written = self.written(answer, answer.reader.volume(), estimator);
         // One that says too much is no reason to pay less than what was reserved.
@@ -319,12 +323,17 @@ impl<E: Exchange> Ending<'_, E> {
     }
 
     /// An estimate of the tokens that went by and were not reported, up to the cap.
-    fn written(&self, answer: &Answer, unreported: Volume, estimator: impl FnOnce() -> Estimator) -> u64 {
+    fn written(
+        &mut self,
+        answer: &Answer,
+        unreported: Volume,
+        estimator: impl FnOnce(&mut H) -> Estimator,
+    ) -> u64 {
         if !self.terms.writes_text() {
             return 0;
         }
         let Volume { events, bytes, text } = answer.unread.and(unreported);
-        let estimator = estimator();
+        let estimator = estimator(self.host);
         self.terms.capped(if events > 0 {
             // Where an event holds many tokens. How many there can be without a cap is no more than expected.
             let by_text = estimator.written(text).min(self.terms.reserved.output);
@@ -351,19 +360,19 @@ impl<E: Exchange> Ending<'_, E> {
         Disposition::Hold {
             max: self.terms.max(usage),
             // Not where it was the model server that ended it.
-            in_flight: may_run && !self.exchange.flags().upstream_broke(),
+            in_flight: may_run && !self.host.flags().upstream_broke(),
         }
     }
 
     /// Attempts that a model server received.
     fn received(&self) -> u64 {
-        self.spent.before_last(false) + u64::from(self.exchange.is_connected())
+        self.spent.before_last(false) + u64::from(self.host.is_connected())
     }
 
     /// Whether a model server was answered for that had not answered, or not to its end: by Envoy, or by the router
     /// where it was silent for too long. Otherwise the router answers in the place of an answer.
     fn is_the_proxys_own(&self) -> bool {
-        let Some(details) = self.exchange.details() else {
+        let Some(details) = self.host.details() else {
             return false;
         };
         match details.strip_prefix(b"tollgate_direct_") {

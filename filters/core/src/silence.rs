@@ -5,7 +5,6 @@ use crate::catalogue::Model;
 use crate::config::Span;
 use crate::exchange::Exchange;
 use crate::progress::Progress;
-use crate::state::Clock;
 
 /// The wait for an answer that has not begun. Envoy ends an attempt that takes too long itself, but not one of which an interim answer
 /// came (100, 102, 103): with that it takes the answer for begun, and tries no other target either.
@@ -33,15 +32,13 @@ impl FirstByte {
     }
 
     /// Whether it took too long by now, if the attempt is still the same.
-    fn is_over(&self, now: u64) -> bool {
+    pub fn is_over(&self, now: u64) -> bool {
         now.saturating_sub(self.since) > self.first_byte
     }
 
-    /// Whether an attempt took too long that Envoy does not end: one that waits for a connection has not begun. `enter` is
-    /// asked before the proxy is.
-    pub fn is_stuck_now(&mut self, host: &(impl Clock + Exchange), enter: impl FnOnce() -> bool) -> bool {
-        let Some(now) = host.now() else { return false };
-        self.is_over(now) && enter() && self.is_stuck(host.attempts(), now) && host.is_connected()
+    /// Whether an attempt took too long that Envoy does not end: one that waits for a connection has not begun.
+    pub fn is_stuck_now(&mut self, host: &impl Exchange, now: u64) -> bool {
+        self.is_over(now) && self.is_stuck(host.attempts(), now) && host.is_connected()
     }
 
     /// Whether an attempt that takes too long is still there when it is looked at for the second time: by then Envoy has

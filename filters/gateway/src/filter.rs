@@ -1,28 +1,27 @@
 //! The three filters on one stream, in the order of a chain: forth on the request's way, back on the answer's.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
 use tollgate_core::identity::Identity;
+use tollgate_core::plugin_config::to_json;
+use tollgate_core::reply::Reply;
 use tollgate_core::route::Heard;
-use tollgate_host::{Action, HeaderMap, Map, Sweep};
-use tollgate_key_auth::filter::KeyAuth;
-use tollgate_key_auth::module::TICK_MILLIS as KEY_AUTH_TICK;
-use tollgate_rate_limit::filter::{RateLimit, Stream as Limited};
-use tollgate_rate_limit::module::TICK_MILLIS as RATE_LIMIT_TICK;
-use tollgate_tenant_router::filter::{Router, Stream as Routed};
-use tollgate_tenant_router::module::TICK_MILLIS as ROUTER_TICK;
-use tollgate_tenant_router::spent;
+use tollgate_host::{
+    HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, Sweep, Visit,
+};
+use tollgate_key_auth::{KeyAuth, TICK_MILLIS};
+use tollgate_rate_limit::{RateLimit, Stream as Limited, TICK_MILLIS as RATE_LIMIT_TICK};
+use tollgate_tenant_router::{Router, Stream as Routed, TICK_MILLIS as ROUTER_TICK, spent};
 
-use crate::config::filters;
+use crate::config::Config;
 
-/// From one tick to the next: as often as the filter asks for that asks most.
-pub const TICK_MILLIS: u32 = KEY_AUTH_TICK;
-/// Of so many ticks one is the limits' and the router's.
-const TICKS_A_LIMIT: u32 = RATE_LIMIT_TICK / KEY_AUTH_TICK;
+/// Of so many ticks of key-auth, which asks for most, one is the limits' and the router's.
+const TICKS_A_LIMIT: u32 = RATE_LIMIT_TICK / TICK_MILLIS;
 const _: () = assert!(RATE_LIMIT_TICK == ROUTER_TICK, "one tick in so many is for both");
 
-/// One configuration of all three.
+/// What one worker knows under one configuration of all three.
 pub struct Gateway {
     key_auth: KeyAuth,
     router: Router,
@@ -38,111 +37,128 @@ pub struct Stream {
     limited: Limited,
 }
 
-impl Gateway {
-    /// Makes one of its configuration; all that is wrong with it is reported.
-    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let (key_auth, router, rate_limit) = filters(json)?;
-        Ok(Self {
-            key_auth,
-            router,
-            rate_limit,
+impl HttpFilter for Gateway {
+    const NAME: &'static str = "gateway";
+    type Config = Config;
+    type Stream = Stream;
+
+    fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
+    }
+
+    fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
+        let gateway = Self {
+            key_auth: KeyAuth::start(Arc::clone(&config.key_auth), host)?,
+            rate_limit: RateLimit::start(Arc::clone(&config.rate_limit), host)?,
+            // The last: it says that this configuration is in force.
+            router: Router::start(Arc::clone(&config.tenant_router), host)?,
             ticks: 0,
-        })
-    }
-
-    /// Says that this configuration is in force, to the access logger of attempts.
-    pub fn announce(&self) -> Result<(), Vec<ConfigError>> {
-        self.router.announce()
-    }
-
-    /// Called every [`TICK_MILLIS`].
-    pub fn tick(&mut self) -> Sweep {
-        self.key_auth.tick();
-        self.ticks = self.ticks.wrapping_add(1);
-        if !self.ticks.is_multiple_of(TICKS_A_LIMIT) {
-            return Sweep::Nothing;
-        }
-        self.rate_limit.tick();
-        self.router.tick();
-        Sweep::Streams
-    }
-
-    /// Ends a stream whose body comes too slowly, or whose answer is silent for too long.
-    pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
-        self.router.look(&mut stream.routed, enter);
-    }
-
-    /// Nothing more comes: hands over what was counted.
-    pub fn ended(&mut self) {
-        self.rate_limit.tick();
+        };
+        host.tick_every(TICK_MILLIS).map_err(ConfigError::unusable)?;
+        Ok(gateway)
     }
 
     /// Who is calling, and what they ask for.
-    pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
-        let Ok(headers) = HeaderMap::read(Map::Request) else {
-            return self.router.misconfigured(None);
+    fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, end: bool) -> Step {
+        let Ok(headers) = host.headers.read() else {
+            return self.router.misconfigured(None).into();
         };
-        let credential = match self.key_auth.authenticate(&headers) {
+        let credential = match self.key_auth.authenticate(host, &headers) {
             Ok(credential) => credential,
-            Err(answered) => return answered,
+            Err(reply) => return reply.into(),
         };
         let Some(who) = credential.identity() else {
-            return self.router.misconfigured(Some(&headers));
+            return self.router.misconfigured(Some(&headers)).into();
         };
         stream.who = Some(Rc::clone(&who));
-        self.router
-            .request_headers(&mut stream.routed, &headers, who, end)
+        self.router.begin(&mut stream.routed, host, &headers, who, end)
     }
 
-    /// Where it goes, and whether it may now. `None` bytes are as many as before.
-    pub fn request_body(&mut self, stream: &mut Stream, len: Option<usize>, end: bool) -> Action {
+    /// Where it goes, and whether it may now.
+    fn request_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        len: Option<usize>,
+        end: bool,
+    ) -> Step {
         let Self {
             router, rate_limit, ..
         } = self;
         let Stream { who, routed, limited } = stream;
-        let admitted = router.request_body(routed, len, end, |routed| match who.take() {
-            Some(who) => rate_limit.judge(limited, who, routed),
-            None => tollgate_rate_limit::filter::misconfigured(),
+        let admitted = router.hold(routed, host, len, end, |host, routed| match who.take() {
+            Some(who) => rate_limit.admit(limited, host, who, routed),
+            None => Err(Self::orphaned()),
         });
-        if admitted == Action::Pause || RateLimit::announce(limited) == Action::Pause {
-            return Action::Pause;
+        if admitted != Step::Continue {
+            return admitted;
         }
-        // All of it is there.
-        RateLimit::request_body(limited, usize::MAX, end)
+        match limited.announce(host) {
+            // All of it is there.
+            Ok(()) => limited.edit(host, None, end),
+            Err(reply) => reply.into(),
+        }
     }
 
     /// How the limits stand and who served.
-    pub fn response_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
-        let headers = HeaderMap::read(Map::Response).ok();
-        RateLimit::response_headers(&mut stream.limited, headers.as_ref(), end);
+    fn response_headers(&mut self, stream: &mut Stream, host: &mut ResponseContext, end: bool) -> Step {
+        let headers = host.headers.read().ok();
+        stream.limited.answer_headers(host, headers.as_ref(), end);
         self.router
-            .response_headers(&mut stream.routed, headers.as_ref(), end)
+            .answer_headers(&mut stream.routed, host, headers.as_ref(), end)
     }
 
     /// Reads what was used.
-    pub fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
-        match RateLimit::response_body(&mut stream.limited, len, end) {
-            Action::Continue => self.router.response_body(&mut stream.routed, len, end),
-            Action::Pause => Action::Pause,
-        }
+    fn response_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut ResponseContext,
+        len: usize,
+        end: bool,
+    ) -> Step {
+        stream.limited.answer_body(host, len, end);
+        self.router.answer_body(&mut stream.routed, host, Some(len), end)
     }
 
     /// The answer is whole.
-    pub fn response_trailers(&mut self, stream: &mut Stream) -> Action {
-        match RateLimit::response_trailers(&mut stream.limited) {
-            Action::Continue => self.router.response_trailers(&mut stream.routed),
-            Action::Pause => Action::Pause,
-        }
+    fn response_trailers(&mut self, stream: &mut Stream, host: &mut ResponseContext) -> Step {
+        stream.limited.answer_trailers();
+        self.router.answer_trailers(&mut stream.routed, host)
     }
 
     /// Notes how the target did; settles, and leaves the record.
-    pub fn log(&mut self, stream: &mut Stream) {
+    fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
         let limited = &stream.limited;
-        self.router.log(&mut stream.routed, || match () {
+        self.router.end(&mut stream.routed, host, |_| match () {
             () if limited.is_errored() => Heard::Errored,
             () if limited.is_whole() => Heard::Whole,
             () => Heard::Unknown,
         });
-        self.rate_limit.log(&mut stream.limited, spent::take());
+        let spent = spent::take(host);
+        self.rate_limit.end(&mut stream.limited, host, spent);
+    }
+
+    fn orphaned() -> Reply {
+        RateLimit::orphaned()
+    }
+
+    fn tick(&mut self, host: &mut RootContext) -> Sweep {
+        self.key_auth.tick(host);
+        self.ticks = self.ticks.wrapping_add(1);
+        if !self.ticks.is_multiple_of(TICKS_A_LIMIT) {
+            return Sweep::Nothing;
+        }
+        self.rate_limit.tick(host);
+        self.router.tick(host)
+    }
+
+    /// Ends a stream whose body comes too slowly, or whose answer is silent for too long.
+    fn look(&mut self, stream: &mut Stream, visit: &mut Visit) -> Step {
+        self.router.look(&mut stream.routed, visit)
+    }
+
+    /// Hands over what was counted.
+    fn ended(&mut self, host: &mut RootContext) {
+        self.rate_limit.ended(host);
     }
 }

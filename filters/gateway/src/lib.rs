@@ -3,6 +3,7 @@
 //!
 //! Modules of their own stay what one mixes with other filters.
 
-pub mod config;
-pub mod filter;
-pub mod module;
+mod config;
+mod filter;
+
+pub use filter::Gateway;

@@ -1,25 +1,82 @@
 //! Header maps: read whole in one crossing, changed one by one.
 
-use tollgate_core::headers::Headers;
-
 use crate::abi;
 use crate::memory::receive;
 use crate::status::{Result, Status, check};
 
-/// Which headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Map {
-    /// Of the request.
-    Request = 0,
-    /// Trailers of the request; only in `request_trailers`.
-    RequestTrailers = 1,
-    /// Of the response.
-    Response = 2,
-    /// Trailers of the response; only in `response_trailers`.
-    ResponseTrailers = 3,
-    /// Of the answer to an HTTP call; only in `http_call_response`.
-    HttpCallResponse = 6,
+/// The headers of one kind, which the proxy holds; `MAP` is their number in the ABI.
+#[derive(Debug)]
+pub struct Headers<const MAP: u32>(());
+
+/// Of the request.
+pub type RequestHeaders = Headers<0>;
+/// Trailers of the request.
+pub type RequestTrailers = Headers<1>;
+/// Of the response.
+pub type ResponseHeaders = Headers<2>;
+/// Trailers of the response.
+pub type ResponseTrailers = Headers<3>;
+/// Of the answer to an HTTP call.
+pub type CallHeaders = Headers<6>;
+
+impl<const MAP: u32> Headers<MAP> {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+
+    /// A copy of all of them.
+    pub fn read(&self) -> Result<HeaderMap> {
+        // SAFETY: the pointers are to live locals of `receive`.
+        let bytes = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(MAP, data, len) })?;
+        let headers = HeaderMap(bytes);
+        // A header that can't be read can't be removed either, so half a map is none.
+        if headers.is_whole() {
+            Ok(headers)
+        } else {
+            Err(Status::BadArgument)
+        }
+    }
+
+    /// One header's value, several joined by commas; `None` where it is absent. For more than two or three, or to tell
+    /// how often a header is there, [`Self::read`] is cheaper.
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        // SAFETY: the pointers and lengths are of a live slice and live locals of `receive`.
+        let value = receive(|data, len| unsafe {
+            abi::proxy_get_header_map_value(MAP, name.as_ptr(), name.len(), data, len)
+        });
+        match value {
+            Ok(value) => Ok(Some(value)),
+            Err(Status::NotFound) => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// The same as text; `None` also where it is none, or the proxy refuses.
+    pub fn text(&self, name: &str) -> Option<String> {
+        String::from_utf8(self.get(name).ok()??).ok()
+    }
+
+    /// Sets a header to one value, in place of any it has.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        // SAFETY: the pointers and lengths are of live slices.
+        check(unsafe {
+            abi::proxy_replace_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+        })
+    }
+
+    /// Adds a header beside any of its name; cheaper than [`Self::set`] where it is known to be absent.
+    pub fn add(&mut self, name: &str, value: &str) -> Result<()> {
+        // SAFETY: the pointers and lengths are of live slices.
+        check(unsafe {
+            abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+        })
+    }
+
+    /// Removes every value of a header.
+    pub fn remove(&mut self, name: &[u8]) -> Result<()> {
+        // SAFETY: the pointer and length are of a live slice.
+        check(unsafe { abi::proxy_remove_header_map_value(MAP, name.as_ptr(), name.len()) })
+    }
 }
 
 /// A copy of all headers, in one allocation.
@@ -29,19 +86,6 @@ pub enum Map {
 pub struct HeaderMap(Vec<u8>);
 
 impl HeaderMap {
-    /// Reads all headers of `map`.
-    pub fn read(map: Map) -> Result<Self> {
-        // SAFETY: the pointers are to live locals of `receive`.
-        let bytes = receive(|data, len| unsafe { abi::proxy_get_header_map_pairs(map as u32, data, len) })?;
-        let headers = Self(bytes);
-        // A header that can't be read can't be removed either, so half a map is none.
-        if headers.is_whole() {
-            Ok(headers)
-        } else {
-            Err(Status::BadArgument)
-        }
-    }
-
     /// Whether the lengths add up to what is there.
     fn is_whole(&self) -> bool {
         let Some(count) = self.number(0) else {
@@ -94,7 +138,7 @@ impl HeaderMap {
     }
 }
 
-impl Headers for HeaderMap {
+impl tollgate_core::headers::Headers for HeaderMap {
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.iter()
     }
@@ -102,48 +146,6 @@ impl Headers for HeaderMap {
     fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.get(name)
     }
-}
-
-/// One header's value, several joined by commas; `None` where it is absent. For more than two or three, or to tell
-/// how often a header is there, [`HeaderMap::read`] is cheaper.
-pub fn header(map: Map, name: &str) -> Result<Option<Vec<u8>>> {
-    // SAFETY: the pointers and lengths are of a live slice and live locals of `receive`.
-    let value = receive(|data, len| unsafe {
-        abi::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, len)
-    });
-    match value {
-        Ok(value) => Ok(Some(value)),
-        Err(Status::NotFound) => Ok(None),
-        Err(status) => Err(status),
-    }
-}
-
-/// Sets a header to one value, in place of any it has.
-pub fn set_header(map: Map, name: &str, value: &str) -> Result<()> {
-    // SAFETY: the pointers and lengths are of live slices.
-    check(unsafe {
-        abi::proxy_replace_header_map_value(
-            map as u32,
-            name.as_ptr(),
-            name.len(),
-            value.as_ptr(),
-            value.len(),
-        )
-    })
-}
-
-/// Adds a header beside any of its name; cheaper than [`set_header`] where it is known to be absent.
-pub fn add_header(map: Map, name: &str, value: &str) -> Result<()> {
-    // SAFETY: the pointers and lengths are of live slices.
-    check(unsafe {
-        abi::proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-    })
-}
-
-/// Removes every value of a header.
-pub fn remove_header(map: Map, name: &[u8]) -> Result<()> {
-    // SAFETY: the pointer and length are of a live slice.
-    check(unsafe { abi::proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
 /// Headers as the host takes them: the layout of [`HeaderMap`].

@@ -10,7 +10,7 @@ pub struct HttpCall(pub u32);
 
 /// Sends a request without a body. Its answer comes to `http_call_response` of the current context; a failure
 /// to connect or a timeout comes there as an answer without headers.
-pub fn call_http(cluster: &str, headers: &[(&str, &str)], timeout_millis: u32) -> Result<HttpCall> {
+pub(crate) fn call_http(cluster: &str, headers: &[(&str, &str)], timeout_millis: u32) -> Result<HttpCall> {
     let headers = encode(headers)?;
     let trailers = encode(&[])?;
     let mut call = 0;

@@ -10,33 +10,35 @@
 mod abi;
 mod buffer;
 mod clock;
+mod context;
+mod filter;
 mod headers;
 mod http;
 mod log;
 mod memory;
 mod metric;
-mod property;
-mod reply;
 pub mod runtime;
 mod shared;
 mod status;
+mod step;
 
-pub use buffer::{Buffer, read_buffer, replace_in_buffer};
-pub use clock::{now_nanos, set_tick_period};
-pub use headers::{HeaderMap, Map, add_header, header, remove_header, set_header};
-pub use http::{HttpCall, call_http};
-pub use log::{Level, accepted, log};
+pub use buffer::{Body, CallBody, RequestBody, ResponseBody};
+pub use context::{
+    CallContext, LogContext, RequestContext, ResponseContext, RootContext, StreamContext, Visit,
+};
+pub use filter::{Absent, AccessLogger, HttpFilter, Singleton, Sweep};
+pub use headers::{
+    CallHeaders, HeaderMap, Headers, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
+};
+pub use http::HttpCall;
+pub use log::{Level, log};
 pub use metric::{Counter, Gauge, Histogram};
-pub use property::{clear_route_cache, client_address, number, property, set_property};
-pub use reply::{answer, close_response};
-pub use runtime::{Action, Module, Sweep};
-pub use shared::{Cas, Host, create_shared, set_shared, set_shared_if, shared};
+pub use runtime::Module;
 pub use status::{Result, Status};
-
-#[cfg(target_arch = "wasm32")]
-#[global_allocator]
-static ALLOCATOR: tollgate_pool::Pool = tollgate_pool::Pool::new();
+pub use step::Step;
 
 // What `export!` needs in the module's own crate.
 #[doc(hidden)]
 pub use memory::allocate;
+#[doc(hidden)]
+pub use tollgate_pool::Pool;

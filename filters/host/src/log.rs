@@ -21,13 +21,3 @@ pub fn log(level: Level, line: &str) {
     // SAFETY: the pointer and length are of a live slice. A line that can't be logged has nowhere to be reported.
     let _ = unsafe { abi::proxy_log(level as u32, line.as_ptr(), line.len()) };
 }
-
-/// What a configuration made; `None`, after a line for each thing that is wrong with it.
-pub fn accepted<T, E: core::fmt::Display>(filter: &str, made: Result<T, Vec<E>>) -> Option<T> {
-    let refused = |errors: Vec<E>| {
-        for error in errors {
-            log(Level::Error, &format!("{filter}: configuration refused: {error}"));
-        }
-    };
-    made.map_err(refused).ok()
-}

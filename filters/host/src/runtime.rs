@@ -1,115 +1,89 @@
-//! From the proxy's callbacks to a module's roots and streams, and the exports.
+//! From the proxy's callbacks to what a module is made of, and the exports.
 //!
 //! A root is one configuration of the module; a stream belongs to the root it began with, also after a reload.
 
 use core::cell::RefCell;
 use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::buffer::{Buffer, read_buffer};
+use tollgate_core::config::ConfigError;
+
+use crate::buffer::Configuration;
 use crate::clock::set_effective_context;
+use crate::context::{
+    CallContext, LogContext, RequestContext, ResponseContext, RootContext, Visit, property,
+};
+use crate::filter::{Absent, AccessLogger, HttpFilter, Singleton, Sweep};
 use crate::http::HttpCall;
+use crate::log::{Level, log as log_line};
+use crate::step::{Action, Step};
 
-/// What the proxy does next with a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Action {
-    /// Goes on.
-    Continue = 0,
-    /// Waits: an answer was sent, or the stream is resumed later.
-    Pause = 1,
+/// All roots and streams of a module in one VM.
+pub struct Module<F: HttpFilter, S = Absent, L = Absent> {
+    roots: Roots<F, S, L>,
+    streams: Option<HashMap<u32, Entry<F::Stream>, BuildHasherDefault<IdHasher>>>,
 }
 
-/// What follows a tick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sweep {
-    /// Nothing.
-    Nothing,
-    /// Each stream of the root is looked at.
-    Streams,
-}
+/// By their ids; `None` where a configuration was refused.
+type Roots<F, S, L> = Vec<(u32, Option<Root<F, S, L>>)>;
 
-/// A filter. The value is one root: a configuration that was accepted.
-pub trait Module: Sized + 'static {
-    /// What is remembered of a stream from one callback to the next.
-    type Stream: Default;
-
-    /// Checks a configuration, as Envoy hands it over, and makes a root of it. `None`, after logging why, refuses
-    /// it: the one before stays in force. The answer must depend on the configuration alone, because every worker
-    /// asks.
-    fn configure(configuration: Vec<u8>) -> Option<Self>;
-
-    /// Request headers of a stream are there; `end` if no body follows.
-    fn request_headers(&mut self, stream: &mut Self::Stream, end: bool) -> Action;
-
-    /// `len` bytes of the request's body are there, all that was held back included; `end` if it is whole.
-    fn request_body(&mut self, _stream: &mut Self::Stream, _len: usize, _end: bool) -> Action {
-        Action::Continue
-    }
-
-    /// Request trailers are there: the body is whole, though no `request_body` said so.
-    fn request_trailers(&mut self, _stream: &mut Self::Stream) -> Action {
-        Action::Continue
-    }
-
-    /// Response headers are there: the upstream's, or those of an answer that Envoy or a filter made; `end` if no body
-    /// follows.
-    fn response_headers(&mut self, _stream: &mut Self::Stream, _end: bool) -> Action {
-        Action::Continue
-    }
-
-    /// `len` more bytes of the response's body are there; `end` with the last of them.
-    fn response_body(&mut self, _stream: &mut Self::Stream, _len: usize, _end: bool) -> Action {
-        Action::Continue
-    }
-
-    /// Response trailers are there: the body is whole, though no `response_body` said so.
-    fn response_trailers(&mut self, _stream: &mut Self::Stream) -> Action {
-        Action::Continue
-    }
-
-    /// The stream is over, whatever its ending.
-    fn log(&mut self, _stream: &mut Self::Stream) {}
-
-    /// The root is an access logger, and something is to be logged: headers and properties are of that.
-    fn logged(&mut self) {}
-
-    /// A stream whose root is unknown: answers it, as nothing can be checked.
-    fn orphaned() -> Action;
-
-    /// The tick period has passed. Whether every stream is to be looked at now.
-    fn tick(&mut self) -> Sweep {
-        Sweep::Nothing
-    }
-
-    /// Looks at a stream after a tick that asked for it. What is done about the stream comes behind `enter`, which tells
-    /// the proxy that it is about this one; `false` where it is gone.
-    fn look(&mut self, _stream: &mut Self::Stream, _enter: impl FnOnce() -> bool) {}
-
-    /// The root is over: another configuration has taken its place, and its last stream has ended.
-    fn ended(&mut self) {}
-
-    /// An HTTP call was answered, or failed (then there are no headers).
-    fn http_call_response(&mut self, _call: HttpCall) {}
-}
-
-/// All roots and streams of one VM.
-pub struct Contexts<M: Module> {
-    roots: Vec<(u32, Option<M>)>,
-    streams: Option<HashMap<u32, Entry<M>, BuildHasherDefault<IdHasher>>>,
+/// What a configuration is for.
+enum Root<F, S, L> {
+    Filter(F),
+    Singleton(S),
+    Logger(L),
 }
 
 /// A stream, and the root that it belongs to.
-struct Entry<M: Module> {
+struct Entry<T> {
     root: u32,
-    stream: M::Stream,
+    stream: T,
 }
 
-/// Where a module keeps its [`Contexts`]. A VM has one thread.
-pub type Held<M> = RefCell<Contexts<M>>;
+/// Where a module is kept. A VM has one thread.
+pub type Held<F, S, L> = RefCell<Module<F, S, L>>;
 
-impl<M: Module> Contexts<M> {
-    /// None yet.
+impl<F: HttpFilter, S: Singleton, L: AccessLogger> Root<F, S, L> {
+    /// Makes what this configuration is for; all that is wrong with it is reported.
+    fn start(configuration: Vec<u8>) -> Result<Self, Vec<ConfigError>> {
+        let mut host = RootContext::new();
+        let root_id = property(&["plugin_root_id"]).unwrap_or_default();
+        let alone = S::NAME.is_empty() && L::NAME.is_empty();
+        if alone || root_id == F::NAME.as_bytes() {
+            let config = F::check(configuration)?;
+            F::start(Arc::new(config), &mut host).map(Self::Filter)
+        } else if !S::NAME.is_empty() && root_id == S::NAME.as_bytes() {
+            let config = S::check(configuration)?;
+            S::start(Arc::new(config), &mut host).map(Self::Singleton)
+        } else if !L::NAME.is_empty() && root_id == L::NAME.as_bytes() {
+            let config = L::check(configuration)?;
+            L::start(Arc::new(config), &mut host).map(Self::Logger)
+        } else {
+            Err(ConfigError::new("root_id", Self::expected()))
+        }
+        .map_err(|error| vec![error])
+    }
+
+    fn expected() -> String {
+        let known = [
+            (F::NAME, "the filter"),
+            (S::NAME, S::WHAT),
+            (L::NAME, "the access logger"),
+        ];
+        let known = known.iter().filter(|(name, _)| !name.is_empty());
+        let known: Vec<_> = known.map(|(name, what)| format!("`{name}` ({what})")).collect();
+        match known.split_last() {
+            Some((last, others)) if !others.is_empty() => {
+                format!("expected {} or {last}", others.join(", "))
+            }
+            _ => format!("expected {}", known.join("")),
+        }
+    }
+}
+
+impl<F: HttpFilter, S: Singleton, L: AccessLogger> Module<F, S, L> {
+    /// Without any yet.
     pub const fn new() -> Self {
         Self {
             roots: Vec::new(),
@@ -117,23 +91,24 @@ impl<M: Module> Contexts<M> {
         }
     }
 
-    fn root(&mut self, id: u32) -> Option<&mut M> {
+    fn root(&mut self, id: u32) -> Option<&mut Root<F, S, L>> {
         self.roots.iter_mut().find(|(root, _)| *root == id)?.1.as_mut()
     }
 
-    fn stream(&mut self, id: u32) -> Option<(&mut M, &mut M::Stream)> {
+    fn filter(roots: &mut Roots<F, S, L>, id: u32) -> Option<&mut F> {
+        match roots.iter_mut().find(|(root, _)| *root == id)?.1.as_mut()? {
+            Root::Filter(filter) => Some(filter),
+            Root::Singleton(_) | Root::Logger(_) => None,
+        }
+    }
+
+    fn stream(&mut self, id: u32) -> Option<(&mut F, &mut F::Stream)> {
         let entry = self.streams.as_mut()?.get_mut(&id)?;
-        let root = self
-            .roots
-            .iter_mut()
-            .find(|(root, _)| *root == entry.root)?
-            .1
-            .as_mut()?;
-        Some((root, &mut entry.stream))
+        Some((Self::filter(&mut self.roots, entry.root)?, &mut entry.stream))
     }
 }
 
-impl<M: Module> Default for Contexts<M> {
+impl<F: HttpFilter, S: Singleton, L: AccessLogger> Default for Module<F, S, L> {
     fn default() -> Self {
         Self::new()
     }
@@ -143,133 +118,222 @@ impl<M: Module> Default for Contexts<M> {
 // Were one to come, `try_borrow_mut` fails and the callback does the safe thing.
 
 /// `proxy_on_context_create`.
-pub fn context_create<M: Module>(contexts: &Held<M>, id: u32, parent: u32) {
-    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+pub fn context_create<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    parent: u32,
+) {
+    let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
     if parent == 0 {
-        contexts.roots.push((id, None));
+        module.roots.push((id, None));
     } else {
-        contexts.streams.get_or_insert_default().insert(
-            id,
-            Entry {
-                root: parent,
-                stream: M::Stream::default(),
-            },
-        );
+        let entry = Entry {
+            root: parent,
+            stream: F::Stream::default(),
+        };
+        module.streams.get_or_insert_default().insert(id, entry);
     }
 }
 
 /// `proxy_on_configure`.
-pub fn configure<M: Module>(contexts: &Held<M>, id: u32) -> bool {
-    let configured = read_buffer(Buffer::PluginConfiguration)
-        .ok()
-        .and_then(M::configure);
-    let accepted = configured.is_some();
-    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+pub fn configure<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) -> bool {
+    let started = match Configuration::new().read() {
+        Ok(configuration) => Root::start(configuration),
+        Err(status) => Err(vec![ConfigError::unusable(status)]),
+    };
+    let root = match started {
+        Ok(root) => Some(root),
+        Err(errors) => {
+            for error in errors {
+                log_line(
+                    Level::Error,
+                    &format!("{}: configuration refused: {error}", F::NAME),
+                );
+            }
+            None
+        }
+    };
+    let accepted = root.is_some();
+    let Ok(mut module) = module.try_borrow_mut() else {
         return false;
     };
-    if let Some((_, root)) = contexts.roots.iter_mut().find(|(root, _)| *root == id) {
-        *root = configured;
+    if let Some((_, place)) = module.roots.iter_mut().find(|(root, _)| *root == id) {
+        *place = root;
     }
     accepted
 }
 
 /// `proxy_on_request_headers`.
-pub fn request_headers<M: Module>(contexts: &Held<M>, id: u32, end: bool) -> Action {
-    on_stream(contexts, id, |root, stream| root.request_headers(stream, end)).unwrap_or_else(M::orphaned)
+pub fn request_headers<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    end: bool,
+) -> Action {
+    on_request(module, id, |filter, stream, host| {
+        filter.request_headers(stream, host, end)
+    })
 }
 
 /// `proxy_on_request_body`.
-pub fn request_body<M: Module>(contexts: &Held<M>, id: u32, len: usize, end: bool) -> Action {
-    on_stream(contexts, id, |root, stream| root.request_body(stream, len, end)).unwrap_or_else(M::orphaned)
+pub fn request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    len: usize,
+    end: bool,
+) -> Action {
+    on_request(module, id, |filter, stream, host| {
+        filter.request_body(stream, host, Some(len), end)
+    })
 }
 
 /// `proxy_on_request_trailers`.
-pub fn request_trailers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
-    on_stream(contexts, id, M::request_trailers).unwrap_or_else(M::orphaned)
+pub fn request_trailers<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+) -> Action {
+    on_request(module, id, |filter, stream, host| {
+        filter.request_body(stream, host, None, true)
+    })
 }
 
 /// `proxy_on_response_headers`.
-pub fn response_headers<M: Module>(contexts: &Held<M>, id: u32, end: bool) -> Action {
-    on_stream(contexts, id, |root, stream| root.response_headers(stream, end)).unwrap_or(Action::Continue)
-}
-
-/// `proxy_on_response_trailers`.
-pub fn response_trailers<M: Module>(contexts: &Held<M>, id: u32) -> Action {
-    on_stream(contexts, id, M::response_trailers).unwrap_or(Action::Continue)
+pub fn response_headers<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    end: bool,
+) -> Action {
+    on_response(module, id, |filter, stream, host| {
+        filter.response_headers(stream, host, end)
+    })
 }
 
 /// `proxy_on_response_body`.
-pub fn response_body<M: Module>(contexts: &Held<M>, id: u32, len: usize, end: bool) -> Action {
-    on_stream(contexts, id, |root, stream| root.response_body(stream, len, end)).unwrap_or(Action::Continue)
+pub fn response_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    len: usize,
+    end: bool,
+) -> Action {
+    on_response(module, id, |filter, stream, host| {
+        filter.response_body(stream, host, len, end)
+    })
+}
+
+/// `proxy_on_response_trailers`.
+pub fn response_trailers<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+) -> Action {
+    on_response(module, id, F::response_trailers)
 }
 
 /// `proxy_on_log`.
-pub fn log<M: Module>(contexts: &Held<M>, id: u32) {
-    if on_stream(contexts, id, M::log).is_none()
-        && let Ok(mut contexts) = contexts.try_borrow_mut()
-        && let Some(root) = contexts.root(id)
-    {
-        root.logged();
+pub fn log<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) {
+    let Ok(mut module) = module.try_borrow_mut() else {
+        return;
+    };
+    let mut host = LogContext::new();
+    if let Some((filter, stream)) = module.stream(id) {
+        filter.log(stream, &mut host);
+    } else if let Some(Root::Logger(logger)) = module.root(id) {
+        logger.log(&mut host);
     }
 }
 
-fn on_stream<M: Module, T>(
-    contexts: &Held<M>,
+fn on_request<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
     id: u32,
-    then: impl FnOnce(&mut M, &mut M::Stream) -> T,
+    callback: impl FnOnce(&mut F, &mut F::Stream, &mut RequestContext) -> Step,
+) -> Action {
+    on_stream(module, id, |filter, stream| {
+        callback(filter, stream, &mut RequestContext::new())
+    })
+    .unwrap_or_else(|| F::orphaned().into())
+    .take(F::NAME)
+}
+
+fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    callback: impl FnOnce(&mut F, &mut F::Stream, &mut ResponseContext) -> Step,
+) -> Action {
+    on_stream(module, id, |filter, stream| {
+        callback(filter, stream, &mut ResponseContext::new())
+    })
+    .map_or(Action::Continue, |step| step.take(F::NAME))
+}
+
+fn on_stream<F: HttpFilter, S: Singleton, L: AccessLogger, T>(
+    module: &Held<F, S, L>,
+    id: u32,
+    then: impl FnOnce(&mut F, &mut F::Stream) -> T,
 ) -> Option<T> {
-    let mut contexts = contexts.try_borrow_mut().ok()?;
-    let (root, stream) = contexts.stream(id)?;
-    Some(then(root, stream))
+    let mut module = module.try_borrow_mut().ok()?;
+    let (filter, stream) = module.stream(id)?;
+    Some(then(filter, stream))
 }
 
 /// `proxy_on_tick`.
-pub fn tick<M: Module>(contexts: &Held<M>, id: u32) {
-    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) {
+    let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
-    let Contexts { roots, streams } = &mut *contexts;
-    let root = roots.iter_mut().find(|(root, _)| *root == id);
-    let Some(root) = root.and_then(|(_, root)| root.as_mut()) else {
+    let mut host = RootContext::new();
+    let Module { roots, streams } = &mut *module;
+    let Some((_, Some(root))) = roots.iter_mut().find(|(root, _)| *root == id) else {
         return;
     };
-    if root.tick() == Sweep::Nothing {
+    let filter = match root {
+        Root::Singleton(singleton) => return singleton.tick(&mut host),
+        Root::Logger(_) => return,
+        Root::Filter(filter) => filter,
+    };
+    if filter.tick(&mut host) == Sweep::Nothing {
         return;
     }
     let own = streams.iter_mut().flatten().filter(|(_, entry)| entry.root == id);
     for (stream, entry) in own {
-        root.look(&mut entry.stream, || set_effective_context(*stream).is_ok());
+        let mut visit = Visit::of(*stream);
+        let step = filter.look(&mut entry.stream, &mut visit);
+        if step != Step::Continue && visit.enter().is_some() {
+            step.take(F::NAME);
+        }
     }
     // Where the proxy refuses, nothing more is asked of it in this callback.
     let _ = set_effective_context(id);
 }
 
 /// `proxy_on_http_call_response`.
-pub fn http_call_response<M: Module>(contexts: &Held<M>, id: u32, call: u32) {
-    if let Ok(mut contexts) = contexts.try_borrow_mut()
-        && let Some(root) = contexts.root(id)
+pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    call: u32,
+) {
+    if let Ok(mut module) = module.try_borrow_mut()
+        && let Some(Root::Singleton(singleton)) = module.root(id)
     {
-        root.http_call_response(HttpCall(call));
+        singleton.answered(&mut CallContext::new(), HttpCall(call));
     }
 }
 
 /// `proxy_on_delete`.
-pub fn delete<M: Module>(contexts: &Held<M>, id: u32) {
-    let Ok(mut contexts) = contexts.try_borrow_mut() else {
+pub fn delete<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) {
+    let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
-    if contexts
-        .streams
-        .as_mut()
-        .is_none_or(|streams| streams.remove(&id).is_none())
-    {
-        if let Some(root) = contexts.root(id) {
-            root.ended();
+    let entry = module.streams.as_mut().and_then(|streams| streams.remove(&id));
+    if let Some(entry) = entry {
+        if let Some(filter) = Module::<F, S, L>::filter(&mut module.roots, entry.root) {
+            filter.forget(entry.stream, &mut RequestContext::new());
         }
-        contexts.roots.retain(|(root, _)| *root != id);
+        return;
     }
+    if let Some(Root::Filter(filter)) = module.root(id) {
+        filter.ended(&mut RootContext::new());
+    }
+    module.roots.retain(|(root, _)| *root != id);
 }
 
 /// Context ids are numbers that the proxy counts up, so they spread well enough as they are.
@@ -293,11 +357,11 @@ impl Hasher for IdHasher {
     }
 }
 
-/// Exports a [`Module`] as proxy-wasm callbacks. Only the callbacks that are named beside the module exist: Envoy
-/// skips the others without entering the VM.
+/// Exports a [`Module`] as proxy-wasm callbacks, with an allocator. Only the callbacks that are named beside the module
+/// exist: Envoy skips the others without entering the VM.
 ///
 /// ```ignore
-/// tollgate_host::export!(KeyAuth: request_headers, tick, http_call_response);
+/// tollgate_host::export!(Module<KeyAuth, Fetcher>: request_headers, tick, http_call_response);
 /// ```
 #[macro_export]
 macro_rules! export {
@@ -307,9 +371,12 @@ macro_rules! export {
             use super::*;
 
             std::thread_local! {
-                static CONTEXTS: $crate::runtime::Held<$module> =
-                    const { core::cell::RefCell::new($crate::runtime::Contexts::new()) };
+                static MODULE: core::cell::RefCell<$module> =
+                    const { core::cell::RefCell::new(<$module>::new()) };
             }
+
+            #[global_allocator]
+            static ALLOCATOR: $crate::Pool = $crate::Pool::new();
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_abi_version_0_2_1() {}
@@ -321,17 +388,17 @@ macro_rules! export {
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
-                CONTEXTS.with(|contexts| $crate::runtime::context_create(contexts, id, parent));
+                MODULE.with(|module| $crate::runtime::context_create(module, id, parent));
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_configure(id: u32, _size: u32) -> u32 {
-                u32::from(CONTEXTS.with(|contexts| $crate::runtime::configure(contexts, id)))
+                u32::from(MODULE.with(|module| $crate::runtime::configure(module, id)))
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_delete(id: u32) {
-                CONTEXTS.with(|contexts| $crate::runtime::delete(contexts, id));
+                MODULE.with(|module| $crate::runtime::delete(module, id));
             }
 
             $($crate::export!(@ $callback);)*
@@ -340,55 +407,55 @@ macro_rules! export {
     (@ request_headers) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_request_headers(id: u32, _headers: u32, end: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::request_headers(contexts, id, end != 0)) as u32
+            MODULE.with(|module| $crate::runtime::request_headers(module, id, end != 0)) as u32
         }
     };
     (@ request_body) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_request_body(id: u32, len: usize, end: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::request_body(contexts, id, len, end != 0)) as u32
+            MODULE.with(|module| $crate::runtime::request_body(module, id, len, end != 0)) as u32
         }
     };
     (@ request_trailers) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_request_trailers(id: u32, _trailers: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::request_trailers(contexts, id)) as u32
+            MODULE.with(|module| $crate::runtime::request_trailers(module, id)) as u32
         }
     };
     (@ response_headers) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_response_headers(id: u32, _headers: u32, end: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::response_headers(contexts, id, end != 0)) as u32
+            MODULE.with(|module| $crate::runtime::response_headers(module, id, end != 0)) as u32
         }
     };
     (@ response_trailers) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_response_trailers(id: u32, _trailers: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::response_trailers(contexts, id)) as u32
+            MODULE.with(|module| $crate::runtime::response_trailers(module, id)) as u32
         }
     };
     (@ response_body) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_response_body(id: u32, len: usize, end: u32) -> u32 {
-            CONTEXTS.with(|contexts| $crate::runtime::response_body(contexts, id, len, end != 0)) as u32
+            MODULE.with(|module| $crate::runtime::response_body(module, id, len, end != 0)) as u32
         }
     };
     (@ log) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_log(id: u32) {
-            CONTEXTS.with(|contexts| $crate::runtime::log(contexts, id));
+            MODULE.with(|module| $crate::runtime::log(module, id));
         }
     };
     (@ tick) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_tick(id: u32) {
-            CONTEXTS.with(|contexts| $crate::runtime::tick(contexts, id));
+            MODULE.with(|module| $crate::runtime::tick(module, id));
         }
     };
     (@ http_call_response) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_http_call_response(id: u32, call: u32, _headers: u32, _body: u32, _trailers: u32) {
-            CONTEXTS.with(|contexts| $crate::runtime::http_call_response(contexts, id, call));
+            MODULE.with(|module| $crate::runtime::http_call_response(module, id, call));
         }
     };
 }

@@ -1,13 +1,12 @@
 //! The fetcher: one for an Envoy, on its main thread. Core decides ([`tollgate_core::directory::fetch`]); here it gets the
 //! proxy's calls, metrics and log.
 
+use std::sync::Arc;
+
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::fetch::{self, Config, Fetched, Outside, Plan, Response};
-use tollgate_core::state::{Clock, Store, StoreError};
-use tollgate_host::{
-    Buffer, Counter, Gauge, HeaderMap, Host, HttpCall, Level, Map, Status, call_http, log, read_buffer,
-    set_tick_period,
-};
+use tollgate_core::plugin_config::to_json;
+use tollgate_host::{CallContext, Counter, Gauge, HttpCall, Level, RootContext, Singleton, Status, log};
 
 /// Between looks at the clock.
 const IDLE_TICK_MILLIS: u32 = 250;
@@ -22,7 +21,7 @@ pub struct Fetcher {
 
 /// What the proxy does for the fetcher.
 struct Proxy {
-    config: Config,
+    config: Arc<Config>,
     metrics: Metrics,
 }
 
@@ -51,16 +50,18 @@ impl Metrics {
     }
 }
 
-impl Fetcher {
-    /// Makes one of its configuration; all that is wrong with it is reported.
-    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let config = Config::parse(json)?;
-        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+impl Singleton for Fetcher {
+    const NAME: &'static str = "directory";
+    const WHAT: &'static str = "the fetcher";
+    type Config = Config;
+
+    fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
     }
 
-    /// Sets the fetcher up; it asks at its first tick.
-    pub fn new(config: Config) -> Result<Self, Status> {
-        set_tick_period(IDLE_TICK_MILLIS)?;
+    /// It asks at its first tick.
+    fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
+        host.tick_every(IDLE_TICK_MILLIS).map_err(ConfigError::unusable)?;
         let plan = Plan {
             refresh: config.refresh,
             timeout: u64::from(config.timeout_millis).saturating_mul(1_000_000),
@@ -69,41 +70,41 @@ impl Fetcher {
         Ok(Self {
             fetcher: fetch::Fetcher::new(plan),
             proxy: Proxy {
+                metrics: Metrics::define().map_err(ConfigError::unusable)?,
                 config,
-                metrics: Metrics::define()?,
             },
         })
     }
 
-    /// Asks when it is time, and works on what came.
-    pub fn tick(&mut self) {
-        self.fetcher.tick(&mut self.proxy);
+    fn tick(&mut self, host: &mut RootContext) {
+        self.fetcher.tick(host, &mut self.proxy);
     }
 
-    /// The document's server answered, or could not be reached.
-    pub fn http_call_response(&mut self, answered: HttpCall) {
-        let headers = HeaderMap::read(Map::HttpCallResponse).ok();
+    fn answered(&mut self, host: &mut CallContext, call: HttpCall) {
+        let headers = host.headers.read().ok();
         let header = |name: &[u8]| headers.as_ref()?.text(name);
         let response = Response {
             status: header(b":status"),
             etag: header(b"etag"),
         };
-        let body = || read_buffer(Buffer::HttpCallBody).map_err(|status| format!("{status:?}"));
-        self.fetcher.answered(answered, &response, body, &mut self.proxy);
+        let CallContext { root, body, .. } = host;
+        let body = || body.read().map_err(|status| format!("{status:?}"));
+        self.fetcher
+            .answered(call, &response, body, root, &mut self.proxy);
     }
 }
 
-impl Outside for Proxy {
+impl Outside<RootContext> for Proxy {
     type Call = HttpCall;
 
-    fn ask(&mut self, etag: Option<&str>) -> Result<HttpCall, String> {
+    fn ask(&mut self, host: &mut RootContext, etag: Option<&str>) -> Result<HttpCall, String> {
         let Config {
             cluster,
             authority,
             path,
             timeout_millis,
             ..
-        } = &self.config;
+        } = &*self.config;
         let mut headers = vec![
             (":method", "GET"),
             (":path", path),
@@ -111,13 +112,13 @@ impl Outside for Proxy {
             ("accept", "application/json"),
         ];
         headers.extend(etag.map(|etag| ("if-none-match", etag)));
-        call_http(cluster, &headers, *timeout_millis)
+        host.call(cluster, &headers, *timeout_millis)
             .map_err(|status| format!("cluster `{cluster}` cannot be called ({status:?})"))
     }
 
-    fn busy(&mut self, busy: bool) {
+    fn busy(&mut self, host: &mut RootContext, busy: bool) {
         // Were it refused, work would go on at the old pace.
-        let _ = set_tick_period(if busy { BUSY_TICK_MILLIS } else { IDLE_TICK_MILLIS });
+        let _ = host.tick_every(if busy { BUSY_TICK_MILLIS } else { IDLE_TICK_MILLIS });
     }
 
     fn count(&mut self, fetched: Fetched) {
@@ -145,25 +146,5 @@ impl Outside for Proxy {
 
     fn complain(&mut self, complaint: &str) {
         log(Level::Error, complaint);
-    }
-}
-
-impl Store for Proxy {
-    fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
-        Host.get(key)
-    }
-
-    fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
-        Host.swap(key, value, version)
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        Host.put(key, value)
-    }
-}
-
-impl Clock for Proxy {
-    fn now(&self) -> Option<u64> {
-        Host.now()
     }
 }

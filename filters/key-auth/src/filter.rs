@@ -1,205 +1,135 @@
 //! The HTTP filter: reads the headers once, has core judge, and writes the outcome.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use tollgate_core::auth::{Config, Refusal, TokenClaims, authorize, presented};
+use tollgate_core::auth::{Authenticator, Config, Refusal};
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
-use tollgate_core::directory::lookup::Lookup;
-use tollgate_core::failed_auth::within;
 use tollgate_core::identity::PROPERTY;
+use tollgate_core::plugin_config::to_json;
 use tollgate_core::query::without_credentials;
 use tollgate_core::reply::{Reader, Reply};
-use tollgate_core::request::{Presented, Request};
+use tollgate_core::request::Request;
 use tollgate_host::{
-    Action, HeaderMap, Host, Level, Map, Status, add_header, answer, clear_route_cache, client_address, log,
-    now_nanos, remove_header, set_header, set_property,
+    HeaderMap, HttpFilter, Level, RequestContext, RequestHeaders, RootContext, Status, Step, Sweep, log,
 };
 
 use crate::metrics::Metrics;
-use crate::token::{self, Token};
 
-/// One configuration of the filter.
+/// How often a worker looks for a changed directory.
+pub const TICK_MILLIS: u32 = 250;
+
+/// What one worker knows under one configuration.
 pub struct KeyAuth {
-    config: Settings,
-    lookup: Lookup,
+    callers: Authenticator,
     metrics: Metrics,
 }
 
-/// [`Config`] without its directory, which the look-up owns.
-struct Settings {
-    failed_auth: tollgate_core::gcra::Throttle,
-    token: Option<TokenClaims>,
-    route_on_identity: bool,
-}
+impl HttpFilter for KeyAuth {
+    const NAME: &'static str = "key-auth";
+    type Config = Config;
+    type Stream = ();
 
-/// A caller who may go on.
-pub struct Admitted {
-    /// The caller, with all that the directory says.
-    pub credential: Rc<Credential>,
-    by_token: bool,
-}
-
-impl KeyAuth {
-    /// Makes one of its configuration; all that is wrong with it is reported.
-    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let config = Config::parse(json)?;
-        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+    fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
     }
 
-    /// Whether [`Self::tick`] has anything to do.
-    pub fn ticks(&self) -> bool {
-        self.lookup.is_shared()
-    }
-
-    /// Sets the filter up. `Err` where its metrics can't be defined.
-    pub fn new(config: Config) -> Result<Self, Status> {
-        let Config {
-            source,
-            failed_auth,
-            token,
-            route_on_identity,
-        } = config;
+    fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
+        let callers = Authenticator::new(config, host);
+        if callers.is_shared() {
+            host.tick_every(TICK_MILLIS).map_err(ConfigError::unusable)?;
+        }
         Ok(Self {
-            config: Settings {
-                failed_auth,
-                token,
-                route_on_identity,
-            },
-            lookup: Lookup::new(source, &mut Host),
-            metrics: Metrics::define()?,
+            callers,
+            metrics: Metrics::define().map_err(ConfigError::unusable)?,
         })
     }
 
-    /// Looks for a changed directory; called every [`crate::module::TICK_MILLIS`].
-    pub fn tick(&mut self) {
-        self.lookup.refresh(&mut Host);
+    fn request_headers(&mut self, _stream: &mut (), host: &mut RequestContext, _end: bool) -> Step {
+        let judged = match host.headers.read() {
+            Ok(headers) => self.authenticate(host, &headers).map(drop),
+            Err(_) => Err(self.refuse(&Request::default(), &Refusal::Misconfigured)),
+        };
+        judged.map_or_else(Step::from, |()| Step::Continue)
     }
 
-    /// Judges a request by its headers.
-    pub fn request_headers(&mut self, headers: &HeaderMap) -> Action {
-        match self.authenticate(headers) {
-            Ok(_) => Action::Continue,
-            Err(answered) => answered,
-        }
+    fn orphaned() -> Reply {
+        reply(&Request::default(), &Refusal::Misconfigured)
     }
 
-    /// Judges a request by its headers, and tells those behind who it is. What may not pass is answered.
-    pub fn authenticate(&mut self, headers: &HeaderMap) -> Result<Rc<Credential>, Action> {
+    fn tick(&mut self, host: &mut RootContext) -> Sweep {
+        self.callers.refresh(host);
+        Sweep::Nothing
+    }
+}
+
+impl KeyAuth {
+    /// Judges a request by its headers, and tells those behind who it is. `Err` answers what may not pass.
+    pub fn authenticate(
+        &mut self,
+        host: &mut RequestContext,
+        headers: &HeaderMap,
+    ) -> Result<Rc<Credential>, Reply> {
         let request = Request::read(headers.iter());
         // First of all, so that no log or answer of a refused request shows them either.
         let removed = request
             .removals()
             .iter()
-            .try_for_each(|name| remove_header(Map::Request, name))
-            .and_then(|()| clean_query(request.path));
+            .try_for_each(|name| host.headers.remove(name))
+            .and_then(|()| clean_query(&mut host.headers, request.path));
         let admitted = removed
             .map_err(misconfigured)
-            .and_then(|()| self.judge(&request))
-            .and_then(|admitted| {
-                self.forward(&request, &admitted.credential)
+            .and_then(|()| self.callers.judge(&mut host.stream, &request))
+            .and_then(|caller| {
+                self.forward(host, &request, &caller.credential)
                     .map_err(misconfigured)?;
-                Ok(admitted)
+                Ok(caller)
             });
         match admitted {
-            Ok(admitted) => {
-                self.metrics.allowed(admitted.by_token);
-                Ok(admitted.credential)
+            Ok(caller) => {
+                self.metrics.allowed(caller.by_token);
+                Ok(caller.credential)
             }
             Err(refusal) => Err(self.refuse(&request, &refusal)),
         }
     }
 
-    /// Answers a request whose headers can't be read.
-    pub fn unreadable(&self) -> Action {
-        self.refuse(&Request::default(), &Refusal::Misconfigured)
-    }
-
-    fn refuse(&self, request: &Request<'_>, refusal: &Refusal) -> Action {
+    fn refuse(&self, request: &Request<'_>, refusal: &Refusal) -> Reply {
         self.metrics.refused(refusal);
-        refuse(request, refusal)
+        reply(request, refusal)
     }
 
-    /// Who this is, or why not.
-    pub fn judge(&mut self, request: &Request<'_>) -> Result<Admitted, Refusal> {
-        self.identify(request).map_err(|refusal| {
-            if refusal.is_failed_authentication()
-                && !within(&mut Host, &self.config.failed_auth, client_address())
-            {
-                return Refusal::TooManyFailures;
-            }
-            refusal
-        })
-    }
-
-    fn identify(&mut self, request: &Request<'_>) -> Result<Admitted, Refusal> {
-        // Whoever asks: what stands behind may choose by it.
-        if request.doubtful_host {
-            return Err(Refusal::DoubtfulHost);
-        }
-        if let Some(token) = self.token(request)? {
-            let found = self
-                .lookup
-                .token(&token.id, &token.org, token.project.as_deref(), &mut Host)?;
-            let credential = Rc::new(found.ok_or(Refusal::UnknownTenant)?);
-            authorize(&credential, request, String::new, now_seconds, client_address)?;
-            return Ok(Admitted {
-                credential,
-                by_token: true,
-            });
-        }
-        let key = presented(request)?;
-        let credential = self.lookup.key(key, &mut Host)?;
-        let credential = credential.ok_or_else(|| Refusal::Unknown(key.masked()))?;
-        authorize(&credential, request, || key.masked(), now_seconds, client_address)?;
-        Ok(Admitted {
-            credential,
-            by_token: false,
-        })
-    }
-
-    /// The verified token, where tokens are taken and the request has one. A key beside it is one credential
-    /// too many.
-    fn token(&self, request: &Request<'_>) -> Result<Option<Token>, Refusal> {
-        let Some(claims) = &self.config.token else {
-            return Ok(None);
-        };
-        let Some(token) = token::read(claims).map_err(|()| Refusal::UnknownTenant)? else {
-            return Ok(None);
-        };
-        match request.credential() {
-            Presented::Nothing => Ok(Some(token)),
-            // `jwt_authn` with `forward: true` leaves the token where it was.
-            Presented::Key(key) if key.is_token() => Ok(Some(token)),
-            _ => Err(Refusal::Ambiguous),
-        }
-    }
-
-    fn forward(&self, request: &Request<'_>, credential: &Credential) -> Result<(), Status> {
+    fn forward(
+        &self,
+        host: &mut RequestContext,
+        request: &Request<'_>,
+        credential: &Credential,
+    ) -> Result<(), Status> {
         let tenant = &credential.tenant;
         // None of these is there: what a client sent by these names was removed.
-        add_header(Map::Request, "x-tollgate-org", &tenant.org)?;
+        host.headers.add("x-tollgate-org", &tenant.org)?;
         if let Some(project) = &tenant.project {
-            add_header(Map::Request, "x-tollgate-project", project)?;
+            host.headers.add("x-tollgate-project", project)?;
         }
-        add_header(Map::Request, "x-tollgate-key-id", &credential.id)?;
-        add_header(Map::Request, "x-tollgate-tier", &tenant.tier)?;
-        set_property(PROPERTY, &credential.state)?;
+        host.headers.add("x-tollgate-key-id", &credential.id)?;
+        host.headers.add("x-tollgate-tier", &tenant.tier)?;
+        host.stream.set_property(PROPERTY, &credential.state)?;
         // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
         // those that say who it is.
-        if request.spoofed || self.config.route_on_identity {
-            clear_route_cache()?;
+        if request.spoofed || self.callers.route_on_identity() {
+            host.clear_route_cache()?;
         }
         Ok(())
     }
 }
 
 /// Takes credentials out of the query.
-fn clean_query(path: &[u8]) -> Result<(), Status> {
+fn clean_query(headers: &mut RequestHeaders, path: &[u8]) -> Result<(), Status> {
     let Some(path) = without_credentials(path) else {
         return Ok(());
     };
-    set_header(Map::Request, ":path", &String::from_utf8_lossy(&path))
+    headers.set(":path", &String::from_utf8_lossy(&path))
 }
 
 fn misconfigured(status: Status) -> Refusal {
@@ -210,16 +140,7 @@ fn misconfigured(status: Status) -> Refusal {
     Refusal::Misconfigured
 }
 
-/// Seconds since 1970.
-fn now_seconds() -> Option<i64> {
-    now_nanos().ok().map(|nanos| (nanos / 1_000_000_000) as i64)
-}
-
-/// Answers in place of the upstream.
-pub(crate) fn refuse(request: &Request<'_>, refusal: &Refusal) -> Action {
-    let reader = Reader::of(Some(request.path), request.request_id);
-    answer(
-        "key-auth",
-        &Reply::error(&refusal.answer(), refusal.reason(), &reader),
-    )
+/// What answers in place of the upstream.
+fn reply(request: &Request<'_>, refusal: &Refusal) -> Reply {
+    refusal.reply(&Reader::of(Some(request.path), request.request_id))
 }

@@ -1,10 +1,8 @@
-//! Who is calling: the first filter of the chain.
-//!
-//! `root_id: key-auth` makes the HTTP filter ([`filter`]); `root_id: directory` makes the singleton that fetches
-//! the directory for all workers of an Envoy ([`fetch`]).
+//! Who is calling: the first filter of the chain, and the singleton that fetches the directory for all workers of an Envoy.
 
-pub mod fetch;
-pub mod filter;
+mod fetch;
+mod filter;
 mod metrics;
-pub mod module;
-mod token;
+
+pub use fetch::Fetcher;
+pub use filter::{KeyAuth, TICK_MILLIS};

@@ -1,25 +1,30 @@
 //! The HTTP filter on the request's way: reserves what the request may use, or refuses it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use tollgate_core::body::Edit;
 use tollgate_core::config::ConfigError;
-use tollgate_core::identity::Identity;
+use tollgate_core::exchange::Exchange as _;
+use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::limiter::{Config, InFlight, Limiter, Rejection, Request};
+use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::{Reader, Reply};
-use tollgate_core::route::{Refusal as Misrouted, Routed};
+use tollgate_core::route::{PROPERTY as REQUEST, Refusal as Misrouted, Routed};
 use tollgate_core::settlement::Answer;
+use tollgate_core::spent::{PROPERTY as SPENT, Spent};
+use tollgate_core::state::Clock as _;
 use tollgate_host::{
-    Action, Buffer, Host, Level, Map, Status, answer, client_address, header, log, now_nanos, read_buffer,
-    replace_in_buffer, set_header,
+    HttpFilter, Level, LogContext, RequestContext, RequestHeaders, ResponseContext, RootContext, Status,
+    Step, Sweep, log,
 };
 
 use crate::kept::{holding, join};
 use crate::metrics::Metrics;
 
-const NAME: &str = "rate-limit";
+/// How often workers hear of each other, estimates are shared and metrics handed over.
+pub const TICK_MILLIS: u32 = 1_000;
 
-/// One configuration of the filter.
+/// What one worker knows under one configuration.
 pub struct RateLimit {
     pub(crate) limiter: Limiter,
     pub(crate) metrics: Metrics,
@@ -64,133 +69,181 @@ pub(crate) enum State {
     Refused(Box<Rejection>),
 }
 
-impl RateLimit {
-    /// Makes one of its configuration; all that is wrong with it is reported.
-    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let config = Config::parse(json)?;
-        Self::new(config).map_err(|status| vec![ConfigError::unusable(status)])
+impl HttpFilter for RateLimit {
+    const NAME: &'static str = "rate-limit";
+    type Config = Config;
+    type Stream = Stream;
+
+    fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
     }
 
-    /// Sets the filter up. `Err` where its metrics can't be defined or workers can't be told apart.
-    pub fn new(config: Config) -> Result<Self, Status> {
-        let metrics = Metrics::define(&config.limits)?;
-        let workers = join().map_err(|_| Status::CasMismatch)?;
+    fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
+        let metrics = Metrics::define(&config.limits).map_err(ConfigError::unusable)?;
+        // Without an id of its own a worker can't be told from others.
+        let workers = join(host).map_err(ConfigError::unusable)?;
+        host.tick_every(TICK_MILLIS).map_err(ConfigError::unusable)?;
         Ok(Self {
             limiter: Limiter::new(config, workers),
             metrics,
         })
     }
 
-    /// Called every [`crate::module::TICK_MILLIS`], and when nothing more comes.
-    pub fn tick(&mut self) {
-        if holding(|holds| self.limiter.tick(&mut Host, holds)).is_err() {
+    fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, _end: bool) -> Step {
+        let identity = host.stream.property(&[IDENTITY]).unwrap_or_default();
+        let request = host.stream.property(&[REQUEST]).unwrap_or_default();
+        let admitted = match (Identity::decode(&identity), Routed::decode(&request)) {
+            (Some(who), Some(routed)) => self
+                .admit(stream, host, Rc::new(who), &routed)
+                .and_then(|()| stream.announce(host)),
+            _ => Err(misconfigured(&host.headers)),
+        };
+        admitted.map_or_else(Step::from, |()| Step::Continue)
+    }
+
+    fn request_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        len: Option<usize>,
+        end: bool,
+    ) -> Step {
+        stream.edit(host, len, end)
+    }
+
+    fn response_headers(&mut self, stream: &mut Stream, host: &mut ResponseContext, end: bool) -> Step {
+        let headers = host.headers.read().ok();
+        stream.answer_headers(host, headers.as_ref(), end);
+        Step::Continue
+    }
+
+    fn response_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut ResponseContext,
+        len: usize,
+        end: bool,
+    ) -> Step {
+        stream.answer_body(host, len, end);
+        Step::Continue
+    }
+
+    fn response_trailers(&mut self, stream: &mut Stream, _host: &mut ResponseContext) -> Step {
+        stream.answer_trailers();
+        Step::Continue
+    }
+
+    fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
+        // Only where an attempt that was begun on may have been repeated.
+        let spent = stream.repeats().then(|| host.stream.property(&[SPENT]).ok());
+        self.end(stream, host, Spent::decode(&spent.flatten().unwrap_or_default()));
+    }
+
+    fn orphaned() -> Reply {
+        Misrouted::Misconfigured.reply(&Reader::default())
+    }
+
+    fn tick(&mut self, host: &mut RootContext) -> Sweep {
+        if holding(|holds| self.limiter.tick(host, holds)).is_err() {
             log(Level::Error, "rate-limit: the shared data cannot be written");
         }
         self.metrics.tick();
+        Sweep::Nothing
     }
 
-    /// Judges a request that the router has read.
-    pub fn judge(&mut self, stream: &mut Stream, who: Rc<Identity>, routed: &Routed<'_>) -> Action {
-        let Ok(now) = now_nanos() else {
-            return misconfigured();
+    fn ended(&mut self, host: &mut RootContext) {
+        self.tick(host);
+    }
+}
+
+impl RateLimit {
+    /// Judges a request that the router has read. `Err` answers what may not pass.
+    pub fn admit(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        who: Rc<Identity>,
+        routed: &Routed<'_>,
+    ) -> Result<(), Reply> {
+        let Some(now) = host.stream.now() else {
+            return Err(misconfigured(&host.headers));
         };
         let by_address = self.limiter.config().by_address;
         let request = Request {
             who,
             routed,
-            address: by_address.then(client_address).flatten(),
+            address: by_address.then(|| host.stream.client()).flatten(),
             now,
         };
-        match self.limiter.admit(&mut Host, request) {
+        match self.limiter.admit(&mut host.stream, request) {
             Ok(request) => {
                 self.metrics.would_refuse(request.would_refuse());
-                self.metrics
-                    .began(now_nanos().unwrap_or(now).saturating_sub(routed.whole_at));
+                let now = host.stream.now().unwrap_or(now);
+                self.metrics.began(now.saturating_sub(routed.whole_at));
                 stream.0 = State::Open(request);
-                Action::Continue
+                Ok(())
             }
             Err(rejection) => {
                 self.metrics.would_refuse(rejection.would_refuse());
                 self.metrics.refused(rejection.refusal());
-                let reply = rejection.reply(text("x-request-id"));
+                let reply = rejection.reply(host.headers.text("x-request-id"));
                 stream.0 = State::Refused(rejection);
-                answer(NAME, &reply)
+                Err(reply)
             }
         }
     }
+}
 
+impl Stream {
     /// Says how long the body of a request that was admitted will be, once its headers are what they are without that.
-    pub fn announce(stream: &Stream) -> Action {
-        match &stream.0 {
-            State::Open(request)
-                if request
-                    .edit
-                    .as_ref()
-                    .is_none_or(|edit| announce_length(edit).is_ok()) =>
-            {
-                Action::Continue
-            }
-            _ => misconfigured(),
-        }
-    }
-
-    /// Makes the change of the body as soon as it has come so far.
-    pub fn request_body(stream: &mut Stream, len: usize, end: bool) -> Action {
-        // What may not pass does not, even if its answer could not be sent.
-        let State::Open(request) = &mut stream.0 else {
-            return Action::Pause;
+    pub fn announce(&self, host: &mut RequestContext) -> Result<(), Reply> {
+        let State::Open(request) = &self.0 else {
+            return Err(misconfigured(&host.headers));
         };
         let Some(edit) = &request.edit else {
-            return Action::Continue;
+            return Ok(());
         };
-        if !end && len < edit.at as usize + edit.len as usize {
-            return Action::Pause;
+        let announced = host.headers.get("content-length").and_then(|said| match said {
+            // The router has seen that it is one.
+            Some(said) => {
+                let length = edit.length(&said).ok_or(Status::BadArgument)?;
+                host.headers.set("content-length", &length.to_string())
+            }
+            None => Ok(()),
+        });
+        announced.map_err(|_| misconfigured(&host.headers))
+    }
+
+    /// Makes the change of the body as soon as it has come so far. `None` bytes are as many as before, or all of it.
+    pub fn edit(&mut self, host: &mut RequestContext, len: Option<usize>, end: bool) -> Step {
+        // What may not pass does not, even if its answer could not be sent.
+        let State::Open(request) = &mut self.0 else {
+            return Step::Hold;
+        };
+        let Some(edit) = &request.edit else {
+            return Step::Continue;
+        };
+        if !end && len.is_some_and(|len| len < edit.end()) {
+            return Step::Hold;
         }
-        match make(edit) {
+        // Envoy can only put bytes in the place of a body's beginning.
+        let made = host.body.read_to(edit.end()).and_then(|beginning| {
+            let changed = edit.apply(&beginning).ok_or(Status::BadArgument)?;
+            host.body.replace(0, edit.end(), &changed)
+        });
+        match made {
             Ok(()) => {
                 request.edit = None;
-                Action::Continue
+                Step::Continue
             }
-            Err(_) => misconfigured(),
+            Err(_) => misconfigured(&host.headers).into(),
         }
     }
 }
 
-/// Says how long the body will be; the router has seen that it is JSON, and where its client said how long.
-fn announce_length(edit: &Edit<'_>) -> Result<(), Status> {
-    let Some(length) = header(Map::Request, "content-length")? else {
-        return Ok(());
-    };
-    let length = core::str::from_utf8(&length)
-        .ok()
-        .and_then(|text| text.parse::<usize>().ok())
-        .and_then(|length| length.checked_sub(edit.len as usize))
-        .ok_or(Status::BadArgument)?;
-    let length = length.saturating_add(edit.text.len());
-    set_header(Map::Request, "content-length", &length.to_string())
-}
-
-/// Envoy can only put bytes in the place of a body's beginning.
-fn make(edit: &Edit<'_>) -> Result<(), Status> {
-    let (at, len) = (edit.at as usize, edit.len as usize);
-    let body = read_buffer(Buffer::RequestBody)?;
-    let mut head = body.get(..at).ok_or(Status::BadArgument)?.to_vec();
-    body.get(at..at + len).ok_or(Status::BadArgument)?;
-    head.extend_from_slice(edit.text.as_bytes());
-    replace_in_buffer(Buffer::RequestBody, 0, at + len, &head)
-}
-
-/// A header of the current request.
-fn text(name: &str) -> Option<String> {
-    String::from_utf8(header(Map::Request, name).ok()??).ok()
-}
-
-/// Answers what cannot be checked: there is no identity or no request in front, or the proxy refuses.
-pub fn misconfigured() -> Action {
-    let reader = Reader::of(
-        text(":path").as_deref().map(str::as_bytes),
-        text("x-request-id").as_deref(),
-    );
-    let error = Misrouted::Misconfigured.answer();
-    answer(NAME, &Reply::error(&error, error.code, &reader))
+/// What answers a request that cannot be checked: there is no identity or no request in front, or the proxy refuses.
+fn misconfigured(headers: &RequestHeaders) -> Reply {
+    let (path, request_id) = (headers.text(":path"), headers.text("x-request-id"));
+    let path = path.as_deref().map(str::as_bytes);
+    Misrouted::Misconfigured.reply(&Reader::of(path, request_id.as_deref()))
 }

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use tollgate_core::limits::Holds;
 use tollgate_core::state::StoreError;
 use tollgate_core::workers::{WorkerId, Workers};
-use tollgate_host::Host;
+use tollgate_host::RootContext;
 
 std::thread_local! {
     static ID: Cell<Option<WorkerId>> = const { Cell::new(None) };
@@ -13,8 +13,8 @@ std::thread_local! {
 }
 
 /// Joins the workers as this VM, which takes an id if it has none.
-pub(crate) fn join() -> Result<Workers, StoreError> {
-    let workers = Workers::join(&mut Host, ID.get())?;
+pub(crate) fn join(host: &mut RootContext) -> Result<Workers, StoreError> {
+    let workers = Workers::join(host, ID.get())?;
     ID.set(Some(workers.id()));
     Ok(workers)
 }

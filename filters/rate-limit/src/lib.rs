@@ -2,8 +2,9 @@
 //! use, settles the difference, and leaves the usage record. It needs the identity that key-auth leaves and the
 //! request that tenant-router leaves.
 
-pub mod filter;
+mod filter;
 mod kept;
 mod metrics;
-pub mod module;
 mod response;
+
+pub use filter::{RateLimit, Stream, TICK_MILLIS};

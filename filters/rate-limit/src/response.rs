@@ -8,23 +8,21 @@ use tollgate_core::limiter::record_of_another;
 use tollgate_core::route::ERRORED;
 use tollgate_core::settlement::{Answer, Head};
 use tollgate_core::spent::Spent;
+use tollgate_core::state::Clock as _;
 use tollgate_core::usage::record::PROPERTY;
 use tollgate_core::usage::{Chunk, UsageEvent};
-use tollgate_host::{
-    Action, Buffer, HeaderMap, Host, Map, now_nanos, number, property, read_buffer, remove_header,
-    replace_in_buffer, set_header, set_property,
-};
+use tollgate_host::{HeaderMap, LogContext, ResponseContext, StreamContext};
 
 use crate::filter::{RateLimit, State, Stream};
 use crate::kept::holding;
 
-impl RateLimit {
+impl Stream {
     /// Adds how the limits stand, and gets ready to read the answer.
-    pub fn response_headers(stream: &mut Stream, headers: Option<&HeaderMap>, end: bool) -> Action {
-        let State::Open(request) = &mut stream.0 else {
-            return Action::Continue;
+    pub fn answer_headers(&mut self, host: &mut ResponseContext, headers: Option<&HeaderMap>, end: bool) {
+        let State::Open(request) = &mut self.0 else {
+            return;
         };
-        let now = now_nanos().unwrap_or(request.began());
+        let now = host.stream.now().unwrap_or(request.began());
         let get = |name: &[u8]| headers.and_then(|headers| headers.get(name));
         let head = Head {
             status: headers.and_then(|headers| headers.text(b":status")),
@@ -34,7 +32,7 @@ impl RateLimit {
         };
         // Where its length can't be taken out, nothing else is.
         if head.is_shortened(request.terms(), request.usage_event)
-            && remove_header(Map::Response, b"content-length").is_err()
+            && host.headers.remove(b"content-length").is_err()
         {
             request.usage_event = UsageEvent::Pass;
         }
@@ -50,79 +48,73 @@ impl RateLimit {
         for (name, _) in headers.iter().flat_map(|headers| headers.iter()) {
             // Those that it has at its provider, or makes up.
             if tells_limits(name) && !told(name) {
-                let _ = remove_header(Map::Response, name);
+                let _ = host.headers.remove(name);
             }
         }
         for (name, value) in &request.headers {
             // In place of a model server's own. An answer without these headers is still the answer.
-            let _ = set_header(Map::Response, name, value);
+            let _ = host.headers.set(name, value);
         }
-        Action::Continue
     }
 
     /// Reads what passes; takes out what the client did not ask for.
-    pub fn response_body(stream: &mut Stream, len: usize, end: bool) -> Action {
-        let State::Open(request) = &mut stream.0 else {
-            return Action::Continue;
+    pub fn answer_body(&mut self, host: &mut ResponseContext, len: usize, end: bool) {
+        let State::Open(request) = &mut self.0 else {
+            return;
         };
         let Some(answer) = &mut request.answer else {
-            return Action::Continue;
+            return;
         };
-        let chunk = if len > 0 {
-            read_buffer(Buffer::ResponseBody)
-        } else {
-            Ok(Vec::new())
-        };
+        let chunk = if len > 0 { host.body.read() } else { Ok(Vec::new()) };
         let Ok(chunk) = chunk else {
-            answer.skip(len as u64, end);
-            return Action::Continue;
+            return answer.skip(len as u64, end);
         };
         let read = answer.read(&chunk, end);
         if let Chunk::Replaced(bytes) = read.chunk {
             // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
-            let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, &bytes);
+            let _ = host.body.replace(0, len, &bytes);
         }
         if read.errored {
             // Not counted against its target at worst.
-            let _ = set_property(ERRORED, b"1");
+            let _ = host.stream.set_property(ERRORED, b"1");
         }
-        Action::Continue
     }
 
     /// The answer is whole.
-    pub fn response_trailers(stream: &mut Stream) -> Action {
-        if let State::Open(request) = &mut stream.0
+    pub fn answer_trailers(&mut self) {
+        if let State::Open(request) = &mut self.0
             && let Some(answer) = &mut request.answer
         {
             answer.end();
         }
-        Action::Continue
     }
+}
 
+impl RateLimit {
     /// Settles, and leaves the record for the access log. `spent` are attempts that came to nothing.
-    pub fn log(&mut self, stream: &mut Stream, spent: Spent) {
+    pub fn end(&mut self, stream: &mut Stream, host: &mut LogContext, spent: Spent) {
         let record = match mem::take(&mut stream.0) {
-            State::Unseen => answered_elsewhere(),
+            State::Unseen => answered_elsewhere(&host.stream),
             State::Refused(rejection) => {
                 let finished = self.limiter.finish_rejected(*rejection);
                 self.metrics.ended(&finished);
                 Some(finished.record)
             }
             State::Open(request) => {
-                let finished = holding(|holds| self.limiter.finish(&mut Host, holds, request, spent, &Host));
+                let finished = holding(|holds| self.limiter.finish(&mut host.stream, holds, request, spent));
                 self.metrics.finished(&finished);
                 Some(finished.record)
             }
         };
         if let Some(record) = record {
             // The log has a line without them at worst.
-            let _ = set_property(PROPERTY, record.as_bytes());
+            let _ = host.stream.set_property(PROPERTY, record.as_bytes());
         }
     }
 }
 
 /// The record of a request that another filter answered; `None` if nobody knows whose it is.
-fn answered_elsewhere() -> Option<String> {
-    let who = Identity::decode(&property(&[IDENTITY]).ok()?)?;
-    Some(record_of_another(&who, number(&["response", "code"])))
+fn answered_elsewhere(host: &StreamContext) -> Option<String> {
+    let who = Identity::decode(&host.property(&[IDENTITY]).ok()?)?;
+    Some(record_of_another(&who, host.number(&["response", "code"])))
 }

@@ -1,12 +1,16 @@
 //! An access logger of Envoy's attempts. Envoy's router shows a filter only the last answer of a request; here each
 //! attempt is seen, and with it what a target asked for before another one was tried.
 
+use std::sync::Arc;
+
 use tollgate_core::config::{ConfigError, from_json};
 use tollgate_core::fault;
-use tollgate_core::targets::{self, Destination};
-use tollgate_host::{HeaderMap, Host, Level, Map, header, log, property};
+use tollgate_core::plugin_config::to_json;
+use tollgate_core::state::Clock as _;
+use tollgate_core::targets::{self, Destination, Ending};
+use tollgate_host::{AccessLogger, Level, LogContext, RootContext, log};
 
-use crate::filter::{ending, status};
+use crate::filter::status;
 use crate::metrics::Faults;
 use crate::spent;
 
@@ -18,25 +22,33 @@ pub struct Attempts {
     warned: bool,
 }
 
-impl Attempts {
-    /// There is nothing to configure.
-    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Nothing {}
-        from_json(json)
-            .map(|Nothing {}| Self::default())
+/// There is nothing to configure.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+impl AccessLogger for Attempts {
+    const NAME: &'static str = "attempts";
+    type Config = Nothing;
+
+    fn check(configuration: Vec<u8>) -> Result<Nothing, Vec<ConfigError>> {
+        let json = to_json(configuration);
+        json.and_then(|json| from_json(&json))
             .map_err(|error| vec![error])
     }
 
+    fn start(_config: Arc<Nothing>, _host: &mut RootContext) -> Result<Self, ConfigError> {
+        Ok(Self::default())
+    }
+
     /// An attempt is over.
-    pub fn logged(&mut self) {
-        let headers = HeaderMap::read(Map::Response).ok();
-        spent::note(headers.as_ref());
+    fn log(&mut self, host: &mut LogContext) {
+        let headers = host.response.read().ok();
+        spent::note(host, headers.as_ref());
         let Some(headers) = headers else {
             return;
         };
-        let Ok(cluster) = property(&["xds", "cluster_name"]) else {
+        let Ok(cluster) = host.stream.property(&["xds", "cluster_name"]) else {
             return;
         };
         let Ok(cluster) = core::str::from_utf8(&cluster) else {
@@ -46,17 +58,22 @@ impl Attempts {
         if let Some(fault) = fault::of_attempt(status) {
             self.faults.count(fault.name(), cluster);
         }
-        let org = named("x-tollgate-org");
-        let ending = ending(status, &headers, &org);
+        // Only the gateway writes these.
+        let named = |name: &str| host.request.text(name).unwrap_or_default();
+        let (org, model) = (named("x-tollgate-org"), named("x-tollgate-model"));
+        let ending = Ending::of_answer(status, headers.get(b"retry-after"), &org, || {
+            host.stream.seconds()
+        });
         if !ending.asks_for_a_pause(&org) {
             return;
         }
         let destination = Destination {
             cluster,
-            model: &named("x-tollgate-model"),
+            model: &model,
             org: &org,
         };
-        if !targets::back_off(&mut Host, &destination, ending) && !core::mem::replace(&mut self.warned, true)
+        if !targets::back_off(&mut host.stream, &destination, ending)
+            && !core::mem::replace(&mut self.warned, true)
         {
             log(
                 Level::Warn,
@@ -64,12 +81,4 @@ impl Attempts {
             );
         }
     }
-}
-
-/// What a header of the request says, which only the gateway writes.
-fn named(name: &str) -> String {
-    let value = header(Map::Request, name).ok().flatten();
-    value
-        .and_then(|value| String::from_utf8(value).ok())
-        .unwrap_or_default()
 }

@@ -1,36 +1,44 @@
 //! The HTTP filter: holds a request until its body is whole, reads it once, and sends it on its way.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tollgate_core::body::Coding;
 use tollgate_core::config::ConfigError;
 use tollgate_core::exchange::Exchange as _;
 use tollgate_core::fault::{Effect, Fault, Finding, Head as AnswerHead, Piece, Replacement};
 use tollgate_core::headers::{Passage, withheld};
-use tollgate_core::identity::Identity;
+use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::key::shown;
+use tollgate_core::plugin_config::to_json;
 use tollgate_core::query::as_served;
 use tollgate_core::refusals::TOO_LARGE;
 use tollgate_core::reply::{Reader, Reply};
-use tollgate_core::route::{Begun, CODING, Config, Head, Heard, InFlight, Plan, Refusal, Routed};
+use tollgate_core::route::{
+    Begun, CODING, Config, ERRORED, Head, Heard, InFlight, PROPERTY, Plan, Refusal, Routed,
+};
 use tollgate_core::silence::{FirstByte, Silence};
+use tollgate_core::spent::{PROPERTY as SPENT, Spent};
 use tollgate_core::state::Clock as _;
 use tollgate_core::targets::{self, Ending};
 use tollgate_core::uploads::{Upload, Uploads};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Host, Level, Map, Status, answer, clear_route_cache, client_address,
-    close_response, header, log, now_nanos, read_buffer, remove_header, replace_in_buffer, set_header,
+    HeaderMap, HttpFilter, Level, LogContext, RequestContext, ResponseContext, RootContext, Status, Step,
+    StreamContext, Sweep, Visit, log,
 };
 
 use crate::metrics::Metrics;
+use crate::spent;
 
 /// The filter's, in the log.
 const NAME: &str = "tenant-router";
+/// How often bodies that are still to come are looked at.
+pub const TICK_MILLIS: u32 = 1_000;
 
-/// One configuration of the filter.
+/// What one worker knows under one configuration.
 pub struct Router {
-    config: Config,
+    config: Arc<Config>,
     metrics: Metrics,
     uploads: Uploads,
     /// State of a xorshift generator for the weights: it needs to be even, not secret.
@@ -86,170 +94,258 @@ impl Sent {
     }
 }
 
-impl Router {
-    /// Makes one of its configuration; all that is wrong with it is reported.
-    pub fn configure(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
-        let config = Config::parse(json)?;
-        Self::new(config).map_err(|error| vec![error])
+impl HttpFilter for Router {
+    const NAME: &'static str = NAME;
+    type Config = Config;
+    type Stream = Stream;
+
+    fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
+        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
     }
 
-    /// Sets the filter up. `Err` where the proxy does not give what it needs.
-    pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Ok(Self {
-            uploads: Uploads::join(&mut Host, config.uploads).map_err(ConfigError::unusable)?,
+    fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
+        let router = Self {
+            uploads: Uploads::join(host, config.uploads).map_err(ConfigError::unusable)?,
             config,
             metrics: Metrics::define().map_err(ConfigError::unusable)?,
-            draw: now_nanos().map_err(ConfigError::unusable)? | 1,
+            draw: host.now().ok_or_else(|| ConfigError::unusable("no clock"))? | 1,
+        };
+        host.tick_every(TICK_MILLIS).map_err(ConfigError::unusable)?;
+        // The access logger of attempts hears which configuration is in force.
+        targets::publish(host, &router.config.breaker).map_err(ConfigError::unusable)?;
+        Ok(router)
+    }
+
+    fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, end: bool) -> Step {
+        let state = host.stream.property(&[IDENTITY]).ok();
+        let who = state.and_then(|state| Identity::decode(&state));
+        match (host.headers.read(), who) {
+            (Ok(headers), Some(who)) => self.begin(stream, host, &headers, Rc::new(who), end),
+            (headers, _) => self.misconfigured(headers.ok().as_ref()).into(),
+        }
+    }
+
+    fn request_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        len: Option<usize>,
+        end: bool,
+    ) -> Step {
+        self.hold(stream, host, len, end, |host, routed| {
+            // Tells the filters behind what is asked for.
+            host.stream
+                .set_property(PROPERTY, &routed.encode())
+                .map_err(|_| Refusal::Misconfigured.reply(&Reader::default()))
         })
     }
 
-    /// Says that this configuration is in force, to the access logger of attempts.
-    pub fn announce(&self) -> Result<(), Vec<ConfigError>> {
-        targets::publish(&mut Host, &self.config.breaker).map_err(|error| vec![ConfigError::unusable(error)])
+    fn response_headers(&mut self, stream: &mut Stream, host: &mut ResponseContext, end: bool) -> Step {
+        let headers = host.headers.read().ok();
+        self.answer_headers(stream, host, headers.as_ref(), end)
     }
 
-    /// Reads what `who` asks for. What has no body is answered here; the rest waits for it.
-    pub fn request_headers(
+    fn response_body(
         &mut self,
         stream: &mut Stream,
+        host: &mut ResponseContext,
+        len: usize,
+        end: bool,
+    ) -> Step {
+        self.answer_body(stream, host, Some(len), end)
+    }
+
+    fn response_trailers(&mut self, stream: &mut Stream, host: &mut ResponseContext) -> Step {
+        self.answer_trailers(stream, host)
+    }
+
+    fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
+        self.end(stream, host, |host| match host.property(&[ERRORED]) {
+            Ok(_) => Heard::Errored,
+            Err(_) => Heard::Unknown,
+        });
+        let spent = spent::take(host);
+        if spent != Spent::default() {
+            // Not charged at worst.
+            let _ = host.stream.set_property(SPENT, &spent.encode());
+        }
+    }
+
+    fn orphaned() -> Reply {
+        Refusal::Misconfigured.reply(&Reader::default())
+    }
+
+    /// Each stream is [looked at](Self::look) after it.
+    fn tick(&mut self, host: &mut RootContext) -> Sweep {
+        self.uploads.tick(host);
+        Sweep::Streams
+    }
+
+    /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
+    fn look(&mut self, stream: &mut Stream, visit: &mut Visit) -> Step {
+        if let Some(sent) = &mut stream.sent {
+            let Some(first_byte) = &mut sent.first_byte else {
+                return self.listen(sent, visit);
+            };
+            let over = visit.root.now().filter(|now| first_byte.is_over(*now));
+            let (Some(now), Some(host)) = (over, over.and_then(|_| visit.enter())) else {
+                return Step::Continue;
+            };
+            if !first_byte.is_stuck_now(host, now) {
+                return Step::Continue;
+            }
+            let reply = Fault::Silent.in_place(&sent.reader);
+            self.fell_silent(host, &mut sent.request);
+            stream.sent = None;
+            return reply.into();
+        }
+        let Some(held) = &stream.held else {
+            return Step::Continue;
+        };
+        if let Err(refused) = self.uploads.look(&mut visit.root, &mut stream.upload, &held.who)
+            && let Some(host) = visit.enter()
+        {
+            let reply = self.refuse(host, &refused.into(), Some(&held.who), &held.reader);
+            stream.held = None;
+            return reply.into();
+        }
+        Step::Continue
+    }
+}
+
+impl Router {
+    /// Reads what `who` asks for. What has no body is answered here; the rest waits for it.
+    pub fn begin(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
         headers: &HeaderMap,
         who: Rc<Identity>,
         end: bool,
-    ) -> Action {
+    ) -> Step {
         let path = headers.get(b":path");
         let reader = Reader::of(path, headers.text(b"x-request-id"));
-        let begun = self.config.begin(&mut Host, headers, &who, client_address, end);
+        let begun = self.config.begin(&mut host.stream, headers, &who, end);
         let head = begun.and_then(|begun| match begun {
-            Begun::Held(head) => self.narrow(headers, path).map(|()| Ok(head)),
+            Begun::Held(head) => self.narrow(host, headers, path).map(|()| Ok(head)),
             Begun::Answered(body) => Ok(Err(body)),
         });
         match head {
             Ok(Ok(head)) => {
                 stream.upload = Upload::announced(head.length);
                 stream.held = Some(Held { who, head, reader });
-                Action::Pause
+                Step::Hold
             }
             Ok(Err(body)) => {
                 self.metrics.listed();
-                answer(NAME, &Reply::document("models", body))
+                Reply::document("models", body).into()
             }
-            Err(refusal) => self.refuse(&refusal, Some(&who), &reader),
+            Err(refusal) => self
+                .refuse(&mut host.stream, &refusal, Some(&who), &reader)
+                .into(),
         }
     }
 
-    /// Answers a request without an identity, or one whose headers can't be read.
-    pub fn misconfigured(&self, headers: Option<&HeaderMap>) -> Action {
+    /// What answers a request without an identity, or one whose headers can't be read.
+    pub fn misconfigured(&self, headers: Option<&HeaderMap>) -> Reply {
         let path = headers.and_then(|headers| headers.get(b":path"));
         let request_id = headers.and_then(|headers| headers.text(b"x-request-id"));
-        self.refuse(&Refusal::Misconfigured, None, &Reader::of(path, request_id))
+        self.metrics.refused(&Refusal::Misconfigured);
+        Refusal::Misconfigured.reply(&Reader::of(path, request_id))
     }
 
     /// Takes out of a request to a model what no model server needs: headers by which one may take its client for somebody
     /// else, and what it may read in the query in place of what the body says.
-    fn narrow(&self, headers: &HeaderMap, path: Option<&[u8]>) -> Result<(), Refusal> {
+    fn narrow(
+        &self,
+        host: &mut RequestContext,
+        headers: &HeaderMap,
+        path: Option<&[u8]>,
+    ) -> Result<(), Refusal> {
         for (name, value) in headers.iter() {
             match self.config.to_models.judge(name, value) {
                 Passage::Passes => {}
-                Passage::Ends => remove_header(Map::Request, name).map_err(unroutable)?,
+                Passage::Ends => host.headers.remove(name).map_err(unroutable)?,
                 Passage::TrustedAddress => {
-                    let address = client_address().map(|address| address.to_string());
-                    set_header(Map::Request, "x-forwarded-for", &address.unwrap_or_default())
+                    let address = host.stream.client().map(|address| address.to_string());
+                    host.headers
+                        .set("x-forwarded-for", &address.unwrap_or_default())
                         .map_err(unroutable)?;
                 }
                 Passage::Dear(beta) => return Err(Refusal::DearBeta(shown(beta, 64))),
             }
         }
         match path.and_then(as_served) {
-            Some(path) => {
-                set_header(Map::Request, ":path", &String::from_utf8_lossy(&path)).map_err(unroutable)
-            }
+            Some(path) => host
+                .headers
+                .set(":path", &String::from_utf8_lossy(&path))
+                .map_err(unroutable),
             None => Ok(()),
         }
     }
 
-    /// Called every [`crate::module::TICK_MILLIS`], before each stream is [looked at](Self::look).
-    pub fn tick(&mut self) {
-        self.uploads.tick(&mut Host);
-    }
-
-    /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
-    pub fn look(&mut self, stream: &mut Stream, enter: impl FnOnce() -> bool) {
-        if let Some(sent) = &mut stream.sent {
-            let Some(first_byte) = &mut sent.first_byte else {
-                return self.listen(sent, enter);
-            };
-            if first_byte.is_stuck_now(&Host, enter) {
-                answer(NAME, &Fault::Silent.in_place(&sent.reader));
-                self.fell_silent(&mut sent.request);
-                stream.sent = None;
-            }
-            return;
-        }
-        let Some(held) = &stream.held else { return };
-        if let Err(refused) = self.uploads.look(&mut Host, &mut stream.upload, &held.who)
-            && enter()
-        {
-            self.refuse(&refused.into(), Some(&held.who), &held.reader);
-            stream.held = None;
-        }
-    }
-
-    fn listen(&mut self, sent: &mut Sent, enter: impl FnOnce() -> bool) {
+    fn listen(&mut self, sent: &mut Sent, visit: &mut Visit) -> Step {
         let Some(silence) = &mut sent.silence else {
-            return;
+            return Step::Continue;
         };
-        let Ok(now) = now_nanos() else { return };
-        if !silence.is_over(now) || !enter() {
-            return;
+        if !visit.root.now().is_some_and(|now| silence.is_over(now)) {
+            return Step::Continue;
         }
-        let held = silence.is_held();
-        sent.silence = None;
-        if held {
-            answer(NAME, &Fault::Silent.in_place(&sent.reader));
+        let Some(host) = visit.enter() else {
+            return Step::Continue;
+        };
+        let step = if silence.is_held() {
             sent.answer = Replacement::Answered;
+            Fault::Silent.in_place(&sent.reader).into()
         } else {
-            or_log("end a silent answer", close_response());
-        }
-        self.fell_silent(&mut sent.request);
+            Step::Break
+        };
+        sent.silence = None;
+        self.fell_silent(host, &mut sent.request);
+        step
     }
 
-    fn fell_silent(&mut self, request: &mut InFlight) {
-        self.metrics.fault(Fault::Silent.name(), request.target(&Host));
-        request.fell_silent(&mut Host, &self.config.breaker);
+    fn fell_silent(&mut self, host: &mut StreamContext, request: &mut InFlight) {
+        self.metrics.fault(Fault::Silent.name(), request.target(host));
+        request.fell_silent(host, &self.config.breaker);
     }
 
     /// Holds the body, of which `len` bytes have come, until it is whole, then routes it, if `admit` lets a request pass
     /// that has a target. `None` is as many as before.
-    pub fn request_body(
+    pub fn hold(
         &mut self,
         stream: &mut Stream,
+        host: &mut RequestContext,
         len: Option<usize>,
         end: bool,
-        admit: impl FnOnce(&Routed<'_>) -> Action,
-    ) -> Action {
+        admit: impl FnOnce(&mut RequestContext, &Routed<'_>) -> Result<(), Reply>,
+    ) -> Step {
         if stream.passed {
-            return Action::Continue;
+            return Step::Continue;
         }
         let Some(held) = stream.held.take() else {
-            return Action::Pause;
+            return Step::Hold;
         };
         let came = self
             .uploads
-            .came(&mut Host, &mut stream.upload, &held.who, len, end);
-        if let Err(refused) = came {
-            return self.refuse(&refused.into(), Some(&held.who), &held.reader);
-        }
-        if !end {
-            stream.held = Some(held);
-            return Action::Pause;
-        }
-        match self.whole(stream, &held, len.is_none(), admit) {
-            Ok(action) => {
-                self.metrics.routed();
-                stream.passed = action == Action::Continue;
-                action
+            .came(&mut host.stream, &mut stream.upload, &held.who, len, end);
+        let routed = match came {
+            Err(refused) => Err(refused.into()),
+            Ok(()) if !end => {
+                stream.held = Some(held);
+                return Step::Hold;
             }
-            Err(refusal) => self.refuse(&refusal, Some(&held.who), &held.reader),
+            Ok(()) => self.whole(stream, host, &held, len.is_none(), admit),
+        };
+        match routed {
+            Ok(admitted) => {
+                self.metrics.routed();
+                stream.passed = admitted.is_ok();
+                admitted.map_or_else(Step::from, |()| Step::Continue)
+            }
+            Err(refusal) => self
+                .refuse(&mut host.stream, &refusal, Some(&held.who), &held.reader)
+                .into(),
         }
     }
 
@@ -257,19 +353,20 @@ impl Router {
     fn whole(
         &mut self,
         stream: &mut Stream,
+        host: &mut RequestContext,
         held: &Held,
         trailers: bool,
-        admit: impl FnOnce(&Routed<'_>) -> Action,
-    ) -> Result<Action, Refusal> {
+        admit: impl FnOnce(&mut RequestContext, &Routed<'_>) -> Result<(), Reply>,
+    ) -> Result<Result<(), Reply>, Refusal> {
         if trailers {
-            drop_trailers().map_err(|_| Refusal::Misconfigured)?;
+            drop_trailers(host).map_err(|_| Refusal::Misconfigured)?;
         }
-        let body = read_buffer(Buffer::RequestBody).map_err(|_| Refusal::Misconfigured)?;
+        let body = host.body.read().map_err(|_| Refusal::Misconfigured)?;
         match held.head.coding {
-            None => self.route(stream, held, &body, None, admit),
+            None => self.route(stream, host, held, &body, None, admit),
             Some(coding) => {
-                let decoded = self.decode(&mut stream.upload, held, coding, &body)?;
-                self.route(stream, held, &decoded, Some(body.len()), admit)
+                let decoded = self.decode(&mut host.stream, &mut stream.upload, held, coding, &body)?;
+                self.route(stream, host, held, &decoded, Some(body.len()), admit)
             }
         }
     }
@@ -277,14 +374,14 @@ impl Router {
     /// A body as it is once it is decoded: it takes as much from here on.
     fn decode(
         &mut self,
+        host: &mut StreamContext,
         upload: &mut Upload,
         held: &Held,
         coding: Coding,
         body: &[u8],
     ) -> Result<Vec<u8>, Refusal> {
         let decoded = coding.decode(body, self.uploads.max_body())?;
-        self.uploads
-            .decoded(&mut Host, upload, &held.who, decoded.len())?;
+        self.uploads.decoded(host, upload, &held.who, decoded.len())?;
         Ok(decoded)
     }
 
@@ -293,172 +390,205 @@ impl Router {
     fn route(
         &mut self,
         stream: &mut Stream,
+        host: &mut RequestContext,
         held: &Held,
         whole: &[u8],
         coded: Option<usize>,
-        admit: impl FnOnce(&Routed<'_>) -> Action,
-    ) -> Result<Action, Refusal> {
+        admit: impl FnOnce(&mut RequestContext, &Routed<'_>) -> Result<(), Reply>,
+    ) -> Result<Result<(), Reply>, Refusal> {
         // For a histogram alone: as if no time had passed where the clock can't be read.
-        let whole_at = now_nanos().unwrap_or(u64::MAX);
+        let whole_at = host.stream.now().unwrap_or(u64::MAX);
         let draw = self.draw();
-        let plan = self.config.plan(&mut Host, &held.head, &held.who, whole, draw)?;
-        let action = admit(&plan.routed(whole_at));
-        let sent = match action {
-            Action::Continue => {
-                uncoded(&held.head, whole, coded).and_then(|()| forward(&plan, &self.config, held))
-            }
-            Action::Pause => Ok(()),
+        let plan = self
+            .config
+            .plan(&mut host.stream, &held.head, &held.who, whole, draw)?;
+        let admitted = admit(host, &plan.routed(whole_at));
+        let sent = match admitted {
+            Ok(()) => uncoded(host, &held.head, whole, coded)
+                .and_then(|()| forward(host, &plan, &self.config, held)),
+            Err(_) => Ok(()),
         };
         let request = &mut stream.sent.insert(Sent::new(plan, held, whole_at)).request;
-        if action == Action::Pause {
-            request.withdraw(&mut Host);
+        if admitted.is_err() {
+            request.withdraw(&mut host.stream);
         }
-        sent.map(|()| action).map_err(unroutable)
+        sent.map(|()| admitted).map_err(unroutable)
     }
 
     /// Says who served and why, notes how the target did, and keeps back what is no answer to the request; `end` if no
     /// body follows.
-    pub fn response_headers(
+    pub fn answer_headers(
         &mut self,
         stream: &mut Stream,
+        host: &mut ResponseContext,
         headers: Option<&HeaderMap>,
         end: bool,
-    ) -> Action {
-        self.uploads.release(&mut Host, &mut stream.upload);
+    ) -> Step {
+        self.uploads.release(&mut host.stream, &mut stream.upload);
         let Some(sent) = &mut stream.sent else {
-            return Action::Continue;
+            return Step::Continue;
         };
-        for name in headers.into_iter().flat_map(|headers| withheld(headers, &Host)) {
-            or_log("remove a header of an answer", remove_header(Map::Response, name));
+        for name in headers
+            .into_iter()
+            .flat_map(|headers| withheld(headers, &host.stream))
+        {
+            or_log("remove a header of an answer", host.headers.remove(name));
         }
         sent.first_byte = None;
-        for (name, value) in sent.request.introduction(&Host) {
+        for (name, value) in sent.request.introduction(&host.stream) {
             if let Some(value) = value {
                 // An answer without these headers is still the answer.
-                let _ = set_header(Map::Response, name, &value);
+                let _ = host.headers.set(name, &value);
             }
         }
         match headers {
-            Some(headers) => self.answered(sent, headers, end),
-            None => Action::Continue,
+            Some(headers) => self.answered(sent, host, headers, end),
+            None => Step::Continue,
         }
     }
 
     /// The head of an answer is there.
-    fn answered(&mut self, sent: &mut Sent, headers: &HeaderMap, end: bool) -> Action {
+    fn answered(
+        &mut self,
+        sent: &mut Sent,
+        host: &mut ResponseContext,
+        headers: &HeaderMap,
+        end: bool,
+    ) -> Step {
         let Sent { request, reader, .. } = sent;
         let status = status(headers);
-        if status == 429 && Host.details().as_deref() == Some(TOO_LARGE) {
+        if status == 429 && host.stream.details().as_deref() == Some(TOO_LARGE) {
             // The limits refused a request that they never let pass.
-            self.config
-                .refusals
-                .count(&mut Host, request.who(), client_address);
+            self.config.refusals.count(&mut host.stream, request.who());
         }
         if sent.streamed && !end && status == 200 {
             let model = self.config.catalogue.get(&request.model);
             let text = Kind::of(headers.get(b"content-type")).is_some();
-            sent.silence = model.and_then(|model| Silence::of(model, text, || Host.now()));
+            sent.silence = model.and_then(|model| Silence::of(model, text, || host.stream.now()));
         }
-        let ending = ending(status, headers, &request.who().org);
-        request.answered(&mut Host, &self.config.breaker, ending);
+        let ending = Ending::of_answer(status, headers.get(b"retry-after"), &request.who().org, || {
+            host.stream.seconds()
+        });
+        request.answered(&mut host.stream, &self.config.breaker, ending);
         let head = AnswerHead { status, headers, end };
-        let finding = sent.answer.head(&head, || Host.is_answered(), reader);
-        if let Some(finding) = finding {
-            self.carry_out(request, finding);
+        let finding = sent.answer.head(&head, || host.stream.is_answered(), reader);
+        match finding.map(|finding| self.carry_out(host, request, finding)) {
+            Some(Step::Continue) | None => {}
+            Some(answered) => return answered,
         }
         match &sent.silence {
-            Some(silence) if silence.is_held() => Action::Pause,
-            _ if sent.answer.is_held() => Action::Pause,
-            _ => Action::Continue,
+            Some(silence) if silence.is_held() => Step::Hold,
+            _ if sent.answer.is_held() => Step::Hold,
+            _ => Step::Continue,
         }
     }
 
     /// Counts a fault that the answer's status alone does not tell, and does what is to be done with the answer.
-    fn carry_out(&mut self, request: &mut InFlight, Finding { fault, effect }: Finding) {
-        match effect {
-            Effect::Answer(reply) => {
-                answer(NAME, &reply);
-            }
+    fn carry_out(
+        &mut self,
+        host: &mut ResponseContext,
+        request: &mut InFlight,
+        Finding { fault, effect }: Finding,
+    ) -> Step {
+        let step = match effect {
+            Effect::Answer(reply) => reply.into(),
             Effect::Headers(removed, set) => {
-                let mut removed = removed
+                let headers = &mut host.headers;
+                let removed = removed
                     .iter()
-                    .map(|name| remove_header(Map::Response, name.as_bytes()));
-                let mut set = set
-                    .iter()
-                    .map(|(name, value)| set_header(Map::Response, name, value));
-                let done = removed
-                    .try_for_each(|done| done)
-                    .and_then(|()| set.try_for_each(|done| done));
+                    .try_for_each(|name| headers.remove(name.as_bytes()));
+                let done =
+                    removed.and_then(|()| set.iter().try_for_each(|(name, value)| headers.set(name, value)));
                 or_log("replace an answer", done);
+                Step::Continue
             }
+        };
+        if let Some(found) = fault {
+            if found.is_counted() {
+                self.metrics
+                    .fault(found.fault.name(), request.target(&host.stream));
+            }
+            request.faulty(&mut host.stream, &self.config.breaker, found.fault);
         }
-        let Some(found) = fault else { return };
-        if found.is_counted() {
-            self.metrics.fault(found.fault.name(), request.target(&Host));
-        }
-        request.faulty(&mut Host, &self.config.breaker, found.fault);
-    }
-
-    /// A piece of the answer's body: `len` bytes are here, those that were held back included.
-    pub fn response_body(&mut self, stream: &mut Stream, len: usize, end: bool) -> Action {
-        self.answer_body(stream, Some(len), end)
+        step
     }
 
     /// The answer's body is whole. No API has trailers; a model server's could only say what its headers may not.
-    pub fn response_trailers(&mut self, stream: &mut Stream) -> Action {
+    pub fn answer_trailers(&mut self, stream: &mut Stream, host: &mut ResponseContext) -> Step {
         if stream.sent.is_some()
-            && let Ok(trailers) = HeaderMap::read(Map::ResponseTrailers)
+            && let Ok(trailers) = host.trailers.read()
         {
             for (name, _) in trailers.iter() {
-                let removed = remove_header(Map::ResponseTrailers, name);
+                let removed = host.trailers.remove(name);
                 or_log("remove a header of an answer", removed);
             }
         }
-        self.answer_body(stream, None, true)
+        self.answer_body(stream, host, None, true)
     }
 
-    fn answer_body(&mut self, stream: &mut Stream, len: Option<usize>, end: bool) -> Action {
+    /// A piece of the answer's body: `len` bytes are here, those that were held back included.
+    pub fn answer_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut ResponseContext,
+        len: Option<usize>,
+        end: bool,
+    ) -> Step {
         let Some(sent) = &mut stream.sent else {
-            return Action::Continue;
+            return Step::Continue;
         };
         if end {
             // It is whole, however slowly its client takes it.
             sent.silence = None;
         } else if let Some(silence) = &mut sent.silence {
-            silence.came(|| read_buffer(Buffer::ResponseBody).ok());
+            silence.came(|| host.body.read().ok());
         }
         match sent.answer.piece(len, end) {
             Piece::Passes => {}
-            Piece::Waits => return Action::Pause,
-            Piece::Replaced(bytes) => replace_body(&bytes),
+            Piece::Waits => return Step::Hold,
+            Piece::Replaced(bytes) => replace_body(host, &bytes),
             Piece::Unread => {
-                let body = read_buffer(Buffer::ResponseBody).ok();
+                let body = host.body.read().ok();
                 let finding = sent.answer.read(body.as_deref(), end, &sent.reader);
                 if let Some(finding) = finding {
-                    self.carry_out(&mut sent.request, finding);
+                    match self.carry_out(host, &mut sent.request, finding) {
+                        Step::Continue => {}
+                        answered => return answered,
+                    }
                 }
                 if let Piece::Replaced(bytes) = sent.answer.piece(len, end) {
-                    replace_body(&bytes);
+                    replace_body(host, &bytes);
                 }
             }
         }
-        Action::Continue
+        Step::Continue
     }
 
     /// A request is over; `heard` is what the filter that reads answers knows of its.
-    pub fn log(&mut self, stream: &mut Stream, heard: impl FnOnce() -> Heard) {
-        self.uploads.release(&mut Host, &mut stream.upload);
+    pub fn end(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut LogContext,
+        heard: impl FnOnce(&StreamContext) -> Heard,
+    ) {
+        self.uploads.release(&mut host.stream, &mut stream.upload);
         if let Some(sent) = stream.sent.take() {
-            sent.request.ended(&mut Host, &self.config.breaker, heard);
+            sent.request.ended(&mut host.stream, &self.config.breaker, heard);
         }
     }
 
-    fn refuse(&self, refusal: &Refusal, who: Option<&Identity>, reader: &Reader) -> Action {
+    fn refuse(
+        &self,
+        host: &mut StreamContext,
+        refusal: &Refusal,
+        who: Option<&Identity>,
+        reader: &Reader,
+    ) -> Reply {
         self.metrics.refused(refusal);
         if let Some(who) = who.filter(|_| refusal.is_the_requests()) {
-            self.config.refusals.count(&mut Host, who, client_address);
+            self.config.refusals.count(host, who);
         }
-        refuse(refusal, reader)
+        refusal.reply(reader)
     }
 
     fn draw(&mut self) -> u64 {
@@ -469,11 +599,6 @@ impl Router {
     }
 }
 
-/// What an answer with this status and these headers says of the target that gave it, to a request of this organization.
-pub(crate) fn ending(status: u16, headers: &HeaderMap, org: &str) -> Ending {
-    Ending::of_answer(status, headers.get(b"retry-after"), org, || Host.seconds())
-}
-
 /// An answer's status; zero where it has none.
 pub(crate) fn status(headers: &HeaderMap) -> u16 {
     let status = headers.text(b":status").and_then(|status| status.parse().ok());
@@ -481,11 +606,11 @@ pub(crate) fn status(headers: &HeaderMap) -> u16 {
 }
 
 /// No API has trailers; a client's could only say what its headers may not.
-fn drop_trailers() -> Result<(), Status> {
-    let trailers = HeaderMap::read(Map::RequestTrailers)?;
+fn drop_trailers(host: &mut RequestContext) -> Result<(), Status> {
+    let trailers = host.trailers.read()?;
     trailers
         .iter()
-        .try_for_each(|(name, _)| remove_header(Map::RequestTrailers, name))
+        .try_for_each(|(name, _)| host.trailers.remove(name))
 }
 
 fn unroutable(status: Status) -> Refusal {
@@ -501,37 +626,37 @@ fn or_log(what: &str, done: Result<(), Status>) {
 }
 
 /// Puts a decoded body in the place of the coded one.
-fn uncoded(head: &Head, whole: &[u8], coded: Option<usize>) -> Result<(), Status> {
+fn uncoded(host: &mut RequestContext, head: &Head, whole: &[u8], coded: Option<usize>) -> Result<(), Status> {
     if head.says_coding {
-        remove_header(Map::Request, CODING.as_bytes())?;
+        host.headers.remove(CODING.as_bytes())?;
     }
     let Some(coded) = coded else { return Ok(()) };
-    if header(Map::Request, "content-length")?.is_some() {
-        set_header(Map::Request, "content-length", &whole.len().to_string())?;
+    if host.headers.get("content-length")?.is_some() {
+        host.headers.set("content-length", &whole.len().to_string())?;
     }
-    replace_in_buffer(Buffer::RequestBody, 0, coded, whole)
+    host.body.replace(0, coded, whole)
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by, and has the route chosen by it.
-fn forward(plan: &Plan<'_, '_>, config: &Config, held: &Held) -> Result<(), Status> {
+fn forward(
+    host: &mut RequestContext,
+    plan: &Plan<'_, '_>,
+    config: &Config,
+    held: &Held,
+) -> Result<(), Status> {
     for (name, value) in plan.headers(config, &held.who) {
         match value {
-            Some(value) => set_header(Map::Request, name, &value)?,
+            Some(value) => host.headers.set(name, &value)?,
             // That it is not there was seen when the headers were read.
-            None if held.head.controlled => remove_header(Map::Request, name.as_bytes())?,
+            None if held.head.controlled => host.headers.remove(name.as_bytes())?,
             None => {}
         }
     }
-    clear_route_cache()
-}
-
-/// Answers in place of the upstream.
-pub(crate) fn refuse(refusal: &Refusal, reader: &Reader) -> Action {
-    answer(NAME, &refusal.reply(reader))
+    host.clear_route_cache()
 }
 
 /// Puts these bytes in the place of those that are here.
-fn replace_body(bytes: &[u8]) {
-    let len = read_buffer(Buffer::ResponseBody).map_or(0, |body| body.len());
-    let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, bytes);
+fn replace_body(host: &mut ResponseContext, bytes: &[u8]) {
+    let len = host.body.read().map_or(0, |body| body.len());
+    let _ = host.body.replace(0, len, bytes);
 }

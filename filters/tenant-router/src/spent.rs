@@ -4,17 +4,17 @@
 use core::cell::RefCell;
 
 use tollgate_core::spent::{Attempts, Spent, Unanswered};
-use tollgate_host::{HeaderMap, Map, header, property};
+use tollgate_host::{HeaderMap, LogContext};
 
 std::thread_local! {
     static ATTEMPTS: RefCell<Attempts> = const { RefCell::new(Attempts::new()) };
 }
 
 /// Takes what was noted of the request that ends now.
-pub fn take() -> Spent {
+pub fn take(host: &LogContext) -> Spent {
     ATTEMPTS.with(|attempts| match attempts.try_borrow_mut() {
-        Ok(mut attempts) if !attempts.is_empty() => match request() {
-            Some(request) => attempts.take(&request, local_address().as_deref()),
+        Ok(mut attempts) if !attempts.is_empty() => match request(host) {
+            Some(request) => attempts.take(&request, local_address(host).as_deref()),
             None => Spent::default(),
         },
         _ => Spent::default(),
@@ -22,9 +22,9 @@ pub fn take() -> Spent {
 }
 
 /// Notes the attempt that is being logged, if it is one. `headers` are those of its answer.
-pub(crate) fn note(headers: Option<&HeaderMap>) {
+pub(crate) fn note(host: &LogContext, headers: Option<&HeaderMap>) {
     let answered = headers.is_some_and(|headers| headers.get(b":status").is_some());
-    let Some(attempt) = Unanswered::of(answered, local_address, request) else {
+    let Some(attempt) = Unanswered::of(answered, || local_address(host), || request(host)) else {
         return;
     };
     ATTEMPTS.with(|attempts| {
@@ -35,12 +35,12 @@ pub(crate) fn note(headers: Option<&HeaderMap>) {
 }
 
 /// The id of the request.
-fn request() -> Option<Vec<u8>> {
-    header(Map::Request, "x-request-id").ok().flatten()
+fn request(host: &LogContext) -> Option<Vec<u8>> {
+    host.request.get("x-request-id").ok().flatten()
 }
 
 /// Our end of the connection of the attempt; `None` where there was none.
-fn local_address() -> Option<Vec<u8>> {
-    let address = property(&["upstream", "local_address"]).ok()?;
+fn local_address(host: &LogContext) -> Option<Vec<u8>> {
+    let address = host.stream.property(&["upstream", "local_address"]).ok()?;
     (!address.is_empty()).then_some(address)
 }

@@ -1,16 +1,19 @@
 //! The HTTP filter: reads the headers once, has core plan the attempt, and carries the plan out when the body is whole.
 
 use core::cell::Cell;
+use std::sync::Arc;
 
 use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal, Renamer, Screen, Screened, Secret};
+use tollgate_core::config::ConfigError;
 use tollgate_core::fault::Fault;
+use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_host::{
-    Action, Buffer, HeaderMap, Level, Map, Status, answer, log, property, read_buffer, remove_header,
-    replace_in_buffer, set_header, set_property,
+    HeaderMap, HttpFilter, Level, RequestContext, ResponseContext, RootContext, Status, Step, StreamContext,
+    log,
 };
 
-use crate::lent::{Lent, apply};
+use crate::lent::{apply, give_back};
 use crate::metrics::Metrics;
 
 /// Where the chosen endpoint's metadata has the provider's name.
@@ -22,9 +25,9 @@ const PROVIDER: [&str; 5] = [
     "provider",
 ];
 
-/// One configuration of the filter.
+/// What one worker knows under one configuration.
 pub struct Adapter {
-    providers: Providers,
+    providers: Arc<Providers>,
     metrics: Metrics,
     /// Providers whose secret was missing when last asked, so that the log says it once.
     complained: Vec<Cell<bool>>,
@@ -42,7 +45,8 @@ pub struct Stream {
     /// The secret that was used, until the answer begins.
     used: Option<(Secret, Reader)>,
     screen: Option<Screen>,
-    lent: Option<Lent>,
+    /// What this attempt has changed in the headers that all attempts of a request share, as it was.
+    lent: Option<Kept>,
 }
 
 /// An attempt whose body is still coming.
@@ -57,138 +61,75 @@ struct Failed {
     refusal: Refusal,
 }
 
-impl Adapter {
-    /// Sets the filter up. `Err` where its metrics can't be defined.
-    pub fn new(providers: Providers) -> Result<Self, Status> {
+impl HttpFilter for Adapter {
+    const NAME: &'static str = "upstream-adapter";
+    type Config = Providers;
+    type Stream = Stream;
+
+    fn check(configuration: Vec<u8>) -> Result<Providers, Vec<ConfigError>> {
+        Providers::parse(&to_json(configuration).map_err(|error| vec![error])?)
+    }
+
+    fn start(providers: Arc<Providers>, _host: &mut RootContext) -> Result<Self, ConfigError> {
         Ok(Self {
-            metrics: Metrics::define(&providers)?,
+            metrics: Metrics::define(&providers).map_err(ConfigError::unusable)?,
             complained: providers.iter().map(|_| Cell::new(false)).collect(),
             providers,
         })
     }
 
     /// Plans the attempt. Without a body it goes on at once.
-    pub fn request_headers(&mut self, stream: &mut Stream, end: bool) -> Action {
+    fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, end: bool) -> Step {
         let mut reader = Reader::default();
-        let planned = self.plan(&mut reader);
-        match planned {
-            Ok(attempt) if end => self.go(stream, attempt, reader, None),
+        match self.plan(host, &mut reader) {
+            Ok(attempt) if end => self.go(stream, host, attempt, reader, None),
             Ok(attempt) => {
                 stream.waiting = Some(Waiting { attempt, reader });
-                Action::Pause
+                Step::Hold
             }
-            Err(failed) => self.refuse(stream, &failed, &reader),
+            Err(failed) => self.refuse(stream, host, &failed, &reader),
         }
-    }
-
-    fn plan(&self, reader: &mut Reader) -> Result<Attempt, Failed> {
-        let nowhere = |refusal| Failed {
-            provider: None,
-            refusal,
-        };
-        give_back_for_another().map_err(|_| nowhere(Refusal::Misconfigured))?;
-        let headers = HeaderMap::read(Map::Request).map_err(|_| nowhere(Refusal::Misconfigured))?;
-        *reader = Reader::of(headers.get(b":path"), headers.text(b"x-request-id"));
-        let provider = self.provider().map_err(nowhere)?;
-        let at = |refusal| Failed {
-            provider: Some(provider),
-            refusal,
-        };
-        let headers: Vec<_> = headers.iter().collect();
-        let attempt = self.providers.attempt(provider, &headers).map_err(at)?;
-        // Now, and not with the rest: nothing that happens to this attempt may let them through.
-        for name in attempt.gone() {
-            remove_header(Map::Request, name).map_err(|_| at(Refusal::Misconfigured))?;
-        }
-        if let Some(complained) = self.complained.get(provider) {
-            complained.set(false);
-        }
-        Ok(attempt)
-    }
-
-    fn provider(&self) -> Result<usize, Refusal> {
-        let name = property(&PROVIDER).map_err(|_| Refusal::NoProvider)?;
-        let name = core::str::from_utf8(&name).map_err(|_| Refusal::UnknownProvider)?;
-        self.providers.find(name).ok_or(Refusal::UnknownProvider)
     }
 
     /// Waits until the body is whole.
-    pub fn request_body(&mut self, stream: &mut Stream, end: bool) -> Action {
+    fn request_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        _len: Option<usize>,
+        end: bool,
+    ) -> Step {
         // A body that nobody has to look at goes on as it comes.
         let ready = |waiting: &mut Waiting| end || !waiting.attempt.looks_at_body();
         match stream.waiting.take_if(ready) {
             Some(Waiting { attempt, reader }) => {
-                let body = attempt.looks_at_body().then(|| read_buffer(Buffer::RequestBody));
+                let body = attempt.looks_at_body().then(|| host.body.read());
                 match body.transpose() {
-                    Ok(body) => self.go(stream, attempt, reader, body),
+                    Ok(body) => self.go(stream, host, attempt, reader, body),
                     Err(_) => {
                         let failed = Failed {
                             provider: Some(attempt.provider()),
                             refusal: Refusal::Misconfigured,
                         };
-                        self.refuse(stream, &failed, &reader)
+                        self.refuse(stream, host, &failed, &reader)
                     }
                 }
             }
-            None if stream.waiting.is_some() => Action::Pause,
-            None => Action::Continue,
+            None if stream.waiting.is_some() => Step::Hold,
+            None => Step::Continue,
         }
-    }
-
-    fn go(&self, stream: &mut Stream, mut attempt: Attempt, reader: Reader, body: Option<Vec<u8>>) -> Action {
-        let provider = attempt.provider();
-        match self.carry_out(stream, &mut attempt, body) {
-            Ok(()) => {
-                self.metrics.adapted(provider);
-                stream.asked = Some(provider);
-                stream.answers_as = self.providers.answers_as(&attempt).map(str::to_owned);
-                stream.used = attempt.take_secret().map(|secret| (secret, reader));
-                Action::Continue
-            }
-            Err(refusal) => {
-                let failed = Failed {
-                    provider: Some(provider),
-                    refusal,
-                };
-                self.refuse(stream, &failed, &reader)
-            }
-        }
-    }
-
-    fn carry_out(
-        &self,
-        stream: &mut Stream,
-        attempt: &mut Attempt,
-        body: Option<Vec<u8>>,
-    ) -> Result<(), Refusal> {
-        if let Some(body) = body.filter(|body| !body.is_empty())
-            && let Some(rename) = self.providers.rename(attempt, &body)?
-        {
-            let (before, behind) = rename.around(&body);
-            replace_body([before, &rename.text, behind], body.len()).map_err(failed)?;
-            attempt.resized(before.len() + rename.text.len() + behind.len());
-        }
-        if !attempt.kept().is_empty() {
-            // The next attempt finds it, should this one be unable to give back.
-            set_property(PROPERTY, &attempt.kept().encode()).map_err(failed)?;
-            stream.lent = Some(Lent::new(attempt.kept().clone()));
-        }
-        for change in attempt.changes() {
-            apply(change).map_err(failed)?;
-        }
-        Ok(())
     }
 
     /// The answer begins: what is made of the request's headers from here on (the answer's own headers, the access
     /// log) is about the client's request. Of the provider's headers those go on that it may say. `end` if there is no body.
-    pub fn response_headers(&self, stream: &mut Stream, end: bool) -> Action {
-        stream.lent = None;
+    fn response_headers(&mut self, stream: &mut Stream, host: &mut ResponseContext, end: bool) -> Step {
+        give_back(&mut stream.lent, &mut host.request);
         let asked = stream.asked.and_then(|at| self.providers.iter().nth(at));
         let asked = asked.filter(|provider| provider.credential.is_some());
         if asked.is_none() && stream.answers_as.is_none() {
-            return Action::Continue;
+            return Step::Continue;
         }
-        let adapted = HeaderMap::read(Map::Response).and_then(|headers| {
+        let adapted = host.headers.read().and_then(|headers| {
             let mut screen = stream
                 .used
                 .take()
@@ -198,7 +139,7 @@ impl Adapter {
                 let mut unwanted = headers.iter().filter(|(name, value)| {
                     !provider.says(name) || (!name.starts_with(b":") && tells(value))
                 });
-                unwanted.try_for_each(|(name, _)| remove_header(Map::Response, name))?;
+                unwanted.try_for_each(|(name, _)| host.headers.remove(name))?;
             }
             let renamer = stream
                 .answers_as
@@ -210,71 +151,184 @@ impl Adapter {
             let length = headers.text(b"content-length");
             let length = length.map(|length| length.parse().unwrap_or(usize::MAX));
             if length.is_some_and(resized) {
-                remove_header(Map::Response, b"content-length")?;
+                host.headers.remove(b"content-length")?;
             }
             stream.renamer = renamer;
             let holds = !end && screen.as_ref().is_some_and(Screen::holds_headers);
             stream.screen = screen.filter(|screen| !end && !screen.is_done());
-            Ok(if holds { Action::Pause } else { Action::Continue })
+            Ok(if holds { Step::Hold } else { Step::Continue })
         });
         adapted.unwrap_or_else(|status| {
             log(
                 Level::Error,
                 &format!("upstream-adapter: cannot change the headers of an answer: {status:?}"),
             );
-            Action::Continue
+            Step::Continue
         })
     }
 
     /// Lets nothing pass that tells of our credential, and puts the catalogue's name of the model in the place of the
     /// provider's.
-    pub fn response_body(stream: &mut Stream, len: usize, end: bool) -> Action {
+    fn response_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut ResponseContext,
+        len: usize,
+        end: bool,
+    ) -> Step {
         if stream
             .screen
             .as_ref()
             .is_some_and(|screen| screen.waits(len, end))
         {
-            return Action::Pause;
+            return Step::Hold;
         }
         if stream.screen.is_none() && (stream.renamer.is_none() || len == 0) {
-            return Action::Continue;
+            return Step::Continue;
         }
         let waited = stream
             .screen
             .as_ref()
             .is_some_and(|screen| screen.waits(0, false));
-        let changed = change_body(stream, len, end);
+        let changed = change_body(stream, host, len, end);
         changed.unwrap_or_else(|status| {
             // What follows can't be told from what is in the middle of something.
             (stream.renamer, stream.screen) = (None, None);
             if waited {
-                let _ = replace_in_buffer(Buffer::ResponseBody, 0, len, b"");
+                let _ = host.body.replace(0, len, b"");
             }
             log(
                 Level::Error,
                 &format!("upstream-adapter: cannot change an answer: {status:?}"),
             );
-            Action::Continue
+            Step::Continue
         })
     }
 
     /// The answer's body is whole.
-    pub fn response_trailers(stream: &mut Stream) -> Action {
+    fn response_trailers(&mut self, stream: &mut Stream, host: &mut ResponseContext) -> Step {
         match &stream.screen {
             // It waited.
             Some(screen) if screen.waits(0, false) || screen.holds_headers() => {
-                let len = read_buffer(Buffer::ResponseBody).map_or(0, |body| body.len());
-                Self::response_body(stream, len, true)
+                let len = host.body.read().map_or(0, |body| body.len());
+                self.response_body(stream, host, len, true)
             }
-            _ => Action::Continue,
+            _ => Step::Continue,
         }
     }
 
-    fn refuse(&self, stream: &mut Stream, failed: &Failed, reader: &Reader) -> Action {
+    /// Undoes what this attempt has changed: Envoy forgets a stream before it begins another attempt, answers by itself, or
+    /// logs the request.
+    fn forget(&mut self, mut stream: Stream, host: &mut RequestContext) {
+        give_back(&mut stream.lent, &mut host.headers);
+    }
+
+    fn orphaned() -> Reply {
+        reply(&Refusal::Misconfigured, &Reader::default())
+    }
+}
+
+impl Adapter {
+    fn plan(&self, host: &mut RequestContext, reader: &mut Reader) -> Result<Attempt, Failed> {
+        let nowhere = |refusal| Failed {
+            provider: None,
+            refusal,
+        };
+        give_back_for_another(host).map_err(|_| nowhere(Refusal::Misconfigured))?;
+        let headers = host.headers.read().map_err(|_| nowhere(Refusal::Misconfigured))?;
+        *reader = Reader::of(headers.get(b":path"), headers.text(b"x-request-id"));
+        let provider = self.provider(&host.stream).map_err(nowhere)?;
+        let at = |refusal| Failed {
+            provider: Some(provider),
+            refusal,
+        };
+        let headers: Vec<_> = headers.iter().collect();
+        let attempt = self.providers.attempt(provider, &headers).map_err(at)?;
+        // Now, and not with the rest: nothing that happens to this attempt may let them through.
+        for name in attempt.gone() {
+            host.headers
+                .remove(name)
+                .map_err(|_| at(Refusal::Misconfigured))?;
+        }
+        if let Some(complained) = self.complained.get(provider) {
+            complained.set(false);
+        }
+        Ok(attempt)
+    }
+
+    fn provider(&self, host: &StreamContext) -> Result<usize, Refusal> {
+        let name = host.property(&PROVIDER).map_err(|_| Refusal::NoProvider)?;
+        let name = core::str::from_utf8(&name).map_err(|_| Refusal::UnknownProvider)?;
+        self.providers.find(name).ok_or(Refusal::UnknownProvider)
+    }
+
+    fn go(
+        &self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        mut attempt: Attempt,
+        reader: Reader,
+        body: Option<Vec<u8>>,
+    ) -> Step {
+        let provider = attempt.provider();
+        match self.carry_out(stream, host, &mut attempt, body) {
+            Ok(()) => {
+                self.metrics.adapted(provider);
+                stream.asked = Some(provider);
+                stream.answers_as = self.providers.answers_as(&attempt).map(str::to_owned);
+                stream.used = attempt.take_secret().map(|secret| (secret, reader));
+                Step::Continue
+            }
+            Err(refusal) => {
+                let failed = Failed {
+                    provider: Some(provider),
+                    refusal,
+                };
+                self.refuse(stream, host, &failed, &reader)
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        attempt: &mut Attempt,
+        body: Option<Vec<u8>>,
+    ) -> Result<(), Refusal> {
+        if let Some(body) = body.filter(|body| !body.is_empty())
+            && let Some(rename) = self.providers.rename(attempt, &body)?
+        {
+            let (before, behind) = rename.around(&body);
+            replace_body(host, [before, &rename.text, behind], body.len()).map_err(failed)?;
+            attempt.resized(before.len() + rename.text.len() + behind.len());
+        }
+        if !attempt.kept().is_empty() {
+            // The next attempt finds it, should this one be unable to give back.
+            host.stream
+                .set_property(PROPERTY, &attempt.kept().encode())
+                .map_err(failed)?;
+            // From here on it is given back, however far the changes get.
+            stream.lent = Some(attempt.kept().clone());
+        }
+        for change in attempt.changes() {
+            apply(&mut host.headers, change).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn refuse(
+        &self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        failed: &Failed,
+        reader: &Reader,
+    ) -> Step {
         self.metrics.refused(failed.provider, &failed.refusal);
         self.complain(failed);
-        (stream.waiting, stream.asked, stream.lent) = (None, None, None);
-        refuse(&failed.refusal, reader)
+        (stream.waiting, stream.asked) = (None, None);
+        give_back(&mut stream.lent, &mut host.headers);
+        reply(&failed.refusal, reader).into()
     }
 
     fn complain(&self, failed: &Failed) {
@@ -313,21 +367,26 @@ fn screen(secret: Secret, reader: Reader, headers: &HeaderMap) -> Screen {
 }
 
 /// Changes the piece of an answer that is here.
-fn change_body(stream: &mut Stream, len: usize, end: bool) -> Result<Action, Status> {
+fn change_body(
+    stream: &mut Stream,
+    host: &mut ResponseContext,
+    len: usize,
+    end: bool,
+) -> Result<Step, Status> {
     let piece = match len {
         0 => Vec::new(),
-        _ => read_buffer(Buffer::ResponseBody)?,
+        _ => host.body.read()?,
     };
     let mut changed = None;
     if let Some(screen) = &mut stream.screen {
         let held = screen.holds_headers();
         match screen.push(&piece, end) {
-            Screened::Waits => return Ok(Action::Pause),
+            Screened::Waits => return Ok(Step::Hold),
             Screened::Whole => {}
             Screened::Changed(new) => changed = Some(new),
             Screened::Failed(status, new) => {
-                set_header(Map::Response, ":status", &status.to_string())?;
-                set_header(Map::Response, "content-type", "application/json")?;
+                host.headers.set(":status", &status.to_string())?;
+                host.headers.set("content-type", "application/json")?;
                 // An error names its model as the provider has it.
                 stream.renamer = None;
                 changed = Some(new);
@@ -335,27 +394,27 @@ fn change_body(stream: &mut Stream, len: usize, end: bool) -> Result<Action, Sta
         }
         let resized = screen.may_resize(len) || changed.as_ref().is_some_and(|new| new.len() != len);
         if held && resized {
-            remove_header(Map::Response, b"content-length")?;
+            host.headers.remove(b"content-length")?;
         }
         if held && screen.is_decoded() {
-            remove_header(Map::Response, b"content-encoding")?;
+            host.headers.remove(b"content-encoding")?;
         }
         for fault in screen.faults() {
-            count(fault);
+            count(&host.stream, fault);
         }
     }
     if let Some(renamer) = &mut stream.renamer {
         changed = renamer.push(changed.as_ref().unwrap_or(&piece)).or(changed);
     }
     if let Some(new) = changed {
-        replace_in_buffer(Buffer::ResponseBody, 0, len, &new)?;
+        host.body.replace(0, len, &new)?;
     }
-    Ok(Action::Continue)
+    Ok(Step::Continue)
 }
 
 /// Counts a fault of the cluster that is asked.
-fn count(fault: Fault) {
-    let cluster = property(&["xds", "cluster_name"]).unwrap_or_default();
+fn count(host: &StreamContext, fault: Fault) {
+    let cluster = host.property(&["xds", "cluster_name"]).unwrap_or_default();
     Metrics::fault(fault, core::str::from_utf8(&cluster).unwrap_or_default());
 }
 
@@ -372,11 +431,12 @@ fn renamer(name: &str, headers: &HeaderMap) -> Option<Renamer> {
 }
 
 /// Undoes what an earlier attempt of this request changed and could not give back.
-fn give_back_for_another() -> Result<(), Status> {
-    match property(&[PROPERTY]) {
+fn give_back_for_another(host: &mut RequestContext) -> Result<(), Status> {
+    match host.stream.property(&[PROPERTY]) {
         Ok(state) => {
             let kept = Kept::decode(&state).ok_or(Status::BadArgument)?;
-            kept.changes().try_for_each(apply)
+            kept.changes()
+                .try_for_each(|change| apply(&mut host.headers, change))
         }
         Err(Status::NotFound) => Ok(()),
         Err(status) => Err(status),
@@ -384,11 +444,15 @@ fn give_back_for_another() -> Result<(), Status> {
 }
 
 /// Envoy can put bytes in the place of a body, before it, and behind it; so nothing is joined here first.
-fn replace_body([before, name, behind]: [&[u8]; 3], len: usize) -> Result<(), Status> {
+fn replace_body(
+    host: &mut RequestContext,
+    [before, name, behind]: [&[u8]; 3],
+    len: usize,
+) -> Result<(), Status> {
     const END: usize = u32::MAX as usize;
-    replace_in_buffer(Buffer::RequestBody, 0, len, name)?;
-    replace_in_buffer(Buffer::RequestBody, 0, 0, before)?;
-    replace_in_buffer(Buffer::RequestBody, END, 0, behind)
+    host.body.replace(0, len, name)?;
+    host.body.replace(0, 0, before)?;
+    host.body.replace(END, 0, behind)
 }
 
 fn failed(status: Status) -> Refusal {
@@ -399,10 +463,7 @@ fn failed(status: Status) -> Refusal {
     Refusal::Misconfigured
 }
 
-/// Answers in place of the provider.
-pub(crate) fn refuse(refusal: &Refusal, reader: &Reader) -> Action {
-    answer(
-        "upstream-adapter",
-        &Reply::error(&refusal.answer(), refusal.reason(), reader),
-    )
+/// What answers in place of the provider.
+fn reply(refusal: &Refusal, reader: &Reader) -> Reply {
+    Reply::error(&refusal.answer(), refusal.reason(), reader)
 }

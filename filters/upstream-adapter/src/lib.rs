@@ -10,7 +10,8 @@
 //!   reach at the attempt's end: Envoy gives a filter no more access to headers that it has let go.
 //! - What this filter answers is not retried.
 
-pub mod filter;
+mod filter;
 mod lent;
 mod metrics;
-pub mod module;
+
+pub use filter::Adapter;

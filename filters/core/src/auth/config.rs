@@ -1,6 +1,7 @@
 //! The configuration of who may call.
 
 use core::num::NonZeroU32;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,7 +13,7 @@ use crate::gcra::Throttle;
 /// What the filter needs on its way.
 pub struct Config {
     /// Where keys are looked up.
-    pub source: Source,
+    pub source: Arc<Source>,
     /// Failed authentications allowed from one address.
     pub failed_auth: Throttle,
     /// Where a verified token's claims are; `None` takes keys only.
@@ -111,7 +112,7 @@ impl Config {
         let source = source(raw.directory).map_err(|found| errors.extend(found));
         match (source, failed_auth) {
             (Ok(source), Ok(failed_auth)) if errors.is_empty() => Ok(Self {
-                source,
+                source: Arc::new(source),
                 failed_auth,
                 token: raw.jwt.map(|Object(claims)| claims),
                 route_on_identity: raw.route_on_identity,

@@ -20,6 +20,27 @@ pub struct Edit<'a> {
     pub text: Cow<'a, str>,
 }
 
+impl Edit<'_> {
+    /// How much of a body it has to see: what is behind stays as it is.
+    pub const fn end(&self) -> usize {
+        (self.at as usize).saturating_add(self.len as usize)
+    }
+
+    /// How long the body will be, by the length that its client says; `None` where that is no length of it.
+    pub fn length(&self, said: &[u8]) -> Option<usize> {
+        let said: usize = core::str::from_utf8(said).ok()?.parse().ok()?;
+        said.checked_sub(self.len as usize)?.checked_add(self.text.len())
+    }
+
+    /// What comes in the place of a body's beginning up to [`Self::end`]; `None` where it is too short.
+    pub fn apply(&self, beginning: &[u8]) -> Option<Vec<u8>> {
+        beginning.get(..self.end())?;
+        let mut changed = beginning.get(..self.at as usize)?.to_vec();
+        changed.extend_from_slice(self.text.as_bytes());
+        Some(changed)
+    }
+}
+
 const STREAM_OPTIONS: &str = r#""stream_options":{"include_usage":true},"#;
 const OPTIONS: &str = r#"{"include_usage":true}"#;
 const INCLUDE_USAGE: &str = r#""include_usage":true"#;
@@ -85,8 +106,10 @@ mod tests {
     fn asked(text: &str) -> Option<Value> {
         let body = read_json(Endpoint::Chat, text.as_bytes()).unwrap();
         let edit = ask_usage(Endpoint::Chat, text.as_bytes(), &body)?;
-        let (at, len) = (edit.at as usize, edit.len as usize);
-        let edited = [&text[..at], &edit.text, &text[at + len..]].concat();
+        let beginning = edit.apply(&text.as_bytes()[..edit.end()]).unwrap();
+        let edited = String::from_utf8(beginning).unwrap() + &text[edit.end()..];
+        assert_eq!(edit.length(text.len().to_string().as_bytes()), Some(edited.len()));
+        assert_eq!(edit.apply(&text.as_bytes()[..edit.end() - 1]), None);
         let mut value: Value = serde_json::from_str(&edited).unwrap();
         // No member twice, and nothing else changed.
         let read = read_json(Endpoint::Chat, edited.as_bytes()).unwrap();

@@ -41,10 +41,15 @@ pub struct Choice<'m> {
 }
 
 impl Model {
+    /// The place of the rule that a request goes by; `None` where the weights decide.
+    pub fn rule(&self, who: &Identity, endpoint: Endpoint) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.when.holds(who, endpoint))
+    }
+
     /// Targets in the order in which they are to be tried, the chosen one first. `draw` is a random number; the
     /// canary does not depend on it but on the organization alone.
     pub fn candidates(&self, who: &Identity, endpoint: Endpoint, draw: u64) -> Vec<Choice<'_>> {
-        let rule = self.rules.iter().find(|rule| rule.when.holds(who, endpoint));
+        let rule = self.rule(who, endpoint).and_then(|at| self.rules.get(at));
         let mut rest: Vec<usize> =
             rule.map_or_else(|| (0..self.targets.len()).collect(), |rule| rule.targets.clone());
         let mut order = Vec::with_capacity(rest.len() + 1);

@@ -35,16 +35,16 @@ pub struct Plan {
     pub allow_empty: bool,
 }
 
-/// What a fetcher has done for it, beside what workers share and the time.
-pub trait Outside: Store + Clock {
+/// What a fetcher has done for it by a host `H`, beside what workers share and the time.
+pub trait Outside<H> {
     /// A request that was sent.
     type Call: Copy + PartialEq;
 
     /// Asks for the document, unless it still is the one of this `ETag`. `Err` says why it can't be asked for.
-    fn ask(&mut self, etag: Option<&str>) -> Result<Self::Call, String>;
+    fn ask(&mut self, host: &mut H, etag: Option<&str>) -> Result<Self::Call, String>;
 
     /// Has [`Fetcher::tick`] called more often while there is work.
-    fn busy(&mut self, busy: bool);
+    fn busy(&mut self, host: &mut H, busy: bool);
 
     /// Counts a fetch.
     fn count(&mut self, fetched: Fetched);
@@ -130,9 +130,9 @@ impl<C: Copy + PartialEq> Fetcher<C> {
     }
 
     /// Asks when it is time, and works on what came.
-    pub fn tick(&mut self, outside: &mut impl Outside<Call = C>) {
-        let Some(now) = outside.now() else { return };
-        if let Some(published) = Published::read(outside) {
+    pub fn tick<H: Store + Clock>(&mut self, host: &mut H, outside: &mut impl Outside<H, Call = C>) {
+        let Some(now) = host.now() else { return };
+        if let Some(published) = Published::read(host) {
             outside.age(now.saturating_sub(published.confirmed_at) / 1_000_000_000);
             if published.confirmed_at > now {
                 // The clock was set back. Counted from the future, the directory would stay young for ever.
@@ -140,41 +140,47 @@ impl<C: Copy + PartialEq> Fetcher<C> {
                     confirmed_at: now,
                     ..published
                 })
-                .write(outside);
+                .write(host);
             }
         }
         // The same for the next fetch.
         self.next_fetch = self.next_fetch.min(now.saturating_add(self.plan.refresh));
         self.state = match core::mem::replace(&mut self.state, State::Idle) {
-            State::Idle if now >= self.next_fetch => self.ask(now, outside),
+            State::Idle if now >= self.next_fetch => self.ask(now, host, outside),
             // The proxy's own timeout answers first; this only guards against an answer that never comes.
             State::Asking { since, .. } if now.abs_diff(since) > self.plan.timeout.saturating_mul(2) => {
-                self.fail("no answer came", outside);
+                self.fail("no answer came", host, outside);
                 State::Idle
             }
             state @ (State::Idle | State::Asking { .. }) => state,
-            busy => self.work(busy, now, outside),
+            busy => self.work(busy, now, host, outside),
         };
     }
 
-    fn ask(&mut self, now: u64, outside: &mut impl Outside<Call = C>) -> State<C> {
+    fn ask<H: Store + Clock>(
+        &mut self,
+        now: u64,
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
+    ) -> State<C> {
         self.next_fetch = now.saturating_add(self.plan.refresh);
-        match outside.ask(self.etag.as_deref()) {
+        match outside.ask(host, self.etag.as_deref()) {
             Ok(call) => State::Asking { call, since: now },
             Err(why) => {
-                self.fail(&why, outside);
+                self.fail(&why, host, outside);
                 State::Idle
             }
         }
     }
 
     /// A call was answered, or nobody could be reached. `body` gives the document; `Err` says why it can't.
-    pub fn answered(
+    pub fn answered<H: Store + Clock>(
         &mut self,
         answered: C,
         response: &Response<'_>,
         body: impl FnOnce() -> Result<Vec<u8>, String>,
-        outside: &mut impl Outside<Call = C>,
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
     ) {
         let State::Asking { call, since } = self.state else {
             return;
@@ -185,7 +191,7 @@ impl<C: Copy + PartialEq> Fetcher<C> {
         self.state = match response.status {
             Some("200") => match body() {
                 Ok(body) => {
-                    outside.busy(true);
+                    outside.busy(host, true);
                     State::Reading {
                         loader: Loader::new(body),
                         document: Document {
@@ -195,18 +201,23 @@ impl<C: Copy + PartialEq> Fetcher<C> {
                     }
                 }
                 Err(why) => {
-                    self.fail(&format!("the document could not be taken over ({why})"), outside);
+                    self.fail(
+                        &format!("the document could not be taken over ({why})"),
+                        host,
+                        outside,
+                    );
                     State::Idle
                 }
             },
             Some("304") if self.etag.is_some() => {
-                self.confirm(since, outside);
+                self.confirm(since, host, outside);
                 State::Idle
             }
             Some(status) => {
                 // Envoy answers 503 in the place of a server that it can't reach.
                 self.fail(
                     &format!("the document's server, or Envoy in its place, answered with status {status}"),
+                    host,
                     outside,
                 );
                 State::Idle
@@ -214,6 +225,7 @@ impl<C: Copy + PartialEq> Fetcher<C> {
             None => {
                 self.fail(
                     "the document's server cannot be reached, or did not answer in time",
+                    host,
                     outside,
                 );
                 State::Idle
@@ -222,52 +234,63 @@ impl<C: Copy + PartialEq> Fetcher<C> {
     }
 
     /// Works until the slice is over or the document is done; at least one step, however slow the machine.
-    fn work(&mut self, mut state: State<C>, start: u64, outside: &mut impl Outside<Call = C>) -> State<C> {
+    fn work<H: Store + Clock>(
+        &mut self,
+        mut state: State<C>,
+        start: u64,
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
+    ) -> State<C> {
         loop {
-            state = self.step(state, outside);
-            let over = outside.now().is_none_or(|now| now.abs_diff(start) >= SLICE);
+            state = self.step(state, host, outside);
+            let over = host.now().is_none_or(|now| now.abs_diff(start) >= SLICE);
             if over || matches!(state, State::Idle) {
                 break;
             }
         }
         if matches!(state, State::Idle) {
-            outside.busy(false);
+            outside.busy(host, false);
         }
         state
     }
 
-    fn step(&mut self, state: State<C>, outside: &mut impl Outside<Call = C>) -> State<C> {
+    fn step<H: Store + Clock>(
+        &mut self,
+        state: State<C>,
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
+    ) -> State<C> {
         match state {
             State::Reading { loader, document } => match loader.step(KEYS_A_STEP) {
                 Progress::More(loader) => State::Reading { loader, document },
-                Progress::Done(directory) => match self.emptied(&directory, outside) {
+                Progress::Done(directory) => match self.emptied(&directory, host) {
                     None => State::Publishing {
                         publication: Publication::new(directory),
                         document,
                     },
                     Some(error) => {
-                        self.reject(&[error], outside);
+                        self.reject(&[error], host, outside);
                         State::Idle
                     }
                 },
                 Progress::Refused(errors) => {
-                    self.reject(&errors, outside);
+                    self.reject(&errors, host, outside);
                     State::Idle
                 }
             },
             State::Publishing {
                 mut publication,
                 document,
-            } => match publication.step(outside) {
+            } => match publication.step(host) {
                 Ok(false) => State::Publishing {
                     publication,
                     document,
                 },
-                Ok(true) => self.finish(&publication, document, outside),
+                Ok(true) => self.finish(&publication, document, host, outside),
                 Err(error) => {
                     self.forget();
                     let why = format!("the directory could not be shared with the workers ({error:?})");
-                    self.fail(&why, outside);
+                    self.fail(&why, host, outside);
                     State::Idle
                 }
             },
@@ -276,8 +299,8 @@ impl<C: Copy + PartialEq> Fetcher<C> {
     }
 
     /// A document without keys is more likely a broken export than a farewell to every customer.
-    fn emptied(&self, directory: &Compiled, outside: &mut impl Outside<Call = C>) -> Option<ConfigError> {
-        let before = Published::read(outside).map_or(0, |published| published.keys);
+    fn emptied(&self, directory: &Compiled, host: &mut impl Store) -> Option<ConfigError> {
+        let before = Published::read(host).map_or(0, |published| published.keys);
         (directory.keys() == 0 && before > 0 && !self.plan.allow_empty).then(|| {
             let problem = format!(
                 "is empty, and the directory in force has {before}: nobody could call any more; set `allow_empty: true` \
@@ -287,16 +310,17 @@ impl<C: Copy + PartialEq> Fetcher<C> {
         })
     }
 
-    fn finish(
+    fn finish<H: Store + Clock>(
         &mut self,
         publication: &Publication,
         document: Document,
-        outside: &mut impl Outside<Call = C>,
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
     ) -> State<C> {
-        if let Err(error) = publication.announce(document.asked_at, outside) {
+        if let Err(error) = publication.announce(document.asked_at, host) {
             self.forget();
             let why = format!("the directory could not be announced to the workers ({error:?})");
-            self.fail(&why, outside);
+            self.fail(&why, host, outside);
             return State::Idle;
         }
         let directory = publication.directory();
@@ -313,47 +337,58 @@ impl<C: Copy + PartialEq> Fetcher<C> {
     }
 
     /// The directory in force is still the document.
-    fn confirm(&mut self, asked_at: u64, outside: &mut impl Outside<Call = C>) {
+    fn confirm<H: Store + Clock>(
+        &mut self,
+        asked_at: u64,
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
+    ) {
         outside.count(Fetched::Unchanged);
         self.complaint.clear();
-        if let Some(published) = Published::read(outside)
+        if let Some(published) = Published::read(host)
             && (Published {
                 confirmed_at: asked_at,
                 ..published
             })
-            .write(outside)
+            .write(host)
             .is_err()
         {
             self.fail(
                 "the directory's age could not be shared with the workers",
+                host,
                 outside,
             );
         }
     }
 
-    fn fail(&mut self, why: &str, outside: &mut impl Outside<Call = C>) {
+    fn fail<H: Store + Clock>(&mut self, why: &str, host: &mut H, outside: &mut impl Outside<H, Call = C>) {
         outside.count(Fetched::Failed);
-        if Published::read(outside).is_none()
-            && let Some(now) = outside.now()
+        if Published::read(host).is_none()
+            && let Some(now) = host.now()
         {
             self.next_fetch = self.next_fetch.min(now.saturating_add(FIRST_RETRY));
         }
-        let complaint = format!("directory: {why}; {}", in_force(outside));
+        let complaint = format!("directory: {why}; {}", in_force(host));
         self.complain(complaint, outside);
     }
 
-    fn reject(&mut self, errors: &[ConfigError], outside: &mut impl Outside<Call = C>) {
+    fn reject<H: Store + Clock>(
+        &mut self,
+        errors: &[ConfigError],
+        host: &mut H,
+        outside: &mut impl Outside<H, Call = C>,
+    ) {
         outside.count(Fetched::Rejected);
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let errors = errors.join("; ");
         let complaint = format!(
             "directory: the document is rejected; {}: {errors}",
-            in_force(outside)
+            in_force(host)
         );
         self.complain(complaint, outside);
     }
 
-    fn complain(&mut self, complaint: String, outside: &mut impl Outside<Call = C>) {
+    fn complain<H>(&mut self, complaint: String, outside: &mut impl Outside<H>) {
         if complaint != self.complaint {
             outside.complain(&complaint);
             self.complaint = complaint;

@@ -1,6 +1,7 @@
 //! Finds credentials: in the configuration's own directory, or in the one that all workers share.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::cache::Cache;
 use super::publication::Published;
@@ -26,7 +27,7 @@ pub enum Failure {
 
 /// A [`Source`] with what was found in it lately.
 pub struct Lookup {
-    source: Source,
+    source: Arc<Source>,
     keys: Cache<KeyTag, Credential>,
     /// Of the tags.
     seed: u64,
@@ -45,8 +46,8 @@ enum State {
 
 impl Lookup {
     /// Looks up in this source from now on.
-    pub fn new(source: Source, host: &mut (impl Store + Clock)) -> Self {
-        let keys = match &source {
+    pub fn new(source: Arc<Source>, host: &mut (impl Store + Clock)) -> Self {
+        let keys = match &*source {
             Source::Inline(directory) => (directory.keys() * 2).min(MOST_KEYS),
             Source::Http { .. } => MOST_KEYS,
         };
@@ -63,14 +64,14 @@ impl Lookup {
     }
 
     /// Whether the directory is the one that all workers share.
-    pub const fn is_shared(&self) -> bool {
-        matches!(self.source, Source::Http { .. })
+    pub fn is_shared(&self) -> bool {
+        matches!(*self.source, Source::Http { .. })
     }
 
     /// Looks for a new generation of the shared directory, and at its age. A credential that was withdrawn is
     /// forgotten here, so the time between two calls is part of the bound on revocation.
     pub fn refresh(&mut self, host: &mut (impl Store + Clock)) {
-        let Source::Http { max_stale, on_stale } = self.source else {
+        let Source::Http { max_stale, on_stale } = *self.source else {
             return;
         };
         let state = match (Published::read(host), host.now()) {
@@ -105,7 +106,7 @@ impl Lookup {
             tenants,
             ..
         } = self;
-        let source = &*source;
+        let source = &**source;
         keys.get(key.tag(*seed), || {
             let hash = key.hash().ok_or_else(|| Failure::Malformed(key.masked()))?;
             let bucket;

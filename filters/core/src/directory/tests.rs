@@ -12,6 +12,7 @@ use crate::endpoint::{Scope, Scopes};
 use crate::identity::Identity;
 use crate::key::{ApiKey, KeyHash};
 use crate::request::Request;
+use crate::state::fake::{Told, Worker};
 
 fn key(n: u64) -> ApiKey {
     let mut random = [0; 40];
@@ -66,13 +67,12 @@ fn identity(credential: &Credential) -> Identity {
 
 fn judge(credential: &Credential, headers: &[(&str, &str)], now: i64, address: &str) -> Result<(), Refusal> {
     let request = Request::read(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    authorize(
-        credential,
-        &request,
-        || "masked".into(),
-        || Some(now),
-        || address.parse().ok(),
-    )
+    let host = Worker::at(now as u64 * 1_000_000_000);
+    host.tell(Told {
+        client: address.parse().ok(),
+        ..Told::default()
+    });
+    authorize(credential, &request, || "masked".into(), &host)
 }
 
 const CHAT: &[(&str, &str)] = &[(":path", "/v1/chat/completions")];

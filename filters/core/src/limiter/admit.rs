@@ -5,15 +5,18 @@ use std::rc::Rc;
 
 use super::Limiter;
 use crate::body::Edit;
-use crate::endpoint::{Dialect, Endpoint};
+use crate::endpoint::Endpoint;
 use crate::error::ApiError;
+use crate::exchange::Host;
 use crate::identity::Identity;
 use crate::limits::fair::{CapacitySlot, slow_down};
-use crate::limits::{Admitted, Amounts, Ask, Reason, Refusal, Refused, Reservation, Subject, unavailable};
+use crate::limits::{
+    Admitted, Amounts, Ask, LimitStatus, Reason, Refusal, Refused, Reservation, Subject, unavailable,
+};
 use crate::reply::{Reader, Reply};
 use crate::route::Routed;
 use crate::settlement::{Answer, Terms};
-use crate::state::Store;
+use crate::trace::{Note, Trace, Verdict};
 use crate::usage::UsageEvent;
 
 type Header = (&'static str, String);
@@ -95,7 +98,7 @@ impl Rejection {
     /// What its client is told.
     pub fn reply(&self, request_id: Option<String>) -> Reply {
         let reader = Reader {
-            dialect: dialect(self.endpoint),
+            dialect: self.endpoint.dialect(),
             endpoint: Some(self.endpoint),
             request_id,
         };
@@ -120,7 +123,7 @@ impl Limiter {
     /// nothing.
     pub fn admit(
         &mut self,
-        store: &mut impl Store,
+        host: &mut impl Host,
         request: Request<'_>,
     ) -> Result<Box<InFlight>, Box<Rejection>> {
         let Request {
@@ -129,7 +132,7 @@ impl Limiter {
             address,
             now,
         } = request;
-        let estimator = self.estimates.of(store, &who.org, &routed.model);
+        let estimator = self.estimates.of(host, &who.org, &routed.model);
         let (terms, certain) = Terms::of(routed, &estimator);
         let caller = who.caller();
         let subject = Subject {
@@ -142,9 +145,9 @@ impl Limiter {
             address,
         };
         let model = routed.model.clone().into_owned();
-        match self.reserve(store, &subject, (terms.reserved, certain), now) {
+        match self.reserve(host, &subject, (terms.reserved, certain), now) {
             Ok((admitted, slot)) => Ok(Box::new(InFlight {
-                headers: admitted.headers(&self.config.limits, dialect(routed.endpoint), now),
+                headers: admitted.headers(&self.config.limits, routed.endpoint.dialect(), now),
                 who,
                 model,
                 terms,
@@ -172,7 +175,7 @@ impl Limiter {
 
     fn reserve(
         &mut self,
-        store: &mut impl Store,
+        host: &mut impl Host,
         subject: &Subject<'_>,
         (amounts, certain): (Amounts, Amounts),
         now: u64,
@@ -184,21 +187,35 @@ impl Limiter {
             certain,
             workers: &self.workers,
         };
-        let admitted = match self.config.limits.reserve(store, &ask) {
+        let admitted = match self.config.limits.reserve(host, &ask) {
             Ok(admitted) => admitted,
-            Err(refused) => return Err(self.limited(refused, subject, now)),
+            Err(refused) => return Err(self.limited(host, refused, subject, now)),
         };
+        self.note(host, &admitted.statuses, |row| {
+            match admitted.would_refuse.contains(&row) {
+                true => Verdict::WouldRefuse,
+                false => Verdict::Passes,
+            }
+        });
+        for row in &admitted.unchecked {
+            self.note_unchecked(host, *row);
+        }
         let Some(capacity) = self.config.capacities.of(subject.model) else {
             return Ok((admitted, None));
         };
         let whose = (subject.model, subject.org, subject.tier);
-        let (refusal, error) = match capacity.take(store, &self.workers, whose, now) {
+        let taken = capacity.take(host, &self.workers, whose, now);
+        host.note(|| Note::Capacity {
+            model: subject.model.to_owned(),
+            room: matches!(taken, Ok(Some(_))),
+        });
+        let (refusal, error) = match taken {
             Ok(Some(slot)) => return Ok((admitted, Some(slot))),
             Ok(None) => (Refusal::Capacity, slow_down(subject.model)),
             Err(_) => (Refusal::Unavailable, unavailable()),
         };
-        let headers = admitted.headers(&self.config.limits, dialect(subject.endpoint), now);
-        self.backlog.keep(admitted.reservation.cancel(store, now));
+        let headers = admitted.headers(&self.config.limits, subject.endpoint.dialect(), now);
+        self.backlog.keep(admitted.reservation.cancel(host, now));
         Err(Box::new(Grounds {
             refusal,
             error,
@@ -207,13 +224,26 @@ impl Limiter {
         }))
     }
 
-    fn limited(&mut self, refused: Refused, subject: &Subject<'_>, now: u64) -> Box<Grounds> {
+    fn limited(
+        &mut self,
+        host: &mut impl Host,
+        refused: Refused,
+        subject: &Subject<'_>,
+        now: u64,
+    ) -> Box<Grounds> {
         let table = &self.config.limits;
         let error = refused.answer(table, subject);
-        let headers = refused.headers(table, dialect(subject.endpoint), now);
+        let headers = refused.headers(table, subject.endpoint.dialect(), now);
         self.backlog.keep(refused.unreturned.map_or(Ok(()), Err));
         let (refusal, would_refuse) = match refused.reason {
-            Reason::Limited(denied) => (Refusal::Limit(denied.status.row), denied.would_refuse),
+            Reason::Limited(denied) => {
+                self.note(host, &denied.statuses, |row| match row {
+                    _ if denied.refuses.contains(&row) => Verdict::Refuses,
+                    _ if denied.would_refuse.contains(&row) => Verdict::WouldRefuse,
+                    _ => Verdict::Passes,
+                });
+                (Refusal::Limit(denied.status.row), denied.would_refuse)
+            }
             Reason::Store(_) => (Refusal::Unavailable, Vec::new()),
         };
         Box::new(Grounds {
@@ -223,6 +253,32 @@ impl Limiter {
             would_refuse,
         })
     }
+
+    /// Notes how each row stands.
+    fn note(&self, host: &mut impl Trace, statuses: &[LimitStatus], verdict: impl Fn(usize) -> Verdict) {
+        for status in statuses {
+            host.note(|| Note::Limit {
+                name: self.name(status.row),
+                used: status.used,
+                remaining: status.remaining,
+                verdict: verdict(status.row),
+            });
+        }
+    }
+
+    fn note_unchecked(&self, host: &mut impl Trace, row: usize) {
+        host.note(|| Note::Limit {
+            name: self.name(row),
+            used: 0,
+            remaining: 0,
+            verdict: Verdict::Unchecked,
+        });
+    }
+
+    fn name(&self, row: usize) -> String {
+        let row = self.config.limits.row(row);
+        row.map(|row| row.name.clone()).unwrap_or_default()
+    }
 }
 
 fn owned(edit: &Edit<'_>) -> Edit<'static> {
@@ -230,12 +286,5 @@ fn owned(edit: &Edit<'_>) -> Edit<'static> {
         at: edit.at,
         len: edit.len,
         text: edit.text.clone().into_owned().into(),
-    }
-}
-
-const fn dialect(endpoint: Endpoint) -> Dialect {
-    match endpoint {
-        Endpoint::Messages => Dialect::Anthropic,
-        _ => Dialect::OpenAi,
     }
 }

@@ -3,12 +3,11 @@
 use std::rc::Rc;
 
 use super::{InFlight, Limiter, Rejection};
-use crate::exchange::Exchange;
+use crate::exchange::Host;
 use crate::identity::Identity;
 use crate::limits::{Holds, Refusal};
 use crate::settlement::{self, Answer, Settlement};
 use crate::spent::Spent;
-use crate::state::{Clock, Store};
 use crate::usage::record::{Outcome, Record, Request, Used};
 
 /// A request that is over.
@@ -29,14 +28,13 @@ pub struct Finished {
 }
 
 impl Limiter {
-    /// Settles a request. `spent` are attempts that came to nothing; `exchange` tells how it ended.
+    /// Settles a request. `spent` are attempts that came to nothing; `host` tells how it ended.
     pub fn finish(
         &mut self,
-        host: &mut (impl Store + Clock),
+        host: &mut impl Host,
         holds: &mut Holds,
         request: Box<InFlight>,
         spent: Spent,
-        exchange: &impl Exchange,
     ) -> Finished {
         let InFlight {
             who,
@@ -49,7 +47,7 @@ impl Limiter {
             answer,
             ..
         } = *request;
-        let settlement = settlement::settle(&terms, answer.as_ref(), spent, exchange, || {
+        let settlement = settlement::settle(&terms, answer.as_ref(), spent, host, |host| {
             self.estimates.of(host, &who.org, &model)
         });
         if let Some(sample) = &settlement.sample {

@@ -36,7 +36,7 @@ impl Stage {
         let workers = Workers::join(&mut host, None).unwrap();
         Self {
             host,
-            limiter: Limiter::new(config, workers),
+            limiter: Limiter::new(Arc::new(config), workers),
             holds: Holds::new(),
         }
     }
@@ -86,14 +86,8 @@ impl Stage {
     }
 
     fn finish(&mut self, request: Box<InFlight>) -> Finished {
-        let exchange = self.host.clone();
-        self.limiter.finish(
-            &mut self.host,
-            &mut self.holds,
-            request,
-            Spent::default(),
-            &exchange,
-        )
+        self.limiter
+            .finish(&mut self.host, &mut self.holds, request, Spent::default())
     }
 }
 

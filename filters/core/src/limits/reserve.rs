@@ -78,6 +78,8 @@ pub struct Denied {
     pub wait: Wait,
     /// How each row that covers the request stands, without it.
     pub statuses: Vec<LimitStatus>,
+    /// All rows that refuse it, by their places in the table.
+    pub refuses: Vec<usize>,
     /// Rows in shadow mode that would have refused it as well.
     pub would_refuse: Vec<usize>,
 }
@@ -234,6 +236,10 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
     let enforced = judged().filter(|(hit, _)| hit.row.mode == Mode::Enforce);
     let longest = enforced.max_by_key(|(_, wait)| *wait);
     let statuses = statuses(open, ask);
+    let over = |mode: Mode| {
+        let over = judged().filter(|(hit, wait)| hit.row.mode == mode && wait.is_some());
+        over.map(|(hit, _)| hit.at).collect()
+    };
     let status_of = |at: usize| statuses.iter().find(|status| status.row == at).copied();
     let found = longest.and_then(|(hit, wait)| Some((hit, wait?, status_of(hit.at)?)));
     let reason = match found {
@@ -241,10 +247,8 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
             status,
             requested: hit.takes(ask),
             wait,
-            would_refuse: judged()
-                .filter(|(hit, wait)| hit.row.mode == Mode::Shadow && wait.is_some())
-                .map(|(hit, _)| hit.at)
-                .collect(),
+            refuses: over(Mode::Enforce),
+            would_refuse: over(Mode::Shadow),
             statuses,
         })),
         // Only asked for when a row refuses.

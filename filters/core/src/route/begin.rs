@@ -1,14 +1,12 @@
 //! What a request's headers say: whether it goes on, and how its body is to be read.
 
-use std::net::IpAddr;
-
 use super::{Asked, Config, Refusal, asked, body_kind};
 use crate::body::{Coding, read_json};
 use crate::catalogue::{self, listing};
 use crate::endpoint::Endpoint;
+use crate::exchange::Host;
 use crate::headers::Headers;
 use crate::identity::Identity;
-use crate::state::{Clock, Store};
 
 /// The header that says how a body is coded.
 pub const CODING: &str = "content-encoding";
@@ -40,18 +38,15 @@ pub struct Head {
 }
 
 impl Config {
-    /// Reads what `who` asks for; `end` if there is no body. `address` is the client's.
+    /// Reads what `who` asks for; `end` if there is no body.
     pub fn begin(
         &self,
-        host: &mut (impl Store + Clock),
+        host: &mut impl Host,
         headers: &impl Headers,
         who: &Identity,
-        address: impl FnOnce() -> Option<IpAddr>,
         end: bool,
     ) -> Result<Begun, Refusal> {
-        self.refusals
-            .admit(host, who, address)
-            .map_err(Refusal::TooManyRefused)?;
+        self.refusals.admit(host, who).map_err(Refusal::TooManyRefused)?;
         let path = headers.get(b":path").unwrap_or_default();
         match asked(headers.get(b":method").unwrap_or_default(), path)? {
             Asked::Models => Ok(Begun::Answered(listing::list(self.catalogue.granted(who)))),

@@ -6,10 +6,9 @@ use std::rc::Rc;
 
 use crate::catalogue::{Model, Route};
 use crate::config::http_date;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Host};
 use crate::fault::Fault;
 use crate::identity::Identity;
-use crate::state::{Clock, Store};
 use crate::targets::{Ending, Order, Policy, Wanted, tag};
 
 /// What the filter that reads answers knows of one.
@@ -81,7 +80,7 @@ impl InFlight {
     }
 
     /// It was not sent after all: a probe is given back.
-    pub fn withdraw(&mut self, host: &mut (impl Store + Clock)) {
+    pub fn withdraw(&mut self, host: &mut impl Host) {
         if core::mem::take(&mut self.probe) {
             self.order.release(host, self.wanted());
         }
@@ -106,7 +105,7 @@ impl InFlight {
     }
 
     /// The head of its answer is there, and says this of its target.
-    pub fn answered(&mut self, host: &mut (impl Store + Clock + Exchange), policy: &Policy, ending: Ending) {
+    pub fn answered(&mut self, host: &mut impl Host, policy: &Policy, ending: Ending) {
         if let Ending::Busy(pause, _) = ending {
             self.busy = Some(pause);
         }
@@ -123,7 +122,7 @@ impl InFlight {
     }
 
     /// Its answer tells of a fault. What its customer wrote may have made the target say so.
-    pub fn faulty(&mut self, host: &mut (impl Store + Clock + Exchange), policy: &Policy, fault: Fault) {
+    pub fn faulty(&mut self, host: &mut impl Host, policy: &Policy, fault: Fault) {
         // A quota that is spent is spent for everybody.
         let spent = self.busy.take().filter(|_| fault == Fault::Quota);
         if let Some(pause) = spent {
@@ -134,26 +133,21 @@ impl InFlight {
     }
 
     /// Its answer does not begin, or says nothing for too long.
-    pub fn fell_silent(&mut self, host: &mut (impl Store + Clock + Exchange), policy: &Policy) {
+    pub fn fell_silent(&mut self, host: &mut impl Host, policy: &Policy) {
         self.begun = false;
         self.note(host, policy, Ending::Suspect(tag(&self.who.org)));
     }
 
     /// It is over. An answer that broke off is a failure too, as is one that said that something went wrong, and one that
     /// is whole a success.
-    pub fn ended(
-        mut self,
-        host: &mut (impl Store + Clock + Exchange),
-        policy: &Policy,
-        heard: impl FnOnce() -> Heard,
-    ) {
+    pub fn ended<H: Host>(mut self, host: &mut H, policy: &Policy, heard: impl FnOnce(&H) -> Heard) {
         if self.probe && !self.is_asked(host) {
             self.withdraw(host);
         }
         if !self.begun {
             return;
         }
-        let heard = heard();
+        let heard = heard(host);
         if heard == Heard::Whole && self.order.is_plain() {
             return;
         }
@@ -163,7 +157,7 @@ impl InFlight {
     }
 
     /// Notes how the answer of the last attempt ended.
-    fn note(&mut self, host: &mut (impl Store + Clock + Exchange), policy: &Policy, ending: Ending) {
+    fn note(&mut self, host: &mut impl Host, policy: &Policy, ending: Ending) {
         let attempts = self.attempts(host);
         self.order.ended(host, policy, self.wanted(), attempts, ending);
     }

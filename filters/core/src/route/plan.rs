@@ -7,10 +7,11 @@ use crate::body::{Body, Unmetered, ask_usage, read_json, read_multipart};
 use crate::catalogue::{Model, Route};
 use crate::config::Span;
 use crate::endpoint::Endpoint;
+use crate::exchange::Host;
 use crate::fault::ANOTHER_TARGET;
 use crate::identity::Identity;
-use crate::state::{Clock, Store};
 use crate::targets::Order;
+use crate::trace::Note;
 
 /// The longest that a client is told to wait for a target; milliseconds.
 const MAX_WAIT: u64 = 3_600_000;
@@ -38,7 +39,7 @@ impl Config {
     /// Decides where a request goes, by its body, decoded. `draw` is a random number.
     pub fn plan<'c, 'b>(
         &'c self,
-        host: &mut (impl Store + Clock),
+        host: &mut impl Host,
         head: &Head,
         who: &Identity,
         whole: &'b [u8],
@@ -50,9 +51,12 @@ impl Config {
             None => read_json(endpoint, whole)?,
         };
         let name = body.model.as_deref().filter(|name| !name.is_empty());
-        let model = self
-            .catalogue
-            .find(name.ok_or(Refusal::MissingModel)?, endpoint, who)?;
+        let name = name.ok_or(Refusal::MissingModel)?;
+        let model = self.catalogue.find(name, endpoint, who)?;
+        host.note(|| Note::Model {
+            asked: name.to_owned(),
+            found: model.name.clone(),
+        });
         model.accepts(endpoint, &body)?;
         let (model, order, route) = self.choose(host, model, (who, endpoint), &body, draw)?;
         Ok(Plan {
@@ -68,7 +72,7 @@ impl Config {
     /// The first model with a target that works: the one asked for, or one that may stand in for it.
     fn choose<'c>(
         &'c self,
-        host: &mut (impl Store + Clock),
+        host: &mut impl Host,
         model: &'c Model,
         (who, endpoint): (&Identity, Endpoint),
         body: &Body<'_>,
@@ -77,6 +81,9 @@ impl Config {
         let others = self.stand_ins(model, endpoint, who, body);
         let mut soonest = MAX_WAIT;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
+            if stands_in {
+                host.note(|| Note::StandIn(model.name.clone()));
+            }
             match Order::choose(host, &self.breaker, model, (who, endpoint), draw) {
                 Ok((order, _)) if stands_in => return Ok((model, order, Route::Fallback)),
                 Ok((order, route)) => return Ok((model, order, route)),

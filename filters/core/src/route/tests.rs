@@ -55,8 +55,7 @@ fn stage(more: &Value) -> Stage {
 
 impl Stage {
     fn begin(&mut self, headers: &Given, end: bool) -> Result<Begun, Refusal> {
-        self.config
-            .begin(&mut self.host, headers, &self.who, || None, end)
+        self.config.begin(&mut self.host, headers, &self.who, end)
     }
 
     /// What becomes of a chat with this body.
@@ -85,7 +84,7 @@ impl Stage {
     }
 
     fn ended(&mut self, request: InFlight, heard: Heard) {
-        request.ended(&mut self.host, &self.config.breaker, || heard);
+        request.ended(&mut self.host, &self.config.breaker, |_| heard);
     }
 
     /// Where the next chat goes.
@@ -96,6 +95,7 @@ impl Stage {
 
 /// An answer of the first attempt.
 const ONE: Told = Told {
+    client: None,
     flags: Flags(0),
     attempts: 1,
     details: Some("via_upstream"),
@@ -147,7 +147,7 @@ fn what_the_headers_say_decides_what_is_waited_for() {
 #[test]
 fn too_many_refusals_end_it_before_anything_is_read() {
     let mut stage = stage(&json!({"refusals": {"key": "1/minute"}}));
-    stage.config.refusals.count(&mut stage.host, &stage.who, || None);
+    stage.config.refusals.count(&mut stage.host, &stage.who);
     assert!(matches!(
         stage.begin(&chat(&[]), false),
         Err(Refusal::TooManyRefused(_))

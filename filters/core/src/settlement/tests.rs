@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 use crate::body::Input;
 use crate::endpoint::Endpoint;
@@ -16,6 +18,10 @@ struct Known {
 }
 
 impl Exchange for Known {
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+
     fn attempts(&self) -> u64 {
         self.attempts
     }
@@ -80,8 +86,8 @@ fn answer_of(terms: &Terms, status: &str, body: &str, whole: bool) -> Answer {
     answer
 }
 
-fn settled(terms: &Terms, answer: Option<&Answer>, spent: Spent, known: Known) -> Settlement {
-    settle(terms, answer, spent, &known, Estimator::default)
+fn settled(terms: &Terms, answer: Option<&Answer>, spent: Spent, mut known: Known) -> Settlement {
+    settle(terms, answer, spent, &mut known, |_| Estimator::default())
 }
 
 const NONE: Spent = Spent {

@@ -1,11 +1,13 @@
 //! Workers that share a store and a clock: what they agree on is told as a story, without a proxy.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::{Clock, Memory, Store, StoreError};
 use crate::exchange::Exchange;
 use crate::flags::Flags;
+use crate::trace::{Note, Trace};
 
 /// One of several workers; a clone is another one, with the same store and the same time.
 #[derive(Clone, Default)]
@@ -17,8 +19,10 @@ struct Shared {
     now: Cell<u64>,
     stopped: Cell<bool>,
     fails: Cell<bool>,
+    refuses: Cell<bool>,
     calls: Cell<usize>,
     told: Cell<Told>,
+    notes: RefCell<Vec<Note>>,
     before_write: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
@@ -45,6 +49,16 @@ impl Worker {
         self.0.fails.set(fails);
     }
 
+    /// Has the store take no write from here on, or take them again.
+    pub(crate) fn refuse_writes(&self, refuses: bool) {
+        self.0.refuses.set(refuses);
+    }
+
+    /// Sets the clock back.
+    pub(crate) fn set_back(&self, nanos: u64) {
+        self.0.now.set(self.0.now.get() - nanos);
+    }
+
     /// Has something happen between a worker's next read and the write that goes with it.
     pub(crate) fn before_write(&self, happens: impl FnOnce() + 'static) {
         *self.0.before_write.borrow_mut() = Some(Box::new(happens));
@@ -60,9 +74,23 @@ impl Worker {
         self.0.told.set(told);
     }
 
+    /// What was decided since this was last asked.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let notes = self.0.notes.take();
+        notes.iter().map(ToString::to_string).collect()
+    }
+
     fn called(&self) -> Result<(), StoreError> {
         self.0.calls.set(self.0.calls.get() + 1);
         if self.0.fails.get() {
+            return Err(StoreError::Failed);
+        }
+        Ok(())
+    }
+
+    fn written(&self) -> Result<(), StoreError> {
+        self.called()?;
+        if self.0.refuses.get() {
             return Err(StoreError::Failed);
         }
         Ok(())
@@ -76,7 +104,7 @@ impl Store for Worker {
     }
 
     fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
-        self.called()?;
+        self.written()?;
         let happens = self.0.before_write.borrow_mut().take();
         if let Some(happens) = happens {
             happens();
@@ -85,8 +113,14 @@ impl Store for Worker {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.called()?;
+        self.written()?;
         self.0.memory.borrow_mut().put(key, value)
+    }
+}
+
+impl Trace for Worker {
+    fn note(&mut self, note: impl FnOnce() -> Note) {
+        self.0.notes.borrow_mut().push(note());
     }
 }
 
@@ -99,6 +133,7 @@ impl Clock for Worker {
 /// What the proxy says of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Told {
+    pub(crate) client: Option<IpAddr>,
     pub(crate) flags: Flags,
     pub(crate) attempts: u64,
     pub(crate) details: Option<&'static str>,
@@ -106,6 +141,10 @@ pub(crate) struct Told {
 }
 
 impl Exchange for Worker {
+    fn client(&self) -> Option<IpAddr> {
+        self.0.told.get().client
+    }
+
     fn attempts(&self) -> u64 {
         self.0.told.get().attempts
     }

@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::identity::Identity;
 use crate::priority_groups;
 use crate::state::{Clock, Store};
+use crate::trace::{Note, Standing, Trace};
 
 /// Most targets that one request may try. A header carries their names.
 pub const MAX_ATTEMPTS: usize = 8;
@@ -49,7 +50,7 @@ impl Order {
     /// The first target of a model that works, and its further ones for retries; `Err` is for how many milliseconds there
     /// is none. Where the first attempt is a probe, it is claimed. `draw` is a random number.
     pub fn choose(
-        host: &mut (impl Store + Clock),
+        host: &mut (impl Store + Clock + Trace),
         policy: &Policy,
         model: &Model,
         (who, endpoint): (&Identity, Endpoint),
@@ -59,10 +60,20 @@ impl Order {
             model: &model.name,
             org: &who.org,
         };
+        host.note(|| Note::Rule(model.rule(who, endpoint)));
         let mut soonest = u64::MAX;
         let mut candidates = model.candidates(who, endpoint, draw).into_iter();
         while let Some(Choice { cluster, route }) = candidates.next() {
-            match wanted.at(cluster).enter(host, policy) {
+            let entered = wanted.at(cluster).enter(host, policy);
+            note(
+                host,
+                cluster,
+                match &entered {
+                    Ok(_) => Standing::First(route),
+                    Err(millis) => Standing::Open(*millis),
+                },
+            );
+            match entered {
                 Ok(permit) => {
                     let mut order = Self::new(cluster, permit);
                     order.stand_by(host, policy, wanted, candidates.map(|choice| choice.cluster));
@@ -89,7 +100,7 @@ impl Order {
     /// Adds the targets of retries.
     fn stand_by<'m>(
         &mut self,
-        host: &mut (impl Store + Clock),
+        host: &mut (impl Store + Clock + Trace),
         policy: &Policy,
         wanted: Wanted<'m>,
         clusters: impl Iterator<Item = &'m str>,
@@ -99,6 +110,7 @@ impl Order {
                 return;
             }
             if let Some(permit) = wanted.at(cluster).standby(host, policy) {
+                note(host, cluster, Standing::Standby);
                 self.push(cluster, permit);
             }
         }
@@ -199,4 +211,11 @@ impl Order {
             wanted.at(cluster).ended(host, policy, permit.answered(), ending);
         }
     }
+}
+
+fn note(host: &mut impl Trace, cluster: &str, standing: Standing) {
+    host.note(|| Note::Target {
+        cluster: cluster.to_owned(),
+        standing,
+    });
 }

@@ -2,9 +2,13 @@
 //! with values that were made beforehand and as good as no work in between: what callbacks and host calls cost by themselves, the proxy's
 //! work for each included.
 
+use std::sync::Arc;
+
+use tollgate_core::config::ConfigError;
+use tollgate_core::reply::Reply;
+use tollgate_core::state::{Clock as _, Store as _};
 use tollgate_host::{
-    Action, Buffer, Counter, HeaderMap, Map, Module, add_header, clear_route_cache, create_shared, now_nanos,
-    read_buffer, remove_header, set_header, set_property, set_shared_if, shared,
+    Counter, HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, StreamContext,
 };
 
 /// As long as a state of filters, a record of limits or one of usage: some 300 bytes.
@@ -37,95 +41,116 @@ pub struct Floor {
 #[derive(Default)]
 pub struct Stream(Vec<u8>);
 
-impl Module for Floor {
+impl HttpFilter for Floor {
+    const NAME: &'static str = "floor";
+    type Config = ();
     type Stream = Stream;
 
-    fn configure(_configuration: Vec<u8>) -> Option<Self> {
-        let requests = Counter::define("bench_floor_chain").ok()?;
-        Some(Self { requests })
+    fn check(_configuration: Vec<u8>) -> Result<(), Vec<ConfigError>> {
+        Ok(())
     }
 
-    fn request_headers(&mut self, stream: &mut Stream, _end: bool) -> Action {
-        if let Ok(headers) = HeaderMap::read(Map::Request) {
+    fn start(_config: Arc<()>, _host: &mut RootContext) -> Result<Self, ConfigError> {
+        let requests = Counter::define("bench_floor_chain").map_err(ConfigError::unusable)?;
+        Ok(Self { requests })
+    }
+
+    fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, _end: bool) -> Step {
+        if let Ok(headers) = host.headers.read() {
             stream.0 = headers.get(b"authorization").unwrap_or(b"nobody").to_vec();
         }
-        let _ = remove_header(Map::Request, b"authorization");
+        let _ = host.headers.remove(b"authorization");
         for (name, value) in [
             ("x-tollgate-org", "org-7"),
             ("x-tollgate-project", "project-7"),
             ("x-tollgate-key-id", "7f3kq9x2mzd4"),
             ("x-tollgate-tier", "standard"),
         ] {
-            let _ = add_header(Map::Request, name, value);
+            let _ = host.headers.add(name, value);
         }
-        let _ = set_property("tollgate.identity", &STATE);
+        let _ = host.stream.set_property("tollgate.identity", &STATE);
         self.requests.increment();
-        Action::Pause
+        Step::Hold
     }
 
-    fn request_body(&mut self, stream: &mut Stream, _len: usize, end: bool) -> Action {
+    fn request_body(
+        &mut self,
+        stream: &mut Stream,
+        host: &mut RequestContext,
+        _len: Option<usize>,
+        end: bool,
+    ) -> Step {
         if !end {
-            return Action::Pause;
+            return Step::Hold;
         }
-        let _ = now_nanos();
-        let body = read_buffer(Buffer::RequestBody).unwrap_or_default();
+        let _ = host.stream.now();
+        let body = host.body.read().unwrap_or_default();
         // The bench checks that each model is answered by its own server.
         let model = if body.starts_with(br#"{"model":"llama-8b""#) {
             "llama-8b"
         } else {
             "llama-70b"
         };
-        let _ = shared(b"breaker");
+        let _ = host.stream.get(b"breaker");
         for (name, value) in [
             ("x-tollgate-model", model),
             ("x-tollgate-target", model),
             ("x-tollgate-priority", "default"),
         ] {
-            let _ = set_header(Map::Request, name, value);
+            let _ = host.headers.set(name, value);
         }
-        let _ = clear_route_cache();
-        let _ = now_nanos();
-        rewrite(&stream.0);
-        let _ = now_nanos();
+        let _ = host.clear_route_cache();
+        let _ = host.stream.now();
+        rewrite(&mut host.stream, &stream.0);
+        let _ = host.stream.now();
         self.requests.increment();
-        Action::Continue
+        Step::Continue
     }
 
-    fn response_headers(&mut self, _stream: &mut Stream, _end: bool) -> Action {
-        let _ = now_nanos();
-        let _ = HeaderMap::read(Map::Response);
+    fn response_headers(&mut self, _stream: &mut Stream, host: &mut ResponseContext, _end: bool) -> Step {
+        let _ = host.stream.now();
+        let _ = host.headers.read();
         for (name, value) in ANSWER {
-            let _ = set_header(Map::Response, name, value);
+            let _ = host.headers.set(name, value);
         }
-        Action::Continue
+        Step::Continue
     }
 
-    fn response_body(&mut self, _stream: &mut Stream, len: usize, _end: bool) -> Action {
+    fn response_body(
+        &mut self,
+        _stream: &mut Stream,
+        host: &mut ResponseContext,
+        len: usize,
+        _end: bool,
+    ) -> Step {
         if len > 0 {
-            let _ = read_buffer(Buffer::ResponseBody);
+            let _ = host.body.read();
         }
-        Action::Continue
+        Step::Continue
     }
 
-    fn log(&mut self, stream: &mut Stream) {
-        let _ = now_nanos();
-        rewrite(&stream.0);
-        let _ = set_property("tollgate.usage", &STATE);
+    fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
+        let _ = host.stream.now();
+        rewrite(&mut host.stream, &stream.0);
+        let _ = host.stream.set_property("tollgate.usage", &STATE);
     }
 
-    fn orphaned() -> Action {
-        Action::Continue
+    fn orphaned() -> Reply {
+        Reply::document("bench", Vec::new())
     }
 }
 
 /// Reads and writes two records: the caller's own and one of all.
-fn rewrite(own: &[u8]) {
+fn rewrite(host: &mut StreamContext, own: &[u8]) {
     for key in [own, b"all"] {
-        let _ = shared(key).and_then(|found| match found {
-            Some((record, version)) => set_shared_if(key, &record, version),
-            None => create_shared(key, &STATE),
+        let _ = host.get(key).and_then(|found| match found {
+            Some((record, version)) => host.swap(key, &record, Some(version)),
+            None => host.swap(key, &STATE, None),
         });
     }
 }
 
-tollgate_host::export!(Floor: request_headers, request_body, response_headers, response_body, log);
+tollgate_host::export!(
+    tollgate_host::Module<Floor>:
+    request_headers, request_body, response_headers, response_body, log
+);

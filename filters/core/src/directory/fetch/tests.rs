@@ -1,18 +1,17 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::directory::lookup::Lookup;
 use crate::directory::{OnStale, Source};
 use crate::key::ApiKey;
 use crate::request::Request;
-use crate::state::{Memory, StoreError};
+use crate::state::fake::Worker;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What is around a fetcher: a store that may fail, a clock that is set by hand, and what it had done.
+/// What a fetcher has done.
 #[derive(Default)]
 struct Around {
-    store: Memory,
-    broken: bool,
-    now: u64,
     calls: u32,
     asked: Vec<Option<String>>,
     unreachable: bool,
@@ -23,33 +22,10 @@ struct Around {
     in_force: Option<(u64, u64)>,
 }
 
-impl Store for Around {
-    fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
-        self.store.get(key)
-    }
-
-    fn swap(&mut self, key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
-        self.store.swap(key, value, version)
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        if self.broken {
-            return Err(StoreError::Failed);
-        }
-        self.store.put(key, value)
-    }
-}
-
-impl Clock for Around {
-    fn now(&self) -> Option<u64> {
-        Some(self.now)
-    }
-}
-
-impl Outside for Around {
+impl Outside<Worker> for Around {
     type Call = u32;
 
-    fn ask(&mut self, etag: Option<&str>) -> Result<u32, String> {
+    fn ask(&mut self, _host: &mut Worker, etag: Option<&str>) -> Result<u32, String> {
         if self.unreachable {
             return Err("no such cluster".into());
         }
@@ -58,7 +34,7 @@ impl Outside for Around {
         Ok(self.calls)
     }
 
-    fn busy(&mut self, busy: bool) {
+    fn busy(&mut self, _host: &mut Worker, busy: bool) {
         self.busy = busy;
     }
 
@@ -79,19 +55,26 @@ impl Outside for Around {
     }
 }
 
-fn fetcher() -> Fetcher<u32> {
-    Fetcher::new(Plan {
+struct Stage {
+    fetcher: Fetcher<u32>,
+    host: Worker,
+    around: Around,
+}
+
+/// A fetcher that has just asked for the first time.
+fn stage() -> Stage {
+    let plan = Plan {
         refresh: 10 * SECOND,
         timeout: 30 * SECOND,
         allow_empty: false,
-    })
-}
-
-fn around() -> Around {
-    Around {
-        now: 1_000 * SECOND,
-        ..Around::default()
-    }
+    };
+    let mut stage = Stage {
+        fetcher: Fetcher::new(plan),
+        host: Worker::at(1_000 * SECOND),
+        around: Around::default(),
+    };
+    stage.tick();
+    stage
 }
 
 fn document(keys: &[&ApiKey]) -> String {
@@ -111,14 +94,26 @@ fn document(keys: &[&ApiKey]) -> String {
     )
 }
 
-impl Around {
+impl Stage {
+    fn tick(&mut self) {
+        self.fetcher.tick(&mut self.host, &mut self.around);
+    }
+
+    /// So much time passes, and the fetcher looks at the clock.
+    fn pass(&mut self, nanos: u64) {
+        self.host.pass(nanos);
+        self.tick();
+    }
+
     /// Answers the last call, and lets the fetcher work until it is done.
-    fn answer(&mut self, fetcher: &mut Fetcher<u32>, status: Option<&str>, etag: Option<&str>, body: &str) {
+    fn answer(&mut self, status: Option<&str>, etag: Option<&str>, body: &str) {
         let response = Response { status, etag };
-        let call = self.calls;
-        fetcher.answered(call, &response, || Ok(body.into()), self);
-        while self.busy {
-            fetcher.tick(self);
+        let call = self.around.calls;
+        let body = || Ok(body.into());
+        self.fetcher
+            .answered(call, &response, body, &mut self.host, &mut self.around);
+        while self.around.busy {
+            self.tick();
         }
     }
 
@@ -130,48 +125,51 @@ impl Around {
         let bearer = format!("Bearer {}", key.reveal());
         let request = Request::read([(&b"authorization"[..], bearer.as_bytes())].into_iter());
         let secret = crate::auth::presented(&request).unwrap();
-        matches!(Lookup::new(source, self).key(secret, self), Ok(Some(_)))
+        let host = &mut self.host;
+        matches!(Lookup::new(Arc::new(source), host).key(secret, host), Ok(Some(_)))
+    }
+
+    fn complaint(&self) -> &str {
+        self.around.complaints.last().unwrap()
     }
 }
 
 #[test]
 fn a_document_is_in_force_once_it_is_read_and_stays_until_the_next() {
     let (one, two) = (ApiKey::mint(&[1; 40]), ApiKey::mint(&[2; 40]));
-    let (mut fetcher, mut around) = (fetcher(), around());
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("200"), Some("v1"), &document(&[&one]));
-    assert_eq!(around.in_force, Some((1, 1)));
-    assert!(around.knows(&one) && !around.knows(&two));
+    let mut stage = stage();
+    stage.answer(Some("200"), Some("v1"), &document(&[&one]));
+    assert_eq!(stage.around.in_force, Some((1, 1)));
+    assert!(stage.knows(&one) && !stage.knows(&two));
     // Not before it is time.
-    around.now += 9 * SECOND;
-    fetcher.tick(&mut around);
-    assert_eq!((around.calls, around.age), (1, Some(9)));
-    around.now += SECOND;
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("304"), None, "");
-    around.now += 10 * SECOND;
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("200"), Some("v2"), &document(&[&two]));
-    assert!(!around.knows(&one) && around.knows(&two));
-    assert_eq!(around.asked, [None, Some("v1".into()), Some("v1".into())]);
+    stage.pass(9 * SECOND);
+    assert_eq!((stage.around.calls, stage.around.age), (1, Some(9)));
+    stage.pass(SECOND);
+    stage.answer(Some("304"), None, "");
+    stage.pass(10 * SECOND);
+    stage.answer(Some("200"), Some("v2"), &document(&[&two]));
+    assert!(!stage.knows(&one) && stage.knows(&two));
+    assert_eq!(stage.around.asked, [None, Some("v1".into()), Some("v1".into())]);
     assert_eq!(
-        around.fetched,
+        stage.around.fetched,
         [Fetched::Changed, Fetched::Unchanged, Fetched::Changed]
     );
-    assert!(around.complaints.is_empty(), "{:?}", around.complaints);
+    assert!(
+        stage.around.complaints.is_empty(),
+        "{:?}",
+        stage.around.complaints
+    );
 }
 
 #[test]
 fn what_goes_wrong_is_said_once_and_the_last_good_one_stays() {
     let key = ApiKey::mint(&[1; 40]);
-    let (mut fetcher, mut around) = (fetcher(), around());
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, None, None, "");
-    assert!(around.complaints[0].contains("every request is refused"));
+    let mut stage = stage();
+    stage.answer(None, None, "");
+    assert!(stage.around.complaints[0].contains("every request is refused"));
     // There is none at all: soon again.
-    around.now += SECOND;
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("200"), Some("v1"), &document(&[&key]));
+    stage.pass(SECOND);
+    stage.answer(Some("200"), Some("v1"), &document(&[&key]));
     for (status, etag, body, complaint) in [
         (Some("503"), None, "", "answered with status 503"),
         (Some("503"), None, "", "answered with status 503"),
@@ -184,73 +182,66 @@ fn what_goes_wrong_is_said_once_and_the_last_good_one_stays() {
         ),
         (None, None, "", "cannot be reached"),
     ] {
-        around.now += 10 * SECOND;
-        fetcher.tick(&mut around);
-        around.answer(&mut fetcher, status, etag, body);
-        assert!(
-            around.complaints.last().unwrap().contains(complaint),
-            "{complaint}"
-        );
-        assert!(around.knows(&key));
+        stage.pass(10 * SECOND);
+        stage.answer(status, etag, body);
+        assert!(stage.complaint().contains(complaint), "{complaint}");
+        assert!(stage.knows(&key));
     }
-    assert_eq!(around.complaints.len(), 5);
+    assert_eq!(stage.around.complaints.len(), 5);
     assert!(
-        around
+        stage
+            .around
             .asked
             .iter()
             .skip(2)
             .all(|etag| etag.as_deref() == Some("v1"))
     );
-    around.unreachable = true;
-    around.now += 10 * SECOND;
-    fetcher.tick(&mut around);
-    assert!(around.complaints.last().unwrap().contains("no such cluster"));
+    stage.around.unreachable = true;
+    stage.pass(10 * SECOND);
+    assert!(stage.complaint().contains("no such cluster"));
 }
 
 #[test]
 fn what_is_shared_in_part_is_confirmed_by_nobody() {
     let (one, two) = (ApiKey::mint(&[1; 40]), ApiKey::mint(&[2; 40]));
-    let (mut fetcher, mut around) = (fetcher(), around());
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("200"), Some("v1"), &document(&[&one]));
-    around.broken = true;
-    around.now += 10 * SECOND;
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("200"), Some("v2"), &document(&[&two]));
-    assert_eq!(around.fetched.last(), Some(&Fetched::Failed));
-    around.broken = false;
-    around.now += 10 * SECOND;
-    fetcher.tick(&mut around);
-    assert_eq!(around.asked.last(), Some(&None));
-    around.answer(&mut fetcher, Some("200"), Some("v2"), &document(&[&two]));
-    assert!(around.knows(&two));
+    let mut stage = stage();
+    stage.answer(Some("200"), Some("v1"), &document(&[&one]));
+    stage.host.refuse_writes(true);
+    stage.pass(10 * SECOND);
+    stage.answer(Some("200"), Some("v2"), &document(&[&two]));
+    assert_eq!(stage.around.fetched.last(), Some(&Fetched::Failed));
+    stage.host.refuse_writes(false);
+    stage.pass(10 * SECOND);
+    assert_eq!(stage.around.asked.last(), Some(&None));
+    stage.answer(Some("200"), Some("v2"), &document(&[&two]));
+    assert!(stage.knows(&two));
 }
 
 #[test]
 fn an_answer_that_never_comes_is_not_waited_for_and_none_of_another_call_is_taken() {
-    let (mut fetcher, mut around) = (fetcher(), around());
-    fetcher.tick(&mut around);
+    let mut stage = stage();
     let response = Response {
         status: Some("200"),
         etag: None,
     };
-    fetcher.answered(99, &response, || panic!("not its body"), &mut around);
-    around.now += 61 * SECOND;
-    fetcher.tick(&mut around);
-    assert!(around.complaints[0].contains("no answer came"));
+    let never = || panic!("not its body");
+    stage
+        .fetcher
+        .answered(99, &response, never, &mut stage.host, &mut stage.around);
+    stage.pass(61 * SECOND);
+    assert!(stage.around.complaints[0].contains("no answer came"));
 }
 
 #[test]
 fn a_clock_that_is_set_back_keeps_no_directory_young() {
     let key = ApiKey::mint(&[1; 40]);
-    let (mut fetcher, mut around) = (fetcher(), around());
-    fetcher.tick(&mut around);
-    around.answer(&mut fetcher, Some("200"), None, &document(&[&key]));
-    around.now -= 500 * SECOND;
-    fetcher.tick(&mut around);
-    around.now += 61 * SECOND;
-    assert!(!around.knows(&key));
+    let mut stage = stage();
+    stage.answer(Some("200"), None, &document(&[&key]));
+    stage.host.set_back(500 * SECOND);
+    stage.tick();
+    stage.host.pass(61 * SECOND);
+    assert!(!stage.knows(&key));
     // And the next fetch is not put off either.
-    fetcher.tick(&mut around);
-    assert_eq!(around.calls, 2);
+    stage.tick();
+    assert_eq!(stage.around.calls, 2);
 }

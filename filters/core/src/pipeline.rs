@@ -1,0 +1,159 @@
+//! A request through every decision, in the order in which the gateway's filters take them: who is calling, where it goes,
+//! whether it may. Tools and tests run it over a host of their own; with a [`Trace`](crate::trace::Trace) that notes, it
+//! says why.
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::auth::{self, Authenticator};
+use crate::exchange::Host;
+use crate::headers::Headers;
+use crate::identity::Identity;
+use crate::limiter::{self, Limiter};
+use crate::limits::Holds;
+use crate::reply::{Reader, Reply};
+use crate::request::Request;
+use crate::route::{self, Begun};
+use crate::spent::Spent;
+use crate::state::{Clock, Store, StoreError};
+use crate::uploads::Uploads;
+use crate::workers::Workers;
+
+/// What one worker decides by.
+pub struct Pipeline {
+    callers: Authenticator,
+    route: Arc<route::Config>,
+    uploads: Uploads,
+    limiter: Limiter,
+    holds: Holds,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// It is answered with this, or refused.
+    Answered(Reply),
+    /// It goes to a model.
+    Passes(Box<Passed>),
+}
+
+/// A request that passes.
+#[must_use = "what it holds must be given back"]
+#[derive(Debug)]
+pub struct Passed {
+    /// Whose it is.
+    pub who: Rc<Identity>,
+    /// Where it goes.
+    pub request: route::InFlight,
+    /// What it may use.
+    pub admitted: Box<limiter::InFlight>,
+}
+
+impl Pipeline {
+    /// One worker of these configurations. `Err` where it can't be told from others.
+    pub fn start(
+        callers: Arc<auth::Config>,
+        route: Arc<route::Config>,
+        limits: Arc<limiter::Config>,
+        host: &mut (impl Store + Clock),
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            callers: Authenticator::new(callers, host),
+            uploads: Uploads::join(host, route.uploads)?,
+            route,
+            limiter: Limiter::new(limits, Workers::join(host, None)?),
+            holds: Holds::new(),
+        })
+    }
+
+    /// Decides about a request with these headers and this body, all of which is there. `draw` is a random number.
+    pub fn decide(
+        &mut self,
+        host: &mut impl Host,
+        headers: &impl Headers,
+        body: &[u8],
+        draw: u64,
+    ) -> Decision {
+        let request = Request::read(headers.iter());
+        let reader = Reader::of(headers.get(b":path"), request.request_id);
+        self.judge(host, headers, &request, body, draw, &reader)
+            .unwrap_or_else(Decision::Answered)
+    }
+
+    fn judge(
+        &mut self,
+        host: &mut impl Host,
+        headers: &impl Headers,
+        request: &Request<'_>,
+        body: &[u8],
+        draw: u64,
+        reader: &Reader,
+    ) -> Result<Decision, Reply> {
+        let caller = self
+            .callers
+            .judge(host, request)
+            .map_err(|refusal| refusal.reply(reader))?;
+        let misconfigured = || route::Refusal::Misconfigured.reply(reader);
+        let who = caller.credential.identity().ok_or_else(misconfigured)?;
+        let misrouted = |refusal: route::Refusal| refusal.reply(reader);
+        let head = match self
+            .route
+            .begin(host, headers, &who, body.is_empty())
+            .map_err(misrouted)?
+        {
+            Begun::Answered(document) => return Ok(Decision::Answered(Reply::document("models", document))),
+            Begun::Held(head) => head,
+        };
+        let decoded = match head.coding {
+            Some(coding) => Some(
+                coding
+                    .decode(body, self.uploads.max_body())
+                    .map_err(|error| misrouted(error.into()))?,
+            ),
+            None => None,
+        };
+        let body = decoded.as_deref().unwrap_or(body);
+        let now = host.now().ok_or_else(misconfigured)?;
+        let plan = self
+            .route
+            .plan(host, &head, &who, body, draw)
+            .map_err(misrouted)?;
+        let by_address = self.limiter.config().by_address;
+        let routed = plan.routed(now);
+        let asked = limiter::Request {
+            who: Rc::clone(&who),
+            routed: &routed,
+            address: by_address.then(|| host.client()).flatten(),
+            now,
+        };
+        let admitted = self.limiter.admit(host, asked);
+        let mut request = route::InFlight::new(plan.model, (plan.order, plan.route), Rc::clone(&who), now);
+        match admitted {
+            Ok(admitted) => Ok(Decision::Passes(Box::new(Passed {
+                who,
+                request,
+                admitted,
+            }))),
+            Err(rejection) => {
+                request.withdraw(host);
+                Err(rejection.reply(reader.request_id.clone()))
+            }
+        }
+    }
+
+    /// Takes back a request that passes and is not sent: all that it held is given back.
+    pub fn withdraw(&mut self, host: &mut impl Host, passed: Passed) {
+        let Passed {
+            mut request,
+            admitted,
+            ..
+        } = passed;
+        request.withdraw(host);
+        let _ = self
+            .limiter
+            .finish(host, &mut self.holds, admitted, Spent::default());
+    }
+}
