@@ -287,8 +287,9 @@ impl<H: Exchange> Ending<'_, H> {
         match self.written(answer, answer.reader.unreported(), estimator) {
             0 => (usage, Source::Reported, None),
             since => {
+                let least = answer.reader.unreported().least;
                 let output = self.terms.capped(usage.output.saturating_add(since));
-                let output = output.max(usage.output);
+                let output = output.max(usage.output.saturating_add(least));
                 (Usage { output, ..usage }, Source::Estimated, None)
             }
         }
@@ -322,7 +323,8 @@ impl<H: Exchange> Ending<'_, H> {
         (usage, Source::Estimated, sample)
     }
 
-    /// An estimate of the tokens that went by and were not reported, up to the cap.
+    /// An estimate of the tokens that went by and were not reported. A cap bounds the estimate, and not what is seen to go by:
+    /// there are servers that know no such cap.
     fn written(
         &mut self,
         answer: &Answer,
@@ -332,16 +334,21 @@ impl<H: Exchange> Ending<'_, H> {
         if !self.terms.writes_text() {
             return 0;
         }
-        let Volume { events, bytes, text } = answer.unread.and(unreported);
+        let Volume {
+            events,
+            bytes,
+            text,
+            least,
+        } = answer.unread.and(unreported);
         let estimator = estimator(self.host);
-        self.terms.capped(if events > 0 {
-            // Where an event holds many tokens. How many there can be without a cap is no more than expected.
-            let by_text = estimator.written(text).min(self.terms.reserved.output);
-            estimator.produced(events, bytes).max(by_text)
+        let estimate = if events > 0 {
+            // By its text where an event holds many tokens.
+            estimator.produced(events, bytes).max(estimator.written(text))
         } else {
             // Much of a short body is not text; the client's cap bounds what is.
             estimator.written(bytes)
-        })
+        };
+        self.terms.capped(estimate).max(least)
     }
 
     /// Whether what the model server reported can be so.

@@ -58,6 +58,8 @@ pub struct Volume {
     pub bytes: u64,
     /// Of these, bytes of text that a model has written, as far as the events of a stream show it.
     pub text: u64,
+    /// The least number of tokens that this text can be.
+    pub least: u64,
 }
 
 impl Volume {
@@ -67,6 +69,7 @@ impl Volume {
             events: self.events.saturating_sub(before.events),
             bytes: self.bytes.saturating_sub(before.bytes),
             text: self.text.saturating_sub(before.text),
+            least: self.least.saturating_sub(before.least),
         }
     }
 
@@ -77,6 +80,7 @@ impl Volume {
             events: self.events.saturating_add(other.events),
             bytes: self.bytes.saturating_add(other.bytes),
             text: self.text.saturating_add(other.text),
+            least: self.least.saturating_add(other.least),
         }
     }
 }

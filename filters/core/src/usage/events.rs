@@ -51,7 +51,7 @@ pub(super) struct Stream {
 }
 
 /// Events that are looked into for what they say: an answer has fewer tokens.
-const MOST_LOOKED_AT: u32 = 1 << 17;
+const MAX_LOOKED_AT: u32 = 1 << 17;
 
 impl Stream {
     pub(super) fn new(usage_event: UsageEvent) -> Self {
@@ -263,10 +263,12 @@ impl Stream {
         }
         self.volume.events += 1;
         self.volume.bytes += data.len() as u64;
-        self.volume.text += text::written(data);
+        let text = text::written(data);
+        self.volume.text += text;
+        self.volume.least += text::least(text);
         self.finished |= event.name.is_some_and(is_last);
         self.errored |= event.name.is_some_and(is_error);
-        if !may_report || (self.usage_event == UsageEvent::Pass && self.looked_at >= MOST_LOOKED_AT) {
+        if !may_report || (self.usage_event == UsageEvent::Pass && self.looked_at >= MAX_LOOKED_AT) {
             return Surplus::Nothing;
         }
         self.looked_at += 1;

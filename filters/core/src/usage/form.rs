@@ -82,6 +82,7 @@ mod tests {
         events: 0,
         bytes: 9,
         text: 0,
+        least: 0,
     };
 
     fn form(endpoint: Endpoint, plain: bool, label: &str, body: &[u8]) -> Form {

@@ -17,7 +17,7 @@ use super::{Usage, Volume};
 /// The longest `usage` that is read, in bytes; OpenAI's has about 300.
 const MAX_KEPT: usize = 4 << 10;
 /// Documents, one a line, whose usages are put together; of further ones the last counts.
-const MOST_DOCUMENTS: u64 = 1 << 14;
+const MAX_DOCUMENTS: u64 = 1 << 14;
 
 /// The scan of one object.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) struct Body {
     of_event: bool,
     /// Whether the members are those of its `response` or `message`.
     inner: bool,
-    kept: Kept,
+    kept: Capture,
     bytes: u64,
     /// Documents that are whole.
     documents: u64,
@@ -161,7 +161,7 @@ impl Body {
         Volume {
             events: if self.of_event { self.documents } else { 0 },
             bytes: self.bytes,
-            text: 0,
+            ..Volume::default()
         }
     }
 
@@ -189,7 +189,7 @@ impl Body {
                 place
             }
             (Place::After, b'{') if core::mem::take(&mut self.line_ended) => {
-                if self.documents <= MOST_DOCUMENTS {
+                if self.documents <= MAX_DOCUMENTS {
                     self.earlier = Some(Box::new(self.reported()));
                 }
                 (self.reported, self.reported_inside) = (Last::Nothing, Last::Nothing);
@@ -210,7 +210,7 @@ impl Body {
             _ => Place::Lost,
         };
         if self.place == Place::Lost {
-            self.kept = Kept::default();
+            self.kept = Capture::default();
         }
         at + 1
     }
@@ -369,7 +369,7 @@ impl Last {
 
 /// A stretch of the body that is wanted: in place where one chunk has all of it, else copied together.
 #[derive(Debug, Default)]
-struct Kept {
+struct Capture {
     /// Where in this chunk it begins or goes on; `None` while nothing is kept.
     from: Option<usize>,
     /// What earlier chunks had of it.
@@ -378,7 +378,7 @@ struct Kept {
     too_long: bool,
 }
 
-impl Kept {
+impl Capture {
     fn begin(&mut self, at: usize) {
         *self = Self {
             from: Some(at),

@@ -96,6 +96,7 @@ mod tests {
                 events: volume.0,
                 bytes: volume.1,
                 text: 0,
+                least: 0,
             },
         };
         plausible.is(&usage)

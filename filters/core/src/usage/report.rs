@@ -209,13 +209,13 @@ impl<'j> Members<'j> {
     /// Seconds, begun ones whole; the outer `None` if there can't be so many.
     fn seconds(&self) -> Option<Option<u64>> {
         /// Longer than any sound that is heard as a whole.
-        const MOST: f64 = 1e6;
+        const MAX: f64 = 1e6;
         let Some(json) = self.get("seconds") else {
             return Some(None);
         };
         match serde_json::from_str::<Option<f64>>(json).ok()? {
             None => Some(None),
-            Some(seconds) => (0.0..=MOST)
+            Some(seconds) => (0.0..=MAX)
                 .contains(&seconds)
                 .then_some(Some(seconds.ceil() as u64)),
         }

@@ -11,7 +11,7 @@ const BEYOND: u64 = 10;
 /// Bytes of a second where nobody says how many there were: 256 kbit/s, the 16 bits at 16 kHz that speech models hear.
 const USUAL_BYTES: u64 = 32_000;
 /// Seconds that sound at an address may have: a day.
-const MOST_UNSEEN: u64 = 86_400;
+const MAX_UNSEEN: u64 = 86_400;
 /// Seconds of it that are reserved.
 const USUAL_UNSEEN: u64 = 3_600;
 
@@ -35,7 +35,7 @@ impl Sound {
         let sent = input.audio.div_ceil(LEAST_BYTES).saturating_add(BEYOND);
         let unseen = |each: u64| input.unseen.saturating_mul(each).saturating_add(sent);
         Self {
-            max: unseen(MOST_UNSEEN),
+            max: unseen(MAX_UNSEEN),
             reserved: unseen(USUAL_UNSEEN),
             usual: input.audio.div_ceil(USUAL_BYTES),
         }

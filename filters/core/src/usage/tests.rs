@@ -881,6 +881,7 @@ fn what_can_not_be_decoded_counts_as_more_than_its_bytes() {
         events: 0,
         bytes: 8 * CHAT_BODY.len() as u64,
         text: 0,
+        least: 0,
     };
     for coding in ["br", "zstd", "gzip, gzip", "gzip", "zstd, gzip", "compress"] {
         let mut reader = Reader::coded(JSON, UsageEvent::Strip, Some(coding.as_bytes()));
@@ -926,6 +927,7 @@ fn a_line_without_end_passes_and_is_not_held() {
             events: 0,
             bytes: 10_000_000,
             text: 10_000_000,
+            least: 0,
         }
     );
 }
@@ -1293,7 +1295,8 @@ fn what_went_by_since_the_last_report_is_known() {
         Volume {
             events: 0,
             bytes: 11,
-            text: 0
+            text: 0,
+            least: 0,
         }
     );
 }

@@ -301,6 +301,35 @@ async fn whoever_leaves_a_stream_pays_all_of_its_input_each_time() {
     }
 }
 
+/// There are servers that pass over `max_completion_tokens`, and events that hold a whole call.
+#[tokio::test]
+async fn what_went_by_is_paid_whatever_the_cap_says() {
+    let stage = Stage::new(1_000_000).await;
+    let word = json!({"choices": [{"index": 0, "delta": {"content": "word "}}]});
+    let call = json!({"choices": [{"index": 0, "delta": {"tool_calls": [
+        {"index": 0, "function": {"arguments": "word ".repeat(2_400)}}
+    ]}}]});
+    // Without a cap it is what its text says.
+    for (event, times, cap, output) in [
+        (&word, 300, json!({"max_completion_tokens": 1}), 300..=300),
+        (&call, 10, json!({}), 20_000..=50_000),
+    ] {
+        stage.model.set_fault(tollgate_harness::models::Fault {
+            raw: Some(format!("data: {event}\n\n").repeat(times).into()),
+            ..Default::default()
+        });
+        let mut body = json!({"model": "plain", "stream": true, "messages": []});
+        body.as_object_mut()
+            .unwrap()
+            .extend(cap.as_object().unwrap().clone());
+        let record = stage
+            .record(&stage.ask(CHAT, body).send().await.expect(200))
+            .await;
+        let found = record.output_tokens.unwrap();
+        assert!(output.contains(&found), "{record:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_stream_costs_more_than_its_cap() {
     let stage = Stage::new(1_000_000).await;

@@ -8,7 +8,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 /// The largest window, which RFC 8878 has every decoder support.
 const WINDOW: u64 = 8 << 20;
 /// Frames that are decoded at once on a thread, since each may fill a window; more are not decoded.
-const MOST: u32 = 32;
+const MAX: u32 = 32;
 /// The largest block.
 const BLOCK: usize = 128 << 10;
 /// The longest head of a frame, with its magic number, and the head of a block.
@@ -18,7 +18,7 @@ const CHECKSUM: usize = 4;
 /// Blocks that there may be: whatever they hold, of so many bytes on average, and at most.
 const FREE_BLOCKS: u64 = 1 << 12;
 const BLOCK_HOLDS: u64 = 64;
-const MOST_BLOCKS: u64 = 1 << 16;
+const MAX_BLOCKS: u64 = 1 << 16;
 
 std::thread_local! {
     static OPEN: Cell<u32> = const { Cell::new(0) };
@@ -67,7 +67,7 @@ impl<W: Write> Zstd<W> {
             if self.pending.len() < FRAME_HEAD {
                 return Ok(());
             }
-            if OPEN.get() >= MOST {
+            if OPEN.get() >= MAX {
                 return Err(broken());
             }
             let mut source = self.pending.as_slice();
@@ -96,7 +96,7 @@ impl<W: Write> Zstd<W> {
                 break;
             }
             self.blocks += 1;
-            if self.blocks > MOST_BLOCKS.min(FREE_BLOCKS + self.decoded / BLOCK_HOLDS) {
+            if self.blocks > MAX_BLOCKS.min(FREE_BLOCKS + self.decoded / BLOCK_HOLDS) {
                 return Err(broken());
             }
             let checked = pending.len() >= block + CHECKSUM;

@@ -40,6 +40,13 @@ pub(super) fn written(data: &[u8]) -> u64 {
     deltas + if repeats { 0 } else { others }
 }
 
+/// The least number of tokens that so many bytes of one event's text can be: no token is split over two events, and few
+/// vocabularies have one that is longer than 128 bytes.
+pub(super) const fn least(text: u64) -> u64 {
+    const LONGEST_TOKEN: u64 = 128;
+    text.div_ceil(LONGEST_TOKEN)
+}
+
 /// Bytes up to the quote that ends a string; all where none does.
 fn len(string: &[u8]) -> usize {
     let mut at = 0;
