@@ -3,6 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 "$root/scripts/wasm.sh"
+"$root/scripts/wasm.sh" --into "$root/target/tests" tollgate-vm-waiter
 "$root/scripts/setup-envoy.sh"
 "$root/scripts/setup-python.sh"
 "$root/scripts/setup-parsers.sh"

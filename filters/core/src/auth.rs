@@ -24,7 +24,7 @@ pub enum Refusal {
     /// The customer presented nothing.
     MissingKey,
     /// No host of which every server makes the same.
-    DoubtfulHost,
+    AmbiguousHost,
     /// Two different keys.
     Ambiguous,
     /// It can't be a key: a typo, or a guess. Holds the masked key.
@@ -89,7 +89,7 @@ impl Refusal {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::MissingKey => "missing_api_key",
-            Self::DoubtfulHost => "doubtful_host",
+            Self::AmbiguousHost => "ambiguous_host",
             Self::Ambiguous => "ambiguous_credentials",
             Self::Malformed(_) => "malformed_key",
             Self::Unknown(_) => "unknown_key",
@@ -113,7 +113,7 @@ impl Refusal {
     /// Every reason, for those who list them (metrics, documentation).
     pub const REASONS: [&'static str; 19] = [
         "missing_api_key",
-        "doubtful_host",
+        "ambiguous_host",
         "ambiguous_credentials",
         "malformed_key",
         "unknown_key",
@@ -147,7 +147,7 @@ impl Refusal {
                 "No API key was given. Send it as `Authorization: Bearer YOUR_KEY` (or as `x-api-key` or `api-key`)."
                     .into(),
             ),
-            Self::DoubtfulHost => (
+            Self::AmbiguousHost => (
                 400,
                 "bad_request",
                 "The request has to name one host, as a name or an address, with or without a port.".into(),

@@ -1,7 +1,7 @@
 //! What a request's body asks for, read in one pass.
 //!
 //! The router decides by what is read here, and the model server reads the same bytes: so nothing may be read that
-//! another reader could read differently. Anything doubtful (a member given twice, a second document behind the
+//! another reader could read differently. Anything ambiguous (a member given twice, a second document behind the
 //! first, bytes that are not UTF-8) is refused, with the place.
 
 mod caps;

@@ -156,7 +156,7 @@ static TO_MODELS: Names<23> = Names::new([
     "anthropic-beta",
     "anthropic-dangerous-direct-browser-access",
     "anthropic-version",
-    // What key-auth took away already, if it was a client's.
+    // What was taken away already, if it was a client's.
     "api-key",
     "authorization",
     "content-encoding",

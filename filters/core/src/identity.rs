@@ -1,4 +1,4 @@
-//! Who is calling, as the filters behind key-auth see it: the filter state `tollgate.identity`.
+//! Who is calling, as it is known once it was authenticated: the filter state `tollgate.identity`.
 
 use crate::endpoint::Scopes;
 

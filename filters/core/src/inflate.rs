@@ -17,7 +17,7 @@ const MAX_HEAD: usize = 1 << 10;
 /// Blocks that there may be whatever they hold.
 const FREE_BLOCKS: u64 = 1 << 10;
 /// Blocks that there may be at most.
-const MOST_BLOCKS: u64 = 1 << 16;
+const MAX_BLOCKS: u64 = 1 << 16;
 /// The checksum and the length behind a gzip stream.
 const TRAILER: usize = 8;
 
@@ -157,7 +157,7 @@ impl Inflate {
                 Status::BlockBoundary => {
                     self.blocks += 1;
                     let holding = FREE_BLOCKS + self.decoded / self.block_holds.max(1);
-                    if self.blocks > holding.min(MOST_BLOCKS) {
+                    if self.blocks > holding.min(MAX_BLOCKS) {
                         return Err(Broken);
                     }
                 }

@@ -37,13 +37,13 @@ pub enum Decision {
     /// It is answered with this, or refused.
     Answered(Reply),
     /// It goes to a model.
-    Passes(Box<Passed>),
+    Passes(Box<Accepted>),
 }
 
 /// A request that passes.
 #[must_use = "what it holds must be given back"]
 #[derive(Debug)]
-pub struct Passed {
+pub struct Accepted {
     /// Whose it is.
     pub who: Rc<Identity>,
     /// Where it goes.
@@ -132,7 +132,7 @@ impl Pipeline {
         let admitted = self.limiter.admit(host, asked);
         let mut request = route::InFlight::new(plan.model, (plan.order, plan.route), Rc::clone(&who), now);
         match admitted {
-            Ok(admitted) => Ok(Decision::Passes(Box::new(Passed {
+            Ok(admitted) => Ok(Decision::Passes(Box::new(Accepted {
                 who,
                 request,
                 admitted,
@@ -145,12 +145,12 @@ impl Pipeline {
     }
 
     /// Takes back a request that passes and is not sent: all that it held is given back.
-    pub fn withdraw(&mut self, host: &mut impl Host, passed: Passed) {
-        let Passed {
+    pub fn withdraw(&mut self, host: &mut impl Host, accepted: Accepted) {
+        let Accepted {
             mut request,
             admitted,
             ..
-        } = passed;
+        } = accepted;
         request.withdraw(host);
         let _ = self
             .limiter

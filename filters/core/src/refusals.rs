@@ -23,7 +23,7 @@ pub const TOO_LARGE: &[u8] = b"tollgate_request_too_large_for_limit";
 /// How many cells there are of each kind.
 const SLOTS: u64 = 4096;
 
-/// `refusals` of tenant-router's configuration: what is left out is not limited.
+/// `refusals` as an operator writes them: what is left out is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {

@@ -19,7 +19,7 @@ pub struct Request<'a> {
     /// `OpenAI-Project`, likewise.
     pub project: Named<'a>,
     /// Whether `:authority` is there and is no host of which every server makes the same: two of them, joined by Envoy, say.
-    pub doubtful_host: bool,
+    pub ambiguous_host: bool,
     credential: Presented<'a>,
     remove: Vec<&'a [u8]>,
     /// Whether a client tried to set one of the gateway's own or Envoy's control headers.
@@ -117,7 +117,7 @@ impl<'a> Request<'a> {
         // The first letter rules out nearly all headers.
         match name.first() {
             Some(b':') if name == b":path" => self.path = value,
-            Some(b':') if name == b":authority" => self.doubtful_host |= !is_host(value),
+            Some(b':') if name == b":authority" => self.ambiguous_host |= !is_host(value),
             Some(b'a') if name == b"authorization" => {
                 self.remove(name);
                 self.authorization(value);
@@ -369,9 +369,9 @@ mod tests {
             "[2001:db8::1]:443",
             "xn--bcher-kva.example",
         ] {
-            assert!(!read(&[(":authority", host)]).doubtful_host, "{host}");
+            assert!(!read(&[(":authority", host)]).ambiguous_host, "{host}");
         }
-        assert!(!read(&[(":path", "/")]).doubtful_host);
+        assert!(!read(&[(":path", "/")]).ambiguous_host);
         let key = "sk-tg-".to_owned() + &"a".repeat(62);
         for host in [
             "",
@@ -396,9 +396,9 @@ mod tests {
             "ä",
             key.as_str(),
         ] {
-            assert!(read(&[(":authority", host)]).doubtful_host, "{host}");
+            assert!(read(&[(":authority", host)]).ambiguous_host, "{host}");
         }
-        assert!(read(&[(":authority", "a"), (":authority", "a,b")]).doubtful_host);
+        assert!(read(&[(":authority", "a"), (":authority", "a,b")]).ambiguous_host);
     }
 
     #[test]

@@ -308,7 +308,7 @@ impl Refusal {
 
 /// What a request line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked<'a> {
+pub enum Resource<'a> {
     /// A model.
     Model(Endpoint),
     /// The list of models.
@@ -318,18 +318,18 @@ pub enum Asked<'a> {
 }
 
 /// Reads method and path.
-pub fn asked<'a>(method: &[u8], path: &'a [u8]) -> Result<Asked<'a>, Refusal> {
+pub fn resource<'a>(method: &[u8], path: &'a [u8]) -> Result<Resource<'a>, Refusal> {
     let unknown = || Refusal::UnknownUrl(line(method, path));
     match Endpoint::of(path).ok_or_else(unknown)? {
         Endpoint::Models if method != b"GET" && method != b"HEAD" => Err(Refusal::Method("GET, HEAD")),
         Endpoint::Models => match without_query(path).strip_prefix(b"/v1/models/") {
-            None => Ok(Asked::Models),
+            None => Ok(Resource::Models),
             Some(name) => core::str::from_utf8(name)
-                .map(Asked::ModelEntry)
+                .map(Resource::ModelEntry)
                 .map_err(|_| unknown()),
         },
         _ if method != b"POST" => Err(Refusal::Method("POST")),
-        endpoint => Ok(Asked::Model(endpoint)),
+        endpoint => Ok(Resource::Model(endpoint)),
     }
 }
 

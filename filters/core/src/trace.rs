@@ -42,7 +42,7 @@ pub enum Note {
         /// Envoy's cluster.
         cluster: String,
         /// How it stands.
-        standing: Standing,
+        state: TargetState,
     },
     /// How a limit stands for the request, with it if it passes.
     Limit {
@@ -53,7 +53,7 @@ pub enum Note {
         /// How much may still come at once.
         remaining: u64,
         /// What it does.
-        verdict: Verdict,
+        outcome: LimitOutcome,
     },
     /// Whether a model with a capacity has room.
     Capacity {
@@ -66,7 +66,7 @@ pub enum Note {
 
 /// How a target stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum TargetState {
     /// It is asked first, and why.
     First(Route),
     /// It is asked if those before it fail.
@@ -77,7 +77,7 @@ pub enum Standing {
 
 /// What a limit does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LimitOutcome {
     /// It lets it pass.
     Passes,
     /// It refuses it.
@@ -108,10 +108,10 @@ impl Display for Note {
             Self::StandIn(model) => write!(f, "model: {model} stands in"),
             Self::Rule(Some(at)) => write!(f, "targets: by rules[{at}]"),
             Self::Rule(None) => write!(f, "targets: by weight"),
-            Self::Target { cluster, standing } => match standing {
-                Standing::First(route) => write!(f, "target {cluster}: asked first ({})", route.name()),
-                Standing::Standby => write!(f, "target {cluster}: asked if those before it fail"),
-                Standing::Open(millis) => {
+            Self::Target { cluster, state } => match state {
+                TargetState::First(route) => write!(f, "target {cluster}: asked first ({})", route.name()),
+                TargetState::Standby => write!(f, "target {cluster}: asked if those before it fail"),
+                TargetState::Open(millis) => {
                     let left = Duration::from_millis(*millis);
                     write!(f, "target {cluster}: its breaker is open, for {left:?} more")
                 }
@@ -120,15 +120,17 @@ impl Display for Note {
                 name,
                 used,
                 remaining,
-                verdict,
+                outcome,
             } => {
-                let verdict = match verdict {
-                    Verdict::Passes => "passes",
-                    Verdict::Refuses => "refuses",
-                    Verdict::WouldRefuse => "would refuse",
-                    Verdict::Unchecked => return write!(f, "limit {name}: not checked, as the store failed"),
+                let outcome = match outcome {
+                    LimitOutcome::Passes => "passes",
+                    LimitOutcome::Refuses => "refuses",
+                    LimitOutcome::WouldRefuse => "would refuse",
+                    LimitOutcome::Unchecked => {
+                        return write!(f, "limit {name}: not checked, as the store failed");
+                    }
                 };
-                write!(f, "limit {name}: {verdict}, {used} used, {remaining} left")
+                write!(f, "limit {name}: {outcome}, {used} used, {remaining} left")
             }
             Self::Capacity { model, room: true } => write!(f, "capacity of {model}: a slot is taken"),
             Self::Capacity { model, .. } => write!(f, "capacity of {model}: full"),

@@ -15,7 +15,7 @@ const SETTINGS: &str = " \
     presence_penalty prompt_cache_key repetition_penalty safety_identifier seed service_tier skip_special_tokens stop \
     stop_sequences stop_token_ids store temperature top_k top_logprobs top_p user ";
 /// Most strings of a part that may be media.
-const MOST_HELD: usize = 4;
+const MAX_HELD: usize = 4;
 
 /// What there is to read, and how many prompts there are.
 pub(crate) fn all(endpoint: Endpoint, members: &[(String, Tree)]) -> (Input, u32) {
@@ -247,7 +247,7 @@ fn content(endpoint: Endpoint, value: &Tree, input: &mut Input) {
                     }
                 }
             }
-            for (path, text) in held(members).into_iter().take(MOST_HELD) {
+            for (path, text) in held(members).into_iter().take(MAX_HELD) {
                 if media(endpoint, kind, &path, text, input) {
                     left.remove(path.split('.').next().unwrap_or_default());
                 }
@@ -305,7 +305,7 @@ fn held(members: &[(String, Tree)]) -> Vec<(String, &str)> {
             Tree::Text(text) => found.push((name.clone(), text.as_str())),
             Tree::Object(inner) => {
                 let kind = kind(inner);
-                for (path, text) in held(inner).into_iter().take(MOST_HELD) {
+                for (path, text) in held(inner).into_iter().take(MAX_HELD) {
                     // Of two levels it is known how they belong together; the last one's own are too deep.
                     let first = path.split('.').next().unwrap_or_default();
                     found.push((format!("{name}.{first}.{kind}"), text));

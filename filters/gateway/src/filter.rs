@@ -9,7 +9,7 @@ use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::Reply;
 use tollgate_core::route::Heard;
 use tollgate_host::{
-    HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, Sweep, Visit,
+    HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, Sweep, SweepContext,
 };
 use tollgate_key_auth::{KeyAuth, TICK_MILLIS};
 use tollgate_rate_limit::{RateLimit, Stream as Limited, TICK_MILLIS as RATE_LIMIT_TICK};
@@ -153,8 +153,8 @@ impl HttpFilter for Gateway {
     }
 
     /// Ends a stream whose body comes too slowly, or whose answer is silent for too long.
-    fn look(&mut self, stream: &mut Stream, visit: &mut Visit) -> Step {
-        self.router.look(&mut stream.routed, visit)
+    fn look(&mut self, stream: &mut Stream, host: &mut SweepContext) -> Step {
+        self.router.look(&mut stream.routed, host)
     }
 
     /// Hands over what was counted.

@@ -10,6 +10,7 @@ unsafe extern "C" {
     pub(crate) fn proxy_set_tick_period_milliseconds(period: u32) -> RawStatus;
     pub(crate) fn proxy_set_effective_context(context: u32) -> RawStatus;
     pub(crate) fn proxy_close_stream(stream: u32) -> RawStatus;
+    pub(crate) fn proxy_continue_stream(stream: u32) -> RawStatus;
     pub(crate) fn proxy_get_buffer_bytes(
         buffer: u32,
         start: usize,

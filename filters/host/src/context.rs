@@ -77,7 +77,7 @@ pub struct StreamContext(());
 
 /// A stream after a tick. The proxy takes its callback for one of the root, until the stream is entered.
 #[derive(Debug)]
-pub struct Visit {
+pub struct SweepContext {
     /// Of the root.
     pub root: RootContext,
     id: u32,
@@ -85,7 +85,7 @@ pub struct Visit {
     stream: StreamContext,
 }
 
-impl Visit {
+impl SweepContext {
     pub(crate) const fn of(id: u32) -> Self {
         Self {
             root: RootContext(()),
@@ -113,6 +113,11 @@ impl RequestContext {
             body: RequestBody::new(),
             trailers: RequestTrailers::new(),
         }
+    }
+
+    /// As [`RootContext::call`]: the stream may [wait](crate::Step::Wait) for the answer.
+    pub fn call(&mut self, cluster: &str, headers: &[(&str, &str)], timeout_millis: u32) -> Result<HttpCall> {
+        call_http(cluster, headers, timeout_millis)
     }
 
     /// Has Envoy choose the route again, by the headers as they are now.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tollgate_core::config::ConfigError;
 use tollgate_core::reply::Reply;
 
-use crate::context::{CallContext, LogContext, RequestContext, ResponseContext, RootContext, Visit};
+use crate::context::{CallContext, LogContext, RequestContext, ResponseContext, RootContext, SweepContext};
+use crate::headers::HeaderMap;
 use crate::http::HttpCall;
 use crate::step::Step;
 
@@ -20,6 +21,9 @@ pub trait HttpFilter: Sized + 'static {
 
     /// What is remembered of a stream from one callback to the next.
     type Stream: Default;
+
+    /// Whether streams of it may [wait](Step::Wait).
+    const WAITS: bool = false;
 
     /// Checks a configuration, as Envoy hands it over. `Err` refuses it: the one before stays in force. It depends on
     /// the configuration alone, because every worker asks.
@@ -40,6 +44,11 @@ pub trait HttpFilter: Sized + 'static {
         _len: Option<usize>,
         _end: bool,
     ) -> Step {
+        Step::Continue
+    }
+
+    /// A request [waits](Step::Wait), and something may have changed. What came of its body meanwhile is shown after it goes on.
+    fn resume(&mut self, _stream: &mut Self::Stream, _host: &mut RequestContext, _wake: Wake<'_>) -> Step {
         Step::Continue
     }
 
@@ -85,12 +94,30 @@ pub trait HttpFilter: Sized + 'static {
     }
 
     /// Looks at a stream after a tick that asked for it.
-    fn look(&mut self, _stream: &mut Self::Stream, _visit: &mut Visit) -> Step {
+    fn look(&mut self, _stream: &mut Self::Stream, _host: &mut SweepContext) -> Step {
         Step::Continue
     }
 
     /// Another configuration has taken the place of this one, and its last stream has ended.
     fn ended(&mut self, _host: &mut RootContext) {}
+}
+
+/// Why a stream that waits is looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Wake<'a> {
+    /// A call of the filter's was answered; or failed, and then there are no headers.
+    Answered(HttpCall, &'a CallAnswer),
+    /// The tick period has passed, and [`HttpFilter::tick`] wants each stream looked at.
+    Tick,
+}
+
+/// An answer to an HTTP call.
+#[derive(Debug)]
+pub struct CallAnswer {
+    /// Its headers.
+    pub headers: Option<HeaderMap>,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 /// What follows a tick.

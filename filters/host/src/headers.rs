@@ -83,6 +83,7 @@ impl<const MAP: u32> Headers<MAP> {
 ///
 /// Layout: the number of headers, then for each the lengths of name and value, then for each its name, a NUL,
 /// its value, a NUL. Numbers are little-endian 32 bits.
+#[derive(Debug)]
 pub struct HeaderMap(Vec<u8>);
 
 impl HeaderMap {

@@ -24,9 +24,9 @@ mod step;
 
 pub use buffer::{Body, CallBody, RequestBody, ResponseBody};
 pub use context::{
-    CallContext, LogContext, RequestContext, ResponseContext, RootContext, StreamContext, Visit,
+    CallContext, LogContext, RequestContext, ResponseContext, RootContext, StreamContext, SweepContext,
 };
-pub use filter::{Absent, AccessLogger, HttpFilter, Singleton, Sweep};
+pub use filter::{Absent, AccessLogger, CallAnswer, HttpFilter, Singleton, Sweep, Wake};
 pub use headers::{
     CallHeaders, HeaderMap, Headers, RequestHeaders, RequestTrailers, ResponseHeaders, ResponseTrailers,
 };

@@ -9,20 +9,23 @@ use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
 
-use crate::buffer::Configuration;
+use crate::buffer::{CallBody, Configuration};
 use crate::clock::set_effective_context;
 use crate::context::{
-    CallContext, LogContext, RequestContext, ResponseContext, RootContext, Visit, property,
+    CallContext, LogContext, RequestContext, ResponseContext, RootContext, SweepContext, property,
 };
-use crate::filter::{Absent, AccessLogger, HttpFilter, Singleton, Sweep};
+use crate::filter::{Absent, AccessLogger, CallAnswer, HttpFilter, Singleton, Sweep, Wake};
+use crate::headers::CallHeaders;
 use crate::http::HttpCall;
 use crate::log::{Level, log as log_line};
-use crate::step::{Action, Step};
+use crate::step::{Action, Step, continue_request};
 
 /// All roots and streams of a module in one VM.
 pub struct Module<F: HttpFilter, S = Absent, L = Absent> {
     roots: Roots<F, S, L>,
     streams: Option<HashMap<u32, Entry<F::Stream>, BuildHasherDefault<IdHasher>>>,
+    /// Calls that streams wait for, and which.
+    calls: Vec<(HttpCall, u32)>,
 }
 
 /// By their ids; `None` where a configuration was refused.
@@ -39,7 +42,13 @@ enum Root<F, S, L> {
 struct Entry<T> {
     root: u32,
     stream: T,
+    /// Of a request that waits.
+    waiting: Option<Waiting>,
 }
+
+/// What came of a request's body while it waited, as [`HttpFilter::request_body`] is told of it.
+#[derive(Default)]
+struct Waiting(Option<(Option<usize>, bool)>);
 
 /// Where a module is kept. A VM has one thread.
 pub type Held<F, S, L> = RefCell<Module<F, S, L>>;
@@ -88,6 +97,7 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Module<F, S, L> {
         Self {
             roots: Vec::new(),
             streams: None,
+            calls: Vec::new(),
         }
     }
 
@@ -102,9 +112,9 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Module<F, S, L> {
         }
     }
 
-    fn stream(&mut self, id: u32) -> Option<(&mut F, &mut F::Stream)> {
+    fn stream(&mut self, id: u32) -> Option<(&mut F, &mut Entry<F::Stream>)> {
         let entry = self.streams.as_mut()?.get_mut(&id)?;
-        Some((Self::filter(&mut self.roots, entry.root)?, &mut entry.stream))
+        Some((Self::filter(&mut self.roots, entry.root)?, entry))
     }
 }
 
@@ -132,6 +142,7 @@ pub fn context_create<F: HttpFilter, S: Singleton, L: AccessLogger>(
         let entry = Entry {
             root: parent,
             stream: F::Stream::default(),
+            waiting: None,
         };
         module.streams.get_or_insert_default().insert(id, entry);
     }
@@ -183,9 +194,7 @@ pub fn request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
     len: usize,
     end: bool,
 ) -> Action {
-    on_request(module, id, |filter, stream, host| {
-        filter.request_body(stream, host, Some(len), end)
-    })
+    on_request_body(module, id, Some(len), end)
 }
 
 /// `proxy_on_request_trailers`.
@@ -193,9 +202,7 @@ pub fn request_trailers<F: HttpFilter, S: Singleton, L: AccessLogger>(
     module: &Held<F, S, L>,
     id: u32,
 ) -> Action {
-    on_request(module, id, |filter, stream, host| {
-        filter.request_body(stream, host, None, true)
-    })
+    on_request_body(module, id, None, true)
 }
 
 /// `proxy_on_response_headers`.
@@ -235,8 +242,8 @@ pub fn log<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>,
         return;
     };
     let mut host = LogContext::new();
-    if let Some((filter, stream)) = module.stream(id) {
-        filter.log(stream, &mut host);
+    if let Some((filter, entry)) = module.stream(id) {
+        filter.log(&mut entry.stream, &mut host);
     } else if let Some(Root::Logger(logger)) = module.root(id) {
         logger.log(&mut host);
     }
@@ -247,11 +254,72 @@ fn on_request<F: HttpFilter, S: Singleton, L: AccessLogger>(
     id: u32,
     callback: impl FnOnce(&mut F, &mut F::Stream, &mut RequestContext) -> Step,
 ) -> Action {
-    on_stream(module, id, |filter, stream| {
-        callback(filter, stream, &mut RequestContext::new())
+    let Ok(mut module) = module.try_borrow_mut() else {
+        return Step::from(F::orphaned()).take(F::NAME);
+    };
+    let Some((filter, entry)) = module.stream(id) else {
+        return Step::from(F::orphaned()).take(F::NAME);
+    };
+    let step = callback(filter, &mut entry.stream, &mut RequestContext::new());
+    if F::WAITS
+        && let Step::Wait(call) = step
+    {
+        entry.waiting = Some(Waiting::default());
+        module.calls.extend(call.map(|call| (call, id)));
+    }
+    step.take(F::NAME)
+}
+
+/// A part of a request's body. One that waits is told of it once it goes on.
+fn on_request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
+    module: &Held<F, S, L>,
+    id: u32,
+    len: Option<usize>,
+    end: bool,
+) -> Action {
+    if F::WAITS
+        && let Ok(mut module) = module.try_borrow_mut()
+        && let Some((_, entry)) = module.stream(id)
+        && let Some(Waiting(body)) = &mut entry.waiting
+    {
+        *body = Some((len, end));
+        return Action::Pause;
+    }
+    on_request(module, id, |filter, stream, host| {
+        filter.request_body(stream, host, len, end)
     })
-    .unwrap_or_else(|| F::orphaned().into())
-    .take(F::NAME)
+}
+
+/// Looks at a stream that waits; `Some` is another call that it waits for.
+fn resume<F: HttpFilter>(filter: &mut F, entry: &mut Entry<F::Stream>, wake: Wake<'_>) -> Option<HttpCall> {
+    let Waiting(body) = entry.waiting.take()?;
+    let host = &mut RequestContext::new();
+    let mut step = filter.resume(&mut entry.stream, host, wake);
+    let mut told = body;
+    if matches!(step, Step::Continue | Step::Hold)
+        && let Some((len, end)) = told.take()
+    {
+        step = filter.request_body(&mut entry.stream, host, len, end);
+    }
+    match step {
+        Step::Wait(call) => {
+            entry.waiting = Some(Waiting(told));
+            return call;
+        }
+        Step::Continue => {
+            if let Err(status) = continue_request() {
+                let filter = F::NAME;
+                log_line(
+                    Level::Error,
+                    &format!("{filter}: cannot let a request go on: {status:?}"),
+                );
+            }
+        }
+        step @ (Step::Hold | Step::Answer(_) | Step::Break) => {
+            step.take(F::NAME);
+        }
+    }
+    None
 }
 
 fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
@@ -259,20 +327,13 @@ fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
     id: u32,
     callback: impl FnOnce(&mut F, &mut F::Stream, &mut ResponseContext) -> Step,
 ) -> Action {
-    on_stream(module, id, |filter, stream| {
-        callback(filter, stream, &mut ResponseContext::new())
-    })
-    .map_or(Action::Continue, |step| step.take(F::NAME))
-}
-
-fn on_stream<F: HttpFilter, S: Singleton, L: AccessLogger, T>(
-    module: &Held<F, S, L>,
-    id: u32,
-    then: impl FnOnce(&mut F, &mut F::Stream) -> T,
-) -> Option<T> {
-    let mut module = module.try_borrow_mut().ok()?;
-    let (filter, stream) = module.stream(id)?;
-    Some(then(filter, stream))
+    let Ok(mut module) = module.try_borrow_mut() else {
+        return Action::Continue;
+    };
+    let Some((filter, entry)) = module.stream(id) else {
+        return Action::Continue;
+    };
+    callback(filter, &mut entry.stream, &mut ResponseContext::new()).take(F::NAME)
 }
 
 /// `proxy_on_tick`.
@@ -281,7 +342,11 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
         return;
     };
     let mut host = RootContext::new();
-    let Module { roots, streams } = &mut *module;
+    let Module {
+        roots,
+        streams,
+        calls,
+    } = &mut *module;
     let Some((_, Some(root))) = roots.iter_mut().find(|(root, _)| *root == id) else {
         return;
     };
@@ -295,9 +360,16 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
     }
     let own = streams.iter_mut().flatten().filter(|(_, entry)| entry.root == id);
     for (stream, entry) in own {
-        let mut visit = Visit::of(*stream);
-        let step = filter.look(&mut entry.stream, &mut visit);
-        if step != Step::Continue && visit.enter().is_some() {
+        if F::WAITS && entry.waiting.is_some() {
+            if set_effective_context(*stream).is_ok() {
+                let call = resume(filter, entry, Wake::Tick);
+                calls.extend(call.map(|call| (call, *stream)));
+            }
+            continue;
+        }
+        let mut host = SweepContext::of(*stream);
+        let step = filter.look(&mut entry.stream, &mut host);
+        if step != Step::Continue && host.enter().is_some() {
             step.take(F::NAME);
         }
     }
@@ -305,16 +377,38 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
     let _ = set_effective_context(id);
 }
 
-/// `proxy_on_http_call_response`.
+/// `proxy_on_http_call_response`. Envoy makes each call for its root, also where a stream asked for it.
 pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
     module: &Held<F, S, L>,
     id: u32,
     call: u32,
 ) {
-    if let Ok(mut module) = module.try_borrow_mut()
-        && let Some(Root::Singleton(singleton)) = module.root(id)
+    let Ok(mut module) = module.try_borrow_mut() else {
+        return;
+    };
+    let call = HttpCall(call);
+    if let Some(Root::Singleton(singleton)) = module.root(id) {
+        return singleton.answered(&mut CallContext::new(), call);
+    }
+    if !F::WAITS {
+        return;
+    }
+    let Some(at) = module.calls.iter().position(|(waited, _)| *waited == call) else {
+        return;
+    };
+    let (_, stream) = module.calls.swap_remove(at);
+    // Read first: it is the root's.
+    let answer = CallAnswer {
+        headers: CallHeaders::new().read().ok(),
+        body: CallBody::new().read().unwrap_or_default(),
+    };
+    if let Some((filter, entry)) = module.stream(stream)
+        && set_effective_context(stream).is_ok()
     {
-        singleton.answered(&mut CallContext::new(), HttpCall(call));
+        let call = resume(filter, entry, Wake::Answered(call, &answer));
+        module.calls.extend(call.map(|call| (call, stream)));
+        // Where the proxy refuses, nothing more is asked of it in this callback.
+        let _ = set_effective_context(id);
     }
 }
 

@@ -4,6 +4,7 @@ use tollgate_core::reply::Reply;
 
 use crate::abi;
 use crate::headers::encode;
+use crate::http::HttpCall;
 use crate::log::{Level, log};
 use crate::status::{Result, check};
 
@@ -16,6 +17,9 @@ pub enum Step {
     Hold,
     /// It is answered, and goes no further.
     Answer(Box<Reply>),
+    /// The request is held back, and what follows of it, until [`HttpFilter::resume`](crate::HttpFilter::resume) says
+    /// otherwise: when this call is answered, and with each tick.
+    Wait(Option<HttpCall>),
     /// Its answer is broken off, so that its client sees that it is not whole.
     Break,
 }
@@ -36,7 +40,7 @@ impl Step {
     pub(crate) fn take(self, filter: &str) -> Action {
         match self {
             Self::Continue => Action::Continue,
-            Self::Hold => Action::Pause,
+            Self::Hold | Self::Wait(_) => Action::Pause,
             Self::Answer(reply) => {
                 if let Err(status) = send(&reply) {
                     let details = &reply.details;
@@ -51,7 +55,7 @@ impl Step {
                 if let Err(status) = close_response() {
                     log(
                         Level::Error,
-                        &format!("{filter}: cannot end a silent answer: {status:?}"),
+                        &format!("{filter}: cannot break off an answer: {status:?}"),
                     );
                 }
                 Action::Continue
@@ -96,4 +100,12 @@ fn close_response() -> Result<()> {
     const RESPONSE: u32 = 1;
     // SAFETY: it takes a number.
     check(unsafe { abi::proxy_close_stream(RESPONSE) })
+}
+
+/// Lets a request go on that waited.
+pub(crate) fn continue_request() -> Result<()> {
+    /// The ABI's `HttpRequest`.
+    const REQUEST: u32 = 0;
+    // SAFETY: it takes a number.
+    check(unsafe { abi::proxy_continue_stream(REQUEST) })
 }

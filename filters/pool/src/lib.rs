@@ -13,14 +13,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// From one class to the next; every piece is aligned to it.
 const STEP: usize = 16;
 /// The largest class.
-const MOST: usize = 1_024;
+const MAX: usize = 1_024;
 /// Enough for some thousand requests under way. It takes no memory before it is used.
 const ARENA: usize = 8 << 20;
 
 /// The allocator. It is not for threads; a wasm module has one.
 pub struct Pool {
     /// Of each class, the first piece that waits; each holds the address of the next.
-    waiting: [Cell<*mut u8>; MOST / STEP],
+    waiting: [Cell<*mut u8>; MAX / STEP],
     /// Where the arena begins; null before the first piece.
     arena: Cell<*mut u8>,
     /// How much of it is cut.
@@ -36,7 +36,7 @@ impl Pool {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            waiting: [const { Cell::new(ptr::null_mut()) }; MOST / STEP],
+            waiting: [const { Cell::new(ptr::null_mut()) }; MAX / STEP],
             arena: Cell::new(ptr::null_mut()),
             cut: Cell::new(0),
         }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let size = || prop_oneof![1..200_usize, 1..2_000_usize, Just(MOST), Just(MOST + 1)];
+        let size = || prop_oneof![1..200_usize, 1..2_000_usize, Just(MAX), Just(MAX + 1)];
         let step = prop_oneof![
             3 => (size(), 0..7_u32).prop_map(|(size, bits)| Step::Take { size, align: 1 << bits }),
             2 => (0..64_usize, size()).prop_map(|(at, size)| Step::Resize { at, size }),
@@ -237,17 +237,17 @@ mod tests {
     #[test]
     fn what_was_given_back_serves_the_next() {
         let pool = Pool::new();
-        let pieces: Vec<_> = (1..=MOST).map(|size| take(&pool, size)).collect();
+        let pieces: Vec<_> = (1..=MAX).map(|size| take(&pool, size)).collect();
         let cut = pool.cut.get();
         pieces.into_iter().for_each(|piece| give(&pool, piece));
-        let again: Vec<_> = (1..=MOST).map(|size| take(&pool, size)).collect();
-        assert_eq!((again.len(), pool.cut.get()), (MOST, cut), "nothing new was cut");
+        let again: Vec<_> = (1..=MAX).map(|size| take(&pool, size)).collect();
+        assert_eq!((again.len(), pool.cut.get()), (MAX, cut), "nothing new was cut");
     }
 
     #[test]
     fn peaks_of_all_sizes_keep_no_more_than_the_arena() {
         let pool = Pool::new();
-        for size in (STEP..=MOST).step_by(STEP) {
+        for size in (STEP..=MAX).step_by(STEP) {
             let pieces: Vec<_> = (0..ARENA / size + 10).map(|_| take(&pool, size)).collect();
             assert!(pieces.iter().all(|(piece, _)| !piece.is_null()));
             assert!(pieces.iter().any(|(piece, _)| !pool.owns(*piece)), "{size}");

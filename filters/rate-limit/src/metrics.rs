@@ -1,4 +1,4 @@
-//! What is counted. Organizations, models and limits are the operator's names, and beyond [`MOST_SERIES`] pairs of
+//! What is counted. Organizations, models and limits are the operator's names, and beyond [`MAX_SERIES`] pairs of
 //! them all others count as one, so the number of metrics is bounded. They reach Envoy with every tick.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use tollgate_core::usage::record::Outcome;
 use tollgate_host::{Counter, Gauge, Histogram, Result};
 
 /// Pairs of organization and model that have metrics of their own.
-const MOST_SERIES: usize = 1_000;
+const MAX_SERIES: usize = 1_000;
 /// Stands for all others.
 const OTHER: &str = "_other";
 /// What a request used; parts of the tokens stand apart, so that no sum counts them twice.
@@ -58,7 +58,7 @@ struct Spread {
 
 impl Spread {
     /// Beyond so many between two ticks the spread is known well enough.
-    const MOST: usize = 10_000;
+    const MAX: usize = 10_000;
 
     fn define(name: &str) -> Result<Self> {
         Ok(Self {
@@ -68,7 +68,7 @@ impl Spread {
     }
 
     fn note(&mut self, number: u64) {
-        if self.noted.len() < Self::MOST {
+        if self.noted.len() < Self::MAX {
             self.noted.push(number);
         }
     }
@@ -193,7 +193,7 @@ impl Metrics {
     fn series(&mut self, org: &str, model: &str) -> Option<&mut Series> {
         let at = match self.place(org, model) {
             Some(at) => at,
-            None if self.series.len() < MOST_SERIES => self.begin(org, model)?,
+            None if self.series.len() < MAX_SERIES => self.begin(org, model)?,
             None => match self.place(OTHER, OTHER) {
                 Some(at) => at,
                 None => self.begin(OTHER, OTHER)?,

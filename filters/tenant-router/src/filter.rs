@@ -25,7 +25,7 @@ use tollgate_core::uploads::{Upload, Uploads};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
     HeaderMap, HttpFilter, Level, LogContext, RequestContext, ResponseContext, RootContext, Status, Step,
-    StreamContext, Sweep, Visit, log,
+    StreamContext, Sweep, SweepContext, log,
 };
 
 use crate::metrics::Metrics;
@@ -182,13 +182,13 @@ impl HttpFilter for Router {
     }
 
     /// Ends a stream whose body comes too slowly or may not come at all, or whose answer is silent for too long.
-    fn look(&mut self, stream: &mut Stream, visit: &mut Visit) -> Step {
+    fn look(&mut self, stream: &mut Stream, host: &mut SweepContext) -> Step {
         if let Some(sent) = &mut stream.sent {
             let Some(first_byte) = &mut sent.first_byte else {
-                return self.listen(sent, visit);
+                return self.listen(sent, host);
             };
-            let over = visit.root.now().filter(|now| first_byte.is_over(*now));
-            let (Some(now), Some(host)) = (over, over.and_then(|_| visit.enter())) else {
+            let over = host.root.now().filter(|now| first_byte.is_over(*now));
+            let (Some(now), Some(host)) = (over, over.and_then(|_| host.enter())) else {
                 return Step::Continue;
             };
             if !first_byte.is_stuck_now(host, now) {
@@ -202,8 +202,8 @@ impl HttpFilter for Router {
         let Some(held) = &stream.held else {
             return Step::Continue;
         };
-        if let Err(refused) = self.uploads.look(&mut visit.root, &mut stream.upload, &held.who)
-            && let Some(host) = visit.enter()
+        if let Err(refused) = self.uploads.look(&mut host.root, &mut stream.upload, &held.who)
+            && let Some(host) = host.enter()
         {
             let reply = self.refuse(host, &refused.into(), Some(&held.who), &held.reader);
             stream.held = None;
@@ -284,14 +284,14 @@ impl Router {
         }
     }
 
-    fn listen(&mut self, sent: &mut Sent, visit: &mut Visit) -> Step {
+    fn listen(&mut self, sent: &mut Sent, host: &mut SweepContext) -> Step {
         let Some(silence) = &mut sent.silence else {
             return Step::Continue;
         };
-        if !visit.root.now().is_some_and(|now| silence.is_over(now)) {
+        if !host.root.now().is_some_and(|now| silence.is_over(now)) {
             return Step::Continue;
         }
-        let Some(host) = visit.enter() else {
+        let Some(host) = host.enter() else {
             return Step::Continue;
         };
         let step = if silence.is_held() {

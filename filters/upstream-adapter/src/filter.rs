@@ -3,7 +3,9 @@
 use core::cell::Cell;
 use std::sync::Arc;
 
-use tollgate_core::adapt::{Attempt, Kept, PROPERTY, Providers, Refusal, Renamer, Screen, Screened, Secret};
+use tollgate_core::adapt::{
+    Attempt, PROPERTY, Providers, Refusal, Renamer, SavedHeaders, Screen, Screened, Secret,
+};
 use tollgate_core::config::ConfigError;
 use tollgate_core::fault::Fault;
 use tollgate_core::plugin_config::to_json;
@@ -13,8 +15,8 @@ use tollgate_host::{
     log,
 };
 
-use crate::lent::{apply, give_back};
 use crate::metrics::Metrics;
+use crate::saved::{apply, give_back};
 
 /// Where the chosen endpoint's metadata has the provider's name.
 const PROVIDER: [&str; 5] = [
@@ -46,7 +48,7 @@ pub struct Stream {
     used: Option<(Secret, Reader)>,
     screen: Option<Screen>,
     /// What this attempt has changed in the headers that all attempts of a request share, as it was.
-    lent: Option<Kept>,
+    saved: Option<SavedHeaders>,
 }
 
 /// An attempt whose body is still coming.
@@ -123,7 +125,7 @@ impl HttpFilter for Adapter {
     /// The answer begins: what is made of the request's headers from here on (the answer's own headers, the access
     /// log) is about the client's request. Of the provider's headers those go on that it may say. `end` if there is no body.
     fn response_headers(&mut self, stream: &mut Stream, host: &mut ResponseContext, end: bool) -> Step {
-        give_back(&mut stream.lent, &mut host.request);
+        give_back(&mut stream.saved, &mut host.request);
         let asked = stream.asked.and_then(|at| self.providers.iter().nth(at));
         let asked = asked.filter(|provider| provider.credential.is_some());
         if asked.is_none() && stream.answers_as.is_none() {
@@ -220,7 +222,7 @@ impl HttpFilter for Adapter {
     /// Undoes what this attempt has changed: Envoy forgets a stream before it begins another attempt, answers by itself, or
     /// logs the request.
     fn forget(&mut self, mut stream: Stream, host: &mut RequestContext) {
-        give_back(&mut stream.lent, &mut host.headers);
+        give_back(&mut stream.saved, &mut host.headers);
     }
 
     fn orphaned() -> Reply {
@@ -245,7 +247,7 @@ impl Adapter {
         let headers: Vec<_> = headers.iter().collect();
         let attempt = self.providers.attempt(provider, &headers).map_err(at)?;
         // Now, and not with the rest: nothing that happens to this attempt may let them through.
-        for name in attempt.gone() {
+        for name in attempt.stripped() {
             host.headers
                 .remove(name)
                 .map_err(|_| at(Refusal::Misconfigured))?;
@@ -303,13 +305,13 @@ impl Adapter {
             replace_body(host, [before, &rename.text, behind], body.len()).map_err(failed)?;
             attempt.resized(before.len() + rename.text.len() + behind.len());
         }
-        if !attempt.kept().is_empty() {
+        if !attempt.saved().is_empty() {
             // The next attempt finds it, should this one be unable to give back.
             host.stream
-                .set_property(PROPERTY, &attempt.kept().encode())
+                .set_property(PROPERTY, &attempt.saved().encode())
                 .map_err(failed)?;
             // From here on it is given back, however far the changes get.
-            stream.lent = Some(attempt.kept().clone());
+            stream.saved = Some(attempt.saved().clone());
         }
         for change in attempt.changes() {
             apply(&mut host.headers, change).map_err(failed)?;
@@ -327,7 +329,7 @@ impl Adapter {
         self.metrics.refused(failed.provider, &failed.refusal);
         self.complain(failed);
         (stream.waiting, stream.asked) = (None, None);
-        give_back(&mut stream.lent, &mut host.headers);
+        give_back(&mut stream.saved, &mut host.headers);
         reply(&failed.refusal, reader).into()
     }
 
@@ -434,8 +436,9 @@ fn renamer(name: &str, headers: &HeaderMap) -> Option<Renamer> {
 fn give_back_for_another(host: &mut RequestContext) -> Result<(), Status> {
     match host.stream.property(&[PROPERTY]) {
         Ok(state) => {
-            let kept = Kept::decode(&state).ok_or(Status::BadArgument)?;
-            kept.changes()
+            let saved = SavedHeaders::decode(&state).ok_or(Status::BadArgument)?;
+            saved
+                .changes()
                 .try_for_each(|change| apply(&mut host.headers, change))
         }
         Err(Status::NotFound) => Ok(()),

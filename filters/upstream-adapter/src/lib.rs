@@ -3,7 +3,7 @@
 //!
 //! Where it stands decides how it works:
 //! - Envoy has one set of request headers for all attempts. What one attempt put there, the next would find, and the
-//!   access log too. So each attempt gives back what it changed (`lent`): when its answer begins, or when it ends
+//!   access log too. So each attempt gives back what it changed (`saved`): when its answer begins, or when it ends
 //!   without one; and it tells the next by filter state what that should be, should the end have passed unseen.
 //! - The body is Envoy's copy for this attempt: each one starts from the client's.
 //! - Headers are held until the body is whole, so that its new length can be among them, and so that they are still in
@@ -11,7 +11,7 @@
 //! - What this filter answers is not retried.
 
 mod filter;
-mod lent;
 mod metrics;
+mod saved;
 
 pub use filter::Adapter;

@@ -60,7 +60,7 @@ impl Renamer {
             chunk,
             name: &self.name,
             new: None,
-            kept: 0,
+            saved: 0,
         };
         let mut at = 0;
         while at < chunk.len() {
@@ -357,23 +357,23 @@ struct Out<'a> {
     name: &'a [u8],
     /// What came before `kept`, where that is not as it was.
     new: Option<Vec<u8>>,
-    kept: usize,
+    saved: usize,
 }
 
 impl Out<'_> {
     /// Takes `from..to` out; `named` puts the name there.
     fn replace(&mut self, from: usize, to: usize, named: bool) {
         let new = self.new.get_or_insert_default();
-        new.extend_from_slice(self.chunk.get(self.kept..from).unwrap_or_default());
+        new.extend_from_slice(self.chunk.get(self.saved..from).unwrap_or_default());
         if named {
             new.extend_from_slice(self.name);
         }
-        self.kept = to;
+        self.saved = to;
     }
 
     fn finish(self) -> Option<Vec<u8>> {
         let mut new = self.new?;
-        new.extend_from_slice(self.chunk.get(self.kept..).unwrap_or_default());
+        new.extend_from_slice(self.chunk.get(self.saved..).unwrap_or_default());
         Some(new)
     }
 }

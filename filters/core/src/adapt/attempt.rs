@@ -1,8 +1,8 @@
 //! One attempt: what it changes in the headers, and whether the body has to be looked at.
 
-use super::kept::{Change, Kept};
 use super::provider::{Provider, Providers};
 use super::refusal::Refusal;
+use super::saved::{Change, SavedHeaders};
 use super::secret::Secret;
 
 /// A header: its name, in lower case, and its value.
@@ -16,10 +16,10 @@ pub struct Attempt {
     /// Of a form.
     pub(super) boundary: Option<String>,
     looks: bool,
-    gone: Vec<Vec<u8>>,
+    stripped: Vec<Vec<u8>>,
     remove: Vec<String>,
     set: Vec<(String, String)>,
-    kept: Kept,
+    saved: SavedHeaders,
     content_length: Vec<String>,
     secret: Option<Secret>,
 }
@@ -33,16 +33,16 @@ impl Providers {
         let remove = removed(self, provider, headers);
         let model = text(headers, "x-tollgate-model").filter(|name| !name.is_empty());
         let boundary = text(headers, "content-type").and_then(crate::body::boundary);
-        let mut kept = Kept::default();
+        let mut saved = SavedHeaders::default();
         for name in remove.iter().chain(set.iter().map(|(name, _)| name)) {
-            kept.keep(name, self.values(headers, name));
+            saved.keep(name, self.values(headers, name));
         }
         Ok(Attempt {
             provider: at,
             looks: model.is_some() || !provider.names.is_empty(),
             model: model.map(str::to_owned),
             boundary: boundary.map(str::to_owned),
-            gone: unique(
+            stripped: unique(
                 headers
                     .iter()
                     .map(|(name, _)| *name)
@@ -50,7 +50,7 @@ impl Providers {
             ),
             remove,
             set,
-            kept,
+            saved,
             content_length: self.values(headers, "content-length"),
             secret: provider
                 .credential
@@ -60,7 +60,7 @@ impl Providers {
         })
     }
 
-    /// The values of a header as they are kept: none of a credential, and none that is not text.
+    /// The values of a header as they are saved: none of a credential, and none that is not text.
     fn values(&self, headers: &[Header<'_>], name: &str) -> Vec<String> {
         if self.is_credential(name.as_bytes()) {
             return Vec::new();
@@ -79,8 +79,8 @@ impl Attempt {
     }
 
     /// Headers that go at once and for good, before anything else is done.
-    pub fn gone(&self) -> &[Vec<u8>] {
-        &self.gone
+    pub fn stripped(&self) -> &[Vec<u8>] {
+        &self.stripped
     }
 
     /// Whether the body may have to be changed.
@@ -95,7 +95,7 @@ impl Attempt {
 
     /// Tells it that the body is now this long.
     pub fn resized(&mut self, len: usize) {
-        self.kept
+        self.saved
             .keep("content-length", core::mem::take(&mut self.content_length));
         self.set.push(("content-length".into(), len.to_string()));
     }
@@ -107,8 +107,8 @@ impl Attempt {
     }
 
     /// What it changes, as it was before.
-    pub fn kept(&self) -> &Kept {
-        &self.kept
+    pub fn saved(&self) -> &SavedHeaders {
+        &self.saved
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::names::Names;
+use super::names::ModelNames;
 use super::provider::{CLIENT_CREDENTIALS, Credential, Provider, Providers};
 use crate::config::{ConfigError, Map, from_json};
 use crate::headers::{begins, ends_here, is_not_a_models, tells_limits};
@@ -89,11 +89,11 @@ impl Check<'_> {
                 "another name than `none`, of 1 to 64 characters of `A-Z a-z 0-9 _ -`",
             ));
         }
-        let names = Names::new(raw.models.0).unwrap_or_else(|errors| {
+        let names = ModelNames::new(raw.models.0).unwrap_or_else(|errors| {
             let path = format!("{}.models", self.path);
             self.errors
                 .extend(errors.into_iter().map(|error| error.under(&path)));
-            Names::default()
+            ModelNames::default()
         });
         if !is_prefix(&raw.path_prefix) {
             self.wrong(

@@ -8,13 +8,13 @@ use crate::glob::fits;
 
 /// From the gateway's names of models to the provider's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct ModelNames {
     exact: BTreeMap<String, String>,
     /// The most specific pattern first.
     patterns: Vec<(String, String)>,
 }
 
-impl Names {
+impl ModelNames {
     /// Checks a mapping as an operator wrote it: names, and patterns with `*`. A `*` on the right stands for what the
     /// one on the left stood for.
     pub fn new(mapping: BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
@@ -83,8 +83,8 @@ fn check(model: &str, name: &str) -> Result<(), &'static str> {
 mod tests {
     use super::*;
 
-    fn names(mapping: &[(&str, &str)]) -> Result<Names, Vec<ConfigError>> {
-        Names::new(
+    fn names(mapping: &[(&str, &str)]) -> Result<ModelNames, Vec<ConfigError>> {
+        ModelNames::new(
             mapping
                 .iter()
                 .map(|(model, name)| ((*model).into(), (*name).into()))
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(names.of(model), name, "{model}");
         }
         assert!(!names.is_empty());
-        assert_eq!(Names::default().of("x"), "x");
+        assert_eq!(ModelNames::default().of("x"), "x");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A provider, as the checked configuration has it.
 
 use super::allowed;
-use super::names::Names;
+use super::names::ModelNames;
 use crate::glob::fits;
 use crate::headers::{begins, ends_here};
 
@@ -22,7 +22,7 @@ pub struct Provider {
     /// Its name in the metadata of endpoints.
     pub name: String,
     /// Its names of models.
-    pub names: Names,
+    pub names: ModelNames,
     /// Put before the path; may be empty.
     pub path_prefix: String,
     /// `Host`; `None` leaves it.

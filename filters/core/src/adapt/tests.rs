@@ -1,4 +1,4 @@
-//! Attempts as plans: what goes, what is set, what is kept, and what becomes of bodies.
+//! Attempts as plans: what goes, what is set, what is saved, and what becomes of bodies.
 
 use super::*;
 use crate::body::{boundary, read_json, read_multipart};
@@ -50,7 +50,7 @@ impl Headers {
 
     /// What an upstream gets, after `attempt` has changed them.
     fn go(&mut self, attempt: &Attempt) {
-        for name in attempt.gone() {
+        for name in attempt.stripped() {
             self.change(Change::Remove(core::str::from_utf8(name).unwrap()));
         }
         for change in attempt.changes() {
@@ -58,8 +58,8 @@ impl Headers {
         }
     }
 
-    fn give_back(&mut self, kept: &Kept) {
-        for change in kept.changes() {
+    fn give_back(&mut self, saved: &SavedHeaders) {
+        for change in saved.changes() {
             self.change(change);
         }
     }
@@ -95,7 +95,7 @@ fn request() -> Headers {
         (":path", "/v1/chat/completions?x=1"),
         (":authority", "gateway.example"),
         ("authorization", "Bearer sk-of-the-client"),
-        ("x_api-key", "kept, since no server reads it so"),
+        ("x_api-key", "saved, since no server reads it so"),
         ("x-goog-key", "of-the-client"),
         ("x-title", "Mine"),
         ("x-stainless-lang", "python"),
@@ -213,8 +213,8 @@ fn what_was_lent_comes_back_and_no_credential_with_it() {
     attempt.resized(99);
     headers.go(&attempt);
     assert_eq!(headers.get("content-length"), ["99"]);
-    let state = attempt.kept().encode();
-    headers.give_back(&Kept::decode(&state).unwrap());
+    let state = attempt.saved().encode();
+    headers.give_back(&SavedHeaders::decode(&state).unwrap());
     let secret = |name: &str| {
         name.starts_with("x-tollgate-secret-") || ["authorization", "x-goog-key"].contains(&name)
     };
@@ -231,8 +231,8 @@ fn what_was_lent_comes_back_and_no_credential_with_it() {
         !state.contains("secret-of") && !state.contains("of-the-client"),
         "{state}"
     );
-    assert_eq!(Kept::decode(b"\xff\xff"), None);
-    assert_eq!(Kept::decode(&[0, 0]), None);
+    assert_eq!(SavedHeaders::decode(b"\xff\xff"), None);
+    assert_eq!(SavedHeaders::decode(&[0, 0]), None);
 }
 
 #[test]
@@ -546,13 +546,13 @@ proptest! {
         let attempt = headers.plan(&providers, names[first]).unwrap();
         headers.go(&attempt);
         if given_back {
-            headers.give_back(attempt.kept());
+            headers.give_back(attempt.saved());
         }
         // The next attempt: Envoy puts the secrets in again, the adapter gives back what the state says.
         for (name, secret) in secrets {
             headers.change(Change::Set(name, secret));
         }
-        headers.give_back(&Kept::decode(&attempt.kept().encode()).unwrap());
+        headers.give_back(&SavedHeaders::decode(&attempt.saved().encode()).unwrap());
         headers.go(&headers.plan(&providers, names[second]).unwrap());
         prop_assert_eq!(headers.sorted(), alone.sorted());
     }

@@ -87,8 +87,8 @@ impl Authenticator {
 
     fn identify(&mut self, host: &mut impl Host, request: &Request<'_>) -> Result<Caller, Refusal> {
         // Whoever asks: what stands behind may choose by it.
-        if request.doubtful_host {
-            return Err(Refusal::DoubtfulHost);
+        if request.ambiguous_host {
+            return Err(Refusal::AmbiguousHost);
         }
         let (credential, key) = match self.token(host, request)? {
             Some(Token { id, org, project }) => {

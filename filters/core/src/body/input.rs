@@ -80,7 +80,7 @@ const fn embeds(bytes: u64) -> u64 {
 pub(super) const MAX_VALUES: u32 = 1 << 20;
 
 /// More names of lengths than there are.
-const MOST_LENGTHS: usize = 32;
+const MAX_LENGTHS: usize = 32;
 
 /// What is counted while a body is read.
 pub(super) struct Counts<'v> {
@@ -423,7 +423,7 @@ impl Walk<'_, '_> {
             })?;
             template |= of_template && !matches!(found, Found::Nothing);
             match (length, found) {
-                (Some(name), Found::Number(said)) if lengths.len() < MOST_LENGTHS => {
+                (Some(name), Found::Number(said)) if lengths.len() < MAX_LENGTHS => {
                     lengths.push((name, said))
                 }
                 (None, _) | (_, Found::Nothing) => {}
@@ -604,7 +604,7 @@ pub(super) struct Part {
 struct Held(Carrier, Option<(Carrier, Kind)>, Carried);
 
 /// More members that carry media than a part has; further ones are text.
-const MOST_HELD: usize = 4;
+const MAX_HELD: usize = 4;
 
 impl Part {
     /// One that is said to be two things is neither.
@@ -617,7 +617,7 @@ impl Part {
     }
 
     fn hold(&mut self, carrier: Carrier, inside: Option<(Carrier, Kind)>, carried: Carried) {
-        if self.held.len() < MOST_HELD {
+        if self.held.len() < MAX_HELD {
             self.held.push(Held(carrier, inside, carried));
         }
     }

@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Top<'_, 'de> {
             answers: 1,
             ..Body::default()
         };
-        let mut names = Names::default();
+        let mut names = MemberNames::default();
         let counts = Counts::new(self.endpoint, self.values);
         let mut longest = 0;
         while let Some(name) = members.next_key_seed(Text)? {
@@ -285,13 +285,13 @@ fn beside(body: &mut Body<'_>, counts: &Counts, endpoint: Endpoint, name: &str, 
 
 /// The names of an object's members, which are short and all different.
 #[derive(Default)]
-struct Names<'a> {
+struct MemberNames<'a> {
     /// As many as nearly all bodies have.
     first: Vec<Cow<'a, str>>,
     more: BTreeSet<Cow<'a, str>>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> MemberNames<'a> {
     /// How many are compared one by one.
     const FIRST: usize = 12;
 
@@ -410,7 +410,7 @@ impl<'de> Visitor<'de> for Options<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut include_usage = None;
-        let mut names = Names::default();
+        let mut names = MemberNames::default();
         while let Some(name) = members.next_key_seed(Text)? {
             only_as_it_is(&name, names::mistaken(&name, names::OPTIONS.into_iter()))
                 .map_err(A::Error::custom)?;
@@ -655,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doubtful_is_refused_with_its_place() {
+    fn what_is_ambiguous_is_refused_with_its_place() {
         for (body, said) in [
             (
                 r#"{"model":"a","model":"b"}"#,

@@ -36,7 +36,7 @@ pub(super) struct Carried {
 }
 
 /// Longest beginning of a `data:` URL, up to its comma.
-const MOST_HEAD: usize = 256;
+const MAX_HEAD: usize = 256;
 
 impl Carried {
     pub(super) fn of(text: &str, len: usize) -> Self {
@@ -63,7 +63,7 @@ impl Carried {
 
 /// What `data:TYPE;base64,` says, and what follows it.
 fn head(text: &str) -> Option<(Mime, &str)> {
-    let near = text.as_bytes().get(..MOST_HEAD).unwrap_or(text.as_bytes());
+    let near = text.as_bytes().get(..MAX_HEAD).unwrap_or(text.as_bytes());
     let scheme = near.get(..5)?;
     if !scheme.eq_ignore_ascii_case(b"data:") {
         return None;

@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_doubtful_is_refused() {
+    fn what_is_ambiguous_is_refused() {
         assert!(reason(b"").contains("does not begin"));
         assert!(reason(&[b"x".as_slice(), &form(&[])].concat()).contains("does not begin"));
         assert!(reason(&form(&[("model", b"a"), ("model", b"b")])).contains("`model` is given twice"));

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::price::Price;
 
 /// No model has a window of so many tokens.
-const MOST_TOKENS: u64 = 1_000_000_000;
+const MAX_TOKENS: u64 = 1_000_000_000;
 
 /// The catalogue as it stands in the configuration.
 #[derive(Debug, Deserialize)]
@@ -240,10 +240,10 @@ impl Check<'_> {
             endpoints: raw.endpoints,
             context_window: raw
                 .context_window
-                .map(|number| self.whole("context_window", number, 1..=MOST_TOKENS)),
+                .map(|number| self.whole("context_window", number, 1..=MAX_TOKENS)),
             max_output: raw
                 .max_output
-                .map(|number| self.whole("max_output", number, 1..=MOST_TOKENS)),
+                .map(|number| self.whole("max_output", number, 1..=MAX_TOKENS)),
             unmetered: raw
                 .unmetered
                 .into_iter()

@@ -12,9 +12,9 @@ use crate::request::Secret;
 use crate::state::{Clock, Store};
 
 /// Keys that a worker keeps at hand: 16 MB when all are filled. What is not at hand costs a look into shared data.
-const MOST_KEYS: usize = 32_768;
+const MAX_KEYS: usize = 32_768;
 /// Organizations and projects likewise.
-const MOST_TENANTS: usize = 4_096;
+const MAX_TENANTS: usize = 4_096;
 
 /// Why nothing was found, and not because it is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +48,10 @@ impl Lookup {
     /// Looks up in this source from now on.
     pub fn new(source: Arc<Source>, host: &mut (impl Store + Clock)) -> Self {
         let keys = match &*source {
-            Source::Inline(directory) => (directory.keys() * 2).min(MOST_KEYS),
-            Source::Http { .. } => MOST_KEYS,
+            Source::Inline(directory) => (directory.keys() * 2).min(MAX_KEYS),
+            Source::Http { .. } => MAX_KEYS,
         };
-        let (keys, tenants) = (Cache::new(keys), Cache::new(keys.min(MOST_TENANTS)));
+        let (keys, tenants) = (Cache::new(keys), Cache::new(keys.min(MAX_TENANTS)));
         let mut lookup = Self {
             source,
             keys,

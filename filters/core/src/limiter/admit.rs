@@ -16,7 +16,7 @@ use crate::limits::{
 use crate::reply::{Reader, Reply};
 use crate::route::Routed;
 use crate::settlement::{Answer, Terms};
-use crate::trace::{Note, Trace, Verdict};
+use crate::trace::{LimitOutcome, Note, Trace};
 use crate::usage::UsageEvent;
 
 type Header = (&'static str, String);
@@ -193,8 +193,8 @@ impl Limiter {
         };
         self.note(host, &admitted.statuses, |row| {
             match admitted.would_refuse.contains(&row) {
-                true => Verdict::WouldRefuse,
-                false => Verdict::Passes,
+                true => LimitOutcome::WouldRefuse,
+                false => LimitOutcome::Passes,
             }
         });
         for row in &admitted.unchecked {
@@ -238,9 +238,9 @@ impl Limiter {
         let (refusal, would_refuse) = match refused.reason {
             Reason::Limited(denied) => {
                 self.note(host, &denied.statuses, |row| match row {
-                    _ if denied.refuses.contains(&row) => Verdict::Refuses,
-                    _ if denied.would_refuse.contains(&row) => Verdict::WouldRefuse,
-                    _ => Verdict::Passes,
+                    _ if denied.refuses.contains(&row) => LimitOutcome::Refuses,
+                    _ if denied.would_refuse.contains(&row) => LimitOutcome::WouldRefuse,
+                    _ => LimitOutcome::Passes,
                 });
                 (Refusal::Limit(denied.status.row), denied.would_refuse)
             }
@@ -255,13 +255,13 @@ impl Limiter {
     }
 
     /// Notes how each row stands.
-    fn note(&self, host: &mut impl Trace, statuses: &[LimitStatus], verdict: impl Fn(usize) -> Verdict) {
+    fn note(&self, host: &mut impl Trace, statuses: &[LimitStatus], outcome: impl Fn(usize) -> LimitOutcome) {
         for status in statuses {
             host.note(|| Note::Limit {
                 name: self.name(status.row),
                 used: status.used,
                 remaining: status.remaining,
-                verdict: verdict(status.row),
+                outcome: outcome(status.row),
             });
         }
     }
@@ -271,7 +271,7 @@ impl Limiter {
             name: self.name(row),
             used: 0,
             remaining: 0,
-            verdict: Verdict::Unchecked,
+            outcome: LimitOutcome::Unchecked,
         });
     }
 

@@ -13,7 +13,7 @@ use crate::config::{ConfigError, EMPTY, Number, Object, OneOrMore, Rate};
 use crate::endpoint::Endpoint;
 use crate::gcra::Quota;
 
-const MOST_ROWS: usize = 64;
+const MAX_ROWS: usize = 64;
 
 /// A limit as it stands in the configuration.
 #[derive(Debug, Deserialize)]
@@ -39,22 +39,22 @@ pub struct RawLimit {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a condition")]
 struct RawSelector {
-    tier: Names<String>,
-    org: Names<String>,
-    project: Names<String>,
-    model: Names<String>,
-    endpoint: Names<Endpoint>,
+    tier: NameList<String>,
+    org: NameList<String>,
+    project: NameList<String>,
+    model: NameList<String>,
+    endpoint: NameList<Endpoint>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an override")]
 struct RawOverride {
-    key: Names<String>,
-    tier: Names<String>,
-    org: Names<String>,
-    project: Names<String>,
-    model: Names<String>,
-    endpoint: Names<Endpoint>,
+    key: NameList<String>,
+    tier: NameList<String>,
+    org: NameList<String>,
+    project: NameList<String>,
+    model: NameList<String>,
+    endpoint: NameList<Endpoint>,
     rate: Option<String>,
     burst: Option<Number>,
     max: Option<Number>,
@@ -76,7 +76,7 @@ enum RawOnError {
 
 /// One name, or a list of them.
 #[derive(Debug)]
-struct Names<T>(Vec<T>, Given);
+struct NameList<T>(Vec<T>, Given);
 
 /// Whether a list is in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,20 +85,20 @@ enum Given {
     No,
 }
 
-impl<T> Names<T> {
+impl<T> NameList<T> {
     /// Whether it is there, and has nobody in it.
     fn is_empty(&self) -> bool {
         self.1 == Given::Yes && self.0.is_empty()
     }
 }
 
-impl<T> Default for Names<T> {
+impl<T> Default for NameList<T> {
     fn default() -> Self {
         Self(Vec::new(), Given::No)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Names<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameList<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         OneOrMore::deserialize(deserializer).map(|OneOrMore(names)| Self(names, Given::Yes))
     }
@@ -110,7 +110,7 @@ impl TryFrom<Vec<Object<RawLimit>>> for Table {
     /// Checks every row; all that is wrong is reported, with paths that begin with the row, such as `[3].rate`.
     fn try_from(raw: Vec<Object<RawLimit>>) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        if raw.len() > MOST_ROWS {
+        if raw.len() > MAX_ROWS {
             errors.push(ConfigError::expected("", raw.len(), "at most 64 limits"));
         }
         let mut rows: Vec<Row> = Vec::new();

@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use siphasher::sip::SipHasher13;
 
 pub use document::RawCapacity;
-use record::{Entry, Record};
+use record::{CapacityRecord, Entry};
 pub use slot::CapacitySlot;
 
 use super::refusal::Code;
@@ -73,7 +73,7 @@ pub struct Capacity {
     concurrent: u64,
     /// By organization, 1 to a million; for others one.
     weights: BTreeMap<Org, u64>,
-    /// First is shed last; at most [`document::MOST_TIERS`].
+    /// First is shed last; at most [`document::MAX_TIERS`].
     tiers: Vec<String>,
 }
 
@@ -128,7 +128,7 @@ impl Capacity {
         workers: &Workers,
         now: u64,
     ) -> (Admission, Option<Vec<u8>>) {
-        let mut record = Record::read(record, workers, now);
+        let mut record = CapacityRecord::read(record, workers, now);
         let rank = self.rank(tier);
         let admitted = self.admits(&record, org, rank, now);
         let Some(entry) = record.entry(org, workers.id()) else {
@@ -144,7 +144,7 @@ impl Capacity {
         (Admission::SlowDown, (!marked).then(|| record.to_bytes()))
     }
 
-    fn admits(&self, record: &Record, org: Org, rank: u8, now: u64) -> bool {
+    fn admits(&self, record: &CapacityRecord, org: Org, rank: u8, now: u64) -> bool {
         let all = self.tally(record, org, now);
         let asks = all.iter().find(|one| one.org == org);
         let (own, hungry) = asks.map_or((0, false), |one| (one.in_flight, one.hungry));
@@ -174,7 +174,7 @@ impl Capacity {
     }
 
     /// The active organizations, and `org` in any case.
-    fn tally(&self, record: &Record, org: Org, now: u64) -> Vec<Active> {
+    fn tally(&self, record: &CapacityRecord, org: Org, now: u64) -> Vec<Active> {
         let mut all: Vec<Active> = record
             .by_org()
             .filter_map(|entries| {
@@ -240,7 +240,7 @@ struct Active {
 /// Notes the end of a request that was admitted for `org` by this worker: the record to store in place of
 /// `record`; `None` where nothing changes. Needs no configuration, which may have changed meanwhile.
 fn release(record: Option<&[u8]>, org: Org, workers: &Workers, now: u64) -> Option<Vec<u8>> {
-    let mut record = Record::read(record, workers, now);
+    let mut record = CapacityRecord::read(record, workers, now);
     let entry = record.find(org, workers.id())?;
     entry.in_flight = entry.in_flight.checked_sub(1)?;
     Some(record.to_bytes())

@@ -82,29 +82,29 @@ fn headers(
     headers
 }
 
-type Names = [&'static str; 3];
-const OPENAI_REQUESTS: Names = [
+type HeaderNames = [&'static str; 3];
+const OPENAI_REQUESTS: HeaderNames = [
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
 ];
-const OPENAI_TOKENS: Names = [
+const OPENAI_TOKENS: HeaderNames = [
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
 ];
-const ANTHROPIC_REQUESTS: Names = [
+const ANTHROPIC_REQUESTS: HeaderNames = [
     "anthropic-ratelimit-requests-limit",
     "anthropic-ratelimit-requests-remaining",
     "anthropic-ratelimit-requests-reset",
 ];
-const ANTHROPIC_TOKENS: Names = [
+const ANTHROPIC_TOKENS: HeaderNames = [
     "anthropic-ratelimit-tokens-limit",
     "anthropic-ratelimit-tokens-remaining",
     "anthropic-ratelimit-tokens-reset",
 ];
 
-fn named(headers: &mut Vec<Header>, [limit, remaining, reset]: Names, shown: &Shown<'_>, when: String) {
+fn named(headers: &mut Vec<Header>, [limit, remaining, reset]: HeaderNames, shown: &Shown<'_>, when: String) {
     headers.push((limit, digits(shown.limit)));
     headers.push((remaining, digits(shown.remaining)));
     headers.push((reset, when));

@@ -4,7 +4,7 @@
 mod concurrent;
 mod gcra;
 
-use super::record::Record;
+use super::record::LimitRecord;
 use super::reserve::{Ask, LimitStatus, Wait};
 use super::settle::Held;
 use super::table::{Bound, Hit};
@@ -15,16 +15,16 @@ trait Meter {
     fn takes(&self, hit: &Hit<'_>, ask: &Ask<'_>) -> u64;
 
     /// The wait, if the row is over.
-    fn wait(&self, record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait>;
+    fn wait(&self, record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait>;
 
     /// Charges the request: what it holds, and how the row stands with it.
-    fn charge(&self, record: &mut Record, hit: &Hit<'_>, ask: &Ask<'_>) -> (Held, Reading);
+    fn charge(&self, record: &mut LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> (Held, Reading);
 
     /// How the row stands.
-    fn read(&self, record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Reading;
+    fn read(&self, record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> Reading;
 
     /// Goes over to a bound that was changed in the configuration; whether that changed anything.
-    fn adopt(&self, _record: &mut Record, _hit: &Hit<'_>) -> bool {
+    fn adopt(&self, _record: &mut LimitRecord, _hit: &Hit<'_>) -> bool {
         false
     }
 }
@@ -59,24 +59,24 @@ impl Hit<'_> {
     }
 
     /// The wait, if the row is over.
-    pub(super) fn judge(&self, record: &Record, ask: &Ask<'_>) -> Option<Wait> {
+    pub(super) fn judge(&self, record: &LimitRecord, ask: &Ask<'_>) -> Option<Wait> {
         ask_meter!(self, meter => meter.wait(record, self, ask))
     }
 
     /// Charges the row: what the request holds of it, and how it stands then.
-    pub(super) fn charge(&self, record: &mut Record, ask: &Ask<'_>) -> (Held, LimitStatus) {
+    pub(super) fn charge(&self, record: &mut LimitRecord, ask: &Ask<'_>) -> (Held, LimitStatus) {
         let (held, reading) = ask_meter!(self, meter => meter.charge(record, self, ask));
         (held, self.status_of(&reading))
     }
 
     /// How the row stands.
-    pub(super) fn status(&self, record: &Record, ask: &Ask<'_>) -> LimitStatus {
+    pub(super) fn status(&self, record: &LimitRecord, ask: &Ask<'_>) -> LimitStatus {
         let reading = ask_meter!(self, meter => meter.read(record, self, ask));
         self.status_of(&reading)
     }
 
     /// Goes over to a rate that was changed; whether there was one.
-    pub(super) fn keep_new_rate(&self, record: &mut Record) -> bool {
+    pub(super) fn keep_new_rate(&self, record: &mut LimitRecord) -> bool {
         ask_meter!(self, meter => meter.adopt(record, self))
     }
 

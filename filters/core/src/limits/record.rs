@@ -15,19 +15,19 @@ use crate::gcra::Quota;
 use crate::workers::Workers;
 
 /// Rows that this configuration does not have, but another worker's may, while it is being replaced.
-const MOST_UNKNOWN: usize = 64;
+const MAX_UNKNOWN: usize = 64;
 /// A clock that stands back by less has not been set: workers read it one after another.
 const SET_BACK: u64 = 1_000_000_000;
 
 /// The states of one subject, as of one moment (nanoseconds since 1970), each with the id of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct LimitRecord {
     pub(super) time: u64,
     cells: Vec<(u64, Cell)>,
     slots: Vec<(u64, Slots)>,
 }
 
-impl Record {
+impl LimitRecord {
     /// What is stored, as of `now`. Nothing, and what can't be read, is an empty record.
     pub(super) fn read(stored: Option<&[u8]>, now: u64) -> Self {
         let mut record = stored.and_then(decode).unwrap_or(Self {
@@ -85,7 +85,7 @@ impl Record {
         let mut unknown = 0;
         let mut few = |holds: bool| {
             unknown += usize::from(holds);
-            holds && unknown <= MOST_UNKNOWN
+            holds && unknown <= MAX_UNKNOWN
         };
         // One that was made at this very moment stays, so that no two of one row are born at the same time.
         self.cells
@@ -162,7 +162,7 @@ fn change_in<T, R>(
     result
 }
 
-fn decode(bytes: &[u8]) -> Option<Record> {
+fn decode(bytes: &[u8]) -> Option<LimitRecord> {
     let mut rest = bytes;
     let time = u64::from_le_bytes(take(&mut rest)?);
     let cells = list(&mut rest, cell)?;
@@ -171,7 +171,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         let id = u64::from_le_bytes(take(&mut rest)?);
         slots.push((id, Slots(list(&mut rest, worker)?)));
     }
-    Some(Record { time, cells, slots })
+    Some(LimitRecord { time, cells, slots })
 }
 
 fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
@@ -225,26 +225,26 @@ mod tests {
         Quota::new("1/second".parse().unwrap(), 10).unwrap()
     }
 
-    fn one(count: u64, now: u64) -> Record {
-        let mut record = Record::read(None, now);
+    fn one(count: u64, now: u64) -> LimitRecord {
+        let mut record = LimitRecord::read(None, now);
         record.change_cell(7, quota(), |cell| cell.charge(count));
         record
     }
 
-    fn used(record: &Record) -> u64 {
+    fn used(record: &LimitRecord) -> u64 {
         record.cell(7).unwrap().used()
     }
 
     #[test]
     fn levels_leak_while_nobody_looks() {
-        let record = Record::read(Some(&one(5, 3 * SECOND).encode()), 5 * SECOND);
+        let record = LimitRecord::read(Some(&one(5, 3 * SECOND).encode()), 5 * SECOND);
         assert_eq!((used(&record), record.time), (3, 5 * SECOND));
     }
 
     #[test]
     fn a_clock_set_back_neither_frees_nor_locks() {
         let stored = one(5, 9_000 * SECOND).encode();
-        let mut record = Record::read(Some(&stored), 3 * SECOND);
+        let mut record = LimitRecord::read(Some(&stored), 3 * SECOND);
         assert_eq!((used(&record), record.time), (5, 3 * SECOND));
         record.advance(5 * SECOND);
         assert_eq!(used(&record), 3);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_clock_a_little_behind_is_not_set_back() {
-        let record = Record::read(Some(&one(5, 3 * SECOND).encode()), 3 * SECOND - 5);
+        let record = LimitRecord::read(Some(&one(5, 3 * SECOND).encode()), 3 * SECOND - 5);
         assert_eq!((used(&record), record.time), (5, 3 * SECOND));
     }
 
@@ -281,30 +281,30 @@ mod tests {
             record.change_cell(id, quota(), |cell| cell.charge(5));
         }
         record.tidy(|_| false, &workers);
-        assert_eq!(record.cells.len(), MOST_UNKNOWN);
+        assert_eq!(record.cells.len(), MAX_UNKNOWN);
     }
 
     proptest! {
         #[test]
         fn survives_storage(time: u64, rows in proptest::collection::vec((any::<u64>(), 1..u32::MAX, 1..1_000_000_u64, 0..1_u128 << 95), 0..5), slots in proptest::collection::vec((any::<u64>(), any::<Vec<(u32, u32)>>()), 0..5)) {
             let quota = |amount: u32, burst| Quota::new(format!("{amount}/day").parse().unwrap(), burst).unwrap();
-            let record = Record {
+            let record = LimitRecord {
                 time,
                 cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![(*burst, 7)]) })).collect(),
                 slots: slots.into_iter().map(|(id, workers)| (id, Slots(workers))).collect(),
             };
             prop_assert_eq!(record.encode().len(), record.encoded_len());
-            prop_assert_eq!(Record::read(Some(&record.encode()), time), record);
+            prop_assert_eq!(LimitRecord::read(Some(&record.encode()), time), record);
         }
 
         /// Whatever stands in the store, and however it was cut short.
         #[test]
         fn junk_is_no_record(junk: Vec<u8>, count in 0..3_u16, now: u64) {
             let junk = [&7_u64.to_le_bytes()[..], &count.to_le_bytes(), &junk].concat();
-            let _ = Record::read(Some(&junk), now).encode();
+            let _ = LimitRecord::read(Some(&junk), now).encode();
             let whole = one(5, 1).encode();
             for cut in 0..whole.len() {
-                prop_assert_eq!(Record::read(Some(&whole[..cut]), now), Record::read(None, now));
+                prop_assert_eq!(LimitRecord::read(Some(&whole[..cut]), now), LimitRecord::read(None, now));
             }
         }
     }

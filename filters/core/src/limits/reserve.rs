@@ -4,7 +4,7 @@
 //! again; if the row refuses by then, what was written to other records is given back.
 
 use super::amounts::{Amounts, Count};
-use super::record::Record;
+use super::record::LimitRecord;
 use super::settle::{Held, Reservation, Taken, Unsettled};
 use super::subject::Subject;
 use super::table::{Bound, Hit, Mode, OnError, Table};
@@ -113,7 +113,7 @@ struct Open<'t> {
     key: Vec<u8>,
     hits: Vec<Hit<'t>>,
     version: Option<u32>,
-    record: Record,
+    record: LimitRecord,
     /// Of each row, the wait if it is over.
     verdicts: Vec<Option<Wait>>,
 }
@@ -205,7 +205,7 @@ impl Table {
                 key: group.per.store_key(ask.subject),
                 hits,
                 version: None,
-                record: Record::read(None, ask.now),
+                record: LimitRecord::read(None, ask.now),
                 verdicts: Vec::new(),
             };
             match open.read(store, ask) {
@@ -267,7 +267,7 @@ impl<'t> Open<'t> {
     fn read(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<(), StoreError> {
         let (stored, version) = store.get(&self.key)?.unzip();
         self.version = version;
-        self.record = Record::read(stored.as_deref(), ask.now);
+        self.record = LimitRecord::read(stored.as_deref(), ask.now);
         self.verdicts = self.hits.iter().map(|hit| hit.judge(&self.record, ask)).collect();
         Ok(())
     }

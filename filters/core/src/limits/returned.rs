@@ -8,7 +8,7 @@
 pub(super) struct Returned(pub(super) Vec<(u64, u64)>);
 
 /// Beyond so many, two become one.
-pub(super) const MOST: usize = 16;
+pub(super) const MAX: usize = 16;
 
 impl Returned {
     /// How much was taken back of charges behind `position`, where `end` is the position of the last. Positions wrap.
@@ -51,7 +51,7 @@ impl Returned {
         let older = |(other, _): &(u64, u64)| end.wrapping_sub(*other) >= end.wrapping_sub(position);
         let at = self.0.partition_point(older);
         self.0.insert(at, (position, amount));
-        if self.0.len() > MOST {
+        if self.0.len() > MAX {
             self.merge();
         }
     }

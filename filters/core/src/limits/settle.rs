@@ -7,7 +7,7 @@
 
 use super::amounts::{Amounts, Count};
 use super::cell::Mark;
-use super::record::Record;
+use super::record::LimitRecord;
 use crate::gcra::Quota;
 use crate::state::{ATTEMPTS, Store, StoreError};
 
@@ -246,7 +246,7 @@ impl Correction {
     fn apply(&self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             let (stored, version) = store.get(&self.key)?.unzip();
-            let mut record = Record::read(stored.as_deref(), now);
+            let mut record = LimitRecord::read(stored.as_deref(), now);
             for change in &self.changes {
                 change.apply(&mut record);
             }
@@ -259,7 +259,7 @@ impl Correction {
 }
 
 impl Change {
-    fn apply(&self, record: &mut Record) {
+    fn apply(&self, record: &mut LimitRecord) {
         match self {
             Self::GiveBack { id, amount, mark } => {
                 if let Some(cell) = record.cell_mut(*id) {

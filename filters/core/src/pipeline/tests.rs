@@ -71,9 +71,9 @@ impl Stage {
         (decision, self.host.notes())
     }
 
-    fn passes(&mut self, model: &str) -> (Box<Passed>, Vec<String>) {
+    fn passes(&mut self, model: &str) -> (Box<Accepted>, Vec<String>) {
         match self.ask(model) {
-            (Decision::Passes(passed), notes) => (passed, notes),
+            (Decision::Passes(accepted), notes) => (accepted, notes),
             (Decision::Answered(reply), notes) => panic!("{reply:?} {notes:?}"),
         }
     }
@@ -89,8 +89,8 @@ impl Stage {
 #[test]
 fn each_decision_is_told_with_its_rule() {
     let mut stage = stage();
-    let (passed, notes) = stage.passes("big");
-    assert_eq!(passed.request.order().first(), "a");
+    let (accepted, notes) = stage.passes("big");
+    assert_eq!(accepted.request.order().first(), "a");
     assert_eq!(
         notes,
         [
@@ -117,8 +117,8 @@ fn a_refusal_names_the_limit_and_leaves_everything_as_it_was() {
         notes.contains(&"limit requests: refuses, 2 used, 0 left".to_owned()),
         "{notes:?}"
     );
-    for passed in [first, second] {
-        stage.pipeline.withdraw(&mut stage.host, *passed);
+    for accepted in [first, second] {
+        stage.pipeline.withdraw(&mut stage.host, *accepted);
     }
     let (_, notes) = stage.passes("large");
     assert!(

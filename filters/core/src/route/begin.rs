@@ -1,6 +1,6 @@
 //! What a request's headers say: whether it goes on, and how its body is to be read.
 
-use super::{Asked, Config, Refusal, asked, body_kind};
+use super::{Config, Refusal, Resource, body_kind, resource};
 use crate::body::{Coding, read_json};
 use crate::catalogue::{self, listing};
 use crate::endpoint::Endpoint;
@@ -48,14 +48,14 @@ impl Config {
     ) -> Result<Begun, Refusal> {
         self.refusals.admit(host, who).map_err(Refusal::TooManyRefused)?;
         let path = headers.get(b":path").unwrap_or_default();
-        match asked(headers.get(b":method").unwrap_or_default(), path)? {
-            Asked::Models => Ok(Begun::Answered(listing::list(self.catalogue.granted(who)))),
-            Asked::ModelEntry(name) => {
+        match resource(headers.get(b":method").unwrap_or_default(), path)? {
+            Resource::Models => Ok(Begun::Answered(listing::list(self.catalogue.granted(who)))),
+            Resource::ModelEntry(name) => {
                 let model = self.catalogue.granted(who).find(|model| model.name == name);
                 let unknown = || catalogue::Refusal::unknown(name);
                 Ok(Begun::Answered(listing::entry(model.ok_or_else(unknown)?)))
             }
-            Asked::Model(endpoint) => Head::read(headers, endpoint, end).map(Begun::Held),
+            Resource::Model(endpoint) => Head::read(headers, endpoint, end).map(Begun::Held),
         }
     }
 }

@@ -413,16 +413,16 @@ fn what_is_encoded_is_decoded_and_nothing_else() {
 
 #[test]
 fn request_lines() {
-    let ask = |method: &str, path: &'static str| asked(method.as_bytes(), path.as_bytes());
+    let ask = |method: &str, path: &'static str| resource(method.as_bytes(), path.as_bytes());
     assert_eq!(
         ask("POST", "/v1/chat/completions?a=b"),
-        Ok(Asked::Model(Endpoint::Chat))
+        Ok(Resource::Model(Endpoint::Chat))
     );
     assert_eq!(ask("GET", "/v1/chat/completions"), Err(Refusal::Method("POST")));
-    assert_eq!(ask("GET", "/v1/models?limit=1"), Ok(Asked::Models));
+    assert_eq!(ask("GET", "/v1/models?limit=1"), Ok(Resource::Models));
     assert_eq!(
         ask("GET", "/v1/models/meta/llama"),
-        Ok(Asked::ModelEntry("meta/llama"))
+        Ok(Resource::ModelEntry("meta/llama"))
     );
     assert_eq!(ask("DELETE", "/v1/models/x"), Err(Refusal::Method("GET, HEAD")));
     assert_eq!(

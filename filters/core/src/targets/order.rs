@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::identity::Identity;
 use crate::priority_groups;
 use crate::state::{Clock, Store};
-use crate::trace::{Note, Standing, Trace};
+use crate::trace::{Note, TargetState, Trace};
 
 /// Most targets that one request may try. A header carries their names.
 pub const MAX_ATTEMPTS: usize = 8;
@@ -69,8 +69,8 @@ impl Order {
                 host,
                 cluster,
                 match &entered {
-                    Ok(_) => Standing::First(route),
-                    Err(millis) => Standing::Open(*millis),
+                    Ok(_) => TargetState::First(route),
+                    Err(millis) => TargetState::Open(*millis),
                 },
             );
             match entered {
@@ -110,7 +110,7 @@ impl Order {
                 return;
             }
             if let Some(permit) = wanted.at(cluster).standby(host, policy) {
-                note(host, cluster, Standing::Standby);
+                note(host, cluster, TargetState::Standby);
                 self.push(cluster, permit);
             }
         }
@@ -213,9 +213,9 @@ impl Order {
     }
 }
 
-fn note(host: &mut impl Trace, cluster: &str, standing: Standing) {
+fn note(host: &mut impl Trace, cluster: &str, state: TargetState) {
     host.note(|| Note::Target {
         cluster: cluster.to_owned(),
-        standing,
+        state,
     });
 }

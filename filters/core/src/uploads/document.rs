@@ -1,4 +1,4 @@
-//! `uploads` of tenant-router's configuration.
+//! `uploads` as an operator writes them.
 
 use core::num::NonZeroU64;
 

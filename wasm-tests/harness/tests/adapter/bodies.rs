@@ -160,7 +160,7 @@ async fn a_body_in_pieces_and_over_http_2() {
 
 /// Readers differ on these: the adapter's provider may read another model than the router did.
 #[tokio::test]
-async fn a_doubtful_body_goes_nowhere() {
+async fn an_ambiguous_body_goes_nowhere() {
     let stage = Stage::start().await;
     for body in [
         r#"{"model":"llama-70b","model":"gpt"}"#,

@@ -7,9 +7,9 @@ use crate::config::{ConfigError, Map, Number, Object};
 use crate::glob::fits;
 
 /// The most tiers in a list: each begins to be shed a tenth of the capacity before the one above it.
-pub(super) const MOST_TIERS: usize = 5;
+pub(super) const MAX_TIERS: usize = 5;
 /// The highest capacity and the highest weight: a million times a million, times the entries of a record, fits 64 bits.
-const MOST: f64 = 1e6;
+const MAX: f64 = 1e6;
 
 /// The capacity of some models, as it stands in the configuration.
 #[derive(Debug, Deserialize)]
@@ -73,11 +73,11 @@ fn capacity(raw: RawCapacity, path: &str, errors: &mut Vec<ConfigError>) -> Capa
 }
 
 fn tiers(tiers: &[String], path: &str, errors: &mut Vec<ConfigError>) {
-    if tiers.len() > MOST_TIERS {
+    if tiers.len() > MAX_TIERS {
         errors.push(ConfigError::expected(
             format!("{path}.tiers"),
             format!("{} tiers", tiers.len()),
-            &format!("at most {MOST_TIERS}"),
+            &format!("at most {MAX_TIERS}"),
         ));
     }
     for (at, tier) in tiers.iter().enumerate() {
@@ -93,7 +93,7 @@ fn tiers(tiers: &[String], path: &str, errors: &mut Vec<ConfigError>) {
 }
 
 fn whole(Number(number): Number, path: &str, errors: &mut Vec<ConfigError>) -> u64 {
-    if number.fract() != 0.0 || !(1.0..=MOST).contains(&number) {
+    if number.fract() != 0.0 || !(1.0..=MAX).contains(&number) {
         errors.push(ConfigError::expected(
             path,
             number,

@@ -9,7 +9,7 @@ use crate::workers::Workers;
 /// The most entries that a record has. There is one for each organization and worker with something in flight, so this
 /// is reached only by that many requests in flight at once; then organizations new to a worker are refused until one
 /// of them ends.
-const MOST: usize = 4096;
+const MAX: usize = 4096;
 
 /// What one organization has in flight through one worker, and when it asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +62,9 @@ impl Entry {
 
 /// The entries that count, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Record(Vec<Entry>);
+pub(super) struct CapacityRecord(Vec<Entry>);
 
-impl Record {
+impl CapacityRecord {
     /// Reads a record; one that can't be read counts as none. Entries of dead workers and of organizations that are no
     /// longer active are left out.
     pub(super) fn read(bytes: Option<&[u8]>, workers: &Workers, now: u64) -> Self {
@@ -101,10 +101,10 @@ impl Record {
     /// The entry of an organization and a worker, made where there is none; `None` where the record is full.
     pub(super) fn entry(&mut self, org: Org, worker: u32) -> Option<&mut Entry> {
         if self.find(org, worker).is_none() {
-            if self.0.len() >= MOST {
+            if self.0.len() >= MAX {
                 self.0.retain(|entry| entry.in_flight > 0);
             }
-            if self.0.len() >= MOST {
+            if self.0.len() >= MAX {
                 return None;
             }
             let at = self.0.partition_point(|entry| entry.place() < (org, worker));
@@ -127,9 +127,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn full() -> Record {
-        let mut record = Record::default();
-        for org in 0..MOST as u64 {
+    fn full() -> CapacityRecord {
+        let mut record = CapacityRecord::default();
+        for org in 0..MAX as u64 {
             record.entry(Org(org), 1).unwrap().in_flight = 1;
         }
         record
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn is_bounded() {
         let mut record = full();
-        assert_eq!(record.to_bytes().len(), MOST * Entry::SIZE);
+        assert_eq!(record.to_bytes().len(), MAX * Entry::SIZE);
         assert_eq!(record.entry(Org(u64::MAX), 1), None);
         assert!(record.entry(Org(7), 1).is_some());
         record.find(Org(7), 1).unwrap().in_flight = 0;
@@ -148,12 +148,12 @@ mod tests {
 
     #[test]
     fn the_idle_and_the_dead_are_left_out() {
-        let mut record = Record::default();
+        let mut record = CapacityRecord::default();
         record.entry(Org(1), 1).unwrap().in_flight = 1;
         record.entry(Org(1), 2).unwrap().in_flight = 1;
         record.entry(Org(2), 1).unwrap().asked = 10_000_000_000;
         let left = |now| {
-            Record::read(Some(&record.to_bytes()), &Workers::who_sees(1, &[], 3), now)
+            CapacityRecord::read(Some(&record.to_bytes()), &Workers::who_sees(1, &[], 3), now)
                 .0
                 .len()
         };
@@ -166,15 +166,15 @@ mod tests {
             let entries = entries.into_iter().map(|((org, worker), (in_flight, asked, refused, rank))| Entry {
                 org: Org(org), worker, in_flight, asked, refused, rank,
             });
-            let record = Record(entries.collect());
-            prop_assert_eq!(Record::read(Some(&record.to_bytes()), &Workers::who_sees_all(0), 0), record);
+            let record = CapacityRecord(entries.collect());
+            prop_assert_eq!(CapacityRecord::read(Some(&record.to_bytes()), &Workers::who_sees_all(0), 0), record);
         }
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, now: u64) {
-            let mut record = Record::read(Some(&bytes), &Workers::who_sees_all(0), now);
+            let mut record = CapacityRecord::read(Some(&bytes), &Workers::who_sees_all(0), now);
             if bytes.len() % Entry::SIZE != 0 {
-                prop_assert_eq!(&record, &Record::default());
+                prop_assert_eq!(&record, &CapacityRecord::default());
             }
             prop_assert!(record.entry(Org(now), 1).is_some());
         }

@@ -54,7 +54,7 @@ impl Shared<'_> {
     }
 
     fn in_flight(&self, now: u64) -> u64 {
-        let record = Record::read(self.record.as_deref(), &worker(0), now);
+        let record = CapacityRecord::read(self.record.as_deref(), &worker(0), now);
         record
             .by_org()
             .flatten()

@@ -1,6 +1,6 @@
 //! So many requests in flight.
 
-use super::{Ask, Held, Hit, Meter, Reading, Record, Wait};
+use super::{Ask, Held, Hit, LimitRecord, Meter, Reading, Wait};
 
 /// The most that may be in flight.
 pub(super) struct Max(pub(super) u32);
@@ -13,11 +13,11 @@ impl Meter for Max {
         1
     }
 
-    fn wait(&self, record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
+    fn wait(&self, record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
         (in_flight(record, hit, ask) >= u64::from(self.0)).then_some(Wait::Nanos(PAUSE))
     }
 
-    fn charge(&self, record: &mut Record, hit: &Hit<'_>, ask: &Ask<'_>) -> (Held, Reading) {
+    fn charge(&self, record: &mut LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> (Held, Reading) {
         let (id, worker) = (hit.row.id, ask.workers.id());
         let used = record.change_slots(id, |slots| {
             slots.keep(ask.workers);
@@ -27,7 +27,7 @@ impl Meter for Max {
         (Held::Slot { id, worker }, self.reading(used))
     }
 
-    fn read(&self, record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Reading {
+    fn read(&self, record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> Reading {
         self.reading(in_flight(record, hit, ask))
     }
 }
@@ -43,7 +43,7 @@ impl Max {
     }
 }
 
-fn in_flight(record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
+fn in_flight(record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> u64 {
     let slots = record.slots(hit.row.id);
     slots.map_or(0, |slots| slots.in_use_by(ask.workers))
 }

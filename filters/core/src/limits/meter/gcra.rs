@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::cell::Cell;
-use super::{Ask, Held, Hit, Meter, Reading, Record, Wait};
+use super::{Ask, Held, Hit, LimitRecord, Meter, Reading, Wait};
 use crate::gcra::{Quota, Verdict};
 
 impl Meter for Quota {
@@ -11,7 +11,7 @@ impl Meter for Quota {
         ask.amount(hit.row.count, *self)
     }
 
-    fn wait(&self, record: &Record, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
+    fn wait(&self, record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> Option<Wait> {
         match cell(record, hit, *self).judge(self.takes(hit, ask)) {
             Verdict::Admit => None,
             // The record may be a little ahead of this worker's clock.
@@ -23,7 +23,7 @@ impl Meter for Quota {
         }
     }
 
-    fn charge(&self, record: &mut Record, hit: &Hit<'_>, ask: &Ask<'_>) -> (Held, Reading) {
+    fn charge(&self, record: &mut LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> (Held, Reading) {
         let (id, amount) = (hit.row.id, self.takes(hit, ask));
         let (mark, reading) = record.change_cell(id, *self, |cell| {
             cell.adopt(*self);
@@ -39,11 +39,11 @@ impl Meter for Quota {
         (held, reading)
     }
 
-    fn read(&self, record: &Record, hit: &Hit<'_>, _ask: &Ask<'_>) -> Reading {
+    fn read(&self, record: &LimitRecord, hit: &Hit<'_>, _ask: &Ask<'_>) -> Reading {
         read(&cell(record, hit, *self))
     }
 
-    fn adopt(&self, record: &mut Record, hit: &Hit<'_>) -> bool {
+    fn adopt(&self, record: &mut LimitRecord, hit: &Hit<'_>) -> bool {
         match record.cell_mut(hit.row.id) {
             Some(cell) if cell.quota != *self => {
                 cell.adopt(*self);
@@ -55,7 +55,7 @@ impl Meter for Quota {
 }
 
 /// The cell of a row as it is by this quota.
-fn cell<'r>(record: &'r Record, hit: &Hit<'_>, quota: Quota) -> Cow<'r, Cell> {
+fn cell<'r>(record: &'r LimitRecord, hit: &Hit<'_>, quota: Quota) -> Cow<'r, Cell> {
     match record.cell(hit.row.id) {
         Some(cell) if cell.quota == quota => Cow::Borrowed(cell),
         Some(cell) => {

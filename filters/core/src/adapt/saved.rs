@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The name of the filter state that carries an encoded [`Kept`] from an attempt to the next. It holds no secret.
+/// The name of the filter state that carries an encoded [`SavedHeaders`] from an attempt to the next. It holds no secret.
 pub const PROPERTY: &str = "tollgate.attempt";
 
 /// A change of the request's headers.
@@ -18,9 +18,9 @@ pub enum Change<'a> {
 
 /// Headers as they were: each name, with its values in order.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept(Vec<(String, Vec<String>)>);
+pub struct SavedHeaders(Vec<(String, Vec<String>)>);
 
-impl Kept {
+impl SavedHeaders {
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -28,7 +28,7 @@ impl Kept {
 
     /// Keeps a header, once.
     pub(super) fn keep(&mut self, name: &str, values: Vec<String>) {
-        if !self.0.iter().any(|(kept, _)| kept == name) {
+        if !self.0.iter().any(|(saved, _)| saved == name) {
             self.0.push((name.to_owned(), values));
         }
     }
@@ -55,7 +55,7 @@ impl Kept {
 
     /// Reads the filter state; `None` for anything else.
     pub fn decode(state: &[u8]) -> Option<Self> {
-        let (kept, rest) = postcard::take_from_bytes(state).ok()?;
-        rest.is_empty().then_some(kept)
+        let (saved, rest) = postcard::take_from_bytes(state).ok()?;
+        rest.is_empty().then_some(saved)
     }
 }
