@@ -5,9 +5,11 @@
 
 mod caller;
 mod config;
+mod reason;
 
 pub use caller::{Authenticator, Caller};
 pub use config::{Config, TokenClaims};
+pub use reason::Reason;
 
 use crate::directory::lookup::Failure;
 use crate::directory::{Credential, KeyStatus};
@@ -17,8 +19,7 @@ use crate::reply::{Reader, Reply};
 use crate::request::{Presented, Request, Secret};
 use crate::state::Clock;
 
-/// Why a request is refused. Each has one answer ([`Refusal::answer`]) and one reason for operators
-/// ([`Refusal::reason`]).
+/// Why a request is refused. Each has one answer ([`Refusal::answer`]) and one [`Reason`] for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The customer presented nothing.
@@ -33,7 +34,7 @@ pub enum Refusal {
     Unknown(String),
     /// Revoked by an operator.
     Revoked(String),
-    /// Its time is not yet come.
+    /// Not valid yet.
     NotYetValid(String),
     /// Its time is over.
     Expired(String),
@@ -85,57 +86,34 @@ impl Refusal {
         )
     }
 
-    /// The operators' name of it: a metric's label and Envoy's response code details.
-    pub const fn reason(&self) -> &'static str {
+    /// Its place in the list of reasons.
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::MissingKey => "missing_api_key",
-            Self::AmbiguousHost => "ambiguous_host",
-            Self::Ambiguous => "ambiguous_credentials",
-            Self::Malformed(_) => "malformed_key",
-            Self::Unknown(_) => "unknown_key",
-            Self::Revoked(_) => "revoked",
-            Self::NotYetValid(_) => "not_yet_valid",
-            Self::Expired(_) => "expired",
-            Self::AddressNotAllowed => "ip_not_allowed",
-            Self::OrganizationSuspended => "organization_suspended",
-            Self::ProjectSuspended => "project_suspended",
-            Self::KeySuspended => "key_suspended",
-            Self::MismatchedOrganization => "mismatched_organization",
-            Self::MismatchedProject => "mismatched_project",
-            Self::InsufficientScope(_) => "insufficient_scope",
-            Self::UnknownTenant => "unknown_tenant",
-            Self::TooManyFailures => "auth_rate_limited",
-            Self::DirectoryUnavailable => "directory_unavailable",
-            Self::Misconfigured => "misconfigured",
+            Self::MissingKey => Reason::MissingKey,
+            Self::AmbiguousHost => Reason::AmbiguousHost,
+            Self::Ambiguous => Reason::Ambiguous,
+            Self::Malformed(_) => Reason::Malformed,
+            Self::Unknown(_) => Reason::Unknown,
+            Self::Revoked(_) => Reason::Revoked,
+            Self::NotYetValid(_) => Reason::NotYetValid,
+            Self::Expired(_) => Reason::Expired,
+            Self::AddressNotAllowed => Reason::AddressNotAllowed,
+            Self::OrganizationSuspended => Reason::OrganizationSuspended,
+            Self::ProjectSuspended => Reason::ProjectSuspended,
+            Self::KeySuspended => Reason::KeySuspended,
+            Self::MismatchedOrganization => Reason::MismatchedOrganization,
+            Self::MismatchedProject => Reason::MismatchedProject,
+            Self::InsufficientScope(_) => Reason::InsufficientScope,
+            Self::UnknownTenant => Reason::UnknownTenant,
+            Self::TooManyFailures => Reason::TooManyFailures,
+            Self::DirectoryUnavailable => Reason::DirectoryUnavailable,
+            Self::Misconfigured => Reason::Misconfigured,
         }
     }
 
-    /// Every reason, for those who list them (metrics, documentation).
-    pub const REASONS: [&'static str; 19] = [
-        "missing_api_key",
-        "ambiguous_host",
-        "ambiguous_credentials",
-        "malformed_key",
-        "unknown_key",
-        "revoked",
-        "not_yet_valid",
-        "expired",
-        "ip_not_allowed",
-        "organization_suspended",
-        "project_suspended",
-        "key_suspended",
-        "mismatched_organization",
-        "mismatched_project",
-        "insufficient_scope",
-        "unknown_tenant",
-        "auth_rate_limited",
-        "directory_unavailable",
-        "misconfigured",
-    ];
-
     /// What the customer is told.
     pub fn reply(&self, reader: &Reader) -> Reply {
-        Reply::error(&self.answer(), self.reason(), reader)
+        Reply::error(&self.answer(), self.reason().name(), reader)
     }
 
     /// What the customer is told.

@@ -28,6 +28,7 @@ pub mod price;
 pub mod priority_groups;
 pub mod progress;
 pub mod query;
+mod reasons;
 pub mod refusals;
 pub mod reply;
 pub mod request;

@@ -1,13 +1,14 @@
 //! What is counted. No key, tenant or address is part of a name.
 
-use tollgate_core::auth::Refusal;
+use tollgate_core::auth::{Reason, Refusal};
 use tollgate_host::{Counter, Result};
 
 /// Requests by decision and reason.
 pub(crate) struct Metrics {
     key: Counter,
     token: Counter,
-    refused: Vec<(&'static str, Counter)>,
+    /// By the order of [`Reason::ALL`].
+    refused: Vec<Counter>,
 }
 
 impl Metrics {
@@ -17,9 +18,7 @@ impl Metrics {
                 "tollgate_key_auth_requests.decision.{decision}.reason.{reason}"
             ))
         };
-        let refused = Refusal::REASONS
-            .iter()
-            .map(|reason| Ok((*reason, requests("deny", reason)?)));
+        let refused = Reason::ALL.iter().map(|reason| requests("deny", reason.name()));
         Ok(Self {
             key: requests("allow", "api_key")?,
             token: requests("allow", "token")?,
@@ -32,8 +31,7 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, refusal: &Refusal) {
-        let reason = refusal.reason();
-        if let Some((_, counter)) = self.refused.iter().find(|(name, _)| *name == reason) {
+        if let Some(counter) = self.refused.get(refusal.reason() as usize) {
             counter.increment();
         }
     }

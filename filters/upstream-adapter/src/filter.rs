@@ -226,7 +226,7 @@ impl HttpFilter for Adapter {
     }
 
     fn orphaned() -> Reply {
-        reply(&Refusal::Misconfigured, &Reader::default())
+        Refusal::Misconfigured.reply(&Reader::default())
     }
 }
 
@@ -330,7 +330,7 @@ impl Adapter {
         self.complain(failed);
         (stream.waiting, stream.asked) = (None, None);
         give_back(&mut stream.saved, &mut host.headers);
-        reply(&failed.refusal, reader).into()
+        failed.refusal.reply(reader).into()
     }
 
     fn complain(&self, failed: &Failed) {
@@ -464,9 +464,4 @@ fn failed(status: Status) -> Refusal {
         &format!("upstream-adapter: cannot change a request: {status:?}"),
     );
     Refusal::Misconfigured
-}
-
-/// What answers in place of the provider.
-fn reply(refusal: &Refusal, reader: &Reader) -> Reply {
-    Reply::error(&refusal.answer(), refusal.reason(), reader)
 }

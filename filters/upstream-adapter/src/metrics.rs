@@ -1,6 +1,6 @@
 //! What is counted. Providers are the operator's names, so their number is bounded.
 
-use tollgate_core::adapt::{Providers, Refusal};
+use tollgate_core::adapt::{Providers, Reason, Refusal};
 use tollgate_core::fault::Fault;
 use tollgate_host::{Counter, Result};
 
@@ -12,7 +12,8 @@ pub(crate) struct Metrics {
 
 struct Outcomes {
     adapted: Counter,
-    refused: Vec<(&'static str, Counter)>,
+    /// By the order of [`Reason::ALL`].
+    refused: Vec<Counter>,
 }
 
 impl Metrics {
@@ -42,10 +43,8 @@ impl Metrics {
             Some(provider) => self.providers.get(provider),
             None => self.providers.last(),
         };
-        let refused = outcomes
-            .map(|outcomes| outcomes.refused.as_slice())
-            .unwrap_or_default();
-        if let Some((_, counter)) = refused.iter().find(|(reason, _)| *reason == refusal.reason()) {
+        let refused = outcomes.and_then(|outcomes| outcomes.refused.get(refusal.reason() as usize));
+        if let Some(counter) = refused {
             counter.increment();
         }
     }
@@ -58,9 +57,7 @@ impl Outcomes {
                 "tollgate_adapter_attempts.provider.{provider}.outcome.{outcome}"
             ))
         };
-        let refused = Refusal::REASONS
-            .iter()
-            .map(|reason| Ok((*reason, counter(reason)?)));
+        let refused = Reason::ALL.iter().map(|reason| counter(reason.name()));
         Ok(Self {
             adapted: counter("adapted")?,
             refused: refused.collect::<Result<_>>()?,

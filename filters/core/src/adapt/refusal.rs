@@ -1,8 +1,10 @@
 //! Why an attempt is not made. Envoy does not retry what a filter of the upstream chain answers, so each of these
 //! is the end of the request.
 
+use super::Reason;
 use crate::body::Malformed;
 use crate::error::{ApiError, Retry};
+use crate::reply::{Reader, Reply};
 
 /// Why an attempt is answered instead of made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,24 +28,20 @@ impl From<Malformed> for Refusal {
 }
 
 impl Refusal {
-    /// Every reason.
-    pub const REASONS: [&'static str; 5] = [
-        "no_provider",
-        "unknown_provider",
-        "missing_secret",
-        "invalid_json",
-        "misconfigured",
-    ];
-
-    /// The operators' name of it: a metric's label and Envoy's response code details.
-    pub const fn reason(&self) -> &'static str {
+    /// Its place in the list of reasons.
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::NoProvider => "no_provider",
-            Self::UnknownProvider => "unknown_provider",
-            Self::MissingSecret => "missing_secret",
-            Self::Malformed(_) => "invalid_json",
-            Self::Misconfigured => "misconfigured",
+            Self::NoProvider => Reason::NoProvider,
+            Self::UnknownProvider => Reason::UnknownProvider,
+            Self::MissingSecret => Reason::MissingSecret,
+            Self::Malformed(_) => Reason::Malformed,
+            Self::Misconfigured => Reason::Misconfigured,
         }
+    }
+
+    /// What answers in place of the provider.
+    pub fn reply(&self, reader: &Reader) -> Reply {
+        Reply::error(&self.answer(), self.reason().name(), reader)
     }
 
     /// What the customer is told.
