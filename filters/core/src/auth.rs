@@ -1,7 +1,7 @@
 //! The judgement: may this caller make this request?
 //!
-//! The order of checks is part of the contract: a key that is not valid learns nothing more; one used from
-//! where it must not be learns nothing of its tenant.
+//! The order of checks is part of the contract: who presents a key that is not valid learns nothing more, and
+//! who presents one from an address where it must not be used learns nothing of its tenant.
 
 mod caller;
 mod config;
@@ -177,7 +177,7 @@ impl Refusal {
                 "The OpenAI-Project header does not match the project of this API key.".into(),
             ),
             Self::InsufficientScope("") => {
-                (403, "insufficient_scope", "This API key is limited to certain endpoints, and this is none of them.".into())
+                (403, "insufficient_scope", "This API key is limited to certain endpoints, and this is not one of them.".into())
             }
             Self::InsufficientScope(scope) => (
                 403,

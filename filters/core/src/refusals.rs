@@ -191,7 +191,7 @@ impl TooMany {
             code: "rate_limit_exceeded",
             param: None,
             message: format!(
-                "Too many requests from this {whose} were refused. Please mend them, and try again in {}.{:03}s.",
+                "Too many requests from this {whose} were refused. Please fix the requests, and try again in {}.{:03}s.",
                 self.millis / 1_000,
                 self.millis % 1_000
             )

@@ -1,5 +1,5 @@
-//! What the router decides of a request beside its target: is it one that is served here, and what do later filters
-//! learn of it?
+//! Where a request goes: whether it is one that is served here, which model and targets serve it, and what later filters
+//! learn of it.
 
 mod begin;
 mod config;
@@ -243,7 +243,7 @@ impl Refusal {
                 415,
                 "unsupported_media_type",
                 None,
-                format!("The body must be {kind}, and `content-type` must say so, once and plainly."),
+                format!("The body must be {kind}, and `content-type` must say so, once and with no other type."),
             ),
             Self::Charset(charset) => error(
                 415,

@@ -1,4 +1,5 @@
-//! How a request ended, and what it is charged: the larger of what is known.
+//! How a request ended, and what it is charged: what was reported, where that can be believed; else the larger of what is
+//! known.
 //!
 //! What a model server received and did not answer to its end costs its input for each such attempt, and holds what was
 //! reserved of the output for as long as the server may go on. What no server received costs nothing.
@@ -11,8 +12,7 @@ mod tests;
 pub use answer::{Answer, Head, Read};
 pub use terms::Terms;
 
-pub use crate::exchange::Exchange;
-
+use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::limits::estimate::{Estimator, Sample};
 use crate::limits::fair::Org;

@@ -564,7 +564,7 @@ impl Router {
         Step::Continue
     }
 
-    /// A request is over; `heard` is what the filter that reads answers knows of its.
+    /// A request is over. `heard` is what is known of its answer.
     pub fn end(
         &mut self,
         stream: &mut Stream,

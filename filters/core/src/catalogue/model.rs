@@ -319,7 +319,7 @@ impl Refusal {
                 "unsupported_parameter",
                 Some(*param),
                 format!(
-                    "This model gives at most {limit} output tokens, and by `{param}` some servers write without end."
+                    "This model gives at most {limit} output tokens, and with `{param}` some servers generate without a limit."
                 ),
             ),
             Self::ContextTooLong(Cap { limit, asked, param }) => (

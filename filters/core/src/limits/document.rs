@@ -249,7 +249,7 @@ impl Check<'_> {
         if selector.asks().next().is_none() {
             self.problem(
                 &place,
-                "says for whom it is with none of key, project, org, tier, model, endpoint",
+                "needs at least one of key, project, org, tier, model, endpoint",
             );
         }
         // Requests that share a state must agree on its size.
@@ -258,7 +258,7 @@ impl Check<'_> {
             self.problem(
                 &format!("{place}.{name}"),
                 &format!(
-                    "is for some requests of a state that others share: `per` must tell each {name} apart"
+                    "is about one {name} of several that are counted together: add `{name}` to `per`, or name it in `when`"
                 ),
             );
         }

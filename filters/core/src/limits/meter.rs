@@ -23,7 +23,7 @@ trait Meter {
     /// How the row stands.
     fn read(&self, record: &LimitRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> Reading;
 
-    /// Goes over to a bound that was changed in the configuration; whether that changed anything.
+    /// Adopts a bound that was changed in the configuration; whether that changed anything.
     fn adopt(&self, _record: &mut LimitRecord, _hit: &Hit<'_>) -> bool {
         false
     }

@@ -119,7 +119,7 @@ impl Answer {
         self.is_whole = true;
     }
 
-    /// Whether it is none of its endpoint: no model has written it. `whole` if all of it has come.
+    /// Whether it is not an answer of its endpoint: no model has written it. `whole` if all of it has come.
     pub(super) fn is_none(&self, whole: bool) -> bool {
         let is_empty = || {
             let read = self.unread == Volume::default() && !self.reader.finished();

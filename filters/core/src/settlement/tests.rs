@@ -305,7 +305,7 @@ fn an_answer_that_breaks_off_costs_what_went_by_and_holds_the_rest() {
     assert_eq!(output(&delta.replace("hi", &"a".repeat(1_280)).repeat(10)), 100);
 }
 
-/// A report in mid-stream, and what went by since.
+/// A report mid-stream, and what went by since.
 #[test]
 fn what_was_reported_until_it_broke_off_is_the_least() {
     let terms = Terms {

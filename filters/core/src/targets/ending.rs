@@ -18,7 +18,7 @@ pub enum Ending {
     BackOff(Duration),
     /// It asked for that of too many requests (429), which may all have been those of the organization of this [`tag`].
     Busy(Duration, u64),
-    /// Another attempt followed, so it failed, nobody saw why. If it asked to be left alone, that was told already, by
+    /// It failed, as another attempt followed; nobody saw why. If it asked to be left alone, that was told already, by
     /// whoever saw it.
     Followed {
         /// Earliest time at which it did; nanoseconds since 1970.
@@ -63,8 +63,8 @@ impl Ending {
         }
     }
 
-    /// Whether its target asked to be left alone, of an attempt that another one may have followed. Nobody's 429 is not an
-    /// organization's.
+    /// Whether its target asked to be left alone, of an attempt that another one may have followed. A 429 to a request
+    /// of no known organization does not count.
     pub const fn asks_for_a_pause(self, org: &str) -> bool {
         match self {
             Self::BackOff(_) => true,

@@ -47,8 +47,8 @@ impl<'a> Wanted<'a> {
 }
 
 impl Order {
-    /// The first target of a model that works, and its further ones for retries; `Err` is for how many milliseconds there
-    /// is none. Where the first attempt is a probe, it is claimed. `draw` is a random number.
+    /// The first target of a model that works, and its further ones for retries; `Err`: milliseconds until one may be
+    /// tried. Where the first attempt is a probe, it is claimed. `draw` is a random number.
     pub fn choose(
         host: &mut (impl Store + Clock + Trace),
         policy: &Policy,

@@ -61,7 +61,7 @@ impl Permit {
 }
 
 impl Pass {
-    /// What a breaker lets a request do; `Err` is for how many milliseconds nothing.
+    /// What a breaker lets a request do; `Err`: milliseconds until it lets one try.
     fn of(breaker: Breaker, policy: &Policy, now: u64) -> Result<Self, u64> {
         let probe = match breaker.admit(policy, now) {
             Admission::Pass => None,
@@ -125,7 +125,7 @@ impl Destination<'_> {
         self.claim(host, policy, permit).ok_or(PROBED)
     }
 
-    /// What its breakers would let a request do; `Err` is for how many milliseconds nothing. Nothing is written.
+    /// What its breakers would let a request do; `Err`: milliseconds until they let one try. Nothing is written.
     pub fn ask(&self, host: &mut (impl Store + Clock), policy: &Policy) -> Result<Permit, u64> {
         let shared = read(host, &self.name());
         if shared.is_untroubled() && !shared.had_suspects() {

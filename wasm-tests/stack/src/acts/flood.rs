@@ -152,7 +152,7 @@ async fn ask(customer: &Customer) -> Result<Answer> {
 pub(super) struct Shares(Vec<(String, usize, usize)>);
 
 impl Shares {
-    /// `shares as weighed`, or who got a fifth more or less than its own.
+    /// `shares as weighted`, or who got a fifth more or less than its own.
     pub(super) fn verdict(&self) -> String {
         let weights: usize = self.0.iter().map(|(_, weight, _)| weight).sum();
         let unfair = self.0.iter().filter_map(|(name, weight, served)| {
@@ -162,7 +162,7 @@ impl Shares {
         });
         let unfair: Vec<String> = unfair.collect();
         if unfair.is_empty() {
-            "shares as weighed".to_owned()
+            "shares as weighted".to_owned()
         } else {
             unfair.join(", ")
         }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_share_may_be_a_fifth_off() {
         let fair = shares([110, 200, 390]);
-        assert_eq!(fair.verdict(), "shares as weighed");
+        assert_eq!(fair.verdict(), "shares as weighted");
         assert_eq!(
             fair.to_string(),
             "one 110 (16 %), two 200 (29 %), four 390 (56 %)"

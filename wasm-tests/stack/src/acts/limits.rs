@@ -218,7 +218,7 @@ impl Stage {
             line,
         ];
         let promised = "aborted, estimated, about what was produced";
-        bill.show("A client hangs up in mid-stream", promised, &came, &details);
+        bill.show("A client hangs up mid-stream", promised, &came, &details);
         Ok(())
     }
 
@@ -252,7 +252,7 @@ impl Stage {
                 .to_owned(),
         ];
         let title = "Three flood llama-8b; weights 1, 2 and 4";
-        bill.show(title, "shares as weighed", &shares.verdict(), &details);
+        bill.show(title, "shares as weighted", &shares.verdict(), &details);
         ensure!(asked > 0, "{} never asked", self.soylent.org.name);
         let why = format!("it asked {asked} times");
         let title = "soylent asks now and then meanwhile";

@@ -65,9 +65,9 @@ fn overrides_name_whom_they_are_for_and_what_they_change() {
     wrong(
         r#"[{"name": "a", "per": ["org"], "rate": "1/day", "overrides": [{"rate": "2/day"}, {"org": "acme"}, {"project": "x", "rate": "2/day"}, {"org": "x", "rate": "x"}]}]"#,
         &[
-            "limits[0].overrides[0]: says for whom it is with none of key, project, org, tier, model, endpoint",
+            "limits[0].overrides[0]: needs at least one of key, project, org, tier, model, endpoint",
             "limits[0].overrides[1]: changes nothing: expected rate, burst or max",
-            "limits[0].overrides[2].project: is for some requests of a state that others share: `per` must tell each project apart",
+            "limits[0].overrides[2].project: is about one project of several that are counted together: add `project` to `per`, or name it in `when`",
             "limits[0].overrides[3].rate: found `x`, expected a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, above zero",
         ],
     );
