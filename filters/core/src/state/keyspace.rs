@@ -33,7 +33,7 @@ keyspaces! {
     /// Refused requests, by a slot of keys or addresses.
     REFUSALS "refused-1-",
     /// A breaker, by target and model, and where one organization has its own, by that.
-    BREAKER "breaker-1-",
+    BREAKER "breaker-2-",
     /// How long a target is left alone at most: one value.
     BREAKER_POLICY "longest-1-",
     /// What is in upload: one value.

@@ -42,7 +42,15 @@ pub struct Breaker {
     suspect: u64,
     /// When there was one last. Until it is long ago organizations may have breakers of their own.
     suspected_at: u64,
+    /// Whose probe is in flight; zero where none is.
+    probed_by: u64,
+    /// When that was let through.
+    probed_at: u64,
 }
+
+/// From one organization's probe to another's while the first has no ending: nobody keeps a target that works again from
+/// the others by a probe that takes long. Nanoseconds.
+const NEXT_PROBE: u64 = 1_000_000_000;
 
 /// Whether a breaker lets a request through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,19 +85,29 @@ impl Breaker {
         self.backed_off_at >= since
     }
 
-    /// Whether a request may go to the target now.
-    pub fn admit(self, policy: &Policy, now: u64) -> Admission {
+    /// Whether a request of this organization may go to the target now.
+    pub fn admit(self, policy: &Policy, tag: u64, now: u64) -> Admission {
         if self.is_closed() {
             return Admission::Pass;
         }
+        let probe = Admission::Probe(Self {
+            open_until: now.saturating_add(self.pause(policy)),
+            probed_by: tag,
+            probed_at: now,
+            ..self
+        });
         match self.open_until.checked_sub(now) {
             // Longer than ever said: the clock was set back since.
-            Some(wait @ 1..) if wait <= nanos(policy.longest) => Admission::Wait(wait),
-            // One probe at a time. If its ending is never told, the next comes after another pause.
-            _ => Admission::Probe(Self {
-                open_until: now.saturating_add(self.pause(policy)),
-                ..self
-            }),
+            Some(wait @ 1..) if wait <= nanos(policy.longest) => {
+                let next = self.probed_at.saturating_add(NEXT_PROBE);
+                match next.checked_sub(now) {
+                    _ if [0, tag].contains(&self.probed_by) => Admission::Wait(wait),
+                    None | Some(0) => probe,
+                    Some(next) => Admission::Wait(wait.min(next)),
+                }
+            }
+            // One probe of an organization at a time. If its ending is never told, the next comes after another pause.
+            _ => probe,
         }
     }
 
@@ -100,6 +118,7 @@ impl Breaker {
         if self.open_until == probing.open_until {
             Self {
                 open_until: now.max(1),
+                probed_by: 0,
                 ..self
             }
         } else {
@@ -156,6 +175,7 @@ impl Breaker {
         Self {
             open_until: self.open_until.max(now.saturating_add(pause)),
             backed_off_at: now,
+            probed_by: 0,
             ..self
         }
     }
@@ -169,6 +189,7 @@ impl Breaker {
         Self {
             // A probe by another organization may come at once.
             open_until: if probe { now.max(1) } else { self.open_until },
+            probed_by: if probe { 0 } else { self.probed_by },
             backed_off_at: now,
             ..suspecting
         }
@@ -183,6 +204,7 @@ impl Breaker {
         // It may have been this organization's probe alone: the next one may come at once.
         Self {
             open_until: now.max(1),
+            probed_by: 0,
             ..suspecting
         }
     }
@@ -214,6 +236,10 @@ impl Breaker {
     }
 
     fn failed(self, policy: &Policy, probe: bool, now: u64) -> Self {
+        if probe && self.probed_by == 0 {
+            // Another probe failed before it: that it is open is known.
+            return self;
+        }
         let failed = Self {
             failures: self.failures.saturating_add(u16::from(!probe)),
             ..self
@@ -228,6 +254,7 @@ impl Breaker {
     fn opened(self, policy: &Policy, now: u64) -> Self {
         let opened = Self {
             openings: self.openings.saturating_add(1),
+            probed_by: 0,
             ..self
         };
         Self {
@@ -246,7 +273,7 @@ impl Breaker {
     }
 }
 
-/// Little-endian: failures and openings (2 bytes each), then the four times and tags (8 each), in the order of the fields.
+/// Little-endian: failures and openings (2 bytes each), then the six times and tags (8 each), in the order of the fields.
 impl Value for Breaker {
     const KEYSPACE: Keyspace = Keyspace::BREAKER;
 
@@ -254,7 +281,14 @@ impl Value for Breaker {
         let (failures, rest) = bytes.split_first_chunk()?;
         let (openings, rest) = rest.split_first_chunk()?;
         let (numbers, rest) = rest.as_chunks::<8>();
-        let [open_until, backed_off_at, suspect, suspected_at] = *<&[_; 4]>::try_from(numbers).ok()?;
+        let [
+            open_until,
+            backed_off_at,
+            suspect,
+            suspected_at,
+            probed_by,
+            probed_at,
+        ] = *<&[_; 6]>::try_from(numbers).ok()?;
         rest.is_empty().then_some(Self {
             failures: u16::from_le_bytes(*failures),
             openings: u16::from_le_bytes(*openings),
@@ -262,11 +296,13 @@ impl Value for Breaker {
             backed_off_at: u64::from_le_bytes(backed_off_at),
             suspect: u64::from_le_bytes(suspect),
             suspected_at: u64::from_le_bytes(suspected_at),
+            probed_by: u64::from_le_bytes(probed_by),
+            probed_at: u64::from_le_bytes(probed_at),
         })
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(36);
+        let mut bytes = Vec::with_capacity(52);
         for count in [self.failures, self.openings] {
             bytes.extend(count.to_le_bytes());
         }
@@ -275,6 +311,8 @@ impl Value for Breaker {
             self.backed_off_at,
             self.suspect,
             self.suspected_at,
+            self.probed_by,
+            self.probed_at,
         ] {
             bytes.extend(number.to_le_bytes());
         }
@@ -306,7 +344,7 @@ mod tests {
     }
 
     fn probe(breaker: Breaker, now: u64) -> Breaker {
-        match breaker.admit(&POLICY, now) {
+        match breaker.admit(&POLICY, 1, now) {
             Admission::Probe(breaker) => breaker,
             other => panic!("{other:?}"),
         }
@@ -315,11 +353,11 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it() {
         let breaker = fail(Breaker::default(), 2, SECOND);
-        assert_eq!(breaker.admit(&POLICY, SECOND), Admission::Pass);
+        assert_eq!(breaker.admit(&POLICY, 1, SECOND), Admission::Pass);
         let mended = breaker.after(&POLICY, Ending::Success, false, SECOND);
-        assert_eq!(fail(mended, 2, SECOND).admit(&POLICY, SECOND), Admission::Pass);
+        assert_eq!(fail(mended, 2, SECOND).admit(&POLICY, 1, SECOND), Admission::Pass);
         assert_eq!(
-            fail(breaker, 1, SECOND).admit(&POLICY, SECOND),
+            fail(breaker, 1, SECOND).admit(&POLICY, 1, SECOND),
             Admission::Wait(2 * SECOND)
         );
     }
@@ -328,7 +366,7 @@ mod tests {
     fn a_clock_set_back_does_not_keep_it_open() {
         let open = fail(Breaker::default(), 3, 3_600 * SECOND);
         let probing = probe(open, SECOND);
-        assert_eq!(probing.admit(&POLICY, SECOND), Admission::Wait(2 * SECOND));
+        assert_eq!(probing.admit(&POLICY, 1, SECOND), Admission::Wait(2 * SECOND));
     }
 
     #[test]
@@ -336,7 +374,7 @@ mod tests {
         let open = fail(Breaker::default(), 3, SECOND);
         let probing = probe(open, 3 * SECOND);
         assert_eq!(
-            probing.admit(&POLICY, 3 * SECOND),
+            probing.admit(&POLICY, 1, 3 * SECOND),
             Admission::Wait(2 * SECOND),
             "one at a time"
         );
@@ -345,7 +383,7 @@ mod tests {
             Breaker::default()
         );
         let again = probing.after(&POLICY, Ending::Failure, true, 4 * SECOND);
-        assert_eq!(again.admit(&POLICY, 4 * SECOND), Admission::Wait(4 * SECOND));
+        assert_eq!(again.admit(&POLICY, 1, 4 * SECOND), Admission::Wait(4 * SECOND));
         let mut now = 8 * SECOND;
         let mut breaker = again;
         for _ in 0..10 {
@@ -353,7 +391,7 @@ mod tests {
             now += 10 * SECOND;
         }
         assert_eq!(
-            breaker.admit(&POLICY, now - 10 * SECOND),
+            breaker.admit(&POLICY, 1, now - 10 * SECOND),
             Admission::Wait(10 * SECOND),
             "never longer than that"
         );
@@ -367,15 +405,55 @@ mod tests {
     }
 
     #[test]
+    fn nobody_keeps_a_target_from_others_by_a_probe_that_takes_long() {
+        let (one, two, three) = (1, 2, 3);
+        let open = fail(Breaker::default(), 3, SECOND);
+        let first = probe(open, 3 * SECOND);
+        let half = SECOND / 2;
+        let wait = |org, now| match first.admit(&POLICY, org, now) {
+            Admission::Wait(nanos) => Some(nanos),
+            _ => None,
+        };
+        // Its own organization waits for its ending, another one for a second.
+        assert_eq!(wait(one, 4 * SECOND), Some(SECOND));
+        assert_eq!(wait(two, 3 * SECOND + half), Some(half));
+        let Admission::Probe(second) = first.admit(&POLICY, two, 4 * SECOND) else {
+            panic!("nothing is known of the first")
+        };
+        assert_eq!(second.admit(&POLICY, three, 4 * SECOND), Admission::Wait(SECOND));
+        assert!(
+            second
+                .after(&POLICY, Ending::Success, true, 4 * SECOND)
+                .is_untroubled()
+        );
+        // Both fail: it is open once more, and not twice as long for each.
+        let failed = second.after(&POLICY, Ending::Failure, true, 4 * SECOND);
+        assert_eq!(failed.after(&POLICY, Ending::Failure, true, 5 * SECOND), failed);
+        assert_eq!(
+            failed.admit(&POLICY, one, 4 * SECOND),
+            Admission::Wait(4 * SECOND)
+        );
+        // The first one does well after all.
+        assert!(
+            failed
+                .after(&POLICY, Ending::Success, true, 5 * SECOND)
+                .is_untroubled()
+        );
+    }
+
+    #[test]
     fn a_lost_probe_is_followed_by_another() {
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
-        assert!(matches!(probing.admit(&POLICY, 5 * SECOND), Admission::Probe(_)));
+        assert!(matches!(
+            probing.admit(&POLICY, 1, 5 * SECOND),
+            Admission::Probe(_)
+        ));
     }
 
     #[test]
     fn a_target_that_asks_for_it_is_left_alone() {
         let left = Breaker::default().after(&POLICY, Ending::BackOff(Duration::from_secs(7)), false, SECOND);
-        assert_eq!(left.admit(&POLICY, SECOND), Admission::Wait(7 * SECOND));
+        assert_eq!(left.admit(&POLICY, 1, SECOND), Admission::Wait(7 * SECOND));
         let long = Breaker::default().after(
             &POLICY,
             Ending::BackOff(Duration::from_secs(7_000)),
@@ -383,7 +461,7 @@ mod tests {
             SECOND,
         );
         assert_eq!(
-            long.admit(&POLICY, SECOND),
+            long.admit(&POLICY, 1, SECOND),
             Admission::Wait(10 * SECOND),
             "within the operator's bound"
         );
@@ -410,7 +488,7 @@ mod tests {
         let probing = probe(fail(Breaker::default(), 3, 0), 3 * SECOND);
         let left = probing.after(&POLICY, seconds(9), false, 4 * SECOND);
         assert_eq!(
-            followed(left, true, 5).admit(&POLICY, 5 * SECOND),
+            followed(left, true, 5).admit(&POLICY, 1, 5 * SECOND),
             Admission::Wait(8 * SECOND)
         );
         // One that nobody saw failed.
@@ -425,19 +503,19 @@ mod tests {
             })
         };
         let acme = suspect(Breaker::default(), "acme", 100);
-        assert_eq!(acme.admit(&POLICY, SECOND), Admission::Pass);
+        assert_eq!(acme.admit(&POLICY, 1, SECOND), Admission::Pass);
         assert!(!acme.is_untroubled() && acme.has_suspects(&POLICY, SECOND));
         let two = suspect(suspect(acme, "globex", 100), "acme", 1);
-        assert!(matches!(two.admit(&POLICY, SECOND), Admission::Wait(_)));
+        assert!(matches!(two.admit(&POLICY, 1, SECOND), Admission::Wait(_)));
         // Not even where one failure is enough, or one more.
         let one = Policy {
             failures: 1,
             ..POLICY
         };
         let suspected = Breaker::default().after(&one, Ending::Suspect(tag("acme")), false, SECOND);
-        assert_eq!(suspected.admit(&one, SECOND), Admission::Pass);
+        assert_eq!(suspected.admit(&one, 1, SECOND), Admission::Pass);
         let failed = suspect(fail(Breaker::default(), 2, SECOND), "acme", 1);
-        assert_eq!(failed.admit(&POLICY, SECOND), Admission::Pass);
+        assert_eq!(failed.admit(&POLICY, 1, SECOND), Admission::Pass);
         // What anybody else's success mends, and until when own breakers are asked for.
         let mended = acme.after(&POLICY, Ending::Success, false, SECOND);
         assert!(mended.is_untroubled() && mended.had_suspects());
@@ -454,45 +532,48 @@ mod tests {
         for now in 1..100 {
             acme = busy(acme, "acme", now);
         }
-        assert_eq!(acme.admit(&POLICY, 99 * SECOND), Admission::Pass);
+        assert_eq!(acme.admit(&POLICY, 1, 99 * SECOND), Admission::Pass);
         assert!(acme.has_suspects(&POLICY, 99 * SECOND) && acme.backed_off_since(99 * SECOND));
         let two = busy(acme, "globex", 100);
-        assert_eq!(two.admit(&POLICY, 100 * SECOND), Admission::Wait(7 * SECOND));
+        assert_eq!(two.admit(&POLICY, 1, 100 * SECOND), Admission::Wait(7 * SECOND));
         // What anybody's success mends, or is long ago.
         let mended = acme.after(&POLICY, Ending::Success, false, 99 * SECOND);
         assert_eq!(
-            busy(mended, "globex", 100).admit(&POLICY, 100 * SECOND),
+            busy(mended, "globex", 100).admit(&POLICY, 1, 100 * SECOND),
             Admission::Pass
         );
         assert_eq!(
-            busy(acme, "globex", 200).admit(&POLICY, 200 * SECOND),
+            busy(acme, "globex", 200).admit(&POLICY, 1, 200 * SECOND),
             Admission::Pass
         );
         // A probe that was told so: the next one may come at once.
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
         let ending = Ending::Busy(Duration::from_secs(7), tag("acme"));
         let told = probing.after(&POLICY, ending, true, 4 * SECOND);
-        assert!(matches!(told.admit(&POLICY, 4 * SECOND), Admission::Probe(_)));
+        assert!(matches!(told.admit(&POLICY, 1, 4 * SECOND), Admission::Probe(_)));
     }
 
     #[test]
     fn a_probe_that_its_sender_may_have_spoiled_is_followed_by_another_at_once() {
         let probing = probe(fail(Breaker::default(), 3, SECOND), 3 * SECOND);
         let spoiled = probing.after(&POLICY, Ending::Suspect(tag("acme")), true, 4 * SECOND);
-        assert!(matches!(spoiled.admit(&POLICY, 4 * SECOND), Admission::Probe(_)));
+        assert!(matches!(
+            spoiled.admit(&POLICY, 1, 4 * SECOND),
+            Admission::Probe(_)
+        ));
         // Two of them, and it is the target.
         let again =
             probe(spoiled, 4 * SECOND).after(&POLICY, Ending::Suspect(tag("globex")), true, 4 * SECOND);
-        assert_eq!(again.admit(&POLICY, 4 * SECOND), Admission::Wait(4 * SECOND));
+        assert_eq!(again.admit(&POLICY, 1, 4 * SECOND), Admission::Wait(4 * SECOND));
     }
 
     proptest! {
         #[test]
-        fn survives_storage(failures: u16, openings: u16, numbers: [u64; 4], junk: Vec<u8>) {
-            let [open_until, backed_off_at, suspect, suspected_at] = numbers;
-            let breaker = Breaker { failures, openings, open_until, backed_off_at, suspect, suspected_at };
+        fn survives_storage(failures: u16, openings: u16, numbers: [u64; 6], junk: Vec<u8>) {
+            let [open_until, backed_off_at, suspect, suspected_at, probed_by, probed_at] = numbers;
+            let breaker = Breaker { failures, openings, open_until, backed_off_at, suspect, suspected_at, probed_by, probed_at };
             prop_assert_eq!(Breaker::decode(&breaker.encode()), Some(breaker));
-            if junk.len() != 36 {
+            if junk.len() != 52 {
                 prop_assert_eq!(Breaker::decode(&junk), None);
             }
         }
@@ -503,7 +584,7 @@ mod tests {
             let breaker = Breaker { failures, openings, ..Breaker::default() };
             let after = breaker.after(&POLICY, Ending::Failure, probes, now);
             let later = now + 10 * SECOND;
-            prop_assert!(!matches!(after.admit(&POLICY, later), Admission::Wait(_)));
+            prop_assert!(!matches!(after.admit(&POLICY, 1, later), Admission::Wait(_)));
         }
     }
 }

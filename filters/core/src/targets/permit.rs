@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::breaker::{Admission, Breaker, Policy};
-use super::ending::Ending;
+use super::ending::{Ending, tag};
 use crate::state::{self, Clock, Keyspace, Store, StoreError, Value};
 
 /// Milliseconds after which a target that another request is finding out about may be known to work.
@@ -62,8 +62,8 @@ impl Permit {
 
 impl Pass {
     /// What a breaker lets a request do; `Err`: milliseconds until it lets one try.
-    fn of(breaker: Breaker, policy: &Policy, now: u64) -> Result<Self, u64> {
-        let probe = match breaker.admit(policy, now) {
+    fn of(breaker: Breaker, policy: &Policy, tag: u64, now: u64) -> Result<Self, u64> {
+        let probe = match breaker.admit(policy, tag, now) {
             Admission::Pass => None,
             Admission::Probe(probing) => Some(probing),
             Admission::Wait(nanos) => return Err(nanos.div_ceil(1_000_000)),
@@ -85,13 +85,13 @@ impl Pass {
 
     /// Makes a request the probe, if it would be one: whoever writes first. `None` if another was quicker, or where that
     /// can't be told.
-    fn claim(self, host: &mut (impl Store + Clock), policy: &Policy, name: &[u8]) -> Option<Self> {
+    fn claim(self, host: &mut (impl Store + Clock), policy: &Policy, tag: u64, name: &[u8]) -> Option<Self> {
         if self.probe.is_none() {
             return Some(self);
         }
         let now = host.now()?;
         let claimed = state::update(host, name, |breaker: Option<Breaker>| {
-            match Self::of(breaker.unwrap_or_default(), policy, now) {
+            match Self::of(breaker.unwrap_or_default(), policy, tag, now) {
                 Ok(pass) => (Some(pass), pass.probe),
                 Err(_) => (None, None),
             }
@@ -136,12 +136,12 @@ impl Destination<'_> {
         };
         // Its own first: who may not go for its own sake is not the probe for others.
         let own = if shared.has_suspects(policy, now) {
-            Pass::of(read(host, &self.own_name()), policy, now)?
+            Pass::of(read(host, &self.own_name()), policy, tag(self.org), now)?
         } else {
             Pass::default()
         };
         Ok(Permit {
-            shared: Pass::of(shared, policy, now)?,
+            shared: Pass::of(shared, policy, tag(self.org), now)?,
             own,
         })
     }
@@ -151,8 +151,8 @@ impl Destination<'_> {
         if !permit.is_probe() {
             return Some(permit);
         }
-        let own = permit.own.claim(host, policy, &self.own_name())?;
-        let shared = permit.shared.claim(host, policy, &self.name());
+        let own = permit.own.claim(host, policy, tag(self.org), &self.own_name())?;
+        let shared = permit.shared.claim(host, policy, tag(self.org), &self.name());
         if shared.is_none() {
             own.release(host, &self.own_name());
         }

@@ -295,7 +295,7 @@ fn rubbish_in_the_shared_data_breaks_nothing() {
     for rubbish in [&b""[..], b"x", &[0xff; 12], &[0xff; 13], &[0; 1_000]] {
         stage
             .world
-            .set_shared(crate::stage::VM_ID, "breaker-1-llama\0llama-70b", rubbish);
+            .set_shared(crate::stage::VM_ID, "breaker-2-llama\0llama-70b", rubbish);
         let outcome = answered(&stage, 0, Response::json(&json!({})));
         outcome.expect_forwarded();
         outcome.expect_response(200);
