@@ -14,6 +14,8 @@ const ANSWERS = [
   'candidate_count',
   'num_outputs_per_prompt',
   'num_images_per_prompt',
+  'num_images',
+  'num_outputs',
 ];
 const members = ['model', 'stream', 'answers', 'max_tokens', 'max_completion_tokens', 'max_output_tokens'];
 

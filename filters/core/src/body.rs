@@ -125,6 +125,8 @@ members! {
     Lora "lora",
     /// TGI's.
     AdapterId "adapter_id",
+    /// mlx_lm's: another model's weights.
+    Adapters "adapters",
     /// LM Studio's: another model beside the one that is asked.
     DraftModel "draft_model",
     /// OpenRouter's: models and instructions that are kept there.
@@ -175,7 +177,13 @@ members! {
     Deferred "deferred",
     /// Another price, if anything but the plain or a lower one.
     ServiceTier "service_tier",
-    /// Anthropic's: the same.
+    /// Anthropic's betas as Bedrock and Vertex take them: some have another price.
+    AnthropicBeta "anthropic_beta",
+    /// The same, as LiteLLM takes them.
+    Betas "betas",
+    /// Seedream's: as many pictures as the model likes.
+    SequentialImageGeneration "sequential_image_generation",
+    /// Anthropic's: the same as `service_tier`.
     Speed "speed",
     /// Anthropic's: the same.
     InferenceGeo "inference_geo",

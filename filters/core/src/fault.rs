@@ -234,12 +234,40 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('<')
 }
 
+/// A text without what stands in quotes. An apostrophe within a word is none.
+fn unquoted(text: &str) -> String {
+    let (mut left, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(['"', '\'', '`']) {
+        let (before, quoted) = rest.split_at(at);
+        let mut inside = quoted.chars();
+        let quote = inside.next();
+        left += before;
+        let opens = !left.ends_with(char::is_alphanumeric);
+        let ends = |(at, c): &(usize, char)| {
+            let next = quoted
+                .get(at + c.len_utf8()..)
+                .and_then(|behind| behind.chars().next());
+            Some(*c) == quote && !next.is_some_and(char::is_alphanumeric)
+        };
+        let end = quoted.char_indices().skip(1).find(ends).filter(|_| opens);
+        rest = match end {
+            Some((at, c)) => quoted.get(at + c.len_utf8()..).unwrap_or_default(),
+            None => {
+                left.extend(quote);
+                inside.as_str()
+            }
+        };
+    }
+    left + rest
+}
+
 /// What an error says, in lower case. OpenAI's and most others' is `error: {message, type, code}`, Google's has
 /// `status` and a list around it, vLLM's older one no `error`, Azure's and AWS's a `message` alone.
 #[derive(Debug)]
 struct Said {
     /// `type`, `code`, `status` and `reason`.
     kinds: String,
+    /// Without what is in quotes: that may be what the customer wrote.
     message: String,
 }
 
@@ -274,14 +302,14 @@ impl Said {
         };
         Self {
             kinds: kinds.to_ascii_lowercase(),
-            message: message.to_lowercase(),
+            message: unquoted(message).to_lowercase(),
         }
     }
 
     fn text(text: &str) -> Self {
         Self {
             kinds: String::new(),
-            message: text.to_lowercase(),
+            message: unquoted(text).to_lowercase(),
         }
     }
 
@@ -545,6 +573,38 @@ mod tests {
             "{status}"
         );
         judge(status, body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn what_is_quoted_is_the_customers() {
+        for (said, left) in [
+            ("invalid 'billing' here", "invalid  here"),
+            (r#"{"a": "api key"}, and `quota` too"#, "{: },  and  too"),
+            (
+                "You don't have credit, and can't",
+                "You don't have credit, and can't",
+            ),
+            ("an 'open one: billing", "an 'open one: billing"),
+            ("'it's api key' x", " x"),
+        ] {
+            assert_eq!(
+                unquoted(said).replace("  ", " "),
+                left.replace("  ", " "),
+                "{said}"
+            );
+        }
+        let echo = |message: &str| {
+            let error = serde_json::json!({"error": {"message": message, "type": "invalid_request_error"}});
+            Said::of(error).fault(400)
+        };
+        assert_eq!(
+            echo("{'loc': ('body','tool_choice'), 'input': 'billing api key'}"),
+            None
+        );
+        assert_eq!(
+            echo("Your credit balance is too low to access the API."),
+            Some(Fault::Quota)
+        );
     }
 
     #[test]

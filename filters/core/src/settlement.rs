@@ -152,6 +152,10 @@ impl<H: Exchange> Ending<'_, H> {
             return unsent(Outcome::Refused);
         }
         if !self.is_the_proxys_own() {
+            let reported = answer.reader.usage();
+            if let Some(usage) = reported.filter(|usage| self.is_plausible(answer, usage)) {
+                return self.refused_with(usage);
+            }
             // A model server that refuses has written nothing, nor has one that sends elsewhere.
             let settlement = self.unanswered(Outcome::Failed, self.spent.before_last(true), false);
             return match answer.is_late_refusal() {
@@ -187,6 +191,26 @@ impl<H: Exchange> Ending<'_, H> {
             outcome,
             used: self.terms.used(&usage, Source::Estimated),
             disposition: self.hold(&usage, may_run),
+            sample: None,
+        }
+    }
+
+    /// A refusal of what a model has written already, such as an answer that is not of the form that was asked for.
+    fn refused_with(&self, usage: Usage) -> Settlement {
+        let before = self.spent.before_last(true);
+        let usage = Usage {
+            input: usage
+                .input
+                .saturating_add(before.saturating_mul(self.terms.input())),
+            ..usage
+        };
+        Settlement {
+            outcome: Outcome::Failed,
+            used: self.terms.used(&usage, Source::Reported),
+            disposition: match before {
+                0 => Disposition::Settle,
+                _ => self.hold(&usage, false),
+            },
             sample: None,
         }
     }

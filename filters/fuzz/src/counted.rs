@@ -8,7 +8,7 @@ use crate::tree::Tree;
 
 /// Members that are read apart.
 const APART: &str = " model stream stream_options max_tokens max_completion_tokens max_output_tokens n best_of n_cmpl num_return_sequences \
-    num_beams beam_size beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt ";
+    num_beams beam_size beam_width beam_search_width num_generations candidate_count num_outputs_per_prompt num_images_per_prompt num_images num_outputs ";
 /// Members that no model reads, unless they are long.
 const SETTINGS: &str = " \
     dimensions encoding_format frequency_penalty include logit_bias logprobs metadata min_p parallel_tool_calls \
@@ -167,6 +167,10 @@ fn tools(value: &Tree, input: &mut Input) {
                 "googleSearch",
                 "google_search_retrieval",
                 "googleSearchRetrieval",
+                "enterprise_web_search",
+                "enterpriseWebSearch",
+                "file_search",
+                "retrieval",
                 "google_maps",
                 "googleMaps",
                 "url_context",

@@ -177,7 +177,7 @@ pub(crate) fn letters(name: &str) -> String {
 }
 
 /// Members of which the largest says how many answers there are.
-pub(crate) const ANSWERS: [&str; 12] = [
+pub(crate) const ANSWERS: [&str; 14] = [
     "n",
     "best_of",
     "n_cmpl",
@@ -190,6 +190,8 @@ pub(crate) const ANSWERS: [&str; 12] = [
     "candidate_count",
     "num_outputs_per_prompt",
     "num_images_per_prompt",
+    "num_images",
+    "num_outputs",
 ];
 
 /// Members, and members of some objects, that say how long an answer may get.
@@ -239,7 +241,7 @@ fn lengths(tree: &Tree) -> Option<()> {
 }
 
 /// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 116] = [
+const READ: [&str; 122] = [
     "model",
     "stream",
     "stream_options",
@@ -356,6 +358,12 @@ const READ: [&str; 116] = [
     "litellm_*",
     "mock_*",
     "include_usage",
+    "num_images",
+    "num_outputs",
+    "adapters",
+    "anthropic_beta",
+    "betas",
+    "sequential_image_generation",
 ];
 
 /// Whether each name is one that is read, or one that nobody takes for it; and none is there twice but for its case.

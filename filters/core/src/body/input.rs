@@ -770,7 +770,7 @@ const CLIENTS: [&str; 8] = [
 ];
 
 /// Tools that have no `type`, but a member of such a name; for Gemini.
-const HOSTED: [&str; 10] = [
+const HOSTED: [&str; 14] = [
     "google_search",
     "googleSearch",
     "google_search_retrieval",
@@ -781,6 +781,10 @@ const HOSTED: [&str; 10] = [
     "urlContext",
     "code_execution",
     "codeExecution",
+    "enterprise_web_search",
+    "enterpriseWebSearch",
+    "file_search",
+    "retrieval",
 ];
 
 /// A member that may carry media, or where it is.

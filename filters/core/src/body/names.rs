@@ -27,7 +27,7 @@ const MEMBERS: [&str; 15] = [
 ];
 
 /// How many answers there are to be, or beams, each of which is written.
-pub(super) const ANSWERS: [&str; 12] = [
+pub(super) const ANSWERS: [&str; 14] = [
     "n",
     "best_of",
     "n_cmpl",
@@ -40,6 +40,8 @@ pub(super) const ANSWERS: [&str; 12] = [
     "candidate_count",
     "num_outputs_per_prompt",
     "num_images_per_prompt",
+    "num_images",
+    "num_outputs",
 ];
 
 /// What is read of `stream_options`.

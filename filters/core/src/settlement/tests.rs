@@ -197,6 +197,30 @@ fn every_ending_without_an_answer_of_a_model() {
     }
 }
 
+/// Some servers refuse what their model has written, and say how much it was.
+#[test]
+fn a_refusal_that_reports_usage_is_paid() {
+    let terms = terms();
+    let said = r#"{"error":{"code":"json_validate_failed","failed_generation":"…"},"usage":{"prompt_tokens":300,"completion_tokens":40}}"#;
+    let known = Known {
+        attempts: 1,
+        connected: true,
+        details: "via_upstream",
+        ..Known::default()
+    };
+    let found = |body: &str, known| settled(&terms, Some(&answer_of(&terms, "400", body, true)), NONE, known);
+    let refused = found(said, known);
+    assert_eq!(
+        (refused.outcome, refused.used.source),
+        (Outcome::Failed, Source::Reported)
+    );
+    assert_eq!((refused.used.input_tokens, refused.used.output_tokens), (300, 40));
+    assert_eq!(becomes(&refused), Becomes::Settled);
+    // What can't be so is not believed.
+    let absurd = said.replace("40}", "4000000000000}");
+    assert_eq!(found(&absurd, known).used.output_tokens, 0);
+}
+
 #[test]
 fn an_attempt_that_cannot_be_repeated_is_none_that_was() {
     let terms = Terms {

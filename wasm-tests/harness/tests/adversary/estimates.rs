@@ -385,6 +385,8 @@ async fn what_cannot_be_metered_is_refused_by_name() {
         ),
         (CHAT, "nvext", json!({"max_thinking_tokens": 100_000})),
         (CHAT, "lora_path", json!("/models/others")),
+        (CHAT, "adapters", json!("/models/others")),
+        (CHAT, "anthropic_beta", json!(["context-1m-2025-08-07"])),
         (
             COMPLETIONS,
             "lora_request",
