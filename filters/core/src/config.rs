@@ -411,7 +411,7 @@ impl FromStr for Span {
 /// Requests in a unit of time, written as `30/minute`; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    amount: u32,
+    amount: u64,
     unit_nanos: u64,
 }
 
@@ -423,7 +423,7 @@ impl Rate {
     };
 
     /// How many.
-    pub const fn amount(self) -> u32 {
+    pub const fn amount(self) -> u64 {
         self.amount
     }
 
@@ -434,11 +434,14 @@ impl Rate {
 
     /// Nanoseconds after which one more is allowed, at least one.
     pub const fn interval_nanos(self) -> u64 {
-        let nanos = self.unit_nanos / self.amount as u64;
+        let nanos = self.unit_nanos / self.amount;
         if nanos == 0 { 1 } else { nanos }
     }
 
-    const EXPECTED: &str = "a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, above zero";
+    /// The largest amount: a million units of money in an instant, where it is millionths.
+    const MAX: u64 = 1_000_000_000_000;
+    const EXPECTED: &str =
+        "a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, from 1 to 1000000000000";
 }
 
 impl FromStr for Rate {
@@ -454,7 +457,7 @@ impl FromStr for Rate {
             _ => return Err(Self::EXPECTED),
         };
         match amount.parse() {
-            Ok(amount @ 1..) => Ok(Self {
+            Ok(amount @ 1..=Self::MAX) => Ok(Self {
                 amount,
                 unit_nanos: seconds * 1_000_000_000,
             }),
@@ -593,7 +596,7 @@ mod tests {
             "30/fortnight",
             "-1/second",
             "/second",
-            "5000000000/second",
+            "1000000000001/second",
         ] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
@@ -675,7 +678,7 @@ mod tests {
         assert_eq!(
             said(r#"{"rate": "30/fortnight"}"#),
             "failed_auth.rate: found `30/fortnight`, expected a rate such as `30/second`, `30/minute`, \
-             `30/hour` or `30/day`, above zero"
+             `30/hour` or `30/day`, from 1 to 1000000000000"
         );
         assert_eq!(
             said(r#"{"rat": "1"}"#),

@@ -110,7 +110,10 @@ impl Account {
         let rate = rate?;
         Some(Self {
             scope,
-            throttle: Throttle::new(rate, NonZeroU32::new(rate.amount())?),
+            throttle: Throttle::new(
+                rate,
+                NonZeroU32::new(u32::try_from(rate.amount()).unwrap_or(u32::MAX))?,
+            ),
             tag: KeyTag::of(name, 0).number(),
         })
     }

@@ -152,7 +152,7 @@ impl<H: Exchange> Ending<'_, H> {
             return unsent(Outcome::Refused);
         }
         if !self.is_the_proxys_own() {
-            let reported = answer.reader.usage();
+            let reported = answer.reader.usage().filter(|_| answer.status >= 400);
             if let Some(usage) = reported.filter(|usage| self.is_plausible(answer, usage)) {
                 return self.refused_with(usage);
             }

@@ -11,7 +11,7 @@ use crate::config::Rate;
 /// A rate and a burst whose arithmetic is known to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    amount: u32,
+    amount: u64,
     period: u64,
     burst: u64,
 }
@@ -39,8 +39,10 @@ impl Quota {
     }
 
     /// From what [`Self::parts`] gave; `None` for anything that no quota has.
-    pub fn from_parts(amount: u32, period: u64, burst: u64) -> Option<Self> {
-        let fits = amount > 0 && (1..=DAY).contains(&period) && (1..=Self::MAX_BURST).contains(&burst);
+    pub fn from_parts(amount: u64, period: u64, burst: u64) -> Option<Self> {
+        let fits = (1..=Self::MAX_BURST).contains(&amount)
+            && (1..=DAY).contains(&period)
+            && (1..=Self::MAX_BURST).contains(&burst);
         fits.then_some(Self {
             amount,
             period,
@@ -49,13 +51,13 @@ impl Quota {
     }
 
     /// Its amount, period and burst.
-    pub const fn parts(&self) -> (u32, u64, u64) {
+    pub const fn parts(&self) -> (u64, u64, u64) {
         (self.amount, self.period, self.burst)
     }
 
     /// How many in each unit of time.
     pub const fn amount(&self) -> u64 {
-        self.amount as u64
+        self.amount
     }
 
     /// Nanoseconds of the unit of time.
@@ -85,7 +87,7 @@ impl Quota {
 
     /// Nanoseconds in which so much leaks.
     pub(crate) fn leaks_in(&self, units: u128) -> u64 {
-        up(units, u64::from(self.amount))
+        up(units, self.amount)
     }
 
     /// Whether `count` may be charged at this level. While in debt, even a zero charge is refused.

@@ -307,7 +307,7 @@ impl Check<'_> {
             let rate = self.rate(&format!("{place}rate"), rate)?;
             let burst = match numbers.burst {
                 Some(burst) => self.whole(&format!("{place}burst"), burst, Quota::MAX_BURST)?,
-                None => u64::from(rate.amount()),
+                None => rate.amount(),
             };
             Quota::new(rate, burst).map(Bound::Rate)
         };

@@ -97,7 +97,7 @@ impl LimitRecord {
     }
 
     fn encoded_len(&self) -> usize {
-        let cells = self.cells.iter().map(|(_, cell)| 62 + 16 * cell.returned.0.len());
+        let cells = self.cells.iter().map(|(_, cell)| 66 + 16 * cell.returned.0.len());
         let slots = self.slots.iter().map(|(_, slots)| 10 + 8 * slots.0.len());
         10 + cells.sum::<usize>() + slots.sum::<usize>()
     }
@@ -176,7 +176,7 @@ fn decode(bytes: &[u8]) -> Option<LimitRecord> {
 
 fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
     let id = u64::from_le_bytes(take(rest)?);
-    let amount = u32::from_le_bytes(take(rest)?);
+    let amount = u64::from_le_bytes(take(rest)?);
     let period = u64::from_le_bytes(take(rest)?);
     let burst = u64::from_le_bytes(take(rest)?);
     let cell = Cell {
@@ -286,8 +286,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn survives_storage(time: u64, rows in proptest::collection::vec((any::<u64>(), 1..u32::MAX, 1..1_000_000_u64, 0..1_u128 << 95), 0..5), slots in proptest::collection::vec((any::<u64>(), any::<Vec<(u32, u32)>>()), 0..5)) {
-            let quota = |amount: u32, burst| Quota::new(format!("{amount}/day").parse().unwrap(), burst).unwrap();
+        fn survives_storage(time: u64, rows in proptest::collection::vec((any::<u64>(), 1..1_000_000_000_000_u64, 1..1_000_000_u64, 0..1_u128 << 95), 0..5), slots in proptest::collection::vec((any::<u64>(), any::<Vec<(u32, u32)>>()), 0..5)) {
+            let quota = |amount: u64, burst| Quota::new(format!("{amount}/day").parse().unwrap(), burst).unwrap();
             let record = LimitRecord {
                 time,
                 cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![(*burst, 7)]) })).collect(),

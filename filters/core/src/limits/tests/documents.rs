@@ -14,7 +14,8 @@ fn wrong(json: &str, expected: &[&str]) {
 
 #[test]
 fn each_mistake_has_its_path() {
-    let expected_rate = "expected a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, above zero";
+    let expected_rate =
+        "expected a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, from 1 to 1000000000000";
     wrong(
         r#"[{"name": "Bad name", "rate": "0/minute"}, {"name": "a", "rate": "60/fortnight", "burst": 0}, {"name": "a", "rate": "5/second", "burst": 1.5}]"#,
         &[
@@ -68,7 +69,7 @@ fn overrides_name_whom_they_are_for_and_what_they_change() {
             "limits[0].overrides[0]: needs at least one of key, project, org, tier, model, endpoint",
             "limits[0].overrides[1]: changes nothing: expected rate, burst or max",
             "limits[0].overrides[2].project: is about one project of several that are counted together: add `project` to `per`, or name it in `when`",
-            "limits[0].overrides[3].rate: found `x`, expected a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, above zero",
+            "limits[0].overrides[3].rate: found `x`, expected a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, from 1 to 1000000000000",
         ],
     );
 }

@@ -492,7 +492,7 @@ fn strangers_fill_slots_and_no_more() {
         let _ = table.go(&mut store, &Subject { address, ..acme() }, START, tokens(0, 0));
     }
     assert_eq!(store.values.len(), 4096);
-    assert!(store.values.values().all(|(value, _)| value.len() == 72));
+    assert!(store.values.values().all(|(value, _)| value.len() == 76));
 }
 
 #[test]
