@@ -16,7 +16,7 @@ mod text;
 
 pub use caps::Caps;
 pub use coding::{Coding, Undecoded};
-pub use edit::{Edit, ask_usage};
+pub use edit::{Edit, ask_usage, rename};
 pub use input::Input;
 pub use json::read as read_json;
 pub use multipart::{boundary, charset, is_utf8, read as read_multipart};

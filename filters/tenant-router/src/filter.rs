@@ -405,6 +405,7 @@ impl Router {
         let admitted = admit(host, &plan.routed(whole_at));
         let sent = match admitted {
             Ok(()) => uncoded(host, &held.head, whole, coded)
+                .and_then(|()| named(host, &plan, whole))
                 .and_then(|()| forward(host, &plan, &self.config, held)),
             Err(_) => Ok(()),
         };
@@ -635,6 +636,20 @@ fn uncoded(host: &mut RequestContext, head: &Head, whole: &[u8], coded: Option<u
         host.headers.set("content-length", &whole.len().to_string())?;
     }
     host.body.replace(0, coded, whole)
+}
+
+/// Puts the model's own name in the place of another by which it was asked.
+fn named(host: &mut RequestContext, plan: &Plan<'_, '_>, whole: &[u8]) -> Result<(), Status> {
+    let Some(edit) = &plan.rename else {
+        return Ok(());
+    };
+    let changed = edit.apply(whole.get(..edit.end()).unwrap_or_default());
+    let changed = changed.ok_or(Status::BadArgument)?;
+    if let Some(said) = host.headers.get("content-length")? {
+        let length = edit.length(&said).ok_or(Status::BadArgument)?;
+        host.headers.set("content-length", &length.to_string())?;
+    }
+    host.body.replace(0, edit.end(), &changed)
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by, and has the route chosen by it.

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tollgate_core::key::ApiKey;
 use tollgate_harness::client::Request;
@@ -34,7 +35,10 @@ impl Stack {
         let key = directory.project_key("acme", "search");
         // Without a context window: what is large here is so as no text for a model would be.
         let mut catalogue = Catalogue::new();
-        catalogue.chat("llama-70b", &["llama"]);
+        catalogue
+            .chat("llama-70b", &["llama"])
+            .change("llama-70b", json!({"aliases": ["gpt"]}))
+            .change("whisper-large", json!({"aliases": ["whisper-1"]}));
         let options = Options::new()
             .llama(models.addr())
             .directory(&directory)
@@ -186,6 +190,52 @@ async fn a_body_may_be_cut_anywhere() {
                 &format!("{len} bytes in pieces of {size}, HTTP/2: {http2}"),
             );
         }
+    }
+}
+
+/// A model server need not know how customers call its model.
+#[tokio::test]
+async fn an_alias_arrives_as_the_models_own_name() {
+    let stack = Stack::start().await;
+    let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+    let named = |body: &Bytes, name: &str, alias: &str| {
+        let at = body
+            .windows(name.len())
+            .rposition(|part| part == name.as_bytes())
+            .unwrap();
+        Bytes::from([&body[..at], alias.as_bytes(), &body[at + name.len()..]].concat())
+    };
+    for size in [200, 65_536, 1_048_577, LIMIT - 100] {
+        for http2 in [false, true] {
+            let over = |request: Request| if http2 { request.http2() } else { request };
+            let how = format!("{size} bytes, HTTP/2: {http2}");
+            let body = chat(size);
+            let request = stack.post(CHAT).body(named(&body, "llama-70b", "gpt"));
+            over(request).send().await.expect(200);
+            stack.arrived(&body, &how);
+            let request = stack
+                .post(CHAT)
+                .body(pieces(&named(&body, "llama-70b", "gpt"), 1 + size / 7));
+            over(request).send().await.expect(200);
+            stack.arrived(&body, &format!("{how}, in pieces"));
+            let body = form(size.saturating_sub(1_000), http2);
+            let body_said = named(&body, "whisper-large", "whisper-1");
+            let request = stack.post(AUDIO).header("content-type", &kind).body(body_said);
+            over(request).send().await.expect(200);
+            stack.arrived(&body, &format!("a form of {how}"));
+        }
+    }
+    // With the other change of a body, on either side of it.
+    for said in [
+        json!({"model": "gpt", "stream": true, "messages": []}).to_string(),
+        r#"{"stream":true,"stream_options":{"include_usage":false},"model":"gpt","messages":[]}"#.into(),
+        r#"{"model":"gpt","stream":true,"stream_options":{"include_usage":false},"messages":[]}"#.into(),
+    ] {
+        stack.post(CHAT).body(said.clone()).send().await.expect(200);
+        let seen = stack.models.seen().pop().unwrap().json();
+        assert_eq!(seen["model"], "llama-70b", "{said}");
+        assert_eq!(seen["stream_options"]["include_usage"], true, "{said}");
+        stack.models.ledger().clear();
     }
 }
 

@@ -157,6 +157,7 @@ async fn another_model_serves_whom_the_operator_allows_it() {
         .has(SERVER_HEADER, "locked")
         .has("x-tollgate-model", "locked")
         .has("x-tollgate-route", "fallback");
+    assert_eq!(stack.locked.seen().pop().unwrap().model, "locked");
     let record = stack.gateway.access_log().of(reply.request_id().unwrap()).await;
     assert_eq!(
         (record.model.as_deref(), record.route.as_deref(), record.attempts),

@@ -1,4 +1,5 @@
-//! The one change the gateway makes to a body: a stream whose client did not ask for its usage is metered all the same.
+//! The changes that the gateway makes to a body: the model's own name takes the place of an alias, and a stream whose client
+//! did not ask for its usage is metered all the same.
 
 use std::borrow::Cow;
 
@@ -24,6 +25,19 @@ impl Edit<'_> {
     /// How much of a body it has to see: what is behind stays as it is.
     pub const fn end(&self) -> usize {
         (self.at as usize).saturating_add(self.len as usize)
+    }
+
+    /// The same, in a body where `other` was made already.
+    #[must_use]
+    pub fn behind(self, other: Option<&Edit<'_>>) -> Option<Self> {
+        let Some(other) = other.filter(|other| other.at < self.at) else {
+            return Some(self);
+        };
+        let moved = u64::from(self.at) + other.text.len() as u64;
+        Some(Self {
+            at: u32::try_from(moved.checked_sub(u64::from(other.len))?).ok()?,
+            ..self
+        })
     }
 
     /// How long the body will be, by the length that its client says; `None` where that is no length of it.
@@ -58,6 +72,25 @@ pub(super) fn as_it_stands<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What has a model server asked by the model's own name, where the body says another; `None` where it says this one. `form`:
+/// it is no JSON.
+pub fn rename(body: &Body<'_>, name: &str, form: bool) -> Option<Edit<'static>> {
+    let (given, span) = (body.model.as_deref()?, body.model_span.as_ref()?);
+    if given == name {
+        return None;
+    }
+    let text = match form {
+        true => name.to_owned(),
+        // Strings always encode.
+        false => serde_json::to_string(name).ok()?,
+    };
+    Some(Edit {
+        at: u32::try_from(span.start).ok()?,
+        len: u32::try_from(span.len()).ok()?,
+        text: Cow::Owned(text),
+    })
 }
 
 /// What makes a model server say the usage of this stream; `None` where it does so unasked, or was asked.
@@ -150,6 +183,28 @@ mod tests {
             Some(serde_json::json!({"include_usage": true, "x": {}}))
         );
         assert_eq!(asked(r#"{"stream_options":{ },"stream":true}"#), Some(plain));
+    }
+
+    #[test]
+    fn an_alias_becomes_the_name_and_what_else_changes_moves_with_it() {
+        for text in [
+            r#"{"model" : "gpt","stream":true,"stream_options":{"include_usage":false}}"#,
+            r#"{"stream":true,"stream_options":{},"model":"gpt"}"#,
+            r#"{"stream":true,"model":"g\u0070t"}"#,
+        ] {
+            let body = read_json(Endpoint::Chat, text.as_bytes()).unwrap();
+            let named = rename(&body, "llama \"70b\"", false).unwrap();
+            let asked = ask_usage(Endpoint::Chat, text.as_bytes(), &body).unwrap();
+            let asked = asked.behind(Some(&named)).unwrap();
+            let edited = [&named, &asked].iter().fold(text.to_owned(), |text, edit| {
+                let beginning = edit.apply(&text.as_bytes()[..edit.end()]).unwrap();
+                String::from_utf8(beginning).unwrap() + &text[edit.end()..]
+            });
+            let read = read_json(Endpoint::Chat, edited.as_bytes()).unwrap();
+            assert_eq!(read.model.as_deref(), Some("llama \"70b\""), "{edited}");
+            assert_eq!(read.stream_options.unwrap().include_usage, Some(true), "{edited}");
+            assert_eq!(rename(&body, "gpt", false), None);
+        }
     }
 
     #[test]

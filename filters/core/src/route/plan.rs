@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Config, Head, Refusal, Routed};
-use crate::body::{Body, Unmetered, ask_usage, read_json, read_multipart};
+use crate::body::{Body, Edit, Unmetered, ask_usage, read_json, read_multipart, rename};
 use crate::catalogue::{Model, Route};
 use crate::config::Span;
 use crate::endpoint::Endpoint;
@@ -27,6 +27,8 @@ pub struct Plan<'c, 'b> {
     pub route: Route,
     /// What its body says.
     pub body: Body<'b>,
+    /// The model's own name, where the body says an alias or the model that it stands in for.
+    pub rename: Option<Edit<'static>>,
     endpoint: Endpoint,
     /// All of its body.
     whole: &'b [u8],
@@ -60,6 +62,7 @@ impl Config {
         model.accepts(endpoint, &body)?;
         let (model, order, route) = self.choose(host, model, (who, endpoint), &body, draw)?;
         Ok(Plan {
+            rename: rename(&body, &model.name, head.boundary.is_some()),
             model,
             order,
             route,
@@ -130,7 +133,8 @@ impl Plan<'_, '_> {
             price: model.price,
             // A retry sends the same body, so all its targets have to take it.
             ask_usage: ask_usage(self.endpoint, self.whole, body)
-                .filter(|_| model.tell_usage(self.order.clusters())),
+                .filter(|_| model.tell_usage(self.order.clusters()))
+                .and_then(|edit| edit.behind(self.rename.as_ref())),
             whole_at,
             repeats: model.first_byte.is_some(),
             context_window: model.context_window,
