@@ -20,7 +20,7 @@ fn a_request_goes_to_the_target_of_its_model() {
         .header("x-envoy-upstream-rq-timeout-ms", "120000")
         .no_header("x-envoy-upstream-rq-per-try-timeout-ms")
         .header("x-envoy-max-retries", "2")
-        .body(chat("llama-latest").to_string());
+        .body(chat("llama-70b").to_string());
     assert_eq!(outcome.route_cache_cleared(), 1);
     let routed = routed(&outcome);
     assert_eq!(
