@@ -237,26 +237,27 @@ fn is_plain(text: &str) -> bool {
 /// A text without what stands in quotes. An apostrophe within a word is none.
 fn unquoted(text: &str) -> String {
     let (mut left, mut rest) = (String::with_capacity(text.len()), text);
+    // A quote that is not closed once is not closed further on either, so the text is searched once for each.
+    let mut unclosed = Vec::new();
     while let Some(at) = rest.find(['"', '\'', '`']) {
         let (before, quoted) = rest.split_at(at);
-        let mut inside = quoted.chars();
-        let quote = inside.next();
+        let (quote, inside) = quoted.split_at(1);
         left += before;
-        let opens = !left.ends_with(char::is_alphanumeric);
-        let ends = |(at, c): &(usize, char)| {
-            let next = quoted
-                .get(at + c.len_utf8()..)
-                .and_then(|behind| behind.chars().next());
-            Some(*c) == quote && !next.is_some_and(char::is_alphanumeric)
+        let opens = !left.ends_with(char::is_alphanumeric) && !unclosed.contains(&quote);
+        let closes = |(at, _): &(usize, &str)| {
+            let behind = inside.get(at + 1..).unwrap_or_default();
+            !behind.starts_with(char::is_alphanumeric)
         };
-        let end = quoted.char_indices().skip(1).find(ends).filter(|_| opens);
-        rest = match end {
-            Some((at, c)) => quoted.get(at + c.len_utf8()..).unwrap_or_default(),
-            None => {
-                left.extend(quote);
-                inside.as_str()
-            }
-        };
+        let end = opens.then(|| inside.match_indices(quote).find(closes)).flatten();
+        if let Some((end, _)) = end {
+            rest = inside.get(end + 1..).unwrap_or_default();
+            continue;
+        }
+        if opens {
+            unclosed.push(quote);
+        }
+        left += quote;
+        rest = inside;
     }
     left + rest
 }
@@ -586,6 +587,8 @@ mod tests {
             ),
             ("an 'open one: billing", "an 'open one: billing"),
             ("'it's api key' x", " x"),
+            ("a 'b c 'd `e' f", "a  f"),
+            ("a `b 'c' `d", "a `b  `d"),
         ] {
             assert_eq!(
                 unquoted(said).replace("  ", " "),
@@ -593,6 +596,9 @@ mod tests {
                 "{said}"
             );
         }
+        // However many there are, it is read once.
+        let many = " 'a b'c".repeat(1 << 20);
+        assert_eq!(unquoted(&many), many);
         let echo = |message: &str| {
             let error = serde_json::json!({"error": {"message": message, "type": "invalid_request_error"}});
             Said::of(error).fault(400)
