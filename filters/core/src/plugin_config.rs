@@ -10,8 +10,9 @@ use crate::config::ConfigError;
 /// Deeper nesting than any configuration has.
 const MAX_DEPTH: usize = 32;
 
-/// A plugin's configuration as JSON text.
-pub fn to_json(configuration: Vec<u8>) -> Result<Vec<u8>, ConfigError> {
+/// A plugin's configuration as JSON text. There is one thing that can be wrong with it, told as all that is wrong with what
+/// it holds.
+pub fn to_json(configuration: Vec<u8>) -> Result<Vec<u8>, Vec<ConfigError>> {
     if configuration.first() == Some(&b'{') {
         return Ok(configuration);
     }
@@ -23,7 +24,7 @@ pub fn to_json(configuration: Vec<u8>) -> Result<Vec<u8>, ConfigError> {
         return Ok(configuration);
     }
     let expected = "expected a google.protobuf.Struct, or a google.protobuf.StringValue with JSON";
-    Err(ConfigError::new("", expected))
+    Err(vec![ConfigError::new("", expected)])
 }
 
 /// `Struct { map<string, Value> fields = 1 }`.

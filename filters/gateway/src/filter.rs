@@ -43,7 +43,7 @@ impl HttpFilter for Gateway {
     type Stream = Stream;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
+        Config::parse(&to_json(configuration)?)
     }
 
     fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {

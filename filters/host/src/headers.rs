@@ -1,5 +1,7 @@
 //! Header maps: read whole in one crossing, changed one by one.
 
+use tollgate_core::body::Edit;
+
 use crate::abi;
 use crate::memory::receive;
 use crate::status::{Result, Status, check};
@@ -146,6 +148,17 @@ impl tollgate_core::headers::Headers for HeaderMap {
 
     fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.get(name)
+    }
+}
+
+impl RequestHeaders {
+    /// Says how long the body will be once it is edited, where its client said how long it is.
+    pub fn resize(&mut self, edit: &Edit<'_>) -> Result<()> {
+        let Some(said) = self.get("content-length")? else {
+            return Ok(());
+        };
+        let length = edit.length(&said).ok_or(Status::BadArgument)?;
+        self.set("content-length", &length.to_string())
     }
 }
 

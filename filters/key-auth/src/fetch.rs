@@ -56,7 +56,7 @@ impl Singleton for Fetcher {
     type Config = Config;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
+        Config::parse(&to_json(configuration)?)
     }
 
     /// It asks at its first tick.

@@ -32,7 +32,7 @@ impl HttpFilter for KeyAuth {
     type Stream = ();
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
+        Config::parse(&to_json(configuration)?)
     }
 
     fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {

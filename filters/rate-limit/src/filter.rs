@@ -75,7 +75,7 @@ impl HttpFilter for RateLimit {
     type Stream = Stream;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
+        Config::parse(&to_json(configuration)?)
     }
 
     fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
@@ -203,14 +203,8 @@ impl Stream {
         let Some(edit) = &request.edit else {
             return Ok(());
         };
-        let announced = host.headers.get("content-length").and_then(|said| match said {
-            // The router has seen that it is one.
-            Some(said) => {
-                let length = edit.length(&said).ok_or(Status::BadArgument)?;
-                host.headers.set("content-length", &length.to_string())
-            }
-            None => Ok(()),
-        });
+        // The router has seen that it is one.
+        let announced = host.headers.resize(edit);
         announced.map_err(|_| misconfigured(&host.headers))
     }
 

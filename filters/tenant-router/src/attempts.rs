@@ -32,9 +32,7 @@ impl AccessLogger for Attempts {
     type Config = Nothing;
 
     fn check(configuration: Vec<u8>) -> Result<Nothing, Vec<ConfigError>> {
-        let json = to_json(configuration);
-        json.and_then(|json| from_json(&json))
-            .map_err(|error| vec![error])
+        from_json(&to_json(configuration)?).map_err(|error| vec![error])
     }
 
     fn start(_config: Arc<Nothing>, _host: &mut RootContext) -> Result<Self, ConfigError> {

@@ -100,7 +100,7 @@ impl HttpFilter for Router {
     type Stream = Stream;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
-        Config::parse(&to_json(configuration).map_err(|error| vec![error])?)
+        Config::parse(&to_json(configuration)?)
     }
 
     fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
@@ -645,10 +645,7 @@ fn named(host: &mut RequestContext, plan: &Plan<'_, '_>, whole: &[u8]) -> Result
     };
     let changed = edit.apply(whole.get(..edit.end()).unwrap_or_default());
     let changed = changed.ok_or(Status::BadArgument)?;
-    if let Some(said) = host.headers.get("content-length")? {
-        let length = edit.length(&said).ok_or(Status::BadArgument)?;
-        host.headers.set("content-length", &length.to_string())?;
-    }
+    host.headers.resize(edit)?;
     host.body.replace(0, edit.end(), &changed)
 }
 

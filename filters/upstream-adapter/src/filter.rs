@@ -69,7 +69,7 @@ impl HttpFilter for Adapter {
     type Stream = Stream;
 
     fn check(configuration: Vec<u8>) -> Result<Providers, Vec<ConfigError>> {
-        Providers::parse(&to_json(configuration).map_err(|error| vec![error])?)
+        Providers::parse(&to_json(configuration)?)
     }
 
     fn start(providers: Arc<Providers>, _host: &mut RootContext) -> Result<Self, ConfigError> {
