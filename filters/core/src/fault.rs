@@ -21,6 +21,9 @@ pub const ANOTHER_TARGET: &str = "401,402,403,407,429,529";
 /// target has a credential of ours.
 pub const LONGEST_BODY: usize = 64 * 1024;
 
+/// The counter of faults, by reason and target.
+pub const METRIC: &str = "tollgate_router_target_faults";
+
 /// What went wrong on our side or the target's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -505,11 +508,6 @@ impl Fault {
             Self::Unreadable(_) => "unreadable",
             Self::Silent => "silent",
         }
-    }
-
-    /// The name of the counter of such faults of a target.
-    pub fn metric(name: &str, target: &str) -> String {
-        format!("tollgate_router_target_faults.reason.{name}.target.{target}")
     }
 
     /// Whether another request would meet it too.

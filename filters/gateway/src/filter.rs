@@ -9,7 +9,7 @@ use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::Reply;
 use tollgate_core::route::Heard;
 use tollgate_host::{
-    HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, Sweep, SweepContext,
+    Family, HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, Sweep, SweepContext,
 };
 use tollgate_key_auth::{KeyAuth, TICK_MILLIS};
 use tollgate_rate_limit::{RateLimit, Stream as Limited, TICK_MILLIS as RATE_LIMIT_TICK};
@@ -41,6 +41,11 @@ impl HttpFilter for Gateway {
     const NAME: &'static str = "gateway";
     type Config = Config;
     type Stream = Stream;
+    const METRICS: &'static [&'static [Family]] = &[
+        tollgate_key_auth::FAMILIES,
+        tollgate_tenant_router::FAMILIES,
+        tollgate_rate_limit::FAMILIES,
+    ];
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&to_json(configuration)?)

@@ -1,12 +1,11 @@
 //! Bytes that the proxy holds for the current callback.
 
-use crate::abi;
-use crate::memory::receive;
-use crate::status::{Result, check};
+use crate::backend::{Handle, body};
+use crate::status::Result;
 
-/// The bytes of one kind; `BUFFER` is their number in the ABI.
+/// The bytes of one kind; `BUFFER` is their number in proxy-wasm's ABI.
 #[derive(Debug)]
-pub struct Body<const BUFFER: u32>(());
+pub struct Body<const BUFFER: u32>(Handle);
 
 /// Body of the request, as far as it is held back.
 pub type RequestBody = Body<0>;
@@ -14,12 +13,10 @@ pub type RequestBody = Body<0>;
 pub type ResponseBody = Body<1>;
 /// Body of the answer to an HTTP call.
 pub type CallBody = Body<4>;
-/// The plugin's configuration.
-pub(crate) type Configuration = Body<7>;
 
 impl<const BUFFER: u32> Body<BUFFER> {
-    pub(crate) const fn new() -> Self {
-        Self(())
+    pub(crate) const fn new(handle: Handle) -> Self {
+        Self(handle)
     }
 
     /// All of it.
@@ -29,13 +26,16 @@ impl<const BUFFER: u32> Body<BUFFER> {
 
     /// Its first `len` bytes, or all of it.
     pub fn read_to(&self, len: usize) -> Result<Vec<u8>> {
-        // SAFETY: the pointers are to live locals of `receive`.
-        receive(|data, size| unsafe { abi::proxy_get_buffer_bytes(BUFFER, 0, len, data, size) })
+        body::read(self.0, BUFFER, len)
     }
 
-    /// Puts `bytes` in the place of `len` bytes from `start`.
-    pub fn replace(&mut self, start: usize, len: usize, bytes: &[u8]) -> Result<()> {
-        // SAFETY: the pointer and length are of a live slice.
-        check(unsafe { abi::proxy_set_buffer_bytes(BUFFER, start, len, bytes.as_ptr(), bytes.len()) })
+    /// Puts `bytes` in the place of the first `len` bytes.
+    pub fn replace_beginning(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
+        body::replace_beginning(self.0, BUFFER, len, bytes)
+    }
+
+    /// Puts these pieces, one behind the other, in the place of all of it.
+    pub fn replace(&mut self, pieces: &[&[u8]]) -> Result<()> {
+        body::replace(self.0, BUFFER, pieces)
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tollgate_core::config::ConfigError;
 use tollgate_core::reply::Reply;
 
+use crate::backend::http::CallAnswer;
 use crate::context::{CallContext, LogContext, RequestContext, ResponseContext, RootContext, SweepContext};
-use crate::headers::HeaderMap;
 use crate::http::HttpCall;
+use crate::metric::Family;
 use crate::step::Step;
 
 /// An HTTP filter. The value is what one worker knows under one configuration.
@@ -21,6 +22,12 @@ pub trait HttpFilter: Sized + 'static {
 
     /// What is remembered of a stream from one callback to the next.
     type Stream: Default;
+
+    /// What it counts.
+    const METRICS: &'static [&'static [Family]] = &[];
+
+    /// Whether it stands in a cluster's chain, where Envoy runs it once an attempt.
+    const UPSTREAM: bool = false;
 
     /// Whether streams of it may [wait](Step::Wait).
     const WAITS: bool = false;
@@ -82,8 +89,8 @@ pub trait HttpFilter: Sized + 'static {
     /// The stream is over, whatever its ending.
     fn log(&mut self, _stream: &mut Self::Stream, _host: &mut LogContext) {}
 
-    /// The stream is forgotten. The request's headers are the last thing that can be changed.
-    fn forget(&mut self, _stream: Self::Stream, _host: &mut RequestContext) {}
+    /// The stream is over for this filter, or will be: what it changed in the request's headers for itself alone is undone.
+    fn give_back(&mut self, _stream: &mut Self::Stream, _host: &mut RequestContext) {}
 
     /// What answers a stream whose configuration is unknown, as nothing can be checked.
     fn orphaned() -> Reply;
@@ -111,15 +118,6 @@ pub enum Wake<'a> {
     Tick,
 }
 
-/// An answer to an HTTP call.
-#[derive(Debug)]
-pub struct CallAnswer {
-    /// Its headers.
-    pub headers: Option<HeaderMap>,
-    /// Its body.
-    pub body: Vec<u8>,
-}
-
 /// What follows a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
@@ -135,6 +133,8 @@ pub trait Singleton: Sized + 'static {
     const NAME: &'static str;
     /// What it is, to an operator.
     const WHAT: &'static str;
+    /// What it counts.
+    const METRICS: &'static [&'static [Family]] = &[];
 
     /// A configuration that was checked.
     type Config: Send + Sync + 'static;
@@ -159,6 +159,9 @@ pub trait AccessLogger: Sized + 'static {
 
     /// A configuration that was checked.
     type Config: Send + Sync + 'static;
+
+    /// What it counts.
+    const METRICS: &'static [&'static [Family]] = &[];
 
     /// As in [`HttpFilter::check`].
     fn check(configuration: Vec<u8>) -> Result<Self::Config, Vec<ConfigError>>;

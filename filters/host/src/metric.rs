@@ -1,74 +1,45 @@
-//! Counters and gauges of the whole Envoy; 0.1 µs an update.
+//! What is counted, and by what labels.
 
-use crate::abi;
-use crate::status::{Result, check};
-
-/// A number that only grows.
-#[derive(Debug, Clone, Copy)]
-pub struct Counter(u32);
-
-/// A number that is set.
-#[derive(Debug, Clone, Copy)]
-pub struct Gauge(u32);
-
-impl Counter {
-    /// Defines it, or finds the one of that name.
-    pub fn define(name: &str) -> Result<Self> {
-        define(0, name).map(Self)
-    }
-
-    /// Adds one. A metric that can't be counted must not stop a request, so there is nothing to handle.
-    pub fn increment(self) {
-        self.add(1);
-    }
-
-    /// Adds so many.
-    pub fn add(self, count: u64) {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        // SAFETY: no pointers.
-        let _ = unsafe { abi::proxy_increment_metric(self.0, count) };
-    }
+/// A metric, or one for each set of its labels' values.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// What its labels are called.
+    pub labels: &'static [&'static str],
+    pub(crate) kind: Kind,
 }
 
-/// Numbers whose spread is of interest.
-#[derive(Debug, Clone, Copy)]
-pub struct Histogram(u32);
-
-impl Histogram {
-    /// Defines it, or finds the one of that name.
-    pub fn define(name: &str) -> Result<Self> {
-        define(2, name).map(Self)
-    }
-
-    /// Notes one.
-    pub fn record(self, value: u64) {
-        // SAFETY: no pointers.
-        let _ = unsafe { abi::proxy_record_metric(self.0, value) };
-    }
+/// What a metric does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It grows.
+    Counter,
+    /// It is set, or moved.
+    Gauge,
+    /// It notes numbers whose spread is of interest.
+    Histogram,
 }
 
-impl Gauge {
-    /// Defines it, or finds the one of that name.
-    pub fn define(name: &str) -> Result<Self> {
-        define(1, name).map(Self)
+impl Family {
+    /// Of counters.
+    #[must_use]
+    pub const fn counters(name: &'static str, labels: &'static [&'static str]) -> Self {
+        let kind = Kind::Counter;
+        Self { name, labels, kind }
     }
 
-    /// Moves it by so much, together with other workers.
-    pub fn add(self, by: i64) {
-        // SAFETY: no pointers.
-        let _ = unsafe { abi::proxy_increment_metric(self.0, by) };
+    /// Of one gauge.
+    #[must_use]
+    pub const fn gauge(name: &'static str) -> Self {
+        let (labels, kind): (&[_], _) = (&[], Kind::Gauge);
+        Self { name, labels, kind }
     }
 
-    /// Sets it.
-    pub fn set(self, value: u64) {
-        // SAFETY: no pointers.
-        let _ = unsafe { abi::proxy_record_metric(self.0, value) };
+    /// Of one histogram.
+    #[must_use]
+    pub const fn histogram(name: &'static str) -> Self {
+        let (labels, kind): (&[_], _) = (&[], Kind::Histogram);
+        Self { name, labels, kind }
     }
-}
-
-fn define(kind: u32, name: &str) -> Result<u32> {
-    let mut id = 0;
-    // SAFETY: the pointers and lengths are of a live slice and a live local.
-    check(unsafe { abi::proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) })?;
-    Ok(id)
 }

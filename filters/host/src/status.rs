@@ -1,7 +1,5 @@
 //! What a host call answers.
 
-use crate::abi::RawStatus;
-
 /// Why a host call did not do what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -17,13 +15,3 @@ pub enum Status {
 
 /// A value, or the status that came in its place.
 pub type Result<T> = core::result::Result<T, Status>;
-
-pub(crate) fn check(status: RawStatus) -> Result<()> {
-    Err(match status {
-        0 => return Ok(()),
-        1 => Status::NotFound,
-        2 => Status::BadArgument,
-        8 => Status::CasMismatch,
-        other => Status::Other(other),
-    })
-}

@@ -6,12 +6,20 @@ use std::sync::Arc;
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::fetch::{self, Config, Fetched, Outside, Plan, Response};
 use tollgate_core::plugin_config::to_json;
-use tollgate_host::{CallContext, Counter, Gauge, HttpCall, Level, RootContext, Singleton, Status, log};
+use tollgate_host::{
+    CallContext, Counter, Family, Gauge, HttpCall, Level, RootContext, Singleton, Status, log,
+};
 
 /// Between looks at the clock.
 const IDLE_TICK_MILLIS: u32 = 250;
 /// While there is work: the main thread does it in slices and serves everything else in between.
 const BUSY_TICK_MILLIS: u32 = 5;
+
+static FAMILIES: &[Family] = &[AGE, KEYS, ORGS, FETCHES];
+const AGE: Family = Family::gauge("tollgate_directory_age_seconds");
+const KEYS: Family = Family::gauge("tollgate_directory_keys");
+const ORGS: Family = Family::gauge("tollgate_directory_orgs");
+const FETCHES: Family = Family::counters("tollgate_directory_fetches", &["result"]);
 
 /// One configuration of the fetcher.
 pub struct Fetcher {
@@ -37,11 +45,11 @@ struct Metrics {
 
 impl Metrics {
     fn define() -> Result<Self, Status> {
-        let fetch = |result: &str| Counter::define(&format!("tollgate_directory_fetches.result.{result}"));
+        let fetch = |result: &str| Counter::define(&FETCHES, &[result]);
         Ok(Self {
-            age: Gauge::define("tollgate_directory_age_seconds")?,
-            keys: Gauge::define("tollgate_directory_keys")?,
-            orgs: Gauge::define("tollgate_directory_orgs")?,
+            age: Gauge::define(&AGE)?,
+            keys: Gauge::define(&KEYS)?,
+            orgs: Gauge::define(&ORGS)?,
             ok: fetch("ok")?,
             unchanged: fetch("unchanged")?,
             failed: fetch("failed")?,
@@ -53,6 +61,7 @@ impl Metrics {
 impl Singleton for Fetcher {
     const NAME: &'static str = "directory";
     const WHAT: &'static str = "the fetcher";
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
     type Config = Config;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {

@@ -12,10 +12,11 @@ use tollgate_core::query::without_credentials;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_core::request::Request;
 use tollgate_host::{
-    HeaderMap, HttpFilter, Level, RequestContext, RequestHeaders, RootContext, Status, Step, Sweep, log,
+    Family, HeaderMap, HttpFilter, Level, RequestContext, RequestHeaders, RootContext, Status, Step, Sweep,
+    log,
 };
 
-use crate::metrics::Metrics;
+use crate::metrics::{FAMILIES, Metrics};
 
 /// How often a worker looks for a changed directory.
 pub const TICK_MILLIS: u32 = 250;
@@ -30,6 +31,7 @@ impl HttpFilter for KeyAuth {
     const NAME: &'static str = "key-auth";
     type Config = Config;
     type Stream = ();
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&to_json(configuration)?)
@@ -114,7 +116,7 @@ impl KeyAuth {
         }
         host.headers.add("x-tollgate-key-id", &credential.id)?;
         host.headers.add("x-tollgate-tier", &tenant.tier)?;
-        host.stream.set_property(PROPERTY, &credential.state)?;
+        host.stream.set_state(PROPERTY, &credential.state)?;
         // Envoy chose a route before this filter ran: by headers that a client may have made up, and without
         // those that say who it is.
         if request.spoofed || self.callers.route_on_identity() {

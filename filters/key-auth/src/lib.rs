@@ -6,3 +6,4 @@ mod metrics;
 
 pub use fetch::Fetcher;
 pub use filter::{KeyAuth, TICK_MILLIS};
+pub use metrics::FAMILIES;

@@ -1,7 +1,11 @@
 //! What is counted. No key, tenant or address is part of a name.
 
 use tollgate_core::auth::{Reason, Refusal};
-use tollgate_host::{Counter, Result};
+use tollgate_host::{Counter, Family, Result};
+
+/// All of them.
+pub static FAMILIES: &[Family] = &[REQUESTS];
+const REQUESTS: Family = Family::counters("tollgate_key_auth_requests", &["decision", "reason"]);
 
 /// Requests by decision and reason.
 pub(crate) struct Metrics {
@@ -13,11 +17,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn define() -> Result<Self> {
-        let requests = |decision: &str, reason: &str| {
-            Counter::define(&format!(
-                "tollgate_key_auth_requests.decision.{decision}.reason.{reason}"
-            ))
-        };
+        let requests = |decision: &str, reason: &str| Counter::define(&REQUESTS, &[decision, reason]);
         let refused = Reason::ALL.iter().map(|reason| requests("deny", reason.name()));
         Ok(Self {
             key: requests("allow", "api_key")?,

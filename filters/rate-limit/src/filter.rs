@@ -14,12 +14,12 @@ use tollgate_core::settlement::Answer;
 use tollgate_core::spent::{PROPERTY as SPENT, Spent};
 use tollgate_core::state::Clock as _;
 use tollgate_host::{
-    HttpFilter, Level, LogContext, RequestContext, RequestHeaders, ResponseContext, RootContext, Status,
-    Step, Sweep, log,
+    Family, HttpFilter, Level, LogContext, RequestContext, RequestHeaders, ResponseContext, RootContext,
+    Status, Step, Sweep, log,
 };
 
 use crate::kept::{holding, join};
-use crate::metrics::Metrics;
+use crate::metrics::{FAMILIES, Metrics};
 
 /// How often workers hear of each other, estimates are shared and metrics handed over.
 pub const TICK_MILLIS: u32 = 1_000;
@@ -73,6 +73,7 @@ impl HttpFilter for RateLimit {
     const NAME: &'static str = "rate-limit";
     type Config = Config;
     type Stream = Stream;
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
         Config::parse(&to_json(configuration)?)
@@ -90,8 +91,8 @@ impl HttpFilter for RateLimit {
     }
 
     fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, _end: bool) -> Step {
-        let identity = host.stream.property(&[IDENTITY]).unwrap_or_default();
-        let request = host.stream.property(&[REQUEST]).unwrap_or_default();
+        let identity = host.stream.state(IDENTITY).unwrap_or_default();
+        let request = host.stream.state(REQUEST).unwrap_or_default();
         let admitted = match (Identity::decode(&identity), Routed::decode(&request)) {
             (Some(who), Some(routed)) => self
                 .admit(stream, host, Rc::new(who), &routed)
@@ -135,7 +136,7 @@ impl HttpFilter for RateLimit {
 
     fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
         // Only where an attempt that was begun on may have been repeated.
-        let spent = stream.repeats().then(|| host.stream.property(&[SPENT]).ok());
+        let spent = stream.repeats().then(|| host.stream.state(SPENT).ok());
         self.end(stream, host, Spent::decode(&spent.flatten().unwrap_or_default()));
     }
 
@@ -223,7 +224,7 @@ impl Stream {
         // Envoy can only put bytes in the place of a body's beginning.
         let made = host.body.read_to(edit.end()).and_then(|beginning| {
             let changed = edit.apply(&beginning).ok_or(Status::BadArgument)?;
-            host.body.replace(0, edit.end(), &changed)
+            host.body.replace_beginning(edit.end(), &changed)
         });
         match made {
             Ok(()) => {

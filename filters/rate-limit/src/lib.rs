@@ -8,3 +8,4 @@ mod metrics;
 mod response;
 
 pub use filter::{RateLimit, Stream, TICK_MILLIS};
+pub use metrics::FAMILIES;

@@ -6,31 +6,52 @@ use std::collections::HashMap;
 use tollgate_core::limiter::Finished;
 use tollgate_core::limits::{Refusal, Table};
 use tollgate_core::usage::record::Outcome;
-use tollgate_host::{Counter, Gauge, Histogram, Result};
+use tollgate_host::{BatchedCounter, BatchedGauge, BatchedHistogram, Counter, Family, Result};
+
+/// All of them.
+pub static FAMILIES: &[Family] = &[
+    LIMITED,
+    WOULD_LIMIT,
+    FULL,
+    UNAVAILABLE,
+    DISTRUSTED,
+    FIRST_BYTE,
+    GATEWAY,
+    IN_FLIGHT,
+    REQUESTS,
+    TOKENS,
+    TOKEN_PARTS,
+    COST,
+];
+const LIMITED: Family = Family::counters(Refusal::Limit(0).metric(), &["limit"]);
+const WOULD_LIMIT: Family = Family::counters("tollgate_limit_shadow_refusals", &["limit"]);
+const FULL: Family = Family::counters(Refusal::Capacity.metric(), &[]);
+const UNAVAILABLE: Family = Family::counters(Refusal::Unavailable.metric(), &[]);
+const DISTRUSTED: Family = Family::counters("tollgate_usage_distrusted", &[]);
+const FIRST_BYTE: Family = Family::histogram("tollgate_first_byte_ms");
+const GATEWAY: Family = Family::histogram("tollgate_gateway_us");
+const IN_FLIGHT: Family = Family::gauge("tollgate_requests_in_flight");
+const REQUESTS: Family = Family::counters("tollgate_requests", &["outcome", "org", "model"]);
+const TOKENS: Family = Family::counters("tollgate_tokens", &["kind", "org", "model"]);
+/// Parts of the tokens stand apart, so that no sum counts them twice.
+const TOKEN_PARTS: Family = Family::counters("tollgate_token_parts", &["kind", "org", "model"]);
+const COST: Family = Family::counters("tollgate_cost_micros", &["org", "model"]);
 
 /// Pairs of organization and model that have metrics of their own.
 const MAX_SERIES: usize = 1_000;
 /// Stands for all others.
 const OTHER: &str = "_other";
-/// What a request used; parts of the tokens stand apart, so that no sum counts them twice.
-const USED: [&str; 5] = [
-    "tokens.kind.input",
-    "tokens.kind.output",
-    "token_parts.kind.cached",
-    "token_parts.kind.reasoning",
-    "cost_micros",
-];
+/// How many numbers tell what a request used.
+const USED: usize = 5;
 
 pub(crate) struct Metrics {
     limits: Vec<Limit>,
     capacity: Counter,
     store: Counter,
     distrusted: Counter,
-    first_byte: Spread,
-    gateway: Spread,
-    in_flight_gauge: Gauge,
-    /// Requests that began less those that ended, since the last tick.
-    in_flight: i64,
+    first_byte: BatchedHistogram,
+    gateway: BatchedHistogram,
+    in_flight: BatchedGauge,
     series: Vec<Series>,
     /// The place in `series`, by organization, then by model.
     places: HashMap<String, HashMap<String, usize>>,
@@ -42,74 +63,19 @@ struct Limit {
     would_refuse: Counter,
 }
 
-/// Of one organization and model, since the last tick.
+/// Of one organization and model.
 struct Series {
-    outcomes: [Pending; Outcome::ALL.len()],
-    /// By the order of [`USED`].
-    used: [Pending; USED.len()],
-}
-
-/// Numbers whose spread is of interest, since the last tick. Handing each over at once would cost every request a
-/// crossing more.
-struct Spread {
-    histogram: Histogram,
-    noted: Vec<u64>,
-}
-
-impl Spread {
-    /// Beyond so many between two ticks the spread is known well enough.
-    const MAX: usize = 10_000;
-
-    fn define(name: &str) -> Result<Self> {
-        Ok(Self {
-            histogram: Histogram::define(name)?,
-            noted: Vec::new(),
-        })
-    }
-
-    fn note(&mut self, number: u64) {
-        if self.noted.len() < Self::MAX {
-            self.noted.push(number);
-        }
-    }
-
-    fn flush(&mut self) {
-        self.noted
-            .drain(..)
-            .for_each(|number| self.histogram.record(number));
-    }
-}
-
-struct Pending {
-    counter: Counter,
-    count: u64,
-}
-
-impl Pending {
-    fn define(name: &str) -> Result<Self> {
-        Ok(Self {
-            counter: Counter::define(name)?,
-            count: 0,
-        })
-    }
-
-    fn add(&mut self, count: u64) {
-        self.count = self.count.saturating_add(count);
-    }
-
-    fn flush(&mut self) {
-        if self.count > 0 {
-            self.counter.add(core::mem::take(&mut self.count));
-        }
-    }
+    outcomes: [BatchedCounter; Outcome::ALL.len()],
+    /// Tokens in, out, cached and of reasoning, and the cost.
+    used: [BatchedCounter; USED],
 }
 
 impl Metrics {
     pub(crate) fn define(limits: &Table) -> Result<Self> {
         let limit = |name: &str| {
             Ok(Limit {
-                refused: Counter::define(&format!("{}.limit.{name}", Refusal::Limit(0).metric()))?,
-                would_refuse: Counter::define(&format!("tollgate_limit_shadow_refusals.limit.{name}"))?,
+                refused: Counter::define(&LIMITED, &[name])?,
+                would_refuse: Counter::define(&WOULD_LIMIT, &[name])?,
             })
         };
         Ok(Self {
@@ -118,13 +84,12 @@ impl Metrics {
                 .iter()
                 .map(|row| limit(&row.name))
                 .collect::<Result<_>>()?,
-            capacity: Counter::define(Refusal::Capacity.metric())?,
-            store: Counter::define(Refusal::Unavailable.metric())?,
-            distrusted: Counter::define("tollgate_usage_distrusted")?,
-            first_byte: Spread::define("tollgate_first_byte_ms")?,
-            gateway: Spread::define("tollgate_gateway_us")?,
-            in_flight_gauge: Gauge::define("tollgate_requests_in_flight")?,
-            in_flight: 0,
+            capacity: Counter::define(&FULL, &[])?,
+            store: Counter::define(&UNAVAILABLE, &[])?,
+            distrusted: Counter::define(&DISTRUSTED, &[])?,
+            first_byte: BatchedHistogram::define(&FIRST_BYTE)?,
+            gateway: BatchedHistogram::define(&GATEWAY)?,
+            in_flight: BatchedGauge::define(&IN_FLIGHT)?,
             series: Vec::new(),
             places: HashMap::new(),
         })
@@ -152,18 +117,18 @@ impl Metrics {
 
     /// A request passes, so many nanoseconds after all of it was there.
     pub(crate) fn began(&mut self, gateway_nanos: u64) {
-        self.in_flight += 1;
-        self.gateway.note(gateway_nanos / 1_000);
+        self.in_flight.add(1);
+        self.gateway.record(gateway_nanos / 1_000);
     }
 
     /// A request that began has ended.
     pub(crate) fn finished(&mut self, request: &Finished) {
-        self.in_flight -= 1;
+        self.in_flight.add(-1);
         if request.used.distrusted {
             self.distrusted.increment();
         }
         if let Some(millis) = request.first_byte_ms {
-            self.first_byte.note(millis);
+            self.first_byte.record(millis);
         }
         self.ended(request);
     }
@@ -216,7 +181,7 @@ impl Metrics {
 
     /// Hands what was counted to Envoy.
     pub(crate) fn tick(&mut self) {
-        self.in_flight_gauge.add(core::mem::take(&mut self.in_flight));
+        self.in_flight.flush();
         self.first_byte.flush();
         self.gateway.flush();
         for series in &mut self.series {
@@ -224,22 +189,27 @@ impl Metrics {
                 .outcomes
                 .iter_mut()
                 .chain(&mut series.used)
-                .for_each(Pending::flush);
+                .for_each(BatchedCounter::flush);
         }
     }
 }
 
 impl Series {
     fn define(org: &str, model: &str) -> Result<Self> {
-        let name = |what: &str| format!("tollgate_{what}.org.{org}.model.{model}");
-        let [complete, aborted, errored, no_answer, failed, limited, refused] = Outcome::ALL
-            .map(|outcome| Pending::define(&name(&format!("requests.outcome.{}", outcome.name()))));
-        let [input, output, cached, reasoning, cost] = USED.map(|what| Pending::define(&name(what)));
+        let [complete, aborted, errored, no_answer, failed, limited, refused] =
+            Outcome::ALL.map(|outcome| BatchedCounter::define(&REQUESTS, &[outcome.name(), org, model]));
+        let tokens = |family, kind| BatchedCounter::define(family, &[kind, org, model]);
         Ok(Self {
             outcomes: [
                 complete?, aborted?, errored?, no_answer?, failed?, limited?, refused?,
             ],
-            used: [input?, output?, cached?, reasoning?, cost?],
+            used: [
+                tokens(&TOKENS, "input")?,
+                tokens(&TOKENS, "output")?,
+                tokens(&TOKEN_PARTS, "cached")?,
+                tokens(&TOKEN_PARTS, "reasoning")?,
+                BatchedCounter::define(&COST, &[org, model])?,
+            ],
         })
     }
 }

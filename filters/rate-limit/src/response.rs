@@ -11,7 +11,7 @@ use tollgate_core::spent::Spent;
 use tollgate_core::state::Clock as _;
 use tollgate_core::usage::record::PROPERTY;
 use tollgate_core::usage::{Chunk, UsageEvent};
-use tollgate_host::{HeaderMap, LogContext, ResponseContext, StreamContext};
+use tollgate_host::{Attribute, HeaderMap, LogContext, ResponseContext, StreamContext};
 
 use crate::filter::{RateLimit, State, Stream};
 use crate::kept::holding;
@@ -72,11 +72,11 @@ impl Stream {
         let read = answer.read(&chunk, end);
         if let Chunk::Replaced(bytes) = read.chunk {
             // Should it fail, the client sees its event with the usage, and perhaps a piece of one twice.
-            let _ = host.body.replace(0, len, &bytes);
+            let _ = host.body.replace(&[&bytes]);
         }
         if read.errored {
             // Not counted against its target at worst.
-            let _ = host.stream.set_property(ERRORED, b"1");
+            let _ = host.stream.set_state(ERRORED, b"1");
         }
     }
 
@@ -108,13 +108,13 @@ impl RateLimit {
         };
         if let Some(record) = record {
             // The log has a line without them at worst.
-            let _ = host.stream.set_property(PROPERTY, record.as_bytes());
+            let _ = host.stream.set_state(PROPERTY, record.as_bytes());
         }
     }
 }
 
 /// The record of a request that another filter answered; `None` if nobody knows whose it is.
 fn answered_elsewhere(host: &StreamContext) -> Option<String> {
-    let who = Identity::decode(&host.property(&[IDENTITY]).ok()?)?;
-    Some(record_of_another(&who, host.number(&["response", "code"])))
+    let who = Identity::decode(&host.state(IDENTITY).ok()?)?;
+    Some(record_of_another(&who, host.number(Attribute::Status)))
 }

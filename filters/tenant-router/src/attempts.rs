@@ -8,10 +8,10 @@ use tollgate_core::fault;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::state::Clock as _;
 use tollgate_core::targets::{self, Destination, Ending};
-use tollgate_host::{AccessLogger, Level, LogContext, RootContext, log};
+use tollgate_host::{AccessLogger, Attribute, Family, Level, LogContext, RootContext, log};
 
 use crate::filter::status;
-use crate::metrics::Faults;
+use crate::metrics::{FAMILIES, Faults};
 use crate::spent;
 
 /// Notes how long a target wants to be left alone, and counts what is wrong with our side of it.
@@ -29,6 +29,7 @@ pub struct Nothing {}
 
 impl AccessLogger for Attempts {
     const NAME: &'static str = "attempts";
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
     type Config = Nothing;
 
     fn check(configuration: Vec<u8>) -> Result<Nothing, Vec<ConfigError>> {
@@ -46,7 +47,7 @@ impl AccessLogger for Attempts {
         let Some(headers) = headers else {
             return;
         };
-        let Ok(cluster) = host.stream.property(&["xds", "cluster_name"]) else {
+        let Ok(cluster) = host.stream.attribute(Attribute::Cluster) else {
             return;
         };
         let Ok(cluster) = core::str::from_utf8(&cluster) else {

@@ -24,11 +24,11 @@ use tollgate_core::targets::{self, Ending};
 use tollgate_core::uploads::{Upload, Uploads};
 use tollgate_core::usage::Kind;
 use tollgate_host::{
-    HeaderMap, HttpFilter, Level, LogContext, RequestContext, ResponseContext, RootContext, Status, Step,
-    StreamContext, Sweep, SweepContext, log,
+    Family, HeaderMap, HttpFilter, Level, LogContext, RequestContext, ResponseContext, RootContext, Status,
+    Step, StreamContext, Sweep, SweepContext, log,
 };
 
-use crate::metrics::Metrics;
+use crate::metrics::{FAMILIES, Metrics};
 use crate::spent;
 
 /// The filter's, in the log.
@@ -96,6 +96,7 @@ impl Sent {
 
 impl HttpFilter for Router {
     const NAME: &'static str = NAME;
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
     type Config = Config;
     type Stream = Stream;
 
@@ -117,7 +118,7 @@ impl HttpFilter for Router {
     }
 
     fn request_headers(&mut self, stream: &mut Stream, host: &mut RequestContext, end: bool) -> Step {
-        let state = host.stream.property(&[IDENTITY]).ok();
+        let state = host.stream.state(IDENTITY).ok();
         let who = state.and_then(|state| Identity::decode(&state));
         match (host.headers.read(), who) {
             (Ok(headers), Some(who)) => self.begin(stream, host, &headers, Rc::new(who), end),
@@ -135,7 +136,7 @@ impl HttpFilter for Router {
         self.hold(stream, host, len, end, |host, routed| {
             // Tells the filters behind what is asked for.
             host.stream
-                .set_property(PROPERTY, &routed.encode())
+                .set_state(PROPERTY, &routed.encode())
                 .map_err(|_| Refusal::Misconfigured.reply(&Reader::default()))
         })
     }
@@ -160,14 +161,14 @@ impl HttpFilter for Router {
     }
 
     fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
-        self.end(stream, host, |host| match host.property(&[ERRORED]) {
+        self.end(stream, host, |host| match host.state(ERRORED) {
             Ok(_) => Heard::Errored,
             Err(_) => Heard::Unknown,
         });
         let spent = spent::take(host);
         if spent != Spent::default() {
             // Not charged at worst.
-            let _ = host.stream.set_property(SPENT, &spent.encode());
+            let _ = host.stream.set_state(SPENT, &spent.encode());
         }
     }
 
@@ -363,10 +364,10 @@ impl Router {
         }
         let body = host.body.read().map_err(|_| Refusal::Misconfigured)?;
         match held.head.coding {
-            None => self.route(stream, host, held, &body, None, admit),
+            None => self.route(stream, host, held, &body, false, admit),
             Some(coding) => {
                 let decoded = self.decode(&mut host.stream, &mut stream.upload, held, coding, &body)?;
-                self.route(stream, host, held, &decoded, Some(body.len()), admit)
+                self.route(stream, host, held, &decoded, true, admit)
             }
         }
     }
@@ -385,15 +386,15 @@ impl Router {
         Ok(decoded)
     }
 
-    /// Plans where a request goes, and sends it there once it is admitted; what is not leaves everything as it was. `coded`
-    /// is how many bytes `whole` had before it was decoded.
+    /// Plans where a request goes, and sends it there once it is admitted; what is not leaves everything as it was. `decoded`
+    /// if `whole` is not as it came.
     fn route(
         &mut self,
         stream: &mut Stream,
         host: &mut RequestContext,
         held: &Held,
         whole: &[u8],
-        coded: Option<usize>,
+        decoded: bool,
         admit: impl FnOnce(&mut RequestContext, &Routed<'_>) -> Result<(), Reply>,
     ) -> Result<Result<(), Reply>, Refusal> {
         // For a histogram alone: as if no time had passed where the clock can't be read.
@@ -404,7 +405,7 @@ impl Router {
             .plan(&mut host.stream, &held.head, &held.who, whole, draw)?;
         let admitted = admit(host, &plan.routed(whole_at));
         let sent = match admitted {
-            Ok(()) => uncoded(host, &held.head, whole, coded)
+            Ok(()) => uncoded(host, &held.head, whole, decoded)
                 .and_then(|()| named(host, &plan, whole))
                 .and_then(|()| forward(host, &plan, &self.config, held)),
             Err(_) => Ok(()),
@@ -627,15 +628,17 @@ fn or_log(what: &str, done: Result<(), Status>) {
 }
 
 /// Puts a decoded body in the place of the coded one.
-fn uncoded(host: &mut RequestContext, head: &Head, whole: &[u8], coded: Option<usize>) -> Result<(), Status> {
+fn uncoded(host: &mut RequestContext, head: &Head, whole: &[u8], decoded: bool) -> Result<(), Status> {
     if head.says_coding {
         host.headers.remove(CODING.as_bytes())?;
     }
-    let Some(coded) = coded else { return Ok(()) };
+    if !decoded {
+        return Ok(());
+    }
     if host.headers.get("content-length")?.is_some() {
         host.headers.set("content-length", &whole.len().to_string())?;
     }
-    host.body.replace(0, coded, whole)
+    host.body.replace(&[whole])
 }
 
 /// Puts the model's own name in the place of another by which it was asked.
@@ -646,7 +649,7 @@ fn named(host: &mut RequestContext, plan: &Plan<'_, '_>, whole: &[u8]) -> Result
     let changed = edit.apply(whole.get(..edit.end()).unwrap_or_default());
     let changed = changed.ok_or(Status::BadArgument)?;
     host.headers.resize(edit)?;
-    host.body.replace(0, edit.end(), &changed)
+    host.body.replace_beginning(edit.end(), &changed)
 }
 
 /// Sets what Envoy's router, the adapter and later filters go by, and has the route chosen by it.
@@ -669,6 +672,5 @@ fn forward(
 
 /// Puts these bytes in the place of those that are here.
 fn replace_body(host: &mut ResponseContext, bytes: &[u8]) {
-    let len = host.body.read().map_or(0, |body| body.len());
-    let _ = host.body.replace(0, len, bytes);
+    let _ = host.body.replace(&[bytes]);
 }

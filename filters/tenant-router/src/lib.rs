@@ -7,3 +7,4 @@ pub mod spent;
 
 pub use attempts::Attempts;
 pub use filter::{Router, Stream, TICK_MILLIS};
+pub use metrics::FAMILIES;

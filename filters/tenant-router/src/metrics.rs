@@ -3,9 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_core::fault::Fault;
+use tollgate_core::fault::METRIC as FAULT_METRIC;
 use tollgate_core::route::{Reason, Refusal};
-use tollgate_host::{Counter, Result};
+use tollgate_host::{Counter, Family, Result};
+
+/// All of them.
+pub static FAMILIES: &[Family] = &[REQUESTS, FAULTS];
+const REQUESTS: Family = Family::counters("tollgate_router_requests", &["decision", "reason"]);
+const FAULTS: Family = Family::counters(FAULT_METRIC, &["reason", "target"]);
 
 /// Requests by decision and reason.
 pub(crate) struct Metrics {
@@ -27,7 +32,7 @@ impl Faults {
         if let Some(counter) = self.0.get(&key) {
             return counter.increment();
         }
-        if let Ok(counter) = Counter::define(&Fault::metric(reason, cluster)) {
+        if let Ok(counter) = Counter::define(&FAULTS, &[reason, cluster]) {
             counter.increment();
             self.0.insert(key, counter);
         }
@@ -36,11 +41,7 @@ impl Faults {
 
 impl Metrics {
     pub(crate) fn define() -> Result<Self> {
-        let requests = |decision: &str, reason: &str| {
-            Counter::define(&format!(
-                "tollgate_router_requests.decision.{decision}.reason.{reason}"
-            ))
-        };
+        let requests = |decision: &str, reason: &str| Counter::define(&REQUESTS, &[decision, reason]);
         let refused = Reason::ALL.iter().map(|reason| requests("deny", reason.name()));
         Ok(Self {
             routed: requests("allow", "routed")?,

@@ -4,7 +4,7 @@
 use core::cell::RefCell;
 
 use tollgate_core::spent::{Attempts, Spent, Unanswered};
-use tollgate_host::{HeaderMap, LogContext};
+use tollgate_host::{Attribute, HeaderMap, LogContext};
 
 std::thread_local! {
     static ATTEMPTS: RefCell<Attempts> = const { RefCell::new(Attempts::new()) };
@@ -41,6 +41,6 @@ fn request(host: &LogContext) -> Option<Vec<u8>> {
 
 /// Our end of the connection of the attempt; `None` where there was none.
 fn local_address(host: &LogContext) -> Option<Vec<u8>> {
-    let address = host.stream.property(&["upstream", "local_address"]).ok()?;
+    let address = host.stream.attribute(Attribute::UpstreamLocalAddress).ok()?;
     (!address.is_empty()).then_some(address)
 }

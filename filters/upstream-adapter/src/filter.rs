@@ -11,21 +11,12 @@ use tollgate_core::fault::Fault;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::{Reader, Reply};
 use tollgate_host::{
-    HeaderMap, HttpFilter, Level, RequestContext, ResponseContext, RootContext, Status, Step, StreamContext,
-    log,
+    Attribute, Family, HeaderMap, HttpFilter, Level, RequestContext, ResponseContext, RootContext, Status,
+    Step, StreamContext, log,
 };
 
-use crate::metrics::Metrics;
+use crate::metrics::{FAMILIES, Metrics};
 use crate::saved::{apply, give_back};
-
-/// Where the chosen endpoint's metadata has the provider's name.
-const PROVIDER: [&str; 5] = [
-    "xds",
-    "upstream_host_metadata",
-    "filter_metadata",
-    "tollgate",
-    "provider",
-];
 
 /// What one worker knows under one configuration.
 pub struct Adapter {
@@ -65,7 +56,9 @@ struct Failed {
 
 impl HttpFilter for Adapter {
     const NAME: &'static str = "upstream-adapter";
+    const UPSTREAM: bool = true;
     type Config = Providers;
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
     type Stream = Stream;
 
     fn check(configuration: Vec<u8>) -> Result<Providers, Vec<ConfigError>> {
@@ -197,7 +190,7 @@ impl HttpFilter for Adapter {
             // What follows can't be told from what is in the middle of something.
             (stream.renamer, stream.screen) = (None, None);
             if waited {
-                let _ = host.body.replace(0, len, b"");
+                let _ = host.body.replace(&[]);
             }
             log(
                 Level::Error,
@@ -221,7 +214,7 @@ impl HttpFilter for Adapter {
 
     /// Undoes what this attempt has changed: Envoy forgets a stream before it begins another attempt, answers by itself, or
     /// logs the request.
-    fn forget(&mut self, mut stream: Stream, host: &mut RequestContext) {
+    fn give_back(&mut self, stream: &mut Stream, host: &mut RequestContext) {
         give_back(&mut stream.saved, &mut host.headers);
     }
 
@@ -259,7 +252,9 @@ impl Adapter {
     }
 
     fn provider(&self, host: &StreamContext) -> Result<usize, Refusal> {
-        let name = host.property(&PROVIDER).map_err(|_| Refusal::NoProvider)?;
+        let name = host
+            .attribute(Attribute::Provider)
+            .map_err(|_| Refusal::NoProvider)?;
         let name = core::str::from_utf8(&name).map_err(|_| Refusal::UnknownProvider)?;
         self.providers.find(name).ok_or(Refusal::UnknownProvider)
     }
@@ -302,13 +297,15 @@ impl Adapter {
             && let Some(rename) = self.providers.rename(attempt, &body)?
         {
             let (before, behind) = rename.around(&body);
-            replace_body(host, [before, &rename.text, behind], body.len()).map_err(failed)?;
+            host.body
+                .replace(&[before, &rename.text, behind])
+                .map_err(failed)?;
             attempt.resized(before.len() + rename.text.len() + behind.len());
         }
         if !attempt.saved().is_empty() {
             // The next attempt finds it, should this one be unable to give back.
             host.stream
-                .set_property(PROPERTY, &attempt.saved().encode())
+                .set_state(PROPERTY, &attempt.saved().encode())
                 .map_err(failed)?;
             // From here on it is given back, however far the changes get.
             stream.saved = Some(attempt.saved().clone());
@@ -409,14 +406,14 @@ fn change_body(
         changed = renamer.push(changed.as_ref().unwrap_or(&piece)).or(changed);
     }
     if let Some(new) = changed {
-        host.body.replace(0, len, &new)?;
+        host.body.replace(&[&new])?;
     }
     Ok(Step::Continue)
 }
 
 /// Counts a fault of the cluster that is asked.
 fn count(host: &StreamContext, fault: Fault) {
-    let cluster = host.property(&["xds", "cluster_name"]).unwrap_or_default();
+    let cluster = host.attribute(Attribute::Cluster).unwrap_or_default();
     Metrics::fault(fault, core::str::from_utf8(&cluster).unwrap_or_default());
 }
 
@@ -434,7 +431,7 @@ fn renamer(name: &str, headers: &HeaderMap) -> Option<Renamer> {
 
 /// Undoes what an earlier attempt of this request changed and could not give back.
 fn give_back_for_another(host: &mut RequestContext) -> Result<(), Status> {
-    match host.stream.property(&[PROPERTY]) {
+    match host.stream.state(PROPERTY) {
         Ok(state) => {
             let saved = SavedHeaders::decode(&state).ok_or(Status::BadArgument)?;
             saved
@@ -444,18 +441,6 @@ fn give_back_for_another(host: &mut RequestContext) -> Result<(), Status> {
         Err(Status::NotFound) => Ok(()),
         Err(status) => Err(status),
     }
-}
-
-/// Envoy can put bytes in the place of a body, before it, and behind it; so nothing is joined here first.
-fn replace_body(
-    host: &mut RequestContext,
-    [before, name, behind]: [&[u8]; 3],
-    len: usize,
-) -> Result<(), Status> {
-    const END: usize = u32::MAX as usize;
-    host.body.replace(0, len, name)?;
-    host.body.replace(0, 0, before)?;
-    host.body.replace(END, 0, behind)
 }
 
 fn failed(status: Status) -> Refusal {

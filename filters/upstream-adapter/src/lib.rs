@@ -15,3 +15,4 @@ mod metrics;
 mod saved;
 
 pub use filter::Adapter;
+pub use metrics::FAMILIES;

@@ -1,8 +1,13 @@
 //! What is counted. Providers are the operator's names, so their number is bounded.
 
 use tollgate_core::adapt::{Providers, Reason, Refusal};
-use tollgate_core::fault::Fault;
-use tollgate_host::{Counter, Result};
+use tollgate_core::fault::{self, Fault};
+use tollgate_host::{Counter, Family, Result};
+
+/// All of them.
+pub static FAMILIES: &[Family] = &[ATTEMPTS, FAULTS];
+const ATTEMPTS: Family = Family::counters("tollgate_adapter_attempts", &["provider", "outcome"]);
+const FAULTS: Family = Family::counters(fault::METRIC, &["reason", "target"]);
 
 /// Attempts by provider and outcome.
 pub(crate) struct Metrics {
@@ -33,7 +38,7 @@ impl Metrics {
 
     /// Counts a fault that only an event of an answer told. It is rare, so the counter is looked up each time.
     pub(crate) fn fault(fault: Fault, cluster: &str) {
-        if let Ok(counter) = Counter::define(&Fault::metric(fault.name(), cluster)) {
+        if let Ok(counter) = Counter::define(&FAULTS, &[fault.name(), cluster]) {
             counter.increment();
         }
     }
@@ -52,11 +57,7 @@ impl Metrics {
 
 impl Outcomes {
     fn define(provider: &str) -> Result<Self> {
-        let counter = |outcome: &str| {
-            Counter::define(&format!(
-                "tollgate_adapter_attempts.provider.{provider}.outcome.{outcome}"
-            ))
-        };
+        let counter = |outcome: &str| Counter::define(&ATTEMPTS, &[provider, outcome]);
         let refused = Reason::ALL.iter().map(|reason| counter(reason.name()));
         Ok(Self {
             adapted: counter("adapted")?,

@@ -145,7 +145,24 @@ impl Gateway {
     /// # Panics
     /// Envoy's admin does not answer.
     pub async fn stats(&self) -> Stats {
-        Stats::parse(&self.admin("/stats").await)
+        let stats = Stats::parse(&self.admin("/stats").await);
+        match stats.flushes() {
+            Some(before) => self.flushed(before).await,
+            None => stats,
+        }
+    }
+
+    /// The native form hands what it counted to Envoy some times a second: waits until all is there that is counted now.
+    async fn flushed(&self, before: u64) -> Stats {
+        net::eventually("what was counted is with Envoy", async || {
+            let stats = Stats::parse(&self.admin("/stats").await);
+            // One may have been under way, for each configuration that hands over.
+            stats
+                .flushes()
+                .is_some_and(|now| now >= before + 6)
+                .then_some(stats)
+        })
+        .await
     }
 
     /// What Prometheus would scrape, now.
@@ -153,6 +170,7 @@ impl Gateway {
     /// # Panics
     /// Envoy's admin does not answer.
     pub async fn prometheus(&self) -> Prometheus {
+        self.stats().await;
         Prometheus::parse(&self.admin("/stats/prometheus").await)
     }
 

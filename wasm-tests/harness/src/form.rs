@@ -1,10 +1,12 @@
-//! The two forms of the chain: three modules, or one that does what they do.
+//! The forms of the chain: three modules, one that does what they do, or a native library that does.
 //!
-//! Tests are written for the files of the three. In the other form these still hold the settings, and the one file that
-//! Envoy reads is made of them anew whenever one changes: so every test runs against both.
+//! Tests are written for the files of the three. In the other forms these still hold the settings, and the one file
+//! that Envoy reads is made of them anew whenever one changes: so every test runs against all.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+
+use crate::config::CONFIGURATION;
 
 /// How the filters are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,32 +15,42 @@ pub(crate) enum Form {
     Chain,
     /// `tollgate-gateway.wasm`.
     Gateway,
+    /// The same filter in `libtollgate.so`, and the others with it.
+    Native,
 }
 
-/// The file of the one module, and its section for each file of the three.
-pub(crate) const FILE: &str = "filters/gateway.yaml";
+/// The section of the one module's file for each file of the three.
 const SECTIONS: [(&str, &str); 3] = [
     ("key-auth", "key_auth"),
     ("tenant-router", "tenant_router"),
     ("rate-limit", "rate_limit"),
 ];
 
+/// Whether the filters come from the native library.
+///
+/// # Panics
+/// `TOLLGATE_FORM` names no form.
+pub fn is_native() -> bool {
+    Form::of_environment() == Form::Native
+}
+
 impl Form {
-    /// What `TOLLGATE_FORM` says: `gateway`, or by default the chain.
+    /// What `TOLLGATE_FORM` says: `gateway`, `native`, or by default the chain.
     ///
     /// # Panics
     /// It says something else.
     pub(crate) fn of_environment() -> Self {
         match std::env::var("TOLLGATE_FORM").as_deref() {
             Ok("gateway") => Self::Gateway,
+            Ok("native") => Self::Native,
             Ok("chain" | "") | Err(_) => Self::Chain,
-            Ok(other) => panic!("TOLLGATE_FORM is `{other}`, expected `gateway` or `chain`"),
+            Ok(other) => panic!("TOLLGATE_FORM is `{other}`, expected `gateway`, `native` or `chain`"),
         }
     }
 
     /// The name by which Envoy knows what `filter` became.
     pub(crate) fn filter(self, filter: &str) -> &str {
-        if self == Self::Gateway && SECTIONS.iter().any(|(one, _)| *one == filter) {
+        if self != Self::Chain && SECTIONS.iter().any(|(one, _)| *one == filter) {
             "gateway"
         } else {
             filter
@@ -48,7 +60,23 @@ impl Form {
     /// Whether the file of the one module is made of this one.
     pub(crate) fn is_made_of(self, file: &str) -> bool {
         let is_it = |(filter, _): &(&str, &str)| file == format!("filters/{filter}.yaml");
-        self == Self::Gateway && SECTIONS.iter().any(is_it)
+        self != Self::Chain && SECTIONS.iter().any(is_it)
+    }
+
+    /// The file of the one filter.
+    pub(crate) const fn file(self) -> &'static str {
+        match self {
+            Self::Chain | Self::Gateway => "filters/gateway.yaml",
+            Self::Native => "filters/gateway-native.yaml",
+        }
+    }
+
+    /// Where the configuration lies within it.
+    pub(crate) const fn configuration(self) -> &'static str {
+        match self {
+            Self::Chain | Self::Gateway => CONFIGURATION,
+            Self::Native => "/resources/0/typed_config/filter_config/value",
+        }
     }
 }
 
@@ -56,7 +84,7 @@ impl Form {
 pub(crate) fn joined(mut file: Value, at: &str, of: impl Fn(&str) -> Result<Value>) -> Result<Value> {
     let place = file
         .pointer_mut(at)
-        .context("gateway.yaml has no configuration")?;
+        .context("the filter's file has no configuration")?;
     for (filter, section) in SECTIONS {
         place[section] = of(filter)?;
     }
@@ -64,7 +92,7 @@ pub(crate) fn joined(mut file: Value, at: &str, of: impl Fn(&str) -> Result<Valu
 }
 
 /// `listener.yaml` with one filter in the place of three; comments and the rest stay.
-pub(crate) fn one_filter(listener: &str) -> Result<String> {
+pub(crate) fn one_filter(listener: &str, file: &str) -> Result<String> {
     let mut kept = String::new();
     let mut dropping = false;
     let mut found = 0;
@@ -81,7 +109,7 @@ pub(crate) fn one_filter(listener: &str) -> Result<String> {
         if !dropping {
             let line = line
                 .replace("- name: tollgate.key-auth", "- name: tollgate.gateway")
-                .replace("envoy/filters/key-auth.yaml", "envoy/filters/gateway.yaml");
+                .replace("envoy/filters/key-auth.yaml", &format!("envoy/{file}"));
             kept += &line;
             kept.push('\n');
         }
@@ -91,4 +119,37 @@ pub(crate) fn one_filter(listener: &str) -> Result<String> {
         "listener.yaml has {found} of the three filters"
     );
     Ok(kept)
+}
+
+/// What Envoy calls a filter in wasm, and one in a native library.
+pub(crate) const KINDS: [&str; 2] = [
+    "envoy.extensions.filters.http.wasm.v3.Wasm",
+    "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+];
+
+/// Puts `library` in the place of the wasm module in a file: from the line with `"@type": WASM` to the configuration, which
+/// stays as it is. `names` are how a library's item says which it is, and what it is to do.
+pub(crate) fn native(file: &str, kinds: [&str; 2], names: [&str; 2], library: &str) -> Result<String> {
+    let [wasm, dynamic] = kinds;
+    let type_of = |kind: &str| format!("\"@type\": type.googleapis.com/{kind}\n");
+    let (before, item) = file
+        .split_once(&type_of(wasm))
+        .with_context(|| format!("the file has no {wasm}"))?;
+    let indent = " ".repeat(before.len() - before.trim_end_matches(' ').len());
+    // What is further in belongs to it.
+    let is_its = |line: &&str| line.trim().is_empty() || line.starts_with(&indent);
+    let item: String = item.split_inclusive('\n').take_while(is_its).collect();
+    let behind = &file[before.len() + type_of(wasm).len() + item.len()..];
+    let (_, name) = item.split_once("root_id: ").context("the item has no root_id")?;
+    let name = name.lines().next().unwrap_or_default();
+    let [named, configured] = names;
+    let mut native = format!(
+        "{before}{}{indent}dynamic_module_config: {{module: {{local: {{filename: {library}}}}}, do_not_close: true}}\n\
+         {indent}{named}: {name}\n",
+        type_of(dynamic)
+    );
+    if let Some((_, configuration)) = item.split_once("configuration:\n") {
+        native += &format!("{indent}{configured}:\n{configuration}");
+    }
+    Ok(native + behind)
 }

@@ -36,5 +36,6 @@ pub use catalogue::Catalogue;
 pub use client::{Client, Reply};
 pub use directory::Directory;
 pub use envoy::{Gateway, Reload};
+pub use form::is_native;
 pub use options::Options;
 pub use tollgate_models as models;

@@ -81,7 +81,7 @@ impl Staged {
             staged.change_configuration("tenant-router", |configuration| configuration["breaker"] = never)?;
         }
         staged.add_clusters(&options.clusters)?;
-        if form == Form::Gateway {
+        if form != Form::Chain {
             staged.form = form;
             staged.join_filters()?;
         }
@@ -93,11 +93,75 @@ impl Staged {
         self.form
     }
 
-    /// From three modules to one.
+    /// From three modules to one filter.
     fn join_filters(&self) -> Result<()> {
+        if self.form == Form::Native {
+            self.load_library()?;
+        } else {
+            self.load_module()?;
+        }
+        let listener = fs::read_to_string(self.file("listener.yaml"))?;
+        self.put("listener.yaml", &form::one_filter(&listener, self.form.file())?)?;
+        self.join_sections()
+    }
+
+    /// Everything comes from the native library.
+    fn load_library(&self) -> Result<()> {
+        let file = "dist/libtollgate.so";
+        let library = repository().join(file);
+        ensure!(
+            library.is_file(),
+            "{} is missing: `make native` makes it",
+            library.display()
+        );
+        let library = library.display().to_string();
+        self.replace(self.form.file(), file, &library)?;
+        let [wasm, dynamic] = form::KINDS;
+        for file in ["listener.yaml", "clusters.yaml"] {
+            let text = fs::read_to_string(self.file(file))?;
+            self.put(file, &text.replace(wasm, dynamic))?;
+        }
+        let logger = [
+            "envoy.extensions.access_loggers.wasm.v3.WasmAccessLog",
+            "envoy.extensions.access_loggers.dynamic_modules.v3.DynamicModuleAccessLog",
+        ];
+        let extension = [
+            "envoy.extensions.wasm.v3.WasmService",
+            "envoy.extensions.bootstrap.dynamic_modules.v3.DynamicModuleBootstrapExtension",
+        ];
+        for (file, kinds, names) in [
+            (
+                "filters/upstream-adapter.yaml",
+                form::KINDS,
+                ["filter_name", "filter_config"],
+            ),
+            ("listener.yaml", logger, ["logger_name", "logger_config"]),
+            (
+                "directory-http.yaml",
+                extension,
+                ["extension_name", "extension_config"],
+            ),
+        ] {
+            let text = fs::read_to_string(self.file(file))?;
+            self.put(file, &form::native(&text, kinds, names, &library)?)?;
+        }
+        self.replace(
+            "listener.yaml",
+            "envoy.access_loggers.wasm",
+            "envoy.access_loggers.dynamic_modules",
+        )?;
+        self.replace(
+            "directory-http.yaml",
+            "envoy.bootstrap.wasm",
+            "envoy.bootstrap.dynamic_modules",
+        )
+    }
+
+    /// Everything but the adapter comes from the one module.
+    fn load_module(&self) -> Result<()> {
         let (chain, module) = ("dist/tollgate-key-auth.wasm", "dist/tollgate-gateway.wasm");
         let module_path = repository().join(module).display().to_string();
-        self.replace(form::FILE, module, &module_path)?;
+        self.replace(self.form.file(), module, &module_path)?;
         let directory = "directory-http.yaml";
         self.replace(
             directory,
@@ -110,21 +174,19 @@ impl Staged {
             "listener.yaml",
             "vm_id: tollgate.tenant-router",
             "vm_id: tollgate.gateway",
-        )?;
-        let listener = fs::read_to_string(self.file("listener.yaml"))?;
-        self.put("listener.yaml", &form::one_filter(&listener)?)?;
-        self.join_sections()
+        )
     }
 
-    /// Makes the one module's file of the three's, or, where one of them is no YAML, of that: Envoy is to see it too.
+    /// Makes the one filter's file of the three's, or, where one of them is no YAML, of that: Envoy is to see it too.
     fn join_sections(&self) -> Result<()> {
-        let joined = form::joined(parse(&self.file(form::FILE))?, CONFIGURATION, |filter| {
+        let file = self.form.file();
+        let joined = form::joined(parse(&self.file(file))?, self.form.configuration(), |filter| {
             let file = parse(&self.file(&format!("filters/{filter}.yaml")))?;
             let configuration = file.pointer(CONFIGURATION).context("there is no configuration")?;
             Ok(configuration.clone())
         });
         let text = joined.map_or_else(|_| "no: [yaml".to_owned(), |file| file.to_string());
-        self.write(form::FILE, &text)
+        self.write(file, &text)
     }
 
     /// The directory.

@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 
+/// How the filters' own metrics begin, in either form.
+const WASM: &str = "wasmcustom.";
+const NATIVE: &str = "dynamicmodulescustom.";
+
 /// All of Envoy's counters and gauges at one moment, by their full names.
 #[derive(Debug, Clone, Default)]
 pub struct Stats(HashMap<String, u64>);
@@ -11,9 +15,19 @@ impl Stats {
     pub fn parse(text: &str) -> Self {
         let number = |line: &str| {
             let (name, value) = line.split_once(": ")?;
-            Some((name.to_owned(), value.parse().ok()?))
+            // One name in all forms.
+            let name = match name.strip_prefix(NATIVE) {
+                Some(name) => format!("{WASM}{name}"),
+                None => name.to_owned(),
+            };
+            Some((name, value.parse().ok()?))
         };
         Self(text.lines().filter_map(number).collect())
+    }
+
+    /// How often the native form has handed over what it counted.
+    pub(crate) fn flushes(&self) -> Option<u64> {
+        self.0.get("wasmcustom.tollgate_metric_flushes").copied()
     }
 
     /// The counter or gauge of this name; 0 where Envoy does not have it (it makes most at their first use).

@@ -8,7 +8,8 @@ use tollgate_core::config::ConfigError;
 use tollgate_core::reply::Reply;
 use tollgate_core::state::{Clock as _, Store as _};
 use tollgate_host::{
-    Counter, HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step, StreamContext,
+    Counter, Family, HttpFilter, LogContext, RequestContext, ResponseContext, RootContext, Step,
+    StreamContext,
 };
 
 /// As long as a state of filters, a record of limits or one of usage: some 300 bytes.
@@ -32,6 +33,8 @@ const POLICY: &str = "\"key-requests\";q=4000000000;w=60, \"key-tokens\";q=40000
     \"org-requests\";q=4000000000;w=60, \"org-tokens\";q=4000000000;w=60, \
     \"org-output-tokens\";q=4000000000;w=60, \"org-concurrent\";q=1000000;qu=\"concurrent-requests\"";
 
+const REQUESTS: Family = Family::counters("bench_floor_chain", &[]);
+
 /// Calls, and does nothing.
 pub struct Floor {
     requests: Counter,
@@ -51,7 +54,7 @@ impl HttpFilter for Floor {
     }
 
     fn start(_config: Arc<()>, _host: &mut RootContext) -> Result<Self, ConfigError> {
-        let requests = Counter::define("bench_floor_chain").map_err(ConfigError::unusable)?;
+        let requests = Counter::define(&REQUESTS, &[]).map_err(ConfigError::unusable)?;
         Ok(Self { requests })
     }
 
@@ -68,7 +71,7 @@ impl HttpFilter for Floor {
         ] {
             let _ = host.headers.add(name, value);
         }
-        let _ = host.stream.set_property("tollgate.identity", &STATE);
+        let _ = host.stream.set_state("tollgate.identity", &STATE);
         self.requests.increment();
         Step::Hold
     }
@@ -132,7 +135,7 @@ impl HttpFilter for Floor {
     fn log(&mut self, stream: &mut Stream, host: &mut LogContext) {
         let _ = host.stream.now();
         rewrite(&mut host.stream, &stream.0);
-        let _ = host.stream.set_property("tollgate.usage", &STATE);
+        let _ = host.stream.set_state("tollgate.usage", &STATE);
     }
 
     fn orphaned() -> Reply {

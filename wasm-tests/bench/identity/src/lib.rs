@@ -23,7 +23,7 @@ impl HttpFilter for Identity {
     }
 
     fn request_headers(&mut self, _stream: &mut (), host: &mut RequestContext, _end: bool) -> Step {
-        match host.stream.set_property("tollgate.identity", &self.0) {
+        match host.stream.set_state("tollgate.identity", &self.0) {
             Ok(()) => Step::Continue,
             Err(status) => {
                 log(Level::Error, &format!("bench: no identity was left: {status:?}"));

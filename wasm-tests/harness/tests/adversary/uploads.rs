@@ -274,7 +274,7 @@ async fn bytes_in_upload_are_bounded_by_key_organization_and_envoy() {
 async fn bytes_that_wait_for_an_answer_count_too() {
     let stage = Stage::new(json!({"bytes": {"key": "2MiB"}})).await;
     let key = &stage.keys[0];
-    let waits = format!("{FAULT_HEADER}: hold=0\r\n");
+    let waits = format!("{FAULT_HEADER}: first-byte=60s\r\n");
     let waiting = stage.begin_at(CHAT, key, &waits, MIB, MIB).await;
     stage.under_way(1).await;
     let refused = stage.begin(key, 3 * MIB / 2, 5 * MIB / 4).await;

@@ -81,7 +81,7 @@ impl HttpFilter for Waiter {
             return Step::Hold;
         }
         let body = host.body.read().map_or(0, |body| body.len());
-        if len.is_some_and(|len| len != body) || host.body.replace(0, 0, b"seen:").is_err() {
+        if len.is_some_and(|len| len != body) || host.body.replace_beginning(0, b"seen:").is_err() {
             return answer(500, "body");
         }
         Step::Continue

@@ -4,9 +4,10 @@
 
 use tollgate_core::state::StoreError;
 
-use crate::abi;
-use crate::memory::receive;
-use crate::status::{Status, check};
+use super::abi;
+use super::memory::receive;
+use super::status::check;
+use crate::status::Status;
 
 /// The version of a value that there is none of. Envoy compares versions only where there is a value, and none has this
 /// one: it counts them up from 1, and would take years to get here.

@@ -2,6 +2,8 @@
 //!
 //! A root is one configuration of the module; a stream belongs to the root it began with, also after a reload.
 
+mod step;
+
 use core::cell::RefCell;
 use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::HashMap;
@@ -9,16 +11,16 @@ use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
 
-use crate::buffer::{CallBody, Configuration};
-use crate::clock::set_effective_context;
-use crate::context::{
-    CallContext, LogContext, RequestContext, ResponseContext, RootContext, SweepContext, property,
-};
-use crate::filter::{Absent, AccessLogger, CallAnswer, HttpFilter, Singleton, Sweep, Wake};
-use crate::headers::CallHeaders;
+use crate::backend::http::CallAnswer;
+use crate::context::{CallContext, LogContext, RequestContext, ResponseContext, RootContext, SweepContext};
+use crate::filter::{Absent, AccessLogger, HttpFilter, Singleton, Sweep, Wake};
 use crate::http::HttpCall;
 use crate::log::{Level, log as log_line};
-use crate::step::{Action, Step, continue_request};
+use crate::step::Step;
+use crate::wasm::clock::set_effective_context;
+use crate::wasm::stream::root_id;
+use crate::wasm::{Handle, body};
+use step::{Action, continue_request, take};
 
 /// All roots and streams of a module in one VM.
 pub struct Module<F: HttpFilter, S = Absent, L = Absent> {
@@ -56,8 +58,8 @@ pub type Held<F, S, L> = RefCell<Module<F, S, L>>;
 impl<F: HttpFilter, S: Singleton, L: AccessLogger> Root<F, S, L> {
     /// Makes what this configuration is for; all that is wrong with it is reported.
     fn start(configuration: Vec<u8>) -> Result<Self, Vec<ConfigError>> {
-        let mut host = RootContext::new();
-        let root_id = property(&["plugin_root_id"]).unwrap_or_default();
+        let mut host = RootContext(Handle);
+        let root_id = root_id();
         let alone = S::NAME.is_empty() && L::NAME.is_empty();
         if alone || root_id == F::NAME.as_bytes() {
             let config = F::check(configuration)?;
@@ -150,7 +152,7 @@ pub fn context_create<F: HttpFilter, S: Singleton, L: AccessLogger>(
 
 /// `proxy_on_configure`.
 pub fn configure<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) -> bool {
-    let started = match Configuration::new().read() {
+    let started = match body::read(Handle, body::CONFIGURATION, u32::MAX as usize) {
         Ok(configuration) => Root::start(configuration),
         Err(status) => Err(vec![ConfigError::unusable(status)]),
     };
@@ -241,7 +243,7 @@ pub fn log<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>,
     let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
-    let mut host = LogContext::new();
+    let mut host = LogContext::new(Handle);
     if let Some((filter, entry)) = module.stream(id) {
         filter.log(&mut entry.stream, &mut host);
     } else if let Some(Root::Logger(logger)) = module.root(id) {
@@ -255,19 +257,19 @@ fn on_request<F: HttpFilter, S: Singleton, L: AccessLogger>(
     callback: impl FnOnce(&mut F, &mut F::Stream, &mut RequestContext) -> Step,
 ) -> Action {
     let Ok(mut module) = module.try_borrow_mut() else {
-        return Step::from(F::orphaned()).take(F::NAME);
+        return take(F::orphaned().into(), F::NAME);
     };
     let Some((filter, entry)) = module.stream(id) else {
-        return Step::from(F::orphaned()).take(F::NAME);
+        return take(F::orphaned().into(), F::NAME);
     };
-    let step = callback(filter, &mut entry.stream, &mut RequestContext::new());
+    let step = callback(filter, &mut entry.stream, &mut RequestContext::new(Handle));
     if F::WAITS
         && let Step::Wait(call) = step
     {
         entry.waiting = Some(Waiting::default());
         module.calls.extend(call.map(|call| (call, id)));
     }
-    step.take(F::NAME)
+    take(step, F::NAME)
 }
 
 /// A part of a request's body. One that waits is told of it once it goes on.
@@ -293,7 +295,7 @@ fn on_request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
 /// Looks at a stream that waits; `Some` is another call that it waits for.
 fn resume<F: HttpFilter>(filter: &mut F, entry: &mut Entry<F::Stream>, wake: Wake<'_>) -> Option<HttpCall> {
     let Waiting(body) = entry.waiting.take()?;
-    let host = &mut RequestContext::new();
+    let host = &mut RequestContext::new(Handle);
     let mut step = filter.resume(&mut entry.stream, host, wake);
     let mut told = body;
     if matches!(step, Step::Continue | Step::Hold)
@@ -316,7 +318,7 @@ fn resume<F: HttpFilter>(filter: &mut F, entry: &mut Entry<F::Stream>, wake: Wak
             }
         }
         step @ (Step::Hold | Step::Answer(_) | Step::Break) => {
-            step.take(F::NAME);
+            take(step, F::NAME);
         }
     }
     None
@@ -333,7 +335,10 @@ fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
     let Some((filter, entry)) = module.stream(id) else {
         return Action::Continue;
     };
-    callback(filter, &mut entry.stream, &mut ResponseContext::new()).take(F::NAME)
+    take(
+        callback(filter, &mut entry.stream, &mut ResponseContext::new(Handle)),
+        F::NAME,
+    )
 }
 
 /// `proxy_on_tick`.
@@ -341,7 +346,7 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
     let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
-    let mut host = RootContext::new();
+    let mut host = RootContext(Handle);
     let Module {
         roots,
         streams,
@@ -367,10 +372,10 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
             }
             continue;
         }
-        let mut host = SweepContext::of(*stream);
+        let mut host = SweepContext::of(Handle, Handle, *stream);
         let step = filter.look(&mut entry.stream, &mut host);
         if step != Step::Continue && host.enter().is_some() {
-            step.take(F::NAME);
+            take(step, F::NAME);
         }
     }
     // Where the proxy refuses, nothing more is asked of it in this callback.
@@ -386,9 +391,9 @@ pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
     let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
-    let call = HttpCall(call);
+    let call = HttpCall(call.into());
     if let Some(Root::Singleton(singleton)) = module.root(id) {
-        return singleton.answered(&mut CallContext::new(), call);
+        return singleton.answered(&mut CallContext::of(Handle, Handle), call);
     }
     if !F::WAITS {
         return;
@@ -398,9 +403,10 @@ pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
     };
     let (_, stream) = module.calls.swap_remove(at);
     // Read first: it is the root's.
+    let answered = CallContext::of(Handle, Handle);
     let answer = CallAnswer {
-        headers: CallHeaders::new().read().ok(),
-        body: CallBody::new().read().unwrap_or_default(),
+        headers: answered.headers.read().ok(),
+        body: answered.body.read().unwrap_or_default(),
     };
     if let Some((filter, entry)) = module.stream(stream)
         && set_effective_context(stream).is_ok()
@@ -418,14 +424,14 @@ pub fn delete<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, 
         return;
     };
     let entry = module.streams.as_mut().and_then(|streams| streams.remove(&id));
-    if let Some(entry) = entry {
+    if let Some(mut entry) = entry {
         if let Some(filter) = Module::<F, S, L>::filter(&mut module.roots, entry.root) {
-            filter.forget(entry.stream, &mut RequestContext::new());
+            filter.give_back(&mut entry.stream, &mut RequestContext::new(Handle));
         }
         return;
     }
     if let Some(Root::Filter(filter)) = module.root(id) {
-        filter.ended(&mut RootContext::new());
+        filter.ended(&mut RootContext(Handle));
     }
     module.roots.retain(|(root, _)| *root != id);
 }
@@ -449,107 +455,4 @@ impl Hasher for IdHasher {
         // hashbrown takes its control byte from the top bits.
         self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
-}
-
-/// Exports a [`Module`] as proxy-wasm callbacks, with an allocator. Only the callbacks that are named beside the module
-/// exist: Envoy skips the others without entering the VM.
-///
-/// ```ignore
-/// tollgate_host::export!(Module<KeyAuth, Fetcher>: request_headers, tick, http_call_response);
-/// ```
-#[macro_export]
-macro_rules! export {
-    ($module:ty : $($callback:ident),* $(,)?) => {
-        #[cfg(target_arch = "wasm32")]
-        mod exports {
-            use super::*;
-
-            std::thread_local! {
-                static MODULE: core::cell::RefCell<$module> =
-                    const { core::cell::RefCell::new(<$module>::new()) };
-            }
-
-            #[global_allocator]
-            static ALLOCATOR: $crate::Pool = $crate::Pool::new();
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_abi_version_0_2_1() {}
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
-                $crate::allocate(size)
-            }
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_context_create(id: u32, parent: u32) {
-                MODULE.with(|module| $crate::runtime::context_create(module, id, parent));
-            }
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_configure(id: u32, _size: u32) -> u32 {
-                u32::from(MODULE.with(|module| $crate::runtime::configure(module, id)))
-            }
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_delete(id: u32) {
-                MODULE.with(|module| $crate::runtime::delete(module, id));
-            }
-
-            $($crate::export!(@ $callback);)*
-        }
-    };
-    (@ request_headers) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_request_headers(id: u32, _headers: u32, end: u32) -> u32 {
-            MODULE.with(|module| $crate::runtime::request_headers(module, id, end != 0)) as u32
-        }
-    };
-    (@ request_body) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_request_body(id: u32, len: usize, end: u32) -> u32 {
-            MODULE.with(|module| $crate::runtime::request_body(module, id, len, end != 0)) as u32
-        }
-    };
-    (@ request_trailers) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_request_trailers(id: u32, _trailers: u32) -> u32 {
-            MODULE.with(|module| $crate::runtime::request_trailers(module, id)) as u32
-        }
-    };
-    (@ response_headers) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_response_headers(id: u32, _headers: u32, end: u32) -> u32 {
-            MODULE.with(|module| $crate::runtime::response_headers(module, id, end != 0)) as u32
-        }
-    };
-    (@ response_trailers) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_response_trailers(id: u32, _trailers: u32) -> u32 {
-            MODULE.with(|module| $crate::runtime::response_trailers(module, id)) as u32
-        }
-    };
-    (@ response_body) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_response_body(id: u32, len: usize, end: u32) -> u32 {
-            MODULE.with(|module| $crate::runtime::response_body(module, id, len, end != 0)) as u32
-        }
-    };
-    (@ log) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_log(id: u32) {
-            MODULE.with(|module| $crate::runtime::log(module, id));
-        }
-    };
-    (@ tick) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_tick(id: u32) {
-            MODULE.with(|module| $crate::runtime::tick(module, id));
-        }
-    };
-    (@ http_call_response) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_http_call_response(id: u32, call: u32, _headers: u32, _body: u32, _trailers: u32) {
-            MODULE.with(|module| $crate::runtime::http_call_response(module, id, call));
-        }
-    };
 }

@@ -1,14 +1,15 @@
 //! Time, ticks, and which stream the calls of a tick are for.
 
-use crate::abi;
-use crate::status::{Result, check};
+use super::abi;
+use super::status::check;
+use crate::status::Result;
 
 /// Nanoseconds since 1970; 0.1 µs a call.
-pub(crate) fn now_nanos() -> Result<u64> {
+pub(crate) fn now() -> Option<u64> {
     let mut time = 0;
     // SAFETY: the pointer is to a live local.
-    check(unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut time) })?;
-    Ok(time)
+    check(unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut time) }).ok()?;
+    Some(time)
 }
 
 /// Has `tick` called on the current root every so many milliseconds.

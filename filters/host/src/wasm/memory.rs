@@ -2,8 +2,9 @@
 
 use std::alloc::{Layout, alloc};
 
-use crate::abi::RawStatus;
-use crate::status::{Result, check};
+use super::abi::RawStatus;
+use super::status::check;
+use crate::status::Result;
 
 /// Memory of `size` bytes for the host to write into; null where there is none, which the host takes as failure.
 /// Its owner is whoever the host then tells the address: `receive`.

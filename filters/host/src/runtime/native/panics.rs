@@ -1,0 +1,40 @@
+//! A panic ends what it happened in, and not Envoy.
+
+use core::panic::AssertUnwindSafe;
+use std::panic::{catch_unwind, set_hook};
+
+use crate::log::{Level, log};
+use crate::metric::Family;
+use crate::native::metric::{Counter, FLUSHES};
+
+/// What is counted of every library. The flushes come last: what was counted before one is with Envoy after it.
+pub(super) static FAMILIES: &[Family] = &[PANICS, FLUSHES];
+const PANICS: Family = Family::counters("tollgate_panics", &[]);
+
+/// Has a panic say in Envoy's log where it was. Not with what: that may be a customer's.
+pub fn report() {
+    set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(|place| format!("{}:{}", place.file(), place.line()));
+        let place = place.unwrap_or_default();
+        log(
+            Level::Error,
+            &format!("tollgate: a panic at {place}: the request that caused it is answered 500"),
+        );
+    }));
+}
+
+/// What `then` answers; `None` where it panics, which is counted.
+pub(super) fn caught<T>(then: impl FnOnce() -> T) -> Option<T> {
+    // What it was changing is dropped, or not used before it is whole again: `streams` sees to it.
+    catch_unwind(AssertUnwindSafe(then)).map_err(|_| count()).ok()
+}
+
+#[cold]
+fn count() {
+    static COUNTED: Family = PANICS;
+    if let Ok(counter) = Counter::define(&COUNTED, &[]) {
+        counter.increment();
+    }
+}

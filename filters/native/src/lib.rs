@@ -1,0 +1,14 @@
+//! The library `libtollgate.so`: every filter, the access logger of attempts and the fetcher of the directory, by their
+//! names, as one dynamic module of Envoy's.
+
+tollgate_host::export_native! {
+    filters: {
+        Gateway = tollgate_gateway::Gateway,
+        KeyAuth = tollgate_key_auth::KeyAuth,
+        Router = tollgate_tenant_router::Router,
+        RateLimit = tollgate_rate_limit::RateLimit,
+        Adapter = tollgate_upstream_adapter::Adapter,
+    }
+    loggers: { Attempts = tollgate_tenant_router::Attempts }
+    singletons: { Fetcher = tollgate_key_auth::Fetcher }
+}
