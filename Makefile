@@ -1,6 +1,6 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test accountant fuzz lint wasm bench clean
+.PHONY: help demo run test accountant fuzz lint wasm native bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
@@ -8,6 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  ENVOY_BIN=/path         use another Envoy      ENVOY_RUNTIME=docker   use the official image"
+	@echo "  FORM=gateway, native    `run` with the filters as one module, or from the native library"
 	@echo "  WASM_TOOLCHAIN=debian   (or rustup) choose the compiler for wasm"
 
 demo: ## a scripted tour: model servers, Envoy, fresh keys, some fifty steps
@@ -30,6 +31,9 @@ lint: ## formatting, circles between modules, clippy on every crate and for wasm
 
 wasm: ## the modules, in dist/ with SHA256SUMS
 	@scripts/wasm.sh
+
+native: ## the native library, dist/libtollgate.so (ARGS=aarch64: for another machine)
+	@scripts/native.sh $(ARGS)
 
 bench: ## compare with bare Envoy (QUICK=1: a short run); writes docs/performance.md
 	@scripts/bench.sh $(ARGS)

@@ -11,6 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 have taskset || apt_install "taskset" util-linux
 "$root/scripts/setup-envoy.sh"
 "$root/scripts/wasm.sh"
+"$root/scripts/native.sh"
 "$root/scripts/wasm.sh" --into "$root/target/bench" \
     tollgate-bench-floor tollgate-bench-floor-thin tollgate-bench-floor-chain tollgate-bench-identity
 

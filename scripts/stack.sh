@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# `stack.sh run|demo [ARG...]`: model servers and Envoy with the repository's own configuration.
+# `stack.sh run|demo [ARG...]`: model servers and Envoy with the repository's own configuration. `FORM=gateway stack.sh run`:
+# the three filters as one module; FORM=native: from the native library.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 "$root/scripts/setup-envoy.sh"
-"$root/scripts/wasm.sh"
+export TOLLGATE_FORM=${FORM:-${TOLLGATE_FORM:-chain}}
+[ "$TOLLGATE_FORM" = chain ] || [ "${1:-}" != demo ] || die "the tour edits the files of three modules: leave FORM out"
+case $TOLLGATE_FORM in
+chain | gateway) "$root/scripts/wasm.sh" ;;
+native) "$root/scripts/native.sh" ;;
+*) die "FORM=$TOLLGATE_FORM is unknown: say chain, gateway or native, or leave it out" ;;
+esac
 # The tour of `demo` calls the gateway with the real OpenAI SDK.
 [ "${1:-}" = demo ] && "$root/scripts/setup-python.sh"
 need_rust

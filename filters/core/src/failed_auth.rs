@@ -10,6 +10,7 @@ use crate::gcra::Throttle;
 use crate::state::{Clock, Keyspace, Store, Value, update};
 
 /// When a slot's throttle is whole again: nanoseconds since 1970.
+#[derive(Clone)]
 struct Whole(u64);
 
 impl Value for Whole {

@@ -10,32 +10,19 @@ mod keyspace;
 mod store;
 
 pub use keyspace::{KEYSPACES, Keyspace};
-pub use store::{Clock, Memory, Store, StoreError};
+pub use store::{Clock, Memory, Store, StoreError, Value};
 
 /// How often a lost write is tried again. Each one that is lost means that another worker got on.
 pub const ATTEMPTS: usize = 64;
 
-/// A value that workers share.
-pub trait Value: Sized {
-    /// Where values of this kind are.
-    const KEYSPACE: Keyspace;
-
-    /// Reads what [`Self::encode`] wrote; `None` for anything else.
-    fn decode(bytes: &[u8]) -> Option<Self>;
-
-    /// As it is stored.
-    fn encode(&self) -> Vec<u8>;
-}
-
 /// Reads a value; `None` where there is none, or none that can be read.
 pub fn read<V: Value>(store: &mut impl Store, name: impl AsRef<[u8]>) -> Result<Option<V>, StoreError> {
-    let stored = store.get(&V::KEYSPACE.key(name))?;
-    Ok(stored.and_then(|(bytes, _)| V::decode(&bytes)))
+    store.load(&V::KEYSPACE.key(name)).map(|(value, _)| value)
 }
 
 /// Writes a value, whatever is there.
-pub fn write<V: Value>(store: &mut impl Store, name: impl AsRef<[u8]>, value: &V) -> Result<(), StoreError> {
-    store.put(&V::KEYSPACE.key(name), &value.encode())
+pub fn write<V: Value>(store: &mut impl Store, name: impl AsRef<[u8]>, value: V) -> Result<(), StoreError> {
+    store.write(&V::KEYSPACE.key(name), value)
 }
 
 /// Changes a value; `change` is asked again whenever another worker was quicker, and its last answer is returned. With
@@ -43,15 +30,20 @@ pub fn write<V: Value>(store: &mut impl Store, name: impl AsRef<[u8]>, value: &V
 pub fn update<V: Value, T>(
     store: &mut impl Store,
     name: impl AsRef<[u8]>,
-    change: impl FnMut(Option<V>) -> (T, Option<V>),
+    mut change: impl FnMut(Option<V>) -> (T, Option<V>),
 ) -> Result<T, StoreError> {
-    update_bytes(store, &V::KEYSPACE.key(name), {
-        let mut change = change;
-        move |stored| {
-            let (answer, value) = change(stored.and_then(V::decode));
-            (answer, value.map(|value| value.encode()))
+    let key = V::KEYSPACE.key(name);
+    for _ in 0..ATTEMPTS {
+        let (stored, version) = store.load(&key)?;
+        let (answer, value) = change(stored);
+        let Some(value) = value else {
+            return Ok(answer);
+        };
+        if store.exchange(&key, value, version)? {
+            return Ok(answer);
         }
-    })
+    }
+    Err(StoreError::Contended)
 }
 
 /// [`update`] for a value that reads and writes itself.

@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use tollgate_core::exchange::{Exchange, UnreadableClaim};
 use tollgate_core::flags::Flags;
-use tollgate_core::state::{Clock, Store, StoreError};
+use tollgate_core::state::{Clock, Store, StoreError, Value};
 use tollgate_core::trace::Trace;
 
 use crate::attribute::Attribute;
@@ -244,6 +244,26 @@ macro_rules! shares {
 
             fn put(&mut self, key: &[u8], value: &[u8]) -> core::result::Result<(), StoreError> {
                 backend::shared::put(key, value)
+            }
+
+            fn load<V: Value>(
+                &mut self,
+                key: &[u8],
+            ) -> core::result::Result<(Option<V>, Option<u32>), StoreError> {
+                backend::shared::load(key)
+            }
+
+            fn exchange<V: Value>(
+                &mut self,
+                key: &[u8],
+                value: V,
+                version: Option<u32>,
+            ) -> core::result::Result<bool, StoreError> {
+                backend::shared::exchange(key, value, version)
+            }
+
+            fn write<V: Value>(&mut self, key: &[u8], value: V) -> core::result::Result<(), StoreError> {
+                backend::shared::write(key, value)
             }
         }
 

@@ -52,6 +52,14 @@ impl<const MAP: u32> Headers<MAP> {
         headers::add(self.0, MAP, name, value)
     }
 
+    /// As [`Self::set`], where these are all that were there: it costs less than half where the header is not among them.
+    pub fn set_beside(&mut self, known: Option<&HeaderMap>, name: &str, value: &str) -> Result<()> {
+        match known {
+            Some(known) if known.get(name.as_bytes()).is_none() => self.add(name, value),
+            _ => self.set(name, value),
+        }
+    }
+
     /// Removes every value of a header.
     pub fn remove(&mut self, name: &[u8]) -> Result<()> {
         headers::remove(self.0, MAP, name)

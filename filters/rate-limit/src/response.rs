@@ -53,7 +53,7 @@ impl Stream {
         }
         for (name, value) in &request.headers {
             // In place of a model server's own. An answer without these headers is still the answer.
-            let _ = host.headers.set(name, value);
+            let _ = host.headers.set_beside(headers, name, value);
         }
     }
 

@@ -440,7 +440,7 @@ impl Router {
         for (name, value) in sent.request.introduction(&host.stream) {
             if let Some(value) = value {
                 // An answer without these headers is still the answer.
-                let _ = host.headers.set(name, &value);
+                let _ = host.headers.set_beside(headers, name, &value);
             }
         }
         match headers {
@@ -661,9 +661,10 @@ fn forward(
 ) -> Result<(), Status> {
     for (name, value) in plan.headers(config, &held.who) {
         match value {
-            Some(value) => host.headers.set(name, &value)?,
-            // That it is not there was seen when the headers were read.
+            Some(value) if held.head.controlled => host.headers.set(name, &value)?,
             None if held.head.controlled => host.headers.remove(name.as_bytes())?,
+            // That none of them is there was seen when the headers were read.
+            Some(value) => host.headers.add(name, &value)?,
             None => {}
         }
     }

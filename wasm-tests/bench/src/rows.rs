@@ -20,17 +20,30 @@ pub(crate) const BARE: &str = "bare";
 pub(crate) const FLOOR: &str = "floor";
 
 /// The rows of the table by body size, beside bare Envoy.
-pub(crate) const BY_SIZE: [&str; 5] = [
+pub(crate) const BY_SIZE: [&str; 6] = [
     "key-auth+router",
     "chain-composed",
+    "library",
     "json-to-metadata",
     "lua",
     "ext-proc",
 ];
 /// The rows of the table by the number of workers, beside bare Envoy.
-pub(crate) const BY_WORKERS: [&str; 4] = ["floor", "chain-separate", "chain-composed", "native-chain"];
+pub(crate) const BY_WORKERS: [&str; 5] = [
+    "floor",
+    "chain-separate",
+    "chain-composed",
+    "library",
+    "native-chain",
+];
 /// The rows of the table by event, beside bare Envoy.
-pub(crate) const BY_EVENT: [&str; 4] = ["floor", "chain-separate", "chain-composed", FOR_STREAMS];
+pub(crate) const BY_EVENT: [&str; 5] = [
+    "floor",
+    "chain-separate",
+    "chain-composed",
+    "library",
+    FOR_STREAMS,
+];
 /// The row that differs from another by what it does to streams alone.
 pub(crate) const FOR_STREAMS: &str = "sse-to-metadata";
 
@@ -241,6 +254,48 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
             .routes_by(Routing::Target)
             .authenticates()
             .counts(&["wasmcustom.tollgate_adapter_attempts.provider.bench.outcome.adapted"])
+        },
+        Row::new(
+            "library",
+            "`chain-composed` from the native library",
+            vec![ours::library(parts, 8)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
+            "library-1-limit",
+            "the same with one matching limit",
+            vec![ours::library(parts, 1)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
+            "library-16-limits",
+            "the same with sixteen, in four groups",
+            vec![ours::library(parts, 16)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row {
+            extension: Some(ours::library_directory(parts)?),
+            million: true,
+            ..Row::new(
+                "library-1m",
+                "`library` with 1,000,000 keys from a document server; requests use 10,000 of them",
+                vec![ours::library_by_http(parts, 8)?],
+            )
+            .routes_by(Routing::Target)
+            .authenticates()
+        },
+        Row {
+            upstream: ours::library_adapter(parts)?,
+            ..Row::new(
+                "library+adapter",
+                "`library`, and its upstream-adapter in front of the model server",
+                vec![ours::library(parts, 8)?],
+            )
+            .routes_by(Routing::Target)
+            .authenticates()
         },
         Row::new(
             "json-to-metadata",

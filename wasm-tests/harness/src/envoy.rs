@@ -289,6 +289,11 @@ impl Gateway {
         self.staged.path()
     }
 
+    /// The files of the filters before the router, and what each is about.
+    pub fn filter_files(&self) -> Vec<(&'static str, &'static str)> {
+        self.staged.form().files()
+    }
+
     /// Envoy's process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

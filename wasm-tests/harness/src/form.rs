@@ -63,6 +63,23 @@ impl Form {
         self != Self::Chain && SECTIONS.iter().any(is_it)
     }
 
+    /// What an operator edits for the filters, and what it is about.
+    pub(crate) fn files(self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Self::Chain => vec![
+                ("filters/key-auth.yaml", "organizations, projects, keys"),
+                ("filters/tenant-router.yaml", "models, and who is served where"),
+                ("filters/rate-limit.yaml", "how much each may ask for"),
+            ],
+            Self::Gateway | Self::Native => {
+                vec![(
+                    self.file(),
+                    "who may call, which models there are, what is limited",
+                )]
+            }
+        }
+    }
+
     /// The file of the one filter.
     pub(crate) const fn file(self) -> &'static str {
         match self {

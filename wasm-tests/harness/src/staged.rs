@@ -185,7 +185,10 @@ impl Staged {
             let configuration = file.pointer(CONFIGURATION).context("there is no configuration")?;
             Ok(configuration.clone())
         });
-        let text = joined.map_or_else(|_| "no: [yaml".to_owned(), |file| file.to_string());
+        let text = match joined {
+            Ok(file) => serde_saphyr::to_string(&file)?,
+            Err(_) => "no: [yaml".to_owned(),
+        };
         self.write(file, &text)
     }
 

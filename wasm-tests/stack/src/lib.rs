@@ -52,6 +52,19 @@ impl Stack {
     /// # Errors
     /// A port is taken, Envoy or the module is missing, or Envoy does not come up: in a sentence for people.
     pub async fn start(ports: Ports, cast: &Cast) -> Result<Self> {
+        // The three filters' files are what the tour edits.
+        Self::with(ports, cast, Options::new().chain()).await
+    }
+
+    /// The same in the form that `TOLLGATE_FORM` says.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub async fn in_any_form(ports: Ports, cast: &Cast) -> Result<Self> {
+        Self::with(ports, cast, Options::new()).await
+    }
+
+    async fn with(ports: Ports, cast: &Cast, options: Options) -> Result<Self> {
         free(ports.gateway, "GATEWAY_PORT")?;
         free(ports.admin, "ADMIN_PORT")?;
         let llama = ModelServer::builder()
@@ -64,9 +77,7 @@ impl Stack {
             .models(["gpt-oss-120b"])
             .start()
             .await?;
-        // The three filters' files are what people are told to edit.
-        let options = Options::new().chain().own_limits();
-        let options = options.ports(ports.gateway, ports.admin);
+        let options = options.own_limits().ports(ports.gateway, ports.admin);
         let options = cast.write(options.llama(llama.addr()).gpt_oss(gpt_oss.addr()));
         let gateway = Gateway::try_start(options).await?;
         if let Some(why) = reload::refused(&gateway).await {

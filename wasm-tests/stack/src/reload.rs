@@ -188,7 +188,9 @@ fn outcome(stats: &Stats, name: &str) -> Outcome {
             let filter = name
                 .strip_prefix("filters/")
                 .unwrap_or(name)
-                .trim_end_matches(".yaml");
+                .trim_end_matches(".yaml")
+                // Both forms of it are called so.
+                .trim_end_matches("-native");
             format!("{COUNTERS}.{filter}")
         }
     };

@@ -23,7 +23,7 @@ pub async fn run(ports: Ports) -> Result<()> {
     let place = Place::new()?;
     println!("Starting model servers and Envoy ...");
     let cast = Cast::one();
-    let mut stack = Stack::start(ports, &cast).await?;
+    let mut stack = Stack::in_any_form(ports, &cast).await?;
     let files = place.point_at(&stack)?;
     let mut requests = Requests::follow(&stack.gateway.directory().join("access.log"));
     // Before anybody is told which files to edit.
@@ -86,6 +86,9 @@ fn last_lines(log: &str) -> String {
 
 fn welcome(stack: &Stack, key: &str, files: &str) -> String {
     let (url, admin) = (stack.gateway.url(), stack.gateway.admin_addr());
+    let filters = stack.gateway.filter_files().into_iter();
+    let filters = filters.map(|(file, what)| format!("  {files}/{file:<27}  {what}"));
+    let filters = filters.collect::<Vec<_>>().join("\n");
     format!(
         r#"
   gateway   {url}/v1
@@ -110,9 +113,7 @@ With the OpenAI SDK for Python:
 
 The configuration of this run; an edit is taken up within a second, and what became of it is said here:
 
-  {files}/filters/key-auth.yaml        organizations, projects, keys
-  {files}/filters/tenant-router.yaml   models, and who is served where
-  {files}/filters/rate-limit.yaml      how much each may ask for
+{filters}
   {files}/routes.yaml                  timeouts, retries
   {files}/clusters.yaml                model servers
   {files}/listener.yaml                HTTP settings, access log, chain of filters

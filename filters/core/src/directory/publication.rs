@@ -45,11 +45,12 @@ impl Published {
 
     /// Puts this one into force.
     pub fn write(self, store: &mut impl Store) -> Result<(), StoreError> {
-        state::write(store, ONE, &self)
+        state::write(store, ONE, self)
     }
 }
 
 /// The tenants that may have a profile.
+#[derive(Clone)]
 struct Tenants(Vec<ProfileId>);
 
 impl Value for Tenants {
@@ -72,7 +73,7 @@ impl Tenants {
     fn write(mut self, store: &mut impl Store) -> Result<(), StoreError> {
         self.0.sort_unstable();
         self.0.dedup();
-        state::write(store, ONE, &self)
+        state::write(store, ONE, self)
     }
 }
 

@@ -12,6 +12,7 @@ use super::cell::Cell;
 use super::returned::Returned;
 use super::slots::Slots;
 use crate::gcra::Quota;
+use crate::state::{Keyspace, Value};
 use crate::workers::Workers;
 
 /// Rows that this configuration does not have, but another worker's may, while it is being replaced.
@@ -28,9 +29,9 @@ pub(super) struct LimitRecord {
 }
 
 impl LimitRecord {
-    /// What is stored, as of `now`. Nothing, and what can't be read, is an empty record.
-    pub(super) fn read(stored: Option<&[u8]>, now: u64) -> Self {
-        let mut record = stored.and_then(decode).unwrap_or(Self {
+    /// What is stored, as of `now`. Nothing is an empty record.
+    pub(super) fn as_of(stored: Option<Self>, now: u64) -> Self {
+        let mut record = stored.unwrap_or(Self {
             time: now,
             cells: Vec::new(),
             slots: Vec::new(),
@@ -101,9 +102,16 @@ impl LimitRecord {
         let slots = self.slots.iter().map(|(_, slots)| 10 + 8 * slots.0.len());
         10 + cells.sum::<usize>() + slots.sum::<usize>()
     }
+}
 
-    /// The bytes to store.
-    pub(super) fn encode(&self) -> Vec<u8> {
+impl Value for LimitRecord {
+    const KEYSPACE: Keyspace = Keyspace::LIMITS;
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        decode(bytes)
+    }
+
+    fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.encoded_len());
         bytes.extend_from_slice(&self.time.to_le_bytes());
         bytes.extend_from_slice(&(self.cells.len() as u16).to_le_bytes());
@@ -226,9 +234,14 @@ mod tests {
     }
 
     fn one(count: u64, now: u64) -> LimitRecord {
-        let mut record = LimitRecord::read(None, now);
+        let mut record = LimitRecord::as_of(None, now);
         record.change_cell(7, quota(), |cell| cell.charge(count));
         record
+    }
+
+    /// What is stored so, as of then.
+    fn stored(bytes: &[u8], now: u64) -> LimitRecord {
+        LimitRecord::as_of(LimitRecord::decode(bytes), now)
     }
 
     fn used(record: &LimitRecord) -> u64 {
@@ -237,14 +250,14 @@ mod tests {
 
     #[test]
     fn levels_leak_while_nobody_looks() {
-        let record = LimitRecord::read(Some(&one(5, 3 * SECOND).encode()), 5 * SECOND);
+        let record = stored(&one(5, 3 * SECOND).encode(), 5 * SECOND);
         assert_eq!((used(&record), record.time), (3, 5 * SECOND));
     }
 
     #[test]
     fn a_clock_set_back_neither_frees_nor_locks() {
-        let stored = one(5, 9_000 * SECOND).encode();
-        let mut record = LimitRecord::read(Some(&stored), 3 * SECOND);
+        let bytes = one(5, 9_000 * SECOND).encode();
+        let mut record = stored(&bytes, 3 * SECOND);
         assert_eq!((used(&record), record.time), (5, 3 * SECOND));
         record.advance(5 * SECOND);
         assert_eq!(used(&record), 3);
@@ -252,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_clock_a_little_behind_is_not_set_back() {
-        let record = LimitRecord::read(Some(&one(5, 3 * SECOND).encode()), 3 * SECOND - 5);
+        let record = stored(&one(5, 3 * SECOND).encode(), 3 * SECOND - 5);
         assert_eq!((used(&record), record.time), (5, 3 * SECOND));
     }
 
@@ -294,17 +307,17 @@ mod tests {
                 slots: slots.into_iter().map(|(id, workers)| (id, Slots(workers))).collect(),
             };
             prop_assert_eq!(record.encode().len(), record.encoded_len());
-            prop_assert_eq!(LimitRecord::read(Some(&record.encode()), time), record);
+            prop_assert_eq!(stored(&record.encode(), time), record);
         }
 
         /// Whatever stands in the store, and however it was cut short.
         #[test]
         fn junk_is_no_record(junk: Vec<u8>, count in 0..3_u16, now: u64) {
             let junk = [&7_u64.to_le_bytes()[..], &count.to_le_bytes(), &junk].concat();
-            let _ = LimitRecord::read(Some(&junk), now).encode();
+            let _ = stored(&junk, now).encode();
             let whole = one(5, 1).encode();
             for cut in 0..whole.len() {
-                prop_assert_eq!(LimitRecord::read(Some(&whole[..cut]), now), LimitRecord::read(None, now));
+                prop_assert_eq!(stored(&whole[..cut], now), LimitRecord::as_of(None, now));
             }
         }
     }

@@ -205,7 +205,7 @@ impl Table {
                 key: group.per.store_key(ask.subject),
                 hits,
                 version: None,
-                record: LimitRecord::read(None, ask.now),
+                record: LimitRecord::as_of(None, ask.now),
                 verdicts: Vec::new(),
             };
             match open.read(store, ask) {
@@ -265,9 +265,9 @@ fn statuses(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<LimitStatus> {
 
 impl<'t> Open<'t> {
     fn read(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<(), StoreError> {
-        let (stored, version) = store.get(&self.key)?.unzip();
+        let (stored, version) = store.load(&self.key)?;
         self.version = version;
-        self.record = LimitRecord::read(stored.as_deref(), ask.now);
+        self.record = LimitRecord::as_of(stored, ask.now);
         self.verdicts = self.hits.iter().map(|hit| hit.judge(&self.record, ask)).collect();
         Ok(())
     }
@@ -291,7 +291,7 @@ impl<'t> Open<'t> {
             let charged = self.charge(ask);
             let own = |id| self.hits.iter().any(|hit| hit.row.id == id);
             self.record.tidy(|id| own(id) || table.knows(id), ask.workers);
-            if store.swap(&self.key, &self.record.encode(), self.version)? {
+            if store.exchange(&self.key, self.record.clone(), self.version)? {
                 return Ok(charged);
             }
             self.read(store, ask)?;
@@ -307,7 +307,7 @@ impl<'t> Open<'t> {
             changed |= hit.keep_new_rate(&mut self.record);
         }
         if changed {
-            let _ = store.swap(&self.key, &self.record.encode(), self.version);
+            let _ = store.exchange(&self.key, self.record.clone(), self.version);
         }
     }
 

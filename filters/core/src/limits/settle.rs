@@ -245,12 +245,12 @@ impl Held {
 impl Correction {
     fn apply(&self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
-            let (stored, version) = store.get(&self.key)?.unzip();
-            let mut record = LimitRecord::read(stored.as_deref(), now);
+            let (stored, version) = store.load(&self.key)?;
+            let mut record = LimitRecord::as_of(stored, now);
             for change in &self.changes {
                 change.apply(&mut record);
             }
-            if store.swap(&self.key, &record.encode(), version)? {
+            if store.exchange(&self.key, record, version)? {
                 return Ok(());
             }
         }

@@ -2,7 +2,22 @@
 
 use std::collections::BTreeMap;
 
-/// A store of small values that workers share.
+use super::keyspace::Keyspace;
+
+/// A value that workers share.
+pub trait Value: Clone + Send + 'static {
+    /// Where values of this kind are.
+    const KEYSPACE: Keyspace;
+
+    /// Reads what [`Self::encode`] wrote; `None` for anything else.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+
+    /// As it is stored where bytes are.
+    fn encode(&self) -> Vec<u8>;
+}
+
+/// A store of small values that workers share. One that holds values themselves has its own [`load`](Self::load),
+/// [`exchange`](Self::exchange) and [`write`](Self::write); of one key it is asked either as bytes or as values.
 pub trait Store {
     /// The value of `key` and its version; `None` where there is none.
     fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError>;
@@ -13,6 +28,22 @@ pub trait Store {
 
     /// Stores `value`, whatever is there.
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+
+    /// [`get`](Self::get) of a value; no value with a version is one that can't be read.
+    fn load<V: Value>(&mut self, key: &[u8]) -> Result<(Option<V>, Option<u32>), StoreError> {
+        let (bytes, version) = self.get(key)?.unzip();
+        Ok((bytes.and_then(|bytes| V::decode(&bytes)), version))
+    }
+
+    /// [`swap`](Self::swap) of a value.
+    fn exchange<V: Value>(&mut self, key: &[u8], value: V, version: Option<u32>) -> Result<bool, StoreError> {
+        self.swap(key, &value.encode(), version)
+    }
+
+    /// [`put`](Self::put) of a value.
+    fn write<V: Value>(&mut self, key: &[u8], value: V) -> Result<(), StoreError> {
+        self.put(key, &value.encode())
+    }
 }
 
 /// Why a store did not serve.

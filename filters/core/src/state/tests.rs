@@ -52,7 +52,7 @@ fn no_change_is_lost_to_others() {
     assert_eq!(update(&mut store, "x", one_more), Ok(31));
     assert_eq!(read(&mut store, "x"), Ok(Some(Count(31))));
     assert_eq!(read::<Count>(&mut store, "y"), Ok(None));
-    write(&mut store, "x", &Count(7)).unwrap();
+    write(&mut store, "x", Count(7)).unwrap();
     assert_eq!(update(&mut store, "x", one_more), Ok(8));
 }
 

@@ -251,7 +251,7 @@ impl Value for Longest {
 
 /// Tells [`back_off`] the longest that a target is left alone.
 pub fn publish(host: &mut impl Store, policy: &Policy) -> Result<(), StoreError> {
-    state::write(host, "", &Longest::of(policy))
+    state::write(host, "", Longest::of(policy))
 }
 
 /// Leaves a model at a target alone as this attempt's ending says, as far as the filter allows; `false` where none has said

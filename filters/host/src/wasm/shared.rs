@@ -2,7 +2,7 @@
 //!
 //! There is no delete and no expiry, so a key that a stranger can choose must map into a fixed number of slots.
 
-use tollgate_core::state::StoreError;
+use tollgate_core::state::{StoreError, Value};
 
 use super::abi;
 use super::memory::receive;
@@ -41,6 +41,22 @@ pub(crate) fn swap(key: &[u8], value: &[u8], version: Option<u32>) -> Result<boo
 /// Writes a value, whatever is there.
 pub(crate) fn put(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     set(key, value, ANY).map_err(|_| StoreError::Failed)
+}
+
+/// A value and its version, read from its bytes; no value with a version is one that can't be read.
+pub(crate) fn load<V: Value>(key: &[u8]) -> Result<(Option<V>, Option<u32>), StoreError> {
+    let (bytes, version) = get(key)?.unzip();
+    Ok((bytes.and_then(|bytes| V::decode(&bytes)), version))
+}
+
+/// [`swap`] of a value.
+pub(crate) fn exchange<V: Value>(key: &[u8], value: V, version: Option<u32>) -> Result<bool, StoreError> {
+    swap(key, &value.encode(), version)
+}
+
+/// [`put`] of a value.
+pub(crate) fn write<V: Value>(key: &[u8], value: V) -> Result<(), StoreError> {
+    put(key, &value.encode())
 }
 
 fn set(key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {

@@ -100,7 +100,7 @@ impl HttpFilter for Floor {
             ("x-tollgate-target", model),
             ("x-tollgate-priority", "default"),
         ] {
-            let _ = host.headers.set(name, value);
+            let _ = host.headers.add(name, value);
         }
         let _ = host.clear_route_cache();
         let _ = host.stream.now();
@@ -114,7 +114,7 @@ impl HttpFilter for Floor {
         let _ = host.stream.now();
         let _ = host.headers.read();
         for (name, value) in ANSWER {
-            let _ = host.headers.set(name, value);
+            let _ = host.headers.add(name, value);
         }
         Step::Continue
     }

@@ -53,13 +53,12 @@ fn first_identity(parts: &Parts<'_>) -> Result<Vec<u8>> {
 
 /// key-auth with a thousand keys in its configuration.
 pub(super) fn key_auth(parts: &Parts<'_>) -> Result<Value> {
-    let document: Value = serde_json::from_str(&parts.thousand.document)?;
-    key_auth_from(parts, &json!({"inline": document}))
+    key_auth_from(parts, &inline(parts)?)
 }
 
 /// key-auth with the keys that [`directory`] fetches.
 pub(super) fn key_auth_by_http(parts: &Parts<'_>) -> Result<Value> {
-    key_auth_from(parts, &json!({"http": {"max_stale": "10m", "on_stale": "deny"}}))
+    key_auth_from(parts, &from_http())
 }
 
 /// As in `envoy/filters/key-auth.yaml`, failure limit included.
@@ -85,12 +84,8 @@ fn authentication(directory: &Value) -> Value {
 
 /// What fetches a million keys, on the main thread.
 pub(super) fn directory(parts: &Parts<'_>) -> Result<Value> {
-    let fetch = json!({
-        "cluster": "directory", "authority": "directory", "path": "/directory.json",
-        "refresh": "5s", "timeout": "60s",
-    });
     let module = shipped(parts, "key-auth")?;
-    let plugin = plugin(&module, KEY_AUTH, "directory", &map(&fetch));
+    let plugin = plugin(&module, KEY_AUTH, "directory", &map(&fetch()));
     Ok(json!({
         "name": "envoy.bootstrap.wasm",
         "typed_config": {
@@ -99,6 +94,13 @@ pub(super) fn directory(parts: &Parts<'_>) -> Result<Value> {
             "config": plugin,
         },
     }))
+}
+
+fn fetch() -> Value {
+    json!({
+        "cluster": "directory", "authority": "directory", "path": "/directory.json",
+        "refresh": "5s", "timeout": "60s",
+    })
 }
 
 /// The tenant-router, with a catalogue that gives each model its cluster.
@@ -125,31 +127,103 @@ pub(super) fn rate_limit(parts: &Parts<'_>, limits: usize) -> Result<Value> {
 
 /// The three as one module.
 pub(super) fn gateway(parts: &Parts<'_>, limits: usize) -> Result<Value> {
-    let document: Value = serde_json::from_str(&parts.thousand.document)?;
-    let configuration = json!({
-        "key_auth": authentication(&json!({"inline": document})),
-        "tenant_router": catalogue(),
-        "rate_limit": limited(limits),
-    });
     let module = shipped(parts, "gateway")?;
     Ok(filter(&plugin(
         &module,
         "tollgate.gateway",
         "gateway",
-        &map(&configuration),
+        &map(&everything(&inline(parts)?, limits)),
     )))
+}
+
+/// The same filter from the native library.
+pub(super) fn library(parts: &Parts<'_>, limits: usize) -> Result<Value> {
+    dynamic(parts, "gateway", &everything(&inline(parts)?, limits))
+}
+
+/// The same with the keys that [`library_directory`] fetches.
+pub(super) fn library_by_http(parts: &Parts<'_>, limits: usize) -> Result<Value> {
+    dynamic(parts, "gateway", &everything(&from_http(), limits))
+}
+
+fn everything(directory: &Value, limits: usize) -> Value {
+    json!({
+        "key_auth": authentication(directory),
+        "tenant_router": catalogue(),
+        "rate_limit": limited(limits),
+    })
+}
+
+fn inline(parts: &Parts<'_>) -> Result<Value> {
+    let document: Value = serde_json::from_str(&parts.thousand.document)?;
+    Ok(json!({"inline": document}))
+}
+
+fn from_http() -> Value {
+    json!({"http": {"max_stale": "10m", "on_stale": "deny"}})
+}
+
+/// A filter of the native library.
+fn dynamic(parts: &Parts<'_>, name: &str, configuration: &Value) -> Result<Value> {
+    Ok(json!({
+        "name": name,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": library_module(parts)?,
+            "filter_name": name,
+            "filter_config": map(configuration),
+        },
+    }))
+}
+
+fn library_module(parts: &Parts<'_>) -> Result<Value> {
+    let library = present(parts.dist.join("libtollgate.so"))?;
+    Ok(json!({"module": {"local": {"filename": library}}, "do_not_close": true}))
+}
+
+/// What fetches a million keys for the native library.
+pub(super) fn library_directory(parts: &Parts<'_>) -> Result<Value> {
+    Ok(json!({
+        "name": "envoy.bootstrap.dynamic_modules",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.bootstrap.dynamic_modules.v3.DynamicModuleBootstrapExtension",
+            "dynamic_module_config": library_module(parts)?,
+            "extension_name": "directory",
+            "extension_config": map(&fetch()),
+        },
+    }))
 }
 
 /// The upstream-adapter, for a provider with other names of the models and a credential, and what puts the secret
 /// there.
 pub(super) fn adapter(parts: &Parts<'_>) -> Result<Vec<Value>> {
+    let module = shipped(parts, "upstream-adapter")?;
+    let plugin = plugin(
+        &module,
+        "tollgate.upstream-adapter",
+        "upstream-adapter",
+        &map(&providers()),
+    );
+    Ok(vec![secret(), filter(&plugin)])
+}
+
+/// The same from the native library.
+pub(super) fn library_adapter(parts: &Parts<'_>) -> Result<Vec<Value>> {
+    Ok(vec![secret(), dynamic(parts, "upstream-adapter", &providers())?])
+}
+
+fn providers() -> Value {
     let provider = json!({
         "models": {LARGE: format!("meta/{LARGE}"), SMALL: format!("meta/{SMALL}")},
         "authority": "models.example",
         "credential": {"secret": "BENCH_KEY"},
         "allow_headers": [PACE_HEADER],
     });
-    let secret = json!({
+    json!({"providers": {"bench": provider}})
+}
+
+fn secret() -> Value {
+    json!({
         "name": "envoy.filters.http.header_mutation",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
@@ -158,15 +232,7 @@ pub(super) fn adapter(parts: &Parts<'_>) -> Result<Vec<Value>> {
                 "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
             }}]},
         },
-    });
-    let module = shipped(parts, "upstream-adapter")?;
-    let plugin = plugin(
-        &module,
-        "tollgate.upstream-adapter",
-        "upstream-adapter",
-        &map(&json!({"providers": {"bench": provider}})),
-    );
-    Ok(vec![secret, filter(&plugin)])
+    })
 }
 
 /// Limits as an operator would stack them, so wide that they refuse nothing: what each key may, then its organization,

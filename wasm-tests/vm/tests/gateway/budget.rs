@@ -20,8 +20,7 @@ fn a_request_with_everything_on_takes_41_calls() {
         (Hostcall::GetCurrentTime, 5),
         (Hostcall::SetProperty, 2),
         (Hostcall::GetHeaderMapPairs, 2),
-        (Hostcall::AddHeaderMapValue, 4),
-        (Hostcall::ReplaceHeaderMapValue, 13),
+        (Hostcall::AddHeaderMapValue, 17),
         (Hostcall::RemoveHeaderMapValue, 1),
         (Hostcall::GetBufferBytes, 2),
         (Hostcall::GetSharedData, 5),
@@ -46,11 +45,12 @@ fn a_refused_request_pays_for_no_route() {
     stage.chat().send().expect_response(200);
     let outcome = stage.chat().send();
     outcome.expect_refused(429);
-    // The record is read; the answer's own headers come with it, and two of the router's behind it.
+    // The record is read; who is calling was said, the answer's own headers come with it, and two of the router's behind it.
     for (call, count) in [
         (Hostcall::GetSharedData, 2),
         (Hostcall::SetSharedData, 0),
-        (Hostcall::ReplaceHeaderMapValue, 2),
+        (Hostcall::AddHeaderMapValue, 6),
+        (Hostcall::ReplaceHeaderMapValue, 0),
         (Hostcall::CallForeignFunction, 0),
     ] {
         assert_eq!(outcome.hostcalls(call), count, "{call:?}");

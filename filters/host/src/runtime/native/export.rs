@@ -24,7 +24,6 @@ macro_rules! export_native {
             use super::*;
             use $crate::native::abi::{Buffer, Header};
             use $crate::runtime::native::{extension, logger, panics, streams};
-            use $crate::{AccessLogger as _, HttpFilter as _, Singleton as _};
 
             enum Config { $($filter(streams::Root<$F>)),+ }
             enum Stream { $($filter(streams::Entry<$F>)),+ }
@@ -76,7 +75,7 @@ macro_rules! export_native {
                 envoy_dynamic_module_on_bootstrap_extension_listener_removal
             }
 
-            static FAMILIES: &[&[&[$crate::Family]]] = &[$(<$F>::METRICS,)+ $(<$L>::METRICS),*];
+            static FAMILIES: &[&[&[$crate::Family]]] = &[$(<$F as $crate::HttpFilter>::METRICS,)+ $(<$L as $crate::AccessLogger>::METRICS),*];
 
             fn boxed<T>(value: Option<T>) -> *mut T {
                 value.map_or(core::ptr::null_mut(), |value| Box::into_raw(Box::new(value)))
@@ -101,10 +100,10 @@ macro_rules! export_native {
                 configuration: Buffer,
             ) -> *mut Config {
                 let (name, configuration) = unsafe { (name.text(), configuration.bytes()) };
-                $(if name == <$F>::NAME {
+                $(if name == <$F as $crate::HttpFilter>::NAME {
                     return boxed(streams::config_new(envoy, configuration, FAMILIES).map(Config::$filter));
                 })+
-                unknown(&name, &[$(<$F>::NAME),+]);
+                unknown(&name, &[$(<$F as $crate::HttpFilter>::NAME),+]);
                 core::ptr::null_mut()
             }
 
@@ -257,10 +256,10 @@ macro_rules! export_native {
                 configuration: Buffer,
             ) -> *mut LoggerConfig {
                 let (name, configuration) = unsafe { (name.text(), configuration.bytes()) };
-                $(if name == <$L>::NAME {
+                $(if name == <$L as $crate::AccessLogger>::NAME {
                     return boxed(logger::config_new(configuration).map(LoggerConfig::$logger));
                 })*
-                unknown(&name, &[$(<$L>::NAME),*]);
+                unknown(&name, &[$(<$L as $crate::AccessLogger>::NAME),*]);
                 core::ptr::null_mut()
             }
 
@@ -301,10 +300,10 @@ macro_rules! export_native {
                 configuration: Buffer,
             ) -> *mut Extension {
                 let (name, configuration) = unsafe { (name.text(), configuration.bytes()) };
-                $(if name == <$S>::NAME {
+                $(if name == <$S as $crate::Singleton>::NAME {
                     return boxed(unsafe { extension::config_new(envoy, configuration) }.map(Extension::$singleton));
                 })*
-                unknown(&name, &[$(<$S>::NAME),*]);
+                unknown(&name, &[$(<$S as $crate::Singleton>::NAME),*]);
                 core::ptr::null_mut()
             }
 

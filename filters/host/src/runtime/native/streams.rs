@@ -495,10 +495,13 @@ unsafe fn look<F: HttpFilter>(entry: *mut Entry<F>, worker: &Worker<F>) -> Optio
             return resume(entry, Wake::Tick);
         }
         let mut host = SweepContext::of(worker.handle(), Handle::Stream((*entry).envoy), StreamId);
-        let step = ask(entry, |filter, stream| filter.look(stream, &mut host));
+        let step = match ask(entry, |filter, stream| filter.look(stream, &mut host)) {
+            Ok(step) => step,
+            Err(Lost::Panicked) if !(*entry).is_answered => F::orphaned().into(),
+            Err(_) => return None,
+        };
         // To go on is not to be let go on: nothing is held back by a look.
-        step.ok()
-            .filter(|step| matches!(step, Step::Answer(_) | Step::Break))
+        matches!(step, Step::Answer(_) | Step::Break).then_some(step)
     }
 }
 

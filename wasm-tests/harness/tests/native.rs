@@ -1,0 +1,108 @@
+//! What only a native library can do to an Envoy: a filter of ours that panics (`wasm-tests/native`), in front of the others.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::{OPENAI, chat};
+use tollgate_core::key::ApiKey;
+use tollgate_harness::client::Request;
+use tollgate_harness::config::repository;
+use tollgate_harness::models::{FAULT_HEADER, ModelServer};
+use tollgate_harness::{Directory, Gateway, Options};
+
+struct Stack {
+    gateway: Gateway,
+    _models: ModelServer,
+    key: ApiKey,
+}
+
+impl Stack {
+    async fn start() -> Self {
+        let models = ModelServer::start().await.unwrap();
+        let mut directory = Directory::new();
+        let key = directory.key("acme");
+        let library = repository().join("target/tests/libtollgate_test_library.so");
+        assert!(
+            library.is_file(),
+            "{} is missing: scripts/test.sh makes it",
+            library.display()
+        );
+        let filter = json!({
+            "name": "panicker",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+                "dynamic_module_config": {"module": {"local": {"filename": library}}, "do_not_close": true},
+                "filter_name": "panicker",
+            },
+        });
+        let place = "        - name: tollgate.key-auth\n          config_discovery:";
+        let gateway = Options::new()
+            .workers(1)
+            .llama(models.addr())
+            .directory(&directory)
+            .edit("listener.yaml", place, &format!("        - {filter}\n{place}"))
+            .start()
+            .await;
+        Self {
+            gateway,
+            _models: models,
+            key,
+        }
+    }
+
+    fn ask(&self) -> Request {
+        self.gateway.post(OPENAI).key(&self.key).json(chat())
+    }
+
+    /// One that goes well; how many the filter says that it has seen.
+    async fn seen(&self) -> u32 {
+        let reply = self.ask().send().await.expect(200);
+        reply.headers["x-seen"].to_str().unwrap().parse().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_request_and_nothing_else() {
+    let mut stack = Stack::start().await;
+    let places = [
+        ("request headers", Some(500)),
+        ("request body", Some(500)),
+        ("answer headers", Some(500)),
+        // Its head has passed: it is broken off.
+        ("answer body", None),
+        ("tick", Some(500)),
+        // It is over.
+        ("log", Some(200)),
+        ("end", Some(200)),
+    ];
+    for (place, status) in places {
+        assert_eq!((stack.seen().await, stack.seen().await), (1, 2), "before {place}");
+        // Another one is under way meanwhile, and long enough for a tick.
+        let slowly = |request: Request| request.header(FAULT_HEADER, "first-byte=500ms");
+        let (other, reply) = tokio::join!(
+            slowly(stack.ask()).send(),
+            slowly(stack.ask().header("x-panic", place)).try_send()
+        );
+        other.expect(200);
+        match (reply, status) {
+            (Ok(reply), Some(status)) => assert_eq!(reply.status, status, "{place}: {reply:?}"),
+            (Ok(reply), None) => panic!("{place}: {reply:?}"),
+            (Err(error), Some(_)) => panic!("{place}: {error}"),
+            (Err(_), None) => {}
+        }
+    }
+    // What it knew is made anew.
+    assert_eq!(stack.seen().await, 1);
+    let panics = stack.gateway.stats().await.counter("wasmcustom.tollgate_panics");
+    assert_eq!(panics, places.len() as u64);
+    let log = stack.gateway.log();
+    assert!(log.contains("a panic at wasm-tests/native/src/lib.rs:"), "{log}");
+    assert!(!log.contains("a secret"), "{log}");
+    assert!(stack.gateway.is_running());
+}
