@@ -158,6 +158,9 @@ impl Exporter {
 
     /// Hands over what was counted since. On the main thread.
     pub(crate) fn flush(&self) {
+        if self.families.is_empty() {
+            return;
+        }
         if let Ok(flushes) = Counter::define(&FLUSHES, &[]) {
             flushes.increment();
         }
