@@ -57,17 +57,14 @@ pub(crate) fn len(filter: abi::Filter, buffer: u32) -> usize {
 pub(crate) fn read(handle: Handle, buffer: u32, len: usize) -> Result<Vec<u8>> {
     match handle {
         // SAFETY: they are there for the callback.
-        Handle::Call(answer) => Ok(unsafe { &*answer }.body.iter().copied().take(len).collect()),
-        Handle::Answered(_, answer) if buffer == 1 => {
-            // SAFETY: as above.
-            let body = &unsafe { &*answer }.body;
-            Ok(body.iter().copied().take(len).collect())
-        }
+        Handle::Call(answer) => Ok(beginning(unsafe { &(*answer).body }, len)),
+        // SAFETY: as above.
+        Handle::Answered(_, answer) if buffer == 1 => Ok(beginning(unsafe { &(*answer).body }, len)),
         Handle::Stream(filter) | Handle::Answered(filter, _) => {
             let parts = Parts::of(filter, buffer)?;
             let mut bytes = Vec::with_capacity(parts.len(filter).min(len));
             for part in parts.each() {
-                copy(filter, part, len, &mut bytes);
+                copy(filter, part, len, &mut bytes)?;
             }
             Ok(bytes)
         }
@@ -75,24 +72,35 @@ pub(crate) fn read(handle: Handle, buffer: u32, len: usize) -> Result<Vec<u8>> {
     }
 }
 
-/// Copies what is in a part, until `bytes` are `len`.
-fn copy(filter: abi::Filter, part: Part, len: usize, bytes: &mut Vec<u8>) {
+fn beginning(body: &[u8], len: usize) -> Vec<u8> {
+    body.get(..len).unwrap_or(body).to_vec()
+}
+
+/// Copies what is in a part, until `bytes` are `len`. All that is there or nothing: who reads less than goes on would judge
+/// another body.
+fn copy(filter: abi::Filter, part: Part, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
     // SAFETY: the filter is good for the callback.
-    let count = unsafe { abi::get_body_chunks_size(filter, part) };
-    if count == 0 {
-        return;
+    let (size, count) = unsafe {
+        (
+            abi::get_body_size(filter, part),
+            abi::get_body_chunks_size(filter, part),
+        )
+    };
+    if size == 0 && count == 0 {
+        return Ok(());
     }
     let mut chunks = vec![Buffer::EMPTY; count];
     // SAFETY: there is room for so many.
-    if !unsafe { abi::get_body_chunks(filter, part, chunks.as_mut_ptr()) } {
-        return;
+    if count == 0 || !unsafe { abi::get_body_chunks(filter, part, chunks.as_mut_ptr()) } {
+        return Err(Status::BadArgument);
     }
     for chunk in chunks {
         // SAFETY: Envoy's bytes are good until the callback ends or the body is changed; here they are copied.
         let chunk = unsafe { chunk.bytes() };
         let wanted = len.saturating_sub(bytes.len()).min(chunk.len());
-        bytes.extend(chunk.iter().take(wanted));
+        bytes.extend_from_slice(chunk.get(..wanted).unwrap_or_default());
     }
+    Ok(())
 }
 
 pub(crate) fn replace_beginning(handle: Handle, buffer: u32, len: usize, bytes: &[u8]) -> Result<()> {

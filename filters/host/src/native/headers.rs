@@ -37,11 +37,12 @@ pub(crate) fn read(handle: Handle, map: u32) -> Result<HeaderMap> {
         match handle {
             Handle::Stream(filter) | Handle::Answered(filter, _) => {
                 headers.resize(abi::get_headers_size(filter, map), Header::EMPTY);
-                abi::get_headers(filter, map, headers.as_mut_ptr())
+                // None may be some that can't be counted: there would be no room for them.
+                !headers.is_empty() && abi::get_headers(filter, map, headers.as_mut_ptr())
             }
             Handle::Logger(logger) => {
                 headers.resize(abi::logger_get_headers_size(logger, map), Header::EMPTY);
-                abi::logger_get_headers(logger, map, headers.as_mut_ptr())
+                !headers.is_empty() && abi::logger_get_headers(logger, map, headers.as_mut_ptr())
             }
             _ => return Err(Status::BadArgument),
         }

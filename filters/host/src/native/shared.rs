@@ -90,7 +90,7 @@ pub(crate) fn swap(key: &[u8], value: &[u8], version: Option<u32>) -> Result<boo
     exchange(key, value.to_vec(), version)
 }
 
-/// [`write`] of bytes.
+/// Writes bytes, whatever is there.
 pub(crate) fn put(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     write(key, value.to_vec())
 }

@@ -54,7 +54,7 @@ pub(crate) fn exchange<V: Value>(key: &[u8], value: V, version: Option<u32>) -> 
     swap(key, &value.encode(), version)
 }
 
-/// [`put`] of a value.
+/// Writes a value, whatever is there.
 pub(crate) fn write<V: Value>(key: &[u8], value: V) -> Result<(), StoreError> {
     put(key, &value.encode())
 }
