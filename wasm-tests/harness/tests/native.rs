@@ -1,4 +1,5 @@
-//! What only a native library can do to an Envoy: a filter of ours that panics (`wasm-tests/native`), in front of the others.
+//! What a native library can do to an Envoy: one of the tests' own (`wasm-tests/native`), with a filter in front of the others
+//! that panics, and one that waits.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,8 +14,9 @@ use support::{OPENAI, chat};
 use tollgate_core::key::ApiKey;
 use tollgate_harness::client::Request;
 use tollgate_harness::config::repository;
+use tollgate_harness::documents::{Documents, Failure};
 use tollgate_harness::models::{FAULT_HEADER, ModelServer};
-use tollgate_harness::{Directory, Gateway, Options};
+use tollgate_harness::{Directory, Gateway, Options, net};
 
 struct Stack {
     gateway: Gateway,
@@ -24,6 +26,10 @@ struct Stack {
 
 impl Stack {
     async fn start() -> Self {
+        Self::with("panicker", |options| options).await
+    }
+
+    async fn with(name: &str, change: impl FnOnce(Options) -> Options) -> Self {
         let models = ModelServer::start().await.unwrap();
         let mut directory = Directory::new();
         let key = directory.key("acme");
@@ -34,15 +40,15 @@ impl Stack {
             library.display()
         );
         let filter = json!({
-            "name": "panicker",
+            "name": name,
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
                 "dynamic_module_config": {"module": {"local": {"filename": library}}, "do_not_close": true},
-                "filter_name": "panicker",
+                "filter_name": name,
             },
         });
         let place = "        - name: tollgate.key-auth\n          config_discovery:";
-        let gateway = Options::new()
+        let gateway = change(Options::new())
             .workers(1)
             .llama(models.addr())
             .directory(&directory)
@@ -99,10 +105,40 @@ async fn a_panic_ends_its_request_and_nothing_else() {
     }
     // What it knew is made anew.
     assert_eq!(stack.seen().await, 1);
-    let panics = stack.gateway.stats().await.counter("wasmcustom.tollgate_panics");
-    assert_eq!(panics, places.len() as u64);
+    // Two libraries hand over what they counted, each when it comes to it.
+    net::eventually("each panic is counted", async || {
+        let panics = stack.gateway.stats().await.counter("wasmcustom.tollgate_panics");
+        (panics == places.len() as u64).then_some(())
+    })
+    .await;
     let log = stack.gateway.log();
     assert!(log.contains("a panic at wasm-tests/native/src/lib.rs:"), "{log}");
     assert!(!log.contains("a secret"), "{log}");
     assert!(stack.gateway.is_running());
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_call_and_goes_on_or_is_answered() {
+    let judge = Documents::start(&json!("fine")).await.unwrap();
+    let stack = Stack::with("waiter", |options| options.cluster("judge", judge.addr())).await;
+    let models = async || stack.gateway.get("/v1/models").key(&stack.key).send().await;
+    models().await.expect(200);
+    // Its body came meanwhile, and is shown to it whole: it writes before it, which is no JSON to whoever reads it next.
+    let reply = stack.ask().send().await.expect(400);
+    assert!(reply.text().contains("JSON"), "{}", reply.text());
+    judge.fail(Failure::Status(503));
+    assert_eq!(models().await.status, 403);
+    judge.fail(Failure::Cut);
+    assert_eq!(models().await.status, 403, "half an answer is none");
+    // It is looked at with every tick, and waits for three.
+    judge.fail(Failure::Silence);
+    assert_eq!(models().await.status, 504);
+    judge.fail(None);
+    models().await.expect(200);
+    assert!(
+        judge
+            .fetches()
+            .iter()
+            .any(|fetch| fetch.path == "/v1/chat/completions")
+    );
 }

@@ -1,5 +1,5 @@
-//! A native library with a filter that panics where a request tells it to: what becomes of the request, of others and of
-//! Envoy is tested with it.
+//! A native library of the tests' own: a filter that panics where a request tells it to, and the one that asks a server about
+//! each request and waits.
 
 #![allow(clippy::panic, reason = "it is what this filter is for")]
 
@@ -107,7 +107,7 @@ impl HttpFilter for Panicker {
 }
 
 tollgate_host::export_native! {
-    filters: { Panicker = Panicker }
+    filters: { Panicker = Panicker, Waiter = tollgate_vm_waiter::Waiter }
     loggers: { Absent = Absent }
     singletons: { Absent = Absent }
 }
