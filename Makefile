@@ -1,6 +1,6 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test accountant fuzz lint wasm native bench clean
+.PHONY: help demo run test accountant soak fuzz sanitize lint wasm native bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  ENVOY_BIN=/path         use another Envoy      ENVOY_RUNTIME=docker   use the official image"
-	@echo "  FORM=gateway, native    `run` with the filters as one module, or from the native library"
+	@echo "  FORM=gateway, native    make run: with the filters as one module, or from the native library"
 	@echo "  WASM_TOOLCHAIN=debian   (or rustup) choose the compiler for wasm"
 
 demo: ## a scripted tour: model servers, Envoy, fresh keys, some fifty steps
@@ -23,8 +23,14 @@ test: ## build the modules and run every test, on a real Envoy too
 accountant: ## 10,000 random requests, and the sums of a program that is not ours: no limit is passed
 	@scripts/accountant.sh
 
+soak: ## an hour of requests that end in every way: memory stays flat (ARGS=600: so many seconds)
+	@scripts/soak.sh $(ARGS)
+
 fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer); needs a C++ compiler
 	@scripts/fuzz.sh $(ARGS)
+
+sanitize: ## the native library under AddressSanitizer
+	@scripts/sanitize.sh
 
 lint: ## formatting, circles between modules, clippy on every crate and for wasm, documentation, shell scripts
 	@scripts/lint.sh

@@ -15,9 +15,9 @@ pub(crate) const NUMBER: &str = "x-plan-number";
 /// What the filter behind the limits refuses.
 const REFUSE_LATER: &str = "x-refuse-later";
 
-/// Requests of a key a day.
+/// Requests of a key, in the time that the stage's limits are for.
 pub(crate) const KEY_REQUESTS: u64 = 1_500;
-/// Tokens of a key a day.
+/// Tokens of a key.
 pub(crate) const KEY_TOKENS: u64 = 1_000_000;
 /// Requests of an organization at once.
 pub(crate) const ORG_PLACES: usize = 96;
@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) keys: Vec<ApiKey>,
     /// When its limits began to leak.
     pub(crate) began: Instant,
+    /// The time that a key's limits are for.
+    span: &'static str,
     directory: Directory,
     catalogue: Catalogue,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Seen {
 }
 
 impl Stage {
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(span: &'static str) -> Self {
         let models = [
             ModelServer::builder().name("llama").start().await.unwrap(),
             ModelServer::builder().name("gpt-oss").start().await.unwrap(),
@@ -66,7 +68,7 @@ impl Stage {
             .gpt_oss(models[1].addr())
             .cluster("broken", models[2].addr())
             .catalogue(&catalogue)
-            .limits(limits(20))
+            .limits(limits(20, span))
             .edit(
                 "listener.yaml",
                 later,
@@ -80,6 +82,7 @@ impl Stage {
             models,
             keys: keys.into(),
             began: Instant::now(),
+            span,
             directory,
             catalogue,
         }
@@ -144,21 +147,21 @@ impl Stage {
         if plan.http2 { request.http2() } else { request }
     }
 
-    /// Replaces each filter's file when so many eighths of the requests have begun, while a stream is under way;
-    /// gives the streams' request ids.
-    pub(crate) async fn reload_all(&self, begun: impl AsyncFn(usize)) -> Vec<String> {
+    /// Replaces each filter's file, in six parts that each wait for `due`, while a stream is under way; gives the streams'
+    /// request ids.
+    pub(crate) async fn reload_all(&self, due: impl AsyncFn(usize)) -> Vec<String> {
         let mut ids = Vec::new();
         for part in 1..=6 {
-            begun(part).await;
+            due(part).await;
             let mut stream = self.stream_of_a_second().await;
             ids.push(stream.headers()["x-request-id"].to_str().unwrap().to_owned());
             match part {
-                1 | 4 => accepted(self.gateway.set_limits(&limits(20 + part)).await),
+                1 | 4 => accepted(self.gateway.set_limits(&limits(20 + part, self.span)).await),
                 2 => {
                     let wrong = json!({"limits": [{"name": "x", "rate": "60/fortnight"}]});
                     let refused = self.gateway.set_limits(&wrong).await;
                     assert!(matches!(refused, Reload::Rejected(_)), "{refused:?}");
-                    accepted(self.gateway.set_limits(&limits(20 + part)).await);
+                    accepted(self.gateway.set_limits(&limits(20 + part, self.span)).await);
                 }
                 3 | 6 => {
                     let mut changed = self.catalogue.clone();
@@ -218,11 +221,11 @@ fn leaves(ending: Ending, text: &[u8]) -> bool {
 }
 
 /// `each_second`: requests of the poor organization.
-fn limits(each_second: usize) -> Value {
+fn limits(each_second: usize, span: &str) -> Value {
     json!({
         "limits": [
-            {"name": "key-rpd", "per": ["key"], "rate": format!("{KEY_REQUESTS}/day")},
-            {"name": "key-tpd", "per": ["key"], "count": "tokens", "rate": format!("{KEY_TOKENS}/day")},
+            {"name": "key-rpd", "per": ["key"], "rate": format!("{KEY_REQUESTS}/{span}")},
+            {"name": "key-tpd", "per": ["key"], "count": "tokens", "rate": format!("{KEY_TOKENS}/{span}")},
             {"name": "poor-rps", "per": ["org"], "when": {"org": ["poor"]}, "rate": format!("{each_second}/second")},
             {"name": "org-places", "per": ["org"], "count": "concurrent", "max": ORG_PLACES},
             {"name": "shadow-rpd", "per": ["key"], "rate": "100/day", "mode": "shadow"},
