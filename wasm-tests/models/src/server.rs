@@ -12,6 +12,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpSocket;
 use tokio::sync::{oneshot, watch};
 
 use super::connection::{Conn, Line};
@@ -21,6 +22,9 @@ use super::serve::{Faults, State, serve};
 
 /// Requests a ledger keeps unless said otherwise.
 const KEEP: usize = 10_000;
+/// Connections that wait to be accepted: all that a test opens at once. The kernel drops what comes beyond, and the next try
+/// is a second later.
+const BACKLOG: u32 = 4_096;
 
 /// A running stand-in model server. Dropped, it closes its port and every connection.
 #[derive(Debug)]
@@ -74,8 +78,10 @@ impl Builder {
     /// # Errors
     /// The port is taken, or the system has no more threads.
     pub async fn start(self) -> io::Result<ModelServer> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
-        listener.set_nonblocking(true)?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, self.port).into())?;
+        let listener = socket.listen(BACKLOG)?.into_std()?;
         let addr = listener.local_addr()?;
         let state = Arc::new(State {
             ledger: Ledger::new(self.keep),
