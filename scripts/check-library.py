@@ -1,9 +1,9 @@
 """Checks the native library: what it needs of a machine, what it can ask of Envoy, what it offers, and that no path of the
 builder's machine is in it.
 
-It may export Envoy's hooks and nothing else, so that it takes no other library's place. Of the machine it may need
-libc and the libraries that come with it, no later than the given glibc. Whatever it imports is looked for when it is
-loaded and not when it is first called: an Envoy that lacks something refuses it at once.
+It may call what callbacks.txt has of Envoy, and export its hooks and nothing else, so that it takes no other library's
+place. Of the machine it may need libc and the libraries that come with it, no later than the given glibc. Whatever it
+imports is looked for when it is loaded and not when it is first called: an Envoy that lacks something refuses it at once.
 """
 
 import argparse
@@ -13,7 +13,11 @@ import struct
 import sys
 
 HOOK = re.compile(r"envoy_dynamic_module_on_[a-z0-9_]+")
-CALLBACK = re.compile(r"envoy_dynamic_module_callback_[a-z0-9_]+")
+CALLBACKS = {
+    "envoy_dynamic_module_callback_" + line
+    for line in pathlib.Path(__file__).with_name("callbacks.txt").read_text().splitlines()
+    if not line.startswith("#")
+}
 LIBRARIES = re.compile(r"lib(c|m|dl|pthread|rt|util)\.so\.\d+|ld-linux-[a-z0-9-]+\.so\.\d+")
 # Without a version: what the compiler's start files ask for, if it is there.
 OPTIONAL = {"__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
@@ -86,7 +90,7 @@ def problems(library, glibc, paths):
             if not HOOK.fullmatch(name):
                 yield f"exports {name}"
         elif version is None:
-            if not CALLBACK.fullmatch(name) and name not in OPTIONAL:
+            if name not in CALLBACKS and name not in OPTIONAL:
                 yield f"imports {name}"
         elif glibc and version.startswith("GLIBC_") and number(version) > number(glibc):
             yield f"imports {name} of {version}, where {glibc} is the oldest that it is for"
@@ -106,7 +110,7 @@ def main():
     for problem in found:
         print(f"error: {args.library.name} {problem}", file=sys.stderr)
     names = list(library.symbols())
-    taken = sum(bool(CALLBACK.fullmatch(name)) for name, defined, _ in names if not defined)
+    taken = sum(name in CALLBACKS for name, defined, _ in names if not defined)
     given = sum(defined for _, defined, _ in names)
     print(f"{args.library.name}: {len(library.data):,} bytes, {taken} of Envoy's callbacks, {given} hooks", file=sys.stderr)
     return 1 if found else 0

@@ -9,7 +9,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{OPENAI, chat};
 use tollgate_core::key::ApiKey;
 use tollgate_harness::client::Request;
@@ -71,6 +71,23 @@ impl Stack {
         let reply = self.ask().send().await.expect(200);
         reply.headers["x-seen"].to_str().unwrap().parse().unwrap()
     }
+}
+
+#[test]
+fn the_library_is_configured_as_the_module_is() {
+    let configuration = |file: &str, place: &str| {
+        let text = std::fs::read_to_string(repository().join("envoy/filters").join(file)).unwrap();
+        let file: Value = serde_saphyr::from_str(&text).unwrap();
+        file.pointer("/resources/0/typed_config")
+            .unwrap()
+            .pointer(place)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        configuration("gateway-native.yaml", "/filter_config/value"),
+        configuration("gateway.yaml", "/config/configuration/value")
+    );
 }
 
 #[tokio::test]
