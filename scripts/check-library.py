@@ -84,7 +84,7 @@ def problems(library, glibc, paths):
         if tag == DT_NEEDED and not LIBRARIES.fullmatch(name := library.text(section, value)) and glibc:
             yield f"needs {name}"
     if not any(tag == DT_BIND_NOW or (tag == DT_FLAGS and value & 8) or (tag == DT_FLAGS_1 and value & 1) for tag, value, _ in tags):
-        yield "looks for what it imports only when it is called"
+        yield "is not linked with BIND_NOW"
     for name, defined, version in library.symbols():
         if defined:
             if not HOOK.fullmatch(name):

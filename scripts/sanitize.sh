@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The native library under AddressSanitizer and its leak checker, with an Envoy played by a test that makes each callback
-# fail. Rust has them behind a switch that says that their flags may change.
+# fail. Sanitizers are unstable in rustc, hence RUSTC_BOOTSTRAP.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_rust

@@ -1,5 +1,5 @@
 //! What a module is made of: an HTTP filter, and perhaps a singleton and an access logger beside it. Envoy says by its
-//! `root_id` which of them a configuration is for.
+//! `root_id`, or natively by its `filter_name` and the like, which of them a configuration is for.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub trait HttpFilter: Sized + 'static {
     const WAITS: bool = false;
 
     /// Checks a configuration, as Envoy hands it over. `Err` refuses it: the one before stays in force. It depends on
-    /// the configuration alone, because every worker asks.
+    /// the configuration alone, because every worker of a module asks.
     fn check(configuration: Vec<u8>) -> Result<Self::Config, Vec<ConfigError>>;
 
     /// Begins to work by a configuration. `Err` where the proxy does not give what it needs.

@@ -42,7 +42,7 @@ impl<const MAP: u32> Headers<MAP> {
         String::from_utf8(self.get(name).ok()??).ok()
     }
 
-    /// Sets a header to one value, in place of any it has.
+    /// Sets a header to one value, in place of any it has. An empty value natively leaves it out: the ABI has none.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         headers::set(self.0, MAP, name, value)
     }

@@ -120,6 +120,7 @@ callbacks! {
         body.extend(unsafe { bytes.bytes() });
         true
     }
+    http_get_buffer_limit(_envoy: *mut c_void) -> u64 = 1 => { 1_000_000 }
     http_drain_body(envoy: *mut c_void, part: u32, len: usize) -> bool = false => {
         let Some(body) = (unsafe { body(envoy, part) }) else { return false };
         body.drain(..len.min(body.len()));

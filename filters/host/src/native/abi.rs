@@ -146,6 +146,7 @@ imports! {
     get_body_chunks_size = "http_get_body_chunks_size"(filter: Filter, part: Part) -> usize;
     get_body_chunks = "http_get_body_chunks"(filter: Filter, part: Part, chunks: *mut Buffer) -> bool;
     append_body = "http_append_body"(filter: Filter, part: Part, bytes: Buffer) -> bool;
+    get_buffer_limit = "http_get_buffer_limit"(filter: Filter) -> u64;
     drain_body = "http_drain_body"(filter: Filter, part: Part, len: usize) -> bool;
     received_buffered_request_body = "http_received_buffered_request_body"(filter: Filter) -> bool;
     received_buffered_response_body = "http_received_buffered_response_body"(filter: Filter) -> bool;

@@ -120,6 +120,13 @@ pub(crate) fn replace(handle: Handle, buffer: u32, pieces: &[&[u8]]) -> Result<(
         _ => return Err(Status::BadArgument),
     };
     let parts = Parts::of(filter, buffer)?;
+    let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+    // SAFETY: the filter is good for the callback.
+    let limit = unsafe { abi::get_buffer_limit(filter) };
+    if limit > 0 && len as u64 > limit && len > parts.len(filter) {
+        // Envoy would answer the request while we append, and the stream could be gone before that returns.
+        return Err(Status::BadArgument);
+    }
     // SAFETY: the filter is good for the callback, and each piece is there for its call.
     unsafe {
         let mut target = None;

@@ -58,6 +58,9 @@ pub(crate) fn read(handle: Handle, map: u32) -> Result<HeaderMap> {
 }
 
 pub(crate) fn get(handle: Handle, map: u32, name: &str) -> Result<Option<Vec<u8>>> {
+    if let Handle::Call(_) = handle {
+        return Ok(read(handle, map)?.get(name.as_bytes()).map(<[u8]>::to_vec));
+    }
     let map = map_of(map)?;
     if let (Handle::Answered(_, answer), Map::Response) = (handle, map) {
         // SAFETY: it is there for the callback.

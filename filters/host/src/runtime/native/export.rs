@@ -37,6 +37,12 @@ macro_rules! export_native {
                     match unsafe { &mut *$value } { $($Kind::$filter($one) => $then),+ }
                 };
             }
+            /// The same of a configuration, which all workers use at once.
+            macro_rules! each_config {
+                ($value:expr, $one:ident => $then:expr) => {
+                    match unsafe { &*$value } { $(Config::$filter($one) => $then),+ }
+                };
+            }
             macro_rules! each_logger {
                 ($Kind:ident, $value:expr, $one:ident => $then:expr) => {
                     match unsafe { &mut *$value } { $($Kind::$logger($one) => $then),* }
@@ -109,7 +115,7 @@ macro_rules! export_native {
 
             #[unsafe(no_mangle)]
             unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *mut Config) {
-                each!(Config, config, root => streams::config_destroy(root));
+                each_config!(config, root => streams::config_destroy(root));
                 drop(unsafe { Box::from_raw(config) });
             }
 
@@ -119,7 +125,7 @@ macro_rules! export_native {
                 config: *mut Config,
                 _event: u64,
             ) {
-                each!(Config, config, root => streams::config_scheduled(root));
+                each_config!(config, root => streams::config_scheduled(root));
             }
 
             #[unsafe(no_mangle)]
@@ -138,7 +144,7 @@ macro_rules! export_native {
                 config: *mut Config,
                 envoy: *mut c_void,
             ) -> *mut Stream {
-                let stream = match unsafe { &mut *config } {
+                let stream = match unsafe { &*config } {
                     $(Config::$filter(root) => Stream::$filter(streams::stream_new(root, envoy))),+
                 };
                 let stream = Box::into_raw(Box::new(stream));
@@ -273,7 +279,7 @@ macro_rules! export_native {
                 config: *mut LoggerConfig,
                 _envoy: *mut c_void,
             ) -> *mut Logger {
-                let logger = match unsafe { &mut *config } {
+                let logger = match unsafe { &*config } {
                     $(LoggerConfig::$logger(root) => Logger::$logger(logger::logger_new(root))),*
                 };
                 Box::into_raw(Box::new(logger))

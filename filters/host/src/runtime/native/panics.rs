@@ -7,7 +7,7 @@ use crate::log::{Level, log};
 use crate::metric::Family;
 use crate::native::metric::{Counter, FLUSHES};
 
-/// What is counted of every library. The flushes come last: what was counted before one is with Envoy after it.
+/// What every library counts. The flushes come last: what was counted before one is with Envoy after it.
 pub(super) static FAMILIES: &[Family] = &[PANICS, FLUSHES];
 const PANICS: Family = Family::counters("tollgate_panics", &[]);
 
@@ -18,10 +18,7 @@ pub fn report() {
             .location()
             .map(|place| format!("{}:{}", place.file(), place.line()));
         let place = place.unwrap_or_default();
-        log(
-            Level::Error,
-            &format!("tollgate: a panic at {place}: the request that caused it is answered 500"),
-        );
+        log(Level::Error, &format!("tollgate: a panic at {place}"));
     }));
 }
 

@@ -88,11 +88,12 @@ pub fn config_new<F: HttpFilter>(
     // One without labels would be there, as zero, before it is counted.
     let others = families.iter().copied().flatten().copied().flatten();
     let others = others.filter(|family| !F::UPSTREAM && !family.labels.is_empty());
+    let general = panics::FAMILIES.iter().filter(|_| !F::UPSTREAM);
     let root = Root {
         id,
         config,
         ended: Arc::default(),
-        exporter: Exporter::define(Owner::Filter(envoy), own.chain(others).chain(panics::FAMILIES)),
+        exporter: Exporter::define(Owner::Filter(envoy), own.chain(others).chain(general)),
     };
     ticker::add(id, envoy);
     Some(root)
@@ -118,7 +119,7 @@ pub fn config_scheduled<F: HttpFilter>(root: &Root<F>) {
 
 /// Envoy forgets a configuration, after its last stream.
 pub fn config_destroy<F: HttpFilter>(root: &Root<F>) {
-    root.ended.store(true, Ordering::Release);
+    root.end();
     ticker::remove(root.id);
 }
 
@@ -145,9 +146,9 @@ pub unsafe fn stream_begins<F: HttpFilter>(entry: *mut Entry<F>) {
     let Some(worker) = (unsafe { worker(entry) }) else {
         return;
     };
-    worker.add(entry);
-    // SAFETY: the caller promises it. This is what is due after a time without streams.
+    // SAFETY: the caller promises it. This is what is due after a time without streams; Envoy can't answer the new one yet.
     unsafe { tick(&worker) };
+    worker.add(entry);
 }
 
 unsafe fn worker<F: HttpFilter>(entry: *mut Entry<F>) -> Option<Rc<Worker<F>>> {

@@ -3,6 +3,7 @@
 //!
 //! A worker without streams is not rung. Nothing waits for it there: what it has to do comes before its next request.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,7 +18,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 struct Shared(abi::Scheduler);
 
-// SAFETY: the ABI says so of schedulers. Each is deleted under the lock under which it is used.
+// SAFETY: the ABI says so of schedulers. Each is taken out under the lock under which it is used, and then deleted.
 unsafe impl Send for Shared {}
 
 /// By what a worker is rung: the scheduler of one of its streams.
@@ -29,7 +30,13 @@ struct Ticker {
     /// Of the configurations, by their ids.
     configs: BTreeMap<u64, Shared>,
     bells: Vec<Weak<Bell>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Running>,
+}
+
+/// The thread, and by what it is told to end.
+struct Running {
+    thread: JoinHandle<()>,
+    is_over: Arc<AtomicBool>,
 }
 
 static TICKER: Mutex<Ticker> = Mutex::new(Ticker {
@@ -78,10 +85,12 @@ pub(super) fn add(id: u64, config: abi::FilterConfig) {
     ticker.configs.insert(id, scheduler);
     if ticker.thread.is_none() {
         // Without it nothing is counted and no slow body is cut, and every request is served all the same.
-        ticker.thread = std::thread::Builder::new()
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_over);
+        let thread = std::thread::Builder::new()
             .name("tollgate".to_owned())
-            .spawn(run)
-            .ok();
+            .spawn(move || run(&told));
+        ticker.thread = thread.ok().map(|thread| Running { thread, is_over });
     }
 }
 
@@ -92,25 +101,27 @@ pub(super) fn remove(id: u64) {
         // SAFETY: nobody else knows it any more.
         unsafe { abi::config_scheduler_delete(scheduler) };
     }
-    let thread = if ticker.configs.is_empty() {
+    let last = if ticker.configs.is_empty() {
         ticker.thread.take()
     } else {
         None
     };
     drop(ticker);
-    if let Some(thread) = thread {
+    if let Some(Running { thread, is_over }) = last {
+        // It waits, or will look before it does: it had the lock until then.
+        is_over.store(true, Ordering::Release);
         ENDED.notify_all();
         let _ = thread.join();
     }
 }
 
-fn run() {
+fn run(is_over: &AtomicBool) {
     let mut ticker = lock(&TICKER);
     loop {
         ticker = ENDED
             .wait_timeout(ticker, PERIOD)
             .map_or_else(|poisoned| poisoned.into_inner().0, |(ticker, _)| ticker);
-        if ticker.configs.is_empty() {
+        if is_over.load(Ordering::Acquire) {
             return;
         }
         for Shared(scheduler) in ticker.configs.values() {

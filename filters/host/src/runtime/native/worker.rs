@@ -2,9 +2,11 @@
 
 use core::any::Any;
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::panics::caught;
 use super::ticker::Bell;
@@ -12,7 +14,7 @@ use crate::context::RootContext;
 use crate::filter::{HttpFilter, Sweep};
 use crate::log::{Level, log};
 use crate::native::metric::Exporter;
-use crate::native::{Handle, abi, now};
+use crate::native::{Handle, abi};
 
 /// One configuration of a filter, the same for all workers.
 pub struct Root<F: HttpFilter> {
@@ -56,8 +58,8 @@ pub(super) struct Worker<F: HttpFilter> {
     hung: Cell<*mut Entry<F>>,
     /// How often it wants to be woken, in milliseconds; zero for never.
     period: Cell<u32>,
-    /// When it does next, in nanoseconds since 1970.
-    due: Cell<u64>,
+    /// When it does next.
+    due: Cell<Option<Instant>>,
 }
 
 /// A [`Worker`] of any filter.
@@ -65,6 +67,9 @@ trait Ends {
     /// Ends it, once its configuration has and no stream is left. Whether it did.
     fn end(&self) -> bool;
 }
+
+/// How many configurations have ended.
+static ENDED: AtomicU64 = AtomicU64::new(0);
 
 /// A worker of a configuration, and whether that has ended.
 struct Joined {
@@ -75,8 +80,18 @@ struct Joined {
 }
 
 std::thread_local! {
-    /// Those of this thread. They are looked for once a stream.
+    /// Those of this thread. Looked up once per stream.
     static WORKERS: RefCell<Vec<Joined>> = const { RefCell::new(Vec::new()) };
+    /// What [`ENDED`] was when those that had ended were last let go.
+    static LET_GO: Cell<u64> = const { Cell::new(0) };
+}
+
+impl<F: HttpFilter> Root<F> {
+    /// Envoy has forgotten it: each worker lets it go before its next stream.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        ENDED.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl<F: HttpFilter> Worker<F> {
@@ -84,10 +99,13 @@ impl<F: HttpFilter> Worker<F> {
     pub(super) fn of(root: &Root<F>) -> Option<Rc<Self>> {
         WORKERS.with(|workers| {
             let mut workers = workers.try_borrow_mut().ok()?;
+            let ended = ENDED.load(Ordering::Acquire);
+            if LET_GO.replace(ended) != ended {
+                workers.retain(|joined| !joined.ended.load(Ordering::Acquire) || !joined.ends.end());
+            }
             if let Some(found) = workers.iter().find(|joined| joined.id == root.id) {
                 return Rc::clone(&found.worker).downcast().ok();
             }
-            workers.retain(|joined| !joined.ended.load(Ordering::Acquire) || !joined.ends.end());
             let worker = Rc::new(Self {
                 config: Arc::clone(&root.config),
                 filter: RefCell::new(None),
@@ -95,7 +113,7 @@ impl<F: HttpFilter> Worker<F> {
                 bell: Bell::new(),
                 hung: Cell::new(core::ptr::null_mut()),
                 period: Cell::new(0),
-                due: Cell::new(0),
+                due: Cell::new(None),
             });
             worker.start();
             workers.push(Joined {
@@ -130,26 +148,24 @@ impl<F: HttpFilter> Worker<F> {
             }
             None => None,
         };
-        self.plan(now().unwrap_or_default());
+        self.plan(Instant::now());
         if let Ok(mut place) = self.filter.try_borrow_mut() {
             *place = filter;
         }
     }
 
-    fn plan(&self, now: u64) {
-        let period = u64::from(self.period.get());
-        self.due.set(if period == 0 {
-            u64::MAX
-        } else {
-            now.saturating_add(period * 1_000_000)
-        });
+    fn plan(&self, now: Instant) {
+        let period = Duration::from_millis(self.period.get().into());
+        let due = (!period.is_zero()).then(|| now.checked_add(period));
+        self.due.set(due.flatten());
     }
 
     /// Does what is due. Whether its streams are to be looked at.
     pub(super) fn tick(&self) -> Sweep {
-        let Some(now) = now().filter(|now| *now >= self.due.get()) else {
+        let now = Instant::now();
+        if self.due.get().is_none_or(|due| now < due) {
             return Sweep::Nothing;
-        };
+        }
         self.plan(now);
         let ticked = caught(|| match self.filter.try_borrow_mut().as_deref_mut() {
             Ok(Some(filter)) => filter.tick(&mut self.host()),
