@@ -22,24 +22,40 @@ one_module=(
     local_replies never_over routing sdk
 )
 
-# run WHAT ARGUMENT...: without nextest one test file at a time and two tests of it at once, as each test on Envoy starts
-# several processes.
+have_nextest() { cargo nextest --version >/dev/null 2>&1; }
+
+# run ARGUMENT...: without nextest one test file at a time and two tests of it at once, as each test on Envoy starts several
+# processes.
 run() {
-    local what=$1
-    shift
-    if cargo nextest --version >/dev/null 2>&1; then
-        say "$what (cargo nextest)"
+    if have_nextest; then
         cargo nextest run --locked "$@"
     else
-        say "$what (cargo test)"
         RUST_TEST_THREADS=2 cargo test --locked --no-fail-fast "$@"
+    fi
+}
+
+# on_envoy FORM [TEST...]: the tests on Envoy, all or these, with another form of the filters. As a part of the workspace,
+# where all was built already: for one package Cargo builds its dependencies with other features.
+on_envoy() {
+    local form=$1
+    shift
+    export TOLLGATE_FORM=$form
+    if have_nextest; then
+        local filter="package(tollgate-harness)"
+        [ $# -eq 0 ] || filter+=" and binary(/^($(IFS='|' && echo "$*"))\$/)"
+        run --workspace -E "$filter"
+    else
+        run -p tollgate-harness "${@/#/--test=}"
     fi
 }
 
 say "documentation examples"
 cargo test --locked --workspace --doc
-run tests --workspace "$@"
+say "tests"
+run --workspace "$@"
 if [ $# -eq 0 ]; then
-    TOLLGATE_FORM=gateway run "tests of the one module" -p tollgate-harness "${one_module[@]/#/--test=}"
-    TOLLGATE_FORM=native run "tests of the native library" -p tollgate-harness
+    say "tests of the one module"
+    on_envoy gateway "${one_module[@]}"
+    say "tests of the native library"
+    on_envoy native
 fi
