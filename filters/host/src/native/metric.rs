@@ -1,8 +1,8 @@
 //! Metrics over dynamic modules. What is counted is added up here, and handed to Envoy by the main thread ten times a
 //! second: an update with labels costs Envoy more than a microsecond, and here some nanoseconds.
 
-use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::collections::HashMap;
+use core::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::abi::{self, Buffer};
@@ -89,7 +89,14 @@ struct Series {
     noted: Mutex<Vec<u64>>,
 }
 
-type Families = HashMap<&'static str, HashMap<Vec<String>, &'static Series>>;
+/// The series of a family, also in the order in which they came.
+#[derive(Default)]
+struct Known {
+    by_labels: HashMap<Vec<String>, &'static Series>,
+    all: Vec<&'static Series>,
+}
+
+type Families = HashMap<&'static str, Known>;
 
 static FAMILIES: LazyLock<Mutex<Families>> = LazyLock::new(Mutex::default);
 
@@ -101,13 +108,16 @@ fn series(family: &'static Family, labels: &[&str]) -> &'static Series {
     let mut families = lock(&FAMILIES);
     let known = families.entry(family.name).or_default();
     let labels: Vec<String> = labels.iter().map(|&value| value.to_owned()).collect();
-    known.entry(labels.clone()).or_insert_with(|| {
-        Box::leak(Box::new(Series {
+    let Known { by_labels, all } = known;
+    by_labels.entry(labels.clone()).or_insert_with(|| {
+        let series: &'static Series = Box::leak(Box::new(Series {
             labels,
             moved: AtomicI64::new(0),
             set: AtomicU64::new(UNSET),
             noted: Mutex::default(),
-        }))
+        }));
+        all.push(series);
+        series
     })
 }
 
@@ -118,42 +128,72 @@ pub(crate) enum Owner {
     Extension(abi::Extension),
 }
 
-/// What one owner has defined: families and their ids.
+/// What one owner has defined.
+///
+/// Envoy forgets a series with labels when the last owner that counted it goes. So every owner counts each, with zero, and
+/// what was counted is handed over by the youngest, which goes last.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     owner: Owner,
-    families: Vec<(&'static Family, usize)>,
+    number: u64,
+    families: Vec<Defined>,
 }
+
+/// A family, as an owner has it.
+#[derive(Debug)]
+struct Defined {
+    family: &'static Family,
+    id: usize,
+    /// So many of its series this owner has counted.
+    held: AtomicUsize,
+}
+
+/// Names of the families that each [`Exporter`] has, by its number.
+static EXPORTERS: Mutex<BTreeMap<u64, Vec<&'static str>>> = Mutex::new(BTreeMap::new());
 
 impl Exporter {
     /// Defines them, as is only possible while the owner's configuration is being made.
     pub(crate) fn define(owner: Owner, families: impl IntoIterator<Item = &'static Family>) -> Self {
-        let mut defined: Vec<(&'static Family, usize)> = Vec::new();
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let mut defined: Vec<Defined> = Vec::new();
         for family in families {
-            if defined.iter().any(|(known, _)| known.name == family.name) {
+            if defined.iter().any(|known| known.family.name == family.name) {
                 continue;
             }
-            defined.extend(define(owner, family).map(|id| (family, id)));
+            defined.extend(define(owner, family).map(|id| Defined {
+                family,
+                id,
+                held: AtomicUsize::new(0),
+            }));
         }
         let exporter = Self {
             owner,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             families: defined,
         };
-        exporter.keep();
+        for defined in &exporter.families {
+            exporter.hold(defined, &known(defined.family));
+        }
+        let names = exporter.families.iter().map(|defined| defined.family.name);
+        lock(&EXPORTERS).insert(exporter.number, names.collect());
         exporter
     }
 
-    /// Envoy forgets what has labels with the last owner that counted it: the one that is about to go is not the last then.
-    fn keep(&self) {
-        for (family, id) in self
-            .families
-            .iter()
-            .filter(|(family, _)| family.kind == Kind::Counter)
-        {
-            for series in known(family) {
+    /// Counts, with zero, what came since.
+    fn hold(&self, Defined { family, id, held }: &Defined, series: &[&Series]) {
+        if family.kind == Kind::Counter {
+            let held = held.swap(series.len(), Ordering::Relaxed);
+            for series in series.get(held..).unwrap_or_default() {
                 self.count(*id, series, 0);
             }
         }
+    }
+
+    /// Whether no younger one has this family.
+    fn is_youngest(&self, family: &Family) -> bool {
+        lock(&EXPORTERS)
+            .range(self.number + 1..)
+            .all(|(_, names)| !names.contains(&family.name))
     }
 
     /// Hands over what was counted since. On the main thread.
@@ -164,8 +204,14 @@ impl Exporter {
         if let Ok(flushes) = Counter::define(&FLUSHES, &[]) {
             flushes.increment();
         }
-        for (family, id) in &self.families {
-            for series in known(family) {
+        for defined in &self.families {
+            let Defined { family, id, .. } = defined;
+            let all = known(family);
+            self.hold(defined, &all);
+            if !self.is_youngest(family) {
+                continue;
+            }
+            for series in all {
                 match family.kind {
                     Kind::Counter => match series.moved.swap(0, Ordering::Relaxed) {
                         0 => {}
@@ -223,6 +269,12 @@ impl Exporter {
     }
 }
 
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        lock(&EXPORTERS).remove(&self.number);
+    }
+}
+
 impl Series {
     fn values(&self) -> Vec<Buffer> {
         self.labels
@@ -237,7 +289,7 @@ fn known(family: &Family) -> Vec<&'static Series> {
     let families = lock(&FAMILIES);
     families
         .get(family.name)
-        .map_or_else(Vec::new, |known| known.values().copied().collect())
+        .map_or_else(Vec::new, |known| known.all.clone())
 }
 
 fn define(owner: Owner, family: &Family) -> Option<usize> {
