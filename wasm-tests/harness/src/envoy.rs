@@ -198,17 +198,25 @@ impl Gateway {
         self.usage_log().of(id).await
     }
 
+    /// How many requests there were, once none is under way.
+    ///
+    /// # Panics
+    /// Some do not end.
+    pub async fn requests(&self) -> u64 {
+        net::eventually("all requests end", async || {
+            let stats = self.stats().await;
+            let active = stats.counter("http.gateway.downstream_rq_active");
+            (active == 0).then_some(stats.counter("http.gateway.downstream_rq_total"))
+        })
+        .await
+    }
+
     /// The usage records by request, once none is under way.
     ///
     /// # Panics
     /// There is not exactly one for each request that Envoy counted.
     pub async fn usage_records(&self) -> HashMap<String, UsageRecord> {
-        let requests = net::eventually("all requests end", async || {
-            let stats = self.stats().await;
-            let active = stats.counter("http.gateway.downstream_rq_active");
-            (active == 0).then_some(stats.counter("http.gateway.downstream_rq_total"))
-        })
-        .await;
+        let requests = self.requests().await;
         let log = self.usage_log();
         let list = log.wait(|records| records.len() as u64 >= requests).await;
         assert_eq!(

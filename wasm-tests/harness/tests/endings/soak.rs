@@ -68,12 +68,7 @@ async fn memory_stays_flat() {
 }
 
 async fn each_request_has_one_record(stage: &Stage) {
-    let requests = net::eventually("all requests end", async || {
-        let stats = stage.gateway.stats().await;
-        let active = stats.counter("http.gateway.downstream_rq_active");
-        (active == 0).then_some(stats.counter("http.gateway.downstream_rq_total"))
-    })
-    .await;
+    let requests = stage.gateway.requests().await;
     let log = stage.gateway.usage_log();
     let lines = net::within(Duration::from_secs(60), async || {
         Some(log.lines()).filter(|lines| lines.len() as u64 >= requests)

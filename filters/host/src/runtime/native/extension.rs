@@ -4,7 +4,6 @@ use core::cell::RefCell;
 use std::sync::Arc;
 
 use super::panics::caught;
-use super::streams;
 use crate::backend::http::CallAnswer;
 use crate::context::{CallContext, RootContext};
 use crate::filter::Singleton;
@@ -12,6 +11,7 @@ use crate::http::HttpCall;
 use crate::native::clockwork::Clockwork;
 use crate::native::metric::{Exporter, Owner};
 use crate::native::{Handle, abi};
+use crate::runtime::accepted;
 
 /// A singleton.
 pub struct Root<S: Singleton> {
@@ -32,7 +32,7 @@ pub unsafe fn config_new<S: Singleton>(envoy: abi::Extension, configuration: &[u
         let config = S::check(configuration.to_vec())?;
         S::start(Arc::new(config), &mut RootContext(handle)).map_err(|error| vec![error])
     });
-    let singleton = RefCell::new(streams::accepted(S::NAME, started)?);
+    let singleton = RefCell::new(accepted(S::NAME, started?)?);
     // SAFETY: the extension is being made. Envoy waits for nothing of it.
     unsafe { abi::extension_init_complete(envoy) };
     Some(Root {

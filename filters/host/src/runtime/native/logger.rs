@@ -4,10 +4,10 @@ use core::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::panics::caught;
-use super::streams;
 use crate::context::{LogContext, RootContext};
 use crate::filter::AccessLogger;
 use crate::native::{Handle, abi};
+use crate::runtime::accepted;
 
 /// One configuration of a logger, the same for all workers.
 pub struct Root<L: AccessLogger>(Arc<L::Config>);
@@ -18,7 +18,7 @@ pub struct Entry<L>(RefCell<Option<L>>);
 /// A checked configuration; `None` refuses it, and the log has every reason.
 pub fn config_new<L: AccessLogger>(configuration: &[u8]) -> Option<Root<L>> {
     let checked = caught(|| L::check(configuration.to_vec()));
-    streams::accepted(L::NAME, checked).map(|config| Root(Arc::new(config)))
+    accepted(L::NAME, checked?).map(|config| Root(Arc::new(config)))
 }
 
 /// A worker begins.
@@ -30,10 +30,7 @@ pub fn logger_new<L: AccessLogger>(root: &Root<L>) -> Entry<L> {
             &mut RootContext(Handle::Worker(&raw const period)),
         )
     });
-    let logger = streams::accepted(
-        L::NAME,
-        started.map(|started| started.map_err(|error| vec![error])),
-    );
+    let logger = started.and_then(|started| accepted(L::NAME, started.map_err(|error| vec![error])));
     Entry(RefCell::new(logger))
 }
 

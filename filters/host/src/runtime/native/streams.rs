@@ -8,23 +8,21 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tollgate_core::config::ConfigError;
-
 use super::panics::{self, caught};
+use super::worker::Worker;
 pub use super::worker::{Entry, Root};
-use super::worker::{Waiting, Worker};
 use super::{owed, ticker};
 use crate::backend::http::CallAnswer;
 use crate::context::{LogContext, RequestContext, ResponseContext, RootContext, SweepContext};
 use crate::filter::{HttpFilter, Sweep, Wake};
 use crate::headers::HeaderMap;
 use crate::http::HttpCall;
-use crate::log::{Level, log as log_line};
 use crate::metric::Family;
 use crate::native::abi::{self, Buffer, Header};
 use crate::native::answer::Answer;
 use crate::native::metric::{Exporter, Owner};
 use crate::native::{Handle, StreamId, body};
+use crate::runtime::{Waiting, accepted};
 use crate::step::Step;
 
 /// Which callback it is: what holds a stream back is said in three ways.
@@ -82,7 +80,7 @@ pub fn config_new<F: HttpFilter>(
         .map_err(|error| vec![error])?;
         Ok(config)
     });
-    let config = accepted(F::NAME, checked)?;
+    let config = accepted(F::NAME, checked?)?;
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let own = F::METRICS.iter().copied().flatten().filter(|_| !F::UPSTREAM);
     // One without labels would be there, as zero, before it is counted.
@@ -97,19 +95,6 @@ pub fn config_new<F: HttpFilter>(
     };
     ticker::add(id, envoy);
     Some(root)
-}
-
-/// What was checked, or the log says why not.
-pub(super) fn accepted<T>(name: &str, checked: Option<Result<T, Vec<ConfigError>>>) -> Option<T> {
-    match checked? {
-        Ok(config) => Some(config),
-        Err(errors) => {
-            for error in errors {
-                log_line(Level::Error, &format!("{name}: configuration refused: {error}"));
-            }
-            None
-        }
-    }
 }
 
 /// The main thread is rung: what was counted is handed to Envoy.

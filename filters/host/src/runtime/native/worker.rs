@@ -15,6 +15,7 @@ use crate::filter::{HttpFilter, Sweep};
 use crate::log::{Level, log};
 use crate::native::metric::Exporter;
 use crate::native::{Handle, abi};
+use crate::runtime::Waiting;
 
 /// One configuration of a filter, the same for all workers.
 pub struct Root<F: HttpFilter> {
@@ -41,10 +42,6 @@ pub struct Entry<F: HttpFilter> {
     /// Whether a callback of it panicked.
     pub(super) is_broken: bool,
 }
-
-/// What came of a request's body while it waited, as [`HttpFilter::request_body`] is told of it.
-#[derive(Default)]
-pub(super) struct Waiting(pub(super) Option<(Option<usize>, bool)>);
 
 /// One worker's part of a [`Root`].
 pub(super) struct Worker<F: HttpFilter> {

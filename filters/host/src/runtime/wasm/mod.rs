@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
 
+use super::{Waiting, accepted};
 use crate::backend::http::CallAnswer;
 use crate::context::{CallContext, LogContext, RequestContext, ResponseContext, RootContext, SweepContext};
 use crate::filter::{Absent, AccessLogger, HttpFilter, Singleton, Sweep, Wake};
@@ -47,10 +48,6 @@ struct Entry<T> {
     /// Of a request that waits.
     waiting: Option<Waiting>,
 }
-
-/// What came of a request's body while it waited, as [`HttpFilter::request_body`] is told of it.
-#[derive(Default)]
-struct Waiting(Option<(Option<usize>, bool)>);
 
 /// Where a module is kept. A VM has one thread.
 pub type Held<F, S, L> = RefCell<Module<F, S, L>>;
@@ -156,18 +153,7 @@ pub fn configure<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, 
         Ok(configuration) => Root::start(configuration),
         Err(status) => Err(vec![ConfigError::unusable(status)]),
     };
-    let root = match started {
-        Ok(root) => Some(root),
-        Err(errors) => {
-            for error in errors {
-                log_line(
-                    Level::Error,
-                    &format!("{}: configuration refused: {error}", F::NAME),
-                );
-            }
-            None
-        }
-    };
+    let root = accepted(F::NAME, started);
     let accepted = root.is_some();
     let Ok(mut module) = module.try_borrow_mut() else {
         return false;
