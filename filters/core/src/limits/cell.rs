@@ -1,6 +1,6 @@
 //! One row's state for one subject: a level that leaks, with returns and debt. Time is an argument.
 
-use super::returned::Returned;
+use super::returned::{Returned, Run};
 use crate::gcra::{MAX_LEVEL, Quota, Verdict, scaled, up};
 
 /// A charge, as far as it must be known to take some of it back.
@@ -8,7 +8,8 @@ use crate::gcra::{MAX_LEVEL, Quota, Verdict, scaled, up};
 pub(super) struct Mark {
     quota: Quota,
     born: u64,
-    charged: u64,
+    begin: u64,
+    end: u64,
 }
 
 /// The state of one row for one subject. It is as of the time of the record it stands in.
@@ -85,11 +86,13 @@ impl Cell {
     /// Charges `count`, over the burst as well.
     pub(super) fn charge(&mut self, count: u64) -> Mark {
         self.level = (self.level + self.quota.units(count)).min(MAX_LEVEL);
-        self.charged = self.charged.wrapping_add(count);
+        let begin = self.charged;
+        self.charged = begin.wrapping_add(count);
         Mark {
             quota: self.quota,
             born: self.born,
-            charged: self.charged,
+            begin,
+            end: self.charged,
         }
     }
 
@@ -101,18 +104,19 @@ impl Cell {
         if mark.born != self.born {
             return;
         }
-        let later = self.quota.units(self.later_than(mark.charged));
+        let later = self.quota.units(self.later_than(mark.end));
         let left = self.level.saturating_sub(later);
         // Where the quota was changed since, the same part of the burst.
         let units = mark.quota.units(count).min(MAX_LEVEL);
         let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
         let back = left.min(units);
         self.level -= back;
-        let whole = match u64::try_from(back) {
+        let amount = match u64::try_from(back) {
             Ok(back) => back / self.quota.period(),
             Err(_) => u64::try_from(back / u128::from(self.quota.period())).unwrap_or(u64::MAX),
         };
-        self.returned.add(mark.charged, whole, self.charged);
+        let Mark { begin, end, .. } = *mark;
+        self.returned.add(Run { begin, end, amount }, self.charged);
         self.forget();
     }
 
@@ -140,6 +144,10 @@ mod tests {
 
     fn quota(rate: &str, burst: u64) -> Quota {
         Quota::new(rate.parse().unwrap(), burst).unwrap()
+    }
+
+    fn run(begin: u64, end: u64, amount: u64) -> Run {
+        Run { begin, end, amount }
     }
 
     #[test]
@@ -218,16 +226,29 @@ mod tests {
     #[test]
     fn what_is_taken_back_out_of_order_leaves_the_others_theirs() {
         let mut cell = Cell::new(quota("10/second", 40), 0);
+        cell.charge(5);
         let marks = [10, 10, 10].map(|count| cell.charge(count));
         for at in [2, 1, 0] {
             cell.give_back(9, &marks[at]);
         }
         assert_eq!(
             (cell.used(), &cell.returned),
-            (3, &Returned(vec![(10, 9), (20, 9), (30, 9)]))
+            (8, &Returned(vec![run(5, 35, 27)]))
         );
-        cell.leak(200_000_000);
-        assert_eq!(cell.returned, Returned(vec![(30, 9)]), "the others have leaked");
+        cell.leak(500_000_000);
+        assert_eq!(cell.used(), 3);
+        assert_eq!(cell.returned, Returned::default(), "none is left before it");
+    }
+
+    #[test]
+    fn one_that_ends_long_after_later_ones_gets_its_part_back() {
+        let mut cell = Cell::new(quota("10/second", 1_000), 0);
+        let mut marks: Vec<_> = (0..100).map(|_| cell.charge(10)).collect();
+        marks[40..].rotate_left(1);
+        for mark in &marks {
+            cell.give_back(9, mark);
+        }
+        assert_eq!(cell.used(), 100);
     }
 
     #[derive(Debug, Clone)]

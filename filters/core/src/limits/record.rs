@@ -1,15 +1,15 @@
 //! The states of all rows with one `per` for one subject, as one value of the store.
 //!
 //! Layout, little-endian: the time of the levels (8 bytes), the number of cells (2), then each: the row's id (8), amount
-//! (4), period (8), burst (8), level (16), charged (8), born (8), how many parts were taken back (2) and each one's position
-//! and amount (8 and 8); then to the end rows of requests in flight: the row's
-//! id (8), how many workers (2), and each worker's number and count (4 and 4).
+//! (4), period (8), burst (8), level (16), charged (8), born (8), in how many runs parts were taken back (2) and each
+//! one's begin, end and amount (8 each); then to the end rows of requests in flight: the row's id (8), how many workers (2),
+//! and each worker's number and count (4 and 4).
 //!
 //! A cell says itself by which quota it leaks, so that a worker whose configuration does not have the row, or has it with
 //! another rate, reads it right.
 
 use super::cell::Cell;
-use super::returned::Returned;
+use super::returned::{Returned, Run};
 use super::slots::Slots;
 use crate::gcra::Quota;
 use crate::state::{Keyspace, Value};
@@ -98,7 +98,7 @@ impl LimitRecord {
     }
 
     fn encoded_len(&self) -> usize {
-        let cells = self.cells.iter().map(|(_, cell)| 66 + 16 * cell.returned.0.len());
+        let cells = self.cells.iter().map(|(_, cell)| 66 + 24 * cell.returned.0.len());
         let slots = self.slots.iter().map(|(_, slots)| 10 + 8 * slots.0.len());
         10 + cells.sum::<usize>() + slots.sum::<usize>()
     }
@@ -124,11 +124,10 @@ impl Value for LimitRecord {
             bytes.extend_from_slice(&cell.level.to_le_bytes());
             bytes.extend_from_slice(&cell.charged.to_le_bytes());
             bytes.extend_from_slice(&cell.born.to_le_bytes());
-            let Returned(parts) = &cell.returned;
-            bytes.extend_from_slice(&(parts.len() as u16).to_le_bytes());
-            for (position, amount) in parts {
-                bytes.extend_from_slice(&position.to_le_bytes());
-                bytes.extend_from_slice(&amount.to_le_bytes());
+            let Returned(runs) = &cell.returned;
+            bytes.extend_from_slice(&(runs.len() as u16).to_le_bytes());
+            for number in runs.iter().flat_map(|run| [run.begin, run.end, run.amount]) {
+                bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
         for (id, Slots(workers)) in &self.slots {
@@ -192,13 +191,17 @@ fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
         level: Cell::level_within(u128::from_le_bytes(take(rest)?))?,
         charged: u64::from_le_bytes(take(rest)?),
         born: u64::from_le_bytes(take(rest)?),
-        returned: Returned(list(rest, part)?),
+        returned: Returned(list(rest, run)?),
     };
     Some((id, cell))
 }
 
-fn part(rest: &mut &[u8]) -> Option<(u64, u64)> {
-    Some((u64::from_le_bytes(take(rest)?), u64::from_le_bytes(take(rest)?)))
+fn run(rest: &mut &[u8]) -> Option<Run> {
+    Some(Run {
+        begin: u64::from_le_bytes(take(rest)?),
+        end: u64::from_le_bytes(take(rest)?),
+        amount: u64::from_le_bytes(take(rest)?),
+    })
 }
 
 fn worker(rest: &mut &[u8]) -> Option<(u32, u32)> {
@@ -303,7 +306,7 @@ mod tests {
             let quota = |amount: u64, burst| Quota::new(format!("{amount}/day").parse().unwrap(), burst).unwrap();
             let record = LimitRecord {
                 time,
-                cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![(*burst, 7)]) })).collect(),
+                cells: rows.iter().map(|(id, amount, burst, level)| (*id, Cell { quota: quota(*amount, *burst), level: *level, charged: *burst, born: time, returned: Returned(vec![Run { begin: 1, end: *burst, amount: 7 }]) })).collect(),
                 slots: slots.into_iter().map(|(id, workers)| (id, Slots(workers))).collect(),
             };
             prop_assert_eq!(record.encode().len(), record.encoded_len());

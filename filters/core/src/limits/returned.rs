@@ -1,73 +1,110 @@
 //! What was taken back of a cell's charges, and where it stood among them.
 //!
 //! A cell leaks in the order of its charges. How much of one has leaked shows in how much was charged after it, less what
-//! of that was taken back; a position is the sum of all charges up to and with one.
+//! of that was taken back; a position is the sum of all charges up to one.
 
-/// Parts that were taken back: position and amount, the oldest position first.
+/// Charges that follow one another, and what was taken back of them: the oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Returned(pub(super) Vec<(u64, u64)>);
+pub(super) struct Returned(pub(super) Vec<Run>);
+
+/// What was taken back of the charges from one position to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) amount: u64,
+}
 
 /// Beyond so many, two become one.
 pub(super) const MAX: usize = 16;
 
 impl Returned {
-    /// How much was taken back of charges behind `position`, where `end` is the position of the last. Positions wrap.
-    pub(super) fn behind(&self, position: u64, end: u64) -> u64 {
-        let distance = end.wrapping_sub(position);
-        let behind = |(other, _): &&(u64, u64)| end.wrapping_sub(*other) < distance;
-        let amounts = self.0.iter().filter(behind).map(|(_, amount)| *amount);
+    /// How much was taken back of charges behind `position`, where `now` is the position of the last. Positions wrap.
+    pub(super) fn behind(&self, position: u64, now: u64) -> u64 {
+        let distance = now.wrapping_sub(position);
+        let behind = |run: &&Run| now.wrapping_sub(run.begin) <= distance;
+        let amounts = self.0.iter().filter(behind).map(|run| run.amount);
         amounts.fold(0, u64::saturating_add)
     }
 
-    /// Keeps the parts of which `keep` says so, by how much is charged after each, less what of that was taken back.
-    pub(super) fn retain(&mut self, end: u64, keep: impl Fn(u64) -> bool) {
-        let (mut behind, mut here, mut at) = (0_u64, 0_u64, end);
-        // From the newest on, so that each sum is the one before and a part more.
+    /// Keeps the runs of which `keep` says so, by how much is charged after the beginning of each, less what of that was
+    /// taken back.
+    pub(super) fn retain(&mut self, now: u64, keep: impl Fn(u64) -> bool) {
+        // From the newest on, so that each sum is the one before and a run more.
+        let mut behind = 0_u64;
         let mut kept = self.0.len();
         for index in (0..self.0.len()).rev() {
-            let Some((position, amount)) = self.0.get(index).copied() else {
+            let Some(run) = self.0.get(index).copied() else {
                 continue;
             };
-            if position != at {
-                behind = behind.saturating_add(core::mem::take(&mut here));
-                at = position;
-            }
-            here = here.saturating_add(amount);
-            if keep(end.wrapping_sub(position).saturating_sub(behind)) {
+            behind = behind.saturating_add(run.amount);
+            if keep(now.wrapping_sub(run.begin).saturating_sub(behind)) {
                 kept -= 1;
                 if let Some(place) = self.0.get_mut(kept) {
-                    *place = (position, amount);
+                    *place = run;
                 }
             }
         }
         self.0.drain(..kept);
     }
 
-    /// Adds what was taken back at `position`.
-    pub(super) fn add(&mut self, position: u64, amount: u64, end: u64) {
-        if amount == 0 {
+    /// Adds what was taken back of one charge; one run with those right before and after it, as nothing is between them
+    /// that would have to know them apart. Only a charge within it of which a part is still held gets less back, as with
+    /// [`join`](Self::join).
+    pub(super) fn add(&mut self, charge: Run, now: u64) {
+        if charge.amount == 0 {
             return;
         }
-        let older = |(other, _): &(u64, u64)| end.wrapping_sub(*other) >= end.wrapping_sub(position);
-        let at = self.0.partition_point(older);
-        self.0.insert(at, (position, amount));
+        let age = |position: u64| now.wrapping_sub(position);
+        let next = self.0.partition_point(|run| age(run.begin) >= age(charge.begin));
+        let at = match next.checked_sub(1).and_then(|before| self.0.get_mut(before)) {
+            // It is within that run, or right after it.
+            Some(before) if age(before.end) <= age(charge.begin) => {
+                if age(before.end) > age(charge.end) {
+                    before.end = charge.end;
+                }
+                before.amount = before.amount.saturating_add(charge.amount);
+                next - 1
+            }
+            _ => {
+                self.0.insert(next, charge);
+                next
+            }
+        };
+        if let (Some(run), Some(after)) = (self.0.get(at), self.0.get(at + 1))
+            && run.end == after.begin
+        {
+            self.join(at);
+        }
         if self.0.len() > MAX {
-            self.merge();
+            self.join_nearest();
         }
     }
 
-    /// Moves the least amount to the position before it. For charges between the two it counts no longer, so that less
-    /// of them is taken back than could be, never more. Of the newest half, as it is the oldest charges that leak: of newer
-    /// ones all is there still, whatever was charged behind them.
-    fn merge(&mut self) {
-        let newer = self.0.len().div_ceil(2);
-        let amounts = self.0.iter().map(|(_, amount)| *amount).enumerate().skip(newer);
-        let Some((at, amount)) = amounts.rev().min_by_key(|(_, amount)| *amount) else {
-            return;
-        };
-        self.0.remove(at);
-        if let Some((_, before)) = self.0.get_mut(at - 1) {
-            *before = before.saturating_add(amount);
+    /// Joins a run and the one after it. For charges between the two what was taken back of the later counts no longer, so
+    /// that less of them is taken back than could be, never more.
+    fn join(&mut self, at: usize) {
+        let after = self.0.remove(at + 1);
+        if let Some(run) = self.0.get_mut(at) {
+            run.end = after.end;
+            run.amount = run.amount.saturating_add(after.amount);
+        }
+    }
+
+    /// Joins the two for which that means least, by what stands between them and was taken back of the later. Of the newest
+    /// half, as it is the oldest charges that leak: of newer ones all is there still, whatever was charged behind them.
+    fn join_nearest(&mut self) {
+        let older = self.0.len() / 2;
+        let pairs = self.0.windows(2).enumerate().skip(older);
+        let costs = pairs.filter_map(|(at, pair)| match pair {
+            [run, after] => {
+                let between = after.begin.wrapping_sub(run.end);
+                Some((at, u128::from(between) * u128::from(after.amount)))
+            }
+            _ => None,
+        });
+        if let Some((at, _)) = costs.min_by_key(|(_, cost)| *cost) {
+            self.join(at);
         }
     }
 }
@@ -76,26 +113,74 @@ impl Returned {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    /// Charges of these sizes from `begin` on, without a part that is taken back.
+    fn charges(begin: u64, sizes: &[u64]) -> Vec<Run> {
+        let mut end = begin;
+        let charges = sizes.iter().map(|size| {
+            let begin = end;
+            end = begin.wrapping_add(*size);
+            Run {
+                begin,
+                end,
+                amount: 0,
+            }
+        });
+        charges.collect()
+    }
 
     proptest! {
         #[test]
-        fn a_part_is_kept_by_what_is_charged_after_it(
-            charges in proptest::collection::vec((0..100_u64, any::<proptest::sample::Index>(), 0..100_u64), 0..40),
+        fn a_run_is_kept_by_what_is_charged_after_it(
             begin: u64,
+            sizes in proptest::collection::vec(1..100_u64, 1..60),
+            parts in proptest::collection::vec((any::<Index>(), 1..100_u64), 0..60),
             most in 0..4_000_u64,
         ) {
-            let (mut returned, mut positions) = (Returned::default(), vec![begin]);
-            for (charge, at, amount) in charges {
-                let end = positions.last().map_or(begin, |last| last.wrapping_add(charge));
-                positions.push(end);
-                returned.add(*at.get(&positions), amount, end);
+            let charges = charges(begin, &sizes);
+            let now = charges.last().unwrap().end;
+            let mut all = Returned::default();
+            for (at, part) in parts {
+                let charge = at.get(&charges);
+                all.add(Run { amount: part.min(charge.end.wrapping_sub(charge.begin)), ..*charge }, now);
             }
-            let end = positions.last().copied().unwrap_or(begin);
-            let later = |position: u64| end.wrapping_sub(position).saturating_sub(returned.behind(position, end));
-            let kept: Vec<_> = returned.0.iter().copied().filter(|(position, _)| later(*position) < most).collect();
-            let mut all = returned.clone();
-            all.retain(end, |later| later < most);
-            prop_assert_eq!(all.0, kept);
+            let later = |run: &Run| now.wrapping_sub(run.begin).saturating_sub(all.behind(run.begin, now));
+            let expected: Vec<_> = all.0.iter().copied().filter(|run| later(run) < most).collect();
+            all.retain(now, |later| later < most);
+            prop_assert_eq!(all.0, expected);
+        }
+
+        /// Of whatever is taken back, in whichever order, never more is known than there was; with few gaps all of it, and
+        /// at the end it is one run.
+        #[test]
+        fn never_more_and_mostly_all(
+            begin: u64,
+            sizes in proptest::collection::vec(2..100_u64, 1..80),
+            order in proptest::collection::vec(any::<u32>(), 80),
+        ) {
+            let charges = charges(begin, &sizes);
+            let now = charges.last().unwrap().end;
+            let mut returned = Returned::default();
+            let mut turns: Vec<_> = charges.iter().zip(&order).collect();
+            turns.sort_by_key(|(_, turn)| **turn);
+            let (mut gaps_were_few, mut back) = (true, Vec::new());
+            for (charge, _) in turns {
+                let half = Run { amount: charge.end.wrapping_sub(charge.begin) / 2, ..*charge };
+                returned.add(half, now);
+                back.push(half);
+                prop_assert!(returned.0.len() <= MAX);
+                gaps_were_few &= returned.0.len() < MAX;
+                for open in charges.iter().filter(|charge| back.iter().all(|run| run.begin != charge.begin)) {
+                    let age = now.wrapping_sub(open.end);
+                    let behind = back.iter().filter(|run| now.wrapping_sub(run.begin) <= age);
+                    let behind: u64 = behind.map(|run| run.amount).sum();
+                    let known = returned.behind(open.end, now);
+                    prop_assert!(known <= behind && (known == behind || !gaps_were_few));
+                }
+            }
+            let amount = back.iter().map(|run| run.amount).sum();
+            prop_assert_eq!(returned.0, [Run { begin, end: now, amount }]);
         }
     }
 }
