@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::flags::Flags;
+use crate::journal::Journal;
 use crate::state::{Clock, Store};
 use crate::trace::Trace;
 
@@ -11,9 +12,9 @@ use crate::trace::Trace;
 const VIA_UPSTREAM: &[u8] = b"via_upstream";
 
 /// All that core asks of a host for a request.
-pub trait Host: Store + Clock + Exchange + Trace {}
+pub trait Host: Store + Clock + Exchange + Trace + Journal {}
 
-impl<T: Store + Clock + Exchange + Trace> Host for T {}
+impl<T: Store + Clock + Exchange + Trace + Journal> Host for T {}
 
 /// A claim that is there, and no text or out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

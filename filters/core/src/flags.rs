@@ -1,5 +1,11 @@
 //! Envoy's response flags, a bit each: what Envoy itself noted of a request, beside its status.
 
+/// How Envoy writes each in an access log, by its number.
+const NAMES: [&str; 30] = [
+    "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH", "DPE",
+    "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
+];
+
 /// The flags of one request so far, as Envoy numbers them in `response.flags`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags(pub u64);
@@ -28,6 +34,22 @@ impl Flags {
     /// Whether the client ended its connection first.
     pub const fn client_left(self) -> bool {
         self.0 & Self::CLIENT_LEFT != 0
+    }
+
+    /// Writes their names, with commas between; `-` for none.
+    pub fn push_names(self, text: &mut String) {
+        let empty = text.len();
+        for (number, name) in NAMES.iter().enumerate() {
+            if self.0 & 1 << number != 0 {
+                if text.len() > empty {
+                    text.push(',');
+                }
+                text.push_str(name);
+            }
+        }
+        if text.len() == empty {
+            text.push('-');
+        }
     }
 
     /// Whether there is no such cluster: it can't have been asked, and never will.

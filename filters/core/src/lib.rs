@@ -19,6 +19,7 @@ pub mod glob;
 pub mod headers;
 pub mod identity;
 mod inflate;
+pub mod journal;
 pub mod key;
 pub mod limiter;
 pub mod limits;

@@ -9,11 +9,14 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 pub use answer::{Answer, Head, Read};
 pub use terms::Terms;
 
 use crate::exchange::Exchange;
 use crate::fault::Fault;
+use crate::flags::Flags;
 use crate::limits::estimate::{Estimator, Sample};
 use crate::limits::fair::Org;
 use crate::limits::{Amounts, Backlog, Hold, Holds, Reservation};
@@ -121,6 +124,36 @@ pub fn settle<H: Exchange>(
     Settlement {
         used: terms.charged(settlement.outcome, settlement.used),
         ..settlement
+    }
+}
+
+/// What a request is charged if its gateway ends here: as if its client left at this moment.
+pub fn so_far(terms: &Terms, answer: Option<&Answer>, estimator: &Estimator) -> Used {
+    settle(terms, answer, Spent::default(), &mut UnderWay, |_| *estimator).used
+}
+
+/// A request that a model server has, as far as anybody knows.
+struct UnderWay;
+
+impl Exchange for UnderWay {
+    fn client(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn attempts(&self) -> u64 {
+        1
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    fn details(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn flags(&self) -> Flags {
+        Flags::default()
     }
 }
 

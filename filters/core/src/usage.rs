@@ -9,6 +9,7 @@ mod content;
 mod events;
 mod form;
 mod json;
+pub mod line;
 pub mod plausible;
 pub mod record;
 mod report;

@@ -15,6 +15,14 @@ pub enum Attribute {
     Details,
     /// Envoy's response flags; a number.
     Flags,
+    /// When the request began, in nanoseconds since 1970; a number.
+    Began,
+    /// From then to its end, in nanoseconds; a number.
+    Duration,
+    /// Bytes of its body; a number.
+    BytesIn,
+    /// Bytes of the answer's body; a number.
+    BytesOut,
     /// The cluster that is asked.
     Cluster,
     /// The name of the provider, from the chosen endpoint's metadata (`tollgate`: `provider`).

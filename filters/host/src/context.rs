@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use tollgate_core::exchange::{Exchange, UnreadableClaim};
 use tollgate_core::flags::Flags;
+use tollgate_core::journal::{Journal, Known};
 use tollgate_core::state::{Clock, Store, StoreError, Value};
 use tollgate_core::trace::Trace;
 
@@ -191,6 +192,12 @@ impl StreamContext {
 
 /// Nobody asks a filter why.
 impl Trace for StreamContext {}
+
+impl Journal for StreamContext {
+    fn keep(&mut self, known: impl FnOnce() -> Known) {
+        backend::journal::keep(known);
+    }
+}
 
 impl Exchange for StreamContext {
     fn client(&self) -> Option<IpAddr> {

@@ -41,6 +41,8 @@ pub use headers::{
 };
 pub use http::HttpCall;
 pub use log::{Level, log};
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::journal::{Journal, Settings as JournalSettings};
 pub use metric::Family;
 #[cfg(target_arch = "wasm32")]
 pub use runtime::wasm::Module;

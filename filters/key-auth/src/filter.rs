@@ -7,6 +7,7 @@ use tollgate_core::auth::{Authenticator, Config, Refusal};
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::Credential;
 use tollgate_core::identity::PROPERTY;
+use tollgate_core::journal::{Journal as _, Known};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::query::without_credentials;
 use tollgate_core::reply::{Reader, Reply};
@@ -90,6 +91,7 @@ impl KeyAuth {
             });
         match admitted {
             Ok(caller) => {
+                host.stream.keep(|| Known::begun(caller.credential.caller()));
                 self.metrics.allowed(caller.by_token);
                 Ok(caller.credential)
             }

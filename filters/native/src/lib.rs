@@ -1,5 +1,5 @@
-//! The library `libtollgate.so`: every filter, the access logger of attempts and the fetcher of the directory, by their
-//! names, as one dynamic module of Envoy's.
+//! The library `libtollgate.so`: every filter, the access loggers of attempts and of usage, and the fetcher of the directory,
+//! by their names, as one dynamic module of Envoy's.
 
 tollgate_host::export_native! {
     filters: {
@@ -9,6 +9,9 @@ tollgate_host::export_native! {
         RateLimit = tollgate_rate_limit::RateLimit,
         Adapter = tollgate_upstream_adapter::Adapter,
     }
-    loggers: { Attempts = tollgate_tenant_router::Attempts }
+    loggers: {
+        Attempts = tollgate_tenant_router::Attempts,
+        Usage = tollgate_usage_log::UsageLog,
+    }
     singletons: { Fetcher = tollgate_key_auth::Fetcher }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tollgate_core::config::ConfigError;
 use tollgate_core::exchange::Exchange as _;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
+use tollgate_core::journal::Journal as _;
 use tollgate_core::limiter::{Config, InFlight, Limiter, Rejection, Request};
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::{Reader, Reply};
@@ -181,6 +182,7 @@ impl RateLimit {
                 self.metrics.would_refuse(request.would_refuse());
                 let now = host.stream.now().unwrap_or(now);
                 self.metrics.began(now.saturating_sub(routed.whole_at));
+                host.stream.keep(|| request.so_far());
                 stream.0 = State::Open(request);
                 Ok(())
             }

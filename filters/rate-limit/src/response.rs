@@ -4,6 +4,7 @@ use core::mem;
 
 use tollgate_core::headers::tells_limits;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
+use tollgate_core::journal::{Journal as _, Known};
 use tollgate_core::limiter::record_of_another;
 use tollgate_core::route::ERRORED;
 use tollgate_core::settlement::{Answer, Head};
@@ -55,6 +56,7 @@ impl Stream {
             // In place of a model server's own. An answer without these headers is still the answer.
             let _ = host.headers.set_beside(headers, name, value);
         }
+        host.stream.keep(|| request.so_far());
     }
 
     /// Reads what passes; takes out what the client did not ask for.
@@ -78,6 +80,7 @@ impl Stream {
             // Not counted against its target at worst.
             let _ = host.stream.set_state(ERRORED, b"1");
         }
+        host.stream.keep(|| request.so_far());
     }
 
     /// The answer is whole.
@@ -109,6 +112,11 @@ impl RateLimit {
         if let Some(record) = record {
             // The log has a line without them at worst.
             let _ = host.stream.set_state(PROPERTY, record.as_bytes());
+            let status = host.stream.number(Attribute::Status);
+            host.stream.keep(|| Known {
+                status: u16::try_from(status).unwrap_or(0),
+                members: record,
+            });
         }
     }
 }

@@ -47,6 +47,9 @@ pub struct Gateway {
     admin: Admin,
     addr: SocketAddr,
     staged: Staged,
+    options: Options,
+    /// The clusters that have a model server.
+    expected: Vec<String>,
     /// Addresses of clusters without a model server.
     _refusing: Vec<net::Refusing>,
 }
@@ -69,40 +72,39 @@ impl Gateway {
         let expected = served(&options);
         let refusing = fill_in(&mut options)?;
         let staged = Staged::new(&options)?;
-        let mut process = Process::spawn(command(&options, &staged)?).context("Envoy can't be started")?;
-        let up = net::within(START, async || {
-            if let Some(status) = process.ended() {
-                return Some(Err(status));
-            }
-            let admin = Admin::new(
-                fs::read_to_string(staged.path().join("admin"))
-                    .ok()?
-                    .parse()
-                    .ok()?,
-            );
-            let addr = if admin.ready().await {
-                admin.listener("gateway").await
-            } else {
-                None
-            };
-            addr.map(|addr| Ok((admin, addr)))
-        });
-        let why = match up.await {
-            Some(Ok((admin, addr))) => {
-                let gateway = Self {
-                    process,
-                    admin,
-                    addr,
-                    staged,
-                    _refusing: refusing,
-                };
-                gateway.await_model_servers(&expected).await;
-                return Ok(gateway);
-            }
-            Some(Err(status)) => format!("Envoy ended with {status}"),
-            None => format!("Envoy does not serve after {START:?}"),
+        let (process, admin, addr) = launch(&options, &staged).await?;
+        let gateway = Self {
+            process,
+            admin,
+            addr,
+            staged,
+            expected,
+            options,
+            _refusing: refusing,
         };
-        bail!("{why}; it says:\n{}", tail(&log(&staged)))
+        gateway.await_model_servers(&gateway.expected).await;
+        Ok(gateway)
+    }
+
+    /// Kills Envoy, and starts it again on the same files and the same port.
+    ///
+    /// # Panics
+    /// It does not come up; the message holds Envoy's log.
+    pub async fn kill(&mut self) {
+        self.process.kill();
+        if self.options.port == 0 {
+            self.options.port = self.addr.port();
+            self.edit(
+                "listener.yaml",
+                "port_value: 0",
+                &format!("port_value: {}", self.options.port),
+            );
+        }
+        // What it says is of the one before.
+        let _ = fs::remove_file(self.staged.path().join("admin"));
+        let launched = launch(&self.options, &self.staged).await;
+        (self.process, self.admin, self.addr) = launched.unwrap_or_else(|e| panic!("{e:#}"));
+        self.await_model_servers(&self.expected).await;
     }
 
     /// Where customers call.
@@ -393,6 +395,34 @@ impl Drop for Gateway {
             );
         }
     }
+}
+
+/// Starts Envoy; it serves when this returns.
+async fn launch(options: &Options, staged: &Staged) -> Result<(Process, Admin, SocketAddr)> {
+    let mut process = Process::spawn(command(options, staged)?).context("Envoy can't be started")?;
+    let up = net::within(START, async || {
+        if let Some(status) = process.ended() {
+            return Some(Err(status));
+        }
+        let admin = Admin::new(
+            fs::read_to_string(staged.path().join("admin"))
+                .ok()?
+                .parse()
+                .ok()?,
+        );
+        let addr = if admin.ready().await {
+            admin.listener("gateway").await
+        } else {
+            None
+        };
+        addr.map(|addr| Ok((admin, addr)))
+    });
+    let why = match up.await {
+        Some(Ok((admin, addr))) => return Ok((process, admin, addr)),
+        Some(Err(status)) => format!("Envoy ended with {status}"),
+        None => format!("Envoy does not serve after {START:?}"),
+    };
+    bail!("{why}; it says:\n{}", tail(&log(staged)))
 }
 
 /// The clusters that have a model server.

@@ -116,6 +116,13 @@ impl Staged {
         );
         let library = library.display().to_string();
         self.replace(self.form.file(), file, &library)?;
+        let listener = fs::read_to_string(self.file("listener.yaml"))?;
+        let log = self.usage_log().display().to_string();
+        let journal = self.journal().display().to_string();
+        self.put(
+            "listener.yaml",
+            &form::usage_logger(&listener, &library, &log, &journal)?,
+        )?;
         let [wasm, dynamic] = form::KINDS;
         for file in ["listener.yaml", "clusters.yaml"] {
             let text = fs::read_to_string(self.file(file))?;
@@ -210,6 +217,11 @@ impl Staged {
     /// The usage records' file.
     pub(crate) fn usage_log(&self) -> PathBuf {
         self.path().join("usage.log")
+    }
+
+    /// The folder of the native form's journals.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path().join("journal")
     }
 
     /// Puts `configuration` into a filter's file, by rename as an operator does.

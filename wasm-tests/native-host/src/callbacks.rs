@@ -242,6 +242,8 @@ callbacks! {
     access_logger_get_response_code(_logger: *mut c_void) -> u32 = 0 => { 0 }
     access_logger_get_response_flags(_logger: *mut c_void) -> u64 = 0 => { 0 }
     access_logger_get_attempt_count(_logger: *mut c_void) -> u32 = 0 => { 0 }
+    access_logger_get_timing_info(_logger: *mut c_void, _to: *mut c_void) -> () = () => {}
+    access_logger_get_bytes_info(_logger: *mut c_void, _to: *mut c_void) -> () = () => {}
 
     bootstrap_extension_timer_new(extension: *mut c_void) -> *mut c_void = core::ptr::null_mut() => { extension }
     bootstrap_extension_timer_enable(_timer: *mut c_void, _millis: u64) = () => {}

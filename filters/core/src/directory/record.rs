@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::endpoint::Scopes;
-use crate::identity::{Grants, Identity};
+use crate::identity::{Caller, Grants, Identity};
 
 /// Names a profile: the first eight bytes of a SHA-256 over organization and project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,6 +128,16 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// Its names.
+    pub fn caller(&self) -> Caller<'_> {
+        Caller {
+            key_id: &self.id,
+            org: &self.tenant.org,
+            project: self.tenant.project.as_deref(),
+            tier: &self.tenant.tier,
+        }
+    }
+
     /// Joins a key's record with the tenant that `find` gives for it. `None` where either can't be read: the
     /// caller refuses.
     pub fn from_record<E>(

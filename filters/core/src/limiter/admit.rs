@@ -9,15 +9,18 @@ use crate::endpoint::Endpoint;
 use crate::error::ApiError;
 use crate::exchange::Host;
 use crate::identity::Identity;
+use crate::journal::Known;
+use crate::limits::estimate::Estimator;
 use crate::limits::fair::{CapacitySlot, slow_down};
 use crate::limits::{
     Admitted, Amounts, Ask, LimitStatus, Reason, Refusal, Refused, Reservation, Subject, unavailable,
 };
 use crate::reply::{Reader, Reply};
 use crate::route::Routed;
-use crate::settlement::{Answer, Terms};
+use crate::settlement::{self, Answer, Terms};
 use crate::trace::{LimitOutcome, Note, Trace};
 use crate::usage::UsageEvent;
+use crate::usage::record::{self, Outcome, Record};
 
 type Header = (&'static str, String);
 
@@ -46,6 +49,8 @@ pub struct InFlight {
     /// Rows in shadow mode that would have refused it.
     pub(super) would_refuse: Vec<usize>,
     pub(super) began: u64,
+    /// What was known of others like it.
+    estimator: Estimator,
     /// What the answer's headers tell of the limits.
     pub headers: Vec<Header>,
     /// A change of the body that is still to be made: the usage is asked for.
@@ -70,6 +75,29 @@ impl InFlight {
     /// Rows in shadow mode that would have refused it, by their places in the table.
     pub fn would_refuse(&self) -> &[usize] {
         &self.would_refuse
+    }
+
+    /// What its record says if nothing more is heard of it.
+    pub fn so_far(&self) -> Known {
+        let answer = self.answer.as_ref();
+        let record = Record {
+            caller: self.who.caller(),
+            request: Some(record::Request {
+                endpoint: self.terms.endpoint,
+                model: &self.model,
+                stream: self.terms.stream,
+                reserved_tokens: self.terms.reserved_tokens(),
+            }),
+            outcome: Outcome::Crashed,
+            used: settlement::so_far(&self.terms, answer, &self.estimator),
+            first_byte_ms: answer.map(Answer::first_byte_ms),
+            limit: None,
+            would_limit: &[],
+        };
+        Known {
+            status: answer.map_or(0, Answer::status),
+            members: record.members(),
+        }
     }
 }
 
@@ -161,6 +189,7 @@ impl Limiter {
                     None => UsageEvent::Pass,
                 },
                 answer: None,
+                estimator,
             })),
             Err(grounds) => Err(Box::new(Rejection {
                 grounds: *grounds,

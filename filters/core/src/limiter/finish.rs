@@ -126,18 +126,10 @@ impl Limiter {
 
 /// The members of the record of a request that came to no limit, as another filter answered it with this status.
 pub fn record_of_another(who: &Identity, status: u64) -> String {
-    let record = Record {
-        caller: who.caller(),
-        request: None,
-        outcome: match status {
-            // The list of models.
-            200..400 => Outcome::Complete,
-            _ => Outcome::Refused,
-        },
-        used: Used::NOTHING,
-        first_byte_ms: None,
-        limit: None,
-        would_limit: &[],
+    let outcome = match status {
+        // The list of models.
+        200..400 => Outcome::Complete,
+        _ => Outcome::Refused,
     };
-    record.members()
+    Record::before_limits(who.caller(), outcome).members()
 }

@@ -106,6 +106,7 @@ impl LimitRecord {
 
 impl Value for LimitRecord {
     const KEYSPACE: Keyspace = Keyspace::LIMITS;
+    const DURABLE: bool = true;
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         decode(bytes)
@@ -139,6 +140,14 @@ impl Value for LimitRecord {
             }
         }
         bytes
+    }
+
+    /// Nothing is in flight any more, and workers have other ids.
+    fn restored(self) -> Self {
+        Self {
+            slots: Vec::new(),
+            ..self
+        }
     }
 }
 

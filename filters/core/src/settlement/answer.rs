@@ -69,6 +69,11 @@ impl Answer {
         }
     }
 
+    /// HTTP status; zero where the head could not be read.
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
     /// Milliseconds from the request until it began.
     pub const fn first_byte_ms(&self) -> u64 {
         self.first_byte_ms

@@ -118,6 +118,8 @@ impl Store for Worker {
     }
 }
 
+impl crate::journal::Journal for Worker {}
+
 impl Trace for Worker {
     fn note(&mut self, note: impl FnOnce() -> Note) {
         self.0.notes.borrow_mut().push(note());

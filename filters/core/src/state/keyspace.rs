@@ -39,7 +39,7 @@ keyspaces! {
     /// What is in upload: one value.
     UPLOADS "uploads-1-",
     /// Levels of the limits, by subject.
-    LIMITS "lim-2-",
+    LIMITS "lim-3-",
     /// Requests in flight of a model with a capacity, by model.
     CAPACITY "fair-1-",
     /// What is learned of an organization's requests to a model, by slot.

@@ -8,12 +8,20 @@ use super::keyspace::Keyspace;
 pub trait Value: Clone + Send + 'static {
     /// Where values of this kind are.
     const KEYSPACE: Keyspace;
+    /// Whether a restart may begin with what they were: a host that can writes them down.
+    const DURABLE: bool = false;
 
     /// Reads what [`Self::encode`] wrote; `None` for anything else.
     fn decode(bytes: &[u8]) -> Option<Self>;
 
     /// As it is stored where bytes are.
     fn encode(&self) -> Vec<u8>;
+
+    /// As it is after a restart: without what ended with the process.
+    #[must_use]
+    fn restored(self) -> Self {
+        self
+    }
 }
 
 /// A store of small values that workers share. One that holds values themselves has its own [`load`](Self::load),

@@ -24,10 +24,12 @@ pub enum Outcome {
     Limited,
     /// A filter refused it before or after the limits; no model server was asked.
     Refused,
+    /// It was under way when its gateway was killed.
+    Crashed,
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// Every outcome that a gateway lives to count.
     pub const ALL: [Self; 7] = [
         Self::Complete,
         Self::Aborted,
@@ -48,6 +50,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Limited => "limited",
             Self::Refused => "refused",
+            Self::Crashed => "crashed",
         }
     }
 }
@@ -158,7 +161,20 @@ pub struct Request<'a> {
     pub reserved_tokens: u64,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// One of a request that came to no limit.
+    pub const fn before_limits(caller: Caller<'a>, outcome: Outcome) -> Self {
+        Self {
+            caller,
+            request: None,
+            outcome,
+            used: Used::NOTHING,
+            first_byte_ms: None,
+            limit: None,
+            would_limit: &[],
+        }
+    }
+
     /// Its members as JSON, each with a comma ahead: the access log puts them behind what Envoy itself knows.
     pub fn members(&self) -> String {
         let Self {

@@ -80,6 +80,29 @@ impl Header {
     }
 }
 
+/// `timing_info`, in nanoseconds; what there is not is -1.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Timing {
+    /// Since 1970.
+    pub(crate) began: i64,
+    /// From then to the end.
+    pub(crate) duration: i64,
+    _of_parts: [i64; 6],
+}
+
+/// `bytes_info`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Bytes {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    _on_the_wire: [u64; 2],
+}
+
+/// `access_log_type`: what is told of while it goes on.
+pub const NOT_ENDED: [u32; 6] = [1, 2, 4, 5, 7, 8];
+
 /// `http_header_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -217,6 +240,8 @@ imports! {
     logger_get_details = "access_logger_get_response_code_details"(logger: Logger, details: *mut Buffer) -> bool;
     logger_get_response_code = "access_logger_get_response_code"(logger: Logger) -> u32;
     logger_get_flags = "access_logger_get_response_flags"(logger: Logger) -> u64;
+    logger_get_timing = "access_logger_get_timing_info"(logger: Logger, timing: *mut Timing);
+    logger_get_bytes = "access_logger_get_bytes_info"(logger: Logger, bytes: *mut Bytes);
     logger_get_attempts = "access_logger_get_attempt_count"(logger: Logger) -> u32;
 
     timer_new = "bootstrap_extension_timer_new"(extension: Extension) -> Timer;

@@ -11,6 +11,7 @@ pub(crate) mod change;
 pub(crate) mod clockwork;
 pub(crate) mod headers;
 pub(crate) mod http;
+pub(crate) mod journal;
 pub(crate) mod kept;
 pub(crate) mod map;
 pub(crate) mod metric;

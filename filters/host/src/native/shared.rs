@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use tollgate_core::state::StoreError;
+use tollgate_core::state::{StoreError, Value};
+
+use super::journal::{self, Place};
 
 /// So many locks that two workers seldom want one at a time.
 const SHARDS: usize = 64;
@@ -23,6 +25,8 @@ type Shard = HashMap<Box<[u8]>, Stored, RandomState>;
 struct Stored {
     value: Box<dyn Any + Send>,
     version: u32,
+    /// Where it is written down.
+    place: Option<Place>,
 }
 
 static SHARED: LazyLock<Shards> = LazyLock::new(|| Shards {
@@ -38,59 +42,88 @@ fn shard(key: &[u8]) -> Result<MutexGuard<'static, Shard>, StoreError> {
 }
 
 /// A value and its version; neither where none was ever written.
-pub(crate) fn load<V: Clone + 'static>(key: &[u8]) -> Result<(Option<V>, Option<u32>), StoreError> {
+pub(crate) fn load<V: Value>(key: &[u8]) -> Result<(Option<V>, Option<u32>), StoreError> {
     let shard = shard(key)?;
     let found = shard.get(key);
-    let value = found.and_then(|stored| stored.value.downcast_ref::<V>());
-    Ok((value.cloned(), found.map(|stored| stored.version)))
+    let value = found.and_then(|stored| match stored.value.downcast_ref::<V>() {
+        Some(value) => Some(value.clone()),
+        // As it was restored.
+        None => V::decode(stored.value.downcast_ref::<Vec<u8>>()?).map(V::restored),
+    });
+    Ok((value, found.map(|stored| stored.version)))
 }
 
 /// Writes a value if it still has this version, or, for `None`, if there still is none.
-pub(crate) fn exchange<V: Send + 'static>(
-    key: &[u8],
-    value: V,
-    version: Option<u32>,
-) -> Result<bool, StoreError> {
+pub(crate) fn exchange<V: Value>(key: &[u8], value: V, version: Option<u32>) -> Result<bool, StoreError> {
     let mut shard = shard(key)?;
-    if shard.get(key).map(|stored| stored.version) != version {
-        return Ok(false);
+    let is_it = shard.get(key).map(|stored| stored.version) == version;
+    if is_it {
+        set_value(&mut shard, key, value);
     }
-    set(&mut shard, key, value);
-    Ok(true)
+    Ok(is_it)
 }
 
 /// Writes a value, whatever is there.
-pub(crate) fn write<V: Send + 'static>(key: &[u8], value: V) -> Result<(), StoreError> {
-    let mut shard = shard(key)?;
-    set(&mut shard, key, value);
+pub(crate) fn write<V: Value>(key: &[u8], value: V) -> Result<(), StoreError> {
+    set_value(&mut *shard(key)?, key, value);
     Ok(())
 }
 
-fn set<V: Send + 'static>(shard: &mut Shard, key: &[u8], value: V) {
-    let Some(stored) = shard.get_mut(key) else {
-        let value = Box::new(value);
-        shard.insert(key.into(), Stored { value, version: 1 });
-        return;
-    };
-    stored.version = stored.version.wrapping_add(1);
-    match stored.value.downcast_mut::<V>() {
-        Some(place) => *place = value,
-        None => stored.value = Box::new(value),
+fn set_value<V: Value>(shard: &mut Shard, key: &[u8], value: V) {
+    set_in(shard, key, value, |value, place| journal::write_down(key, value, place));
+}
+
+/// A value that was written down by a process before this one. What is there already is newer.
+pub(crate) fn restore(key: &[u8], value: Vec<u8>) {
+    if let Ok(mut shard) = shard(key)
+        && !shard.contains_key(key)
+    {
+        set_in(&mut shard, key, value, |value, place| {
+            journal::write_bytes(key, || value.clone(), place);
+        });
     }
+}
+
+/// Sets a value, and has it written down. A key is only copied where it is new.
+fn set_in<T: Any + Send>(shard: &mut Shard, key: &[u8], value: T, write_down: impl FnOnce(&T, &mut Option<Place>)) {
+    if let Some(stored) = shard.get_mut(key) {
+        write_down(&value, &mut stored.place);
+        stored.version = stored.version.wrapping_add(1);
+        match stored.value.downcast_mut::<T>() {
+            Some(place) => *place = value,
+            None => stored.value = Box::new(value),
+        }
+        return;
+    }
+    let mut place = None;
+    write_down(&value, &mut place);
+    let stored = Stored {
+        value: Box::new(value),
+        version: 1,
+        place,
+    };
+    shard.insert(key.into(), stored);
 }
 
 /// [`load`] of bytes.
 pub(crate) fn get(key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
-    let (value, version) = load::<Vec<u8>>(key)?;
-    Ok(value.zip(version))
+    let shard = shard(key)?;
+    let found = shard.get(key);
+    Ok(found.and_then(|stored| Some((stored.value.downcast_ref::<Vec<u8>>()?.clone(), stored.version))))
 }
 
 /// [`exchange`] of bytes.
 pub(crate) fn swap(key: &[u8], value: &[u8], version: Option<u32>) -> Result<bool, StoreError> {
-    exchange(key, value.to_vec(), version)
+    let mut shard = shard(key)?;
+    let is_it = shard.get(key).map(|stored| stored.version) == version;
+    if is_it {
+        set_in(&mut shard, key, value.to_vec(), |_, _| ());
+    }
+    Ok(is_it)
 }
 
 /// Writes bytes, whatever is there.
 pub(crate) fn put(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-    write(key, value.to_vec())
+    set_in(&mut *shard(key)?, key, value.to_vec(), |_, _| ());
+    Ok(())
 }

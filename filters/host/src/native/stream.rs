@@ -47,7 +47,7 @@ fn of_stream(filter: abi::Filter, attribute: Attribute) -> Result<Vec<u8>> {
                     let (namespace, key) = (Buffer::of(b"tollgate"), Buffer::of(b"provider"));
                     abi::get_metadata_string(filter, abi::HOST_METADATA, namespace, key, value)
                 }
-                Attribute::Attempts | Attribute::Status | Attribute::Flags => false,
+                _ => false,
             }
         }
     })
@@ -82,6 +82,11 @@ fn of_logger(logger: abi::Logger, attribute: Attribute) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn number(handle: Handle, wanted: Attribute) -> Option<u64> {
+    if let Handle::Logger(logger) = handle
+        && let Some(number) = of_ending(logger, wanted)
+    {
+        return Some(number);
+    }
     let id = match wanted {
         Attribute::Attempts => AttributeId::RequestAttemptCount,
         Attribute::Status => AttributeId::ResponseCode,
@@ -107,6 +112,25 @@ pub(crate) fn number(handle: Handle, wanted: Attribute) -> Option<u64> {
             }
         }),
         _ => None,
+    }
+}
+
+/// What only an access logger is told.
+fn of_ending(logger: abi::Logger, wanted: Attribute) -> Option<u64> {
+    let (mut timing, mut bytes) = (abi::Timing::default(), abi::Bytes::default());
+    // SAFETY: what the logger is told of is there for the callback; the structs are live locals.
+    unsafe {
+        match wanted {
+            Attribute::Began | Attribute::Duration => abi::logger_get_timing(logger, &raw mut timing),
+            Attribute::BytesIn | Attribute::BytesOut => abi::logger_get_bytes(logger, &raw mut bytes),
+            _ => return None,
+        }
+    }
+    match wanted {
+        Attribute::Began => u64::try_from(timing.began).ok(),
+        Attribute::Duration => u64::try_from(timing.duration).ok(),
+        Attribute::BytesIn => Some(bytes.received),
+        _ => Some(bytes.sent),
     }
 }
 

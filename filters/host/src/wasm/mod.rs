@@ -12,6 +12,7 @@ pub(crate) mod body;
 pub(crate) mod clock;
 pub(crate) mod headers;
 pub(crate) mod http;
+pub(crate) mod journal;
 pub(crate) mod kept;
 pub(crate) mod map;
 mod memory;

@@ -19,6 +19,10 @@ pub(crate) fn attribute(_handle: Handle, attribute: Attribute) -> Result<Vec<u8>
         Attribute::Status => "response\0code",
         Attribute::Details => "response\0code_details",
         Attribute::Flags => "response\0flags",
+        Attribute::Began => "request\0time",
+        Attribute::Duration => "request\0duration",
+        Attribute::BytesIn => "request\0size",
+        Attribute::BytesOut => "response\0size",
         Attribute::Cluster => "xds\0cluster_name",
         Attribute::Provider => "xds\0upstream_host_metadata\0filter_metadata\0tollgate\0provider",
     })

@@ -11,6 +11,7 @@
 
 mod after;
 mod books;
+mod crash;
 mod plan;
 mod soak;
 mod stage;

@@ -45,6 +45,8 @@ pub(crate) struct Seen {
     /// `x-request-id`, if the answer began.
     pub(crate) id: Option<String>,
     pub(crate) status: Option<u16>,
+    /// Pieces of text that came.
+    pub(crate) pieces: u64,
 }
 
 impl Stage {
@@ -105,6 +107,7 @@ impl Stage {
             return Seen {
                 id: None,
                 status: None,
+                pieces: 0,
             };
         };
         let seen = Seen {
@@ -113,6 +116,7 @@ impl Stage {
                 .get("x-request-id")
                 .map(|id| id.to_str().unwrap().to_owned()),
             status: Some(response.status().as_u16()),
+            pieces: 0,
         };
         let mut text = Vec::new();
         // An answer may break off as planned.
@@ -122,7 +126,12 @@ impl Stage {
                 break;
             }
         }
-        seen
+        let piece = b"{\"content\":\"";
+        let pieces = text.windows(piece.len() + 1).filter(|part| part.starts_with(piece) && !part.ends_with(b"\""));
+        Seen {
+            pieces: pieces.count() as u64,
+            ..seen
+        }
     }
 
     fn request(&self, plan: &Plan) -> Request {

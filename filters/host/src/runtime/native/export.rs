@@ -289,9 +289,9 @@ macro_rules! export_native {
             unsafe extern "C" fn envoy_dynamic_module_on_access_logger_log(
                 envoy: *mut c_void,
                 logger: *mut Logger,
-                _kind: u32,
+                kind: u32,
             ) {
-                each_logger!(Logger, logger, entry => logger::log(entry, envoy));
+                each_logger!(Logger, logger, entry => logger::log(entry, envoy, kind));
             }
 
             #[unsafe(no_mangle)]

@@ -9,8 +9,11 @@ use crate::filter::AccessLogger;
 use crate::native::{Handle, abi};
 use crate::runtime::accepted;
 
-/// One configuration of a logger, the same for all workers.
-pub struct Root<L: AccessLogger>(Arc<L::Config>);
+/// One configuration of a logger, the same for all workers. What was started with it to see that it can be ends with it.
+pub struct Root<L: AccessLogger> {
+    config: Arc<L::Config>,
+    _started: L,
+}
 
 /// One worker's.
 pub struct Entry<L>(RefCell<Option<L>>);
@@ -18,24 +21,32 @@ pub struct Entry<L>(RefCell<Option<L>>);
 /// A checked configuration; `None` refuses it, and the log has every reason.
 pub fn config_new<L: AccessLogger>(configuration: &[u8]) -> Option<Root<L>> {
     let checked = caught(|| L::check(configuration.to_vec()));
-    accepted(L::NAME, checked?).map(|config| Root(Arc::new(config)))
+    let config = Arc::new(accepted(L::NAME, checked?)?);
+    let _started = start(&config)?;
+    Some(Root { config, _started })
 }
 
 /// A worker begins.
 pub fn logger_new<L: AccessLogger>(root: &Root<L>) -> Entry<L> {
+    Entry(RefCell::new(start(&root.config)))
+}
+
+fn start<L: AccessLogger>(config: &Arc<L::Config>) -> Option<L> {
     let period = Cell::new(0);
     let started = caught(|| {
         L::start(
-            Arc::clone(&root.0),
+            Arc::clone(config),
             &mut RootContext(Handle::Worker(&raw const period)),
         )
     });
-    let logger = started.and_then(|started| accepted(L::NAME, started.map_err(|error| vec![error])));
-    Entry(RefCell::new(logger))
+    accepted(L::NAME, started?.map_err(|error| vec![error]))
 }
 
-/// Something is to be logged.
-pub fn log<L: AccessLogger>(entry: &Entry<L>, envoy: abi::Logger) {
+/// Something is to be logged. Of what goes on still, nothing is.
+pub fn log<L: AccessLogger>(entry: &Entry<L>, envoy: abi::Logger, kind: u32) {
+    if abi::NOT_ENDED.contains(&kind) {
+        return;
+    }
     let _ = caught(|| {
         if let Ok(Some(logger)) = entry.0.try_borrow_mut().as_deref_mut() {
             logger.log(&mut LogContext::new(Handle::Logger(envoy)));

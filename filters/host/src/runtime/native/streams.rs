@@ -21,7 +21,7 @@ use crate::metric::Family;
 use crate::native::abi::{self, Buffer, Header};
 use crate::native::answer::Answer;
 use crate::native::metric::{Exporter, Owner};
-use crate::native::{Handle, StreamId, body};
+use crate::native::{Handle, StreamId, body, journal};
 use crate::runtime::{Waiting, accepted};
 use crate::step::Step;
 
@@ -116,6 +116,7 @@ pub fn stream_new<F: HttpFilter>(root: &Root<F>, envoy: abi::Filter) -> Entry<F>
         worker: caught(|| Worker::of(root)).flatten(),
         stream: F::Stream::default(),
         request: None,
+        journaled: None,
         waiting: None,
         is_answered: false,
         is_broken: false,
@@ -151,8 +152,10 @@ unsafe fn ask<F: HttpFilter, T>(
         worker,
         stream,
         is_broken,
+        journaled,
         ..
     } = unsafe { &mut *entry };
+    journal::enter(journaled.as_ref());
     let worker = worker.as_ref().ok_or(Lost::Absent)?;
     let answer = {
         let mut filter = worker.filter.try_borrow_mut().map_err(|_| Lost::Absent)?;
@@ -176,6 +179,8 @@ pub unsafe fn request_headers<F: HttpFilter>(entry: *mut Entry<F>, end: bool) ->
         if F::UPSTREAM {
             owed::pay((*entry).envoy);
             (*entry).request = owed::begin((*entry).envoy, entry.cast(), give_back::<F>);
+        } else {
+            (*entry).journaled = journal::begin((*entry).envoy, F::NAME);
         }
         on_request(entry, Phase::Headers, |filter, stream, host| {
             filter.request_headers(stream, host, end)
@@ -251,6 +256,7 @@ pub unsafe fn stream_complete<F: HttpFilter>(entry: *mut Entry<F>) {
         local_reply(entry);
         let mut host = LogContext::new(Handle::Stream((*entry).envoy));
         let _ = ask(entry, |filter, stream| filter.log(stream, &mut host));
+        journal::over((*entry).journaled.as_ref());
     }
 }
 
@@ -266,6 +272,9 @@ pub unsafe fn stream_destroy<F: HttpFilter>(entry: *mut Entry<F>) {
         let _ = ask(entry, |filter, stream| filter.give_back(stream, &mut host));
         if let Some(request) = (*entry).request.take() {
             owed::end(request, entry.cast(), changes);
+        }
+        if let Some(journaled) = (*entry).journaled.take() {
+            journal::end(journaled);
         }
         if let Some(worker) = worker(entry) {
             worker.remove(entry, (*entry).at);

@@ -14,7 +14,7 @@ use crate::context::RootContext;
 use crate::filter::{HttpFilter, Sweep};
 use crate::log::{Level, log};
 use crate::native::metric::Exporter;
-use crate::native::{Handle, abi};
+use crate::native::{Handle, abi, journal};
 use crate::runtime::Waiting;
 
 /// One configuration of a filter, the same for all workers.
@@ -35,6 +35,8 @@ pub struct Entry<F: HttpFilter> {
     pub(super) stream: F::Stream,
     /// Of an attempt, its request's id.
     pub(super) request: Option<Vec<u8>>,
+    /// Of a request, what the journal has of it.
+    pub(super) journaled: Option<Rc<journal::Request>>,
     /// Of a request that waits.
     pub(super) waiting: Option<Waiting>,
     /// Whether an answer came from elsewhere.

@@ -1,0 +1,298 @@
+//! The journal of this process, and what it holds of each request.
+//!
+//! A request is known to it from its first filter of ours on. Each worker knows its own: all callbacks of a stream are on
+//! one thread, and an access logger is told of it right after its filters were.
+
+use core::cell::{Cell as StdCell, RefCell};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tollgate_core::journal::Known;
+use tollgate_core::state::{KEYSPACES, Value};
+use tollgate_core::usage::line::is_id;
+use tollgate_journal as files;
+use tollgate_journal::Slot;
+
+use super::{Handle, abi, headers, log, now, shared};
+use crate::context::LogContext;
+use crate::log::Level;
+
+/// Where a journal is, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The usage log.
+    pub log: PathBuf,
+    /// The folder of journals.
+    pub folder: PathBuf,
+    /// Whether levels of limits are kept in it, and restored.
+    pub levels: bool,
+}
+
+/// The journal of this process, for as long as somebody has it.
+#[derive(Debug, Clone)]
+pub struct Journal(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    settings: Settings,
+    files: Arc<files::Journal>,
+}
+
+static OPEN: Mutex<Weak<Open>> = Mutex::new(Weak::new());
+/// What every worker writes to, and how often that changed.
+static FILES: Mutex<Option<Arc<files::Journal>>> = Mutex::new(None);
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// What one worker knows.
+struct Worker {
+    changes: u64,
+    files: Option<Arc<files::Journal>>,
+    /// Requests that a filter has begun, by their ids.
+    requests: HashMap<Vec<u8>, Rc<Request>>,
+}
+
+std::thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    /// The request that a callback is about.
+    static CURRENT: RefCell<Option<Rc<Request>>> = const { RefCell::new(None) };
+    /// The one that was over last: the next that access loggers are told of.
+    static OVER: RefCell<Option<Rc<Request>>> = const { RefCell::new(None) };
+}
+
+/// A request under way.
+pub(crate) struct Request {
+    files: Arc<files::Journal>,
+    id: Vec<u8>,
+    slot: Option<Slot>,
+    /// Its members, where they are not in the slot.
+    members: RefCell<Option<String>>,
+    /// Whether its line is written.
+    is_written: StdCell<bool>,
+    /// The filters that it has met.
+    filters: RefCell<Vec<&'static str>>,
+}
+
+impl Journal {
+    /// The journal with these settings; it begins here, with what processes have left that are gone, unless it has begun
+    /// already. `Err` says what is wrong.
+    pub fn open(settings: Settings) -> Result<Self, String> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = open.upgrade() {
+            return match open.settings == settings {
+                true => Ok(Self(open)),
+                false => Err(format!(
+                    "this process has a journal in {} for {} already: another takes a restart",
+                    open.settings.folder.display(),
+                    open.settings.log.display()
+                )),
+            };
+        }
+        let recovered = recover(&settings)?;
+        let begun = files::Journal::begin(&settings.folder, &settings.log, settings.levels, report);
+        let files = Arc::new(begun.map_err(|error| error.to_string())?);
+        set(Some(Arc::clone(&files)));
+        if settings.levels {
+            // Another version's may be written in another way.
+            let is_known = |key: &[u8]| KEYSPACES.iter().any(|keyspace| key.starts_with(keyspace.prefix()));
+            for (key, value) in recovered.levels.into_iter().filter(|(key, _)| is_known(key)) {
+                shared::restore(&key, value);
+            }
+        }
+        let journal = Arc::new(Open { settings, files });
+        *open = Arc::downgrade(&journal);
+        Ok(Self(journal))
+    }
+
+    /// Writes the record of a request that is over, by its id and the members of its record that filters know.
+    pub fn finish(&self, host: &LogContext, line: impl FnOnce(&str, &str) -> String) {
+        let own_id = || host.request.text("x-request-id");
+        let request = OVER.take().filter(|over| own_id().is_some_and(|id| id.as_bytes() == over.id));
+        let Some(request) = request else {
+            // Envoy answered it before any filter of ours.
+            let told = host.response.text("x-request-id").filter(|id| is_id(id.as_bytes()));
+            let id = told.unwrap_or_else(files::new_id);
+            return self.0.files.finish(None, line(&id, ""));
+        };
+        let id = String::from_utf8_lossy(&request.id);
+        let line = request.with_members(|members| line(&id, members));
+        request.is_written.set(true);
+        self.0.files.finish(request.slot, line);
+    }
+
+    /// How many records were lost so far, as they could not be written.
+    pub fn lost(&self) -> u64 {
+        self.0.files.lost()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        set(None);
+        self.files.close();
+    }
+}
+
+fn set(files: Option<Arc<files::Journal>>) {
+    *FILES.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    CHANGES.fetch_add(1, Ordering::Release);
+}
+
+fn recover(settings: &Settings) -> Result<files::Recovered, String> {
+    if !settings.folder.exists() {
+        return Ok(files::Recovered::default());
+    }
+    let recovered = files::recover(&settings.folder, &settings.log).map_err(|error| error.to_string())?;
+    if recovered.journals > 0 {
+        report_as(
+            Level::Warn,
+            &format!(
+                "an earlier process was killed: {} of its records are in the usage log now, {} of them of requests that \
+                 were under way",
+                recovered.finished + recovered.crashed,
+                recovered.crashed
+            ),
+        );
+    }
+    Ok(recovered)
+}
+
+fn report(line: &str) {
+    report_as(Level::Error, line);
+}
+
+fn report_as(level: Level, line: &str) {
+    log(level as u32, &format!("usage: {line}"));
+}
+
+/// With the journal, where there is one.
+fn with_files<T>(then: impl FnOnce(&mut Worker, u64) -> Option<T>) -> Option<T> {
+    WORKER.with_borrow_mut(|worker| {
+        let changes = CHANGES.load(Ordering::Acquire);
+        let worker = worker.get_or_insert_with(|| Worker {
+            changes: 0,
+            files: None,
+            requests: HashMap::new(),
+        });
+        if worker.changes != changes {
+            worker.changes = changes;
+            worker.files.clone_from(&FILES.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        then(worker, changes)
+    })
+}
+
+/// A stream comes to a filter.
+pub(crate) fn begin(filter: abi::Filter, name: &'static str) -> Option<Rc<Request>> {
+    with_files(|worker, _| {
+        let files = worker.files.as_ref()?;
+        let id = headers::get(Handle::Stream(filter), 0, "x-request-id").ok()??;
+        if let Some(found) = worker.requests.get(&id)
+            // The same stream comes to a filter once.
+            && !found.filters.borrow().contains(&name)
+        {
+            found.filters.borrow_mut().push(name);
+            return Some(Rc::clone(found));
+        }
+        if !is_id(&id) {
+            return None;
+        }
+        let slot = files.take(&id, now().unwrap_or(0) / 1_000_000);
+        let request = Rc::new(Request {
+            files: Arc::clone(files),
+            id: id.clone(),
+            slot,
+            members: RefCell::new(None),
+            is_written: StdCell::new(false),
+            filters: RefCell::new(vec![name]),
+        });
+        worker.requests.insert(id, Rc::clone(&request));
+        Some(request)
+    })
+}
+
+/// What follows is about this request, until it is told otherwise.
+pub(crate) fn enter(request: Option<&Rc<Request>>) {
+    CURRENT.with_borrow_mut(|current| *current = request.cloned());
+}
+
+/// Keeps what is known of the request that the callback is about.
+pub(crate) fn keep(known: impl FnOnce() -> Known) {
+    CURRENT.with_borrow(|current| {
+        if let Some(request) = current {
+            request.keep(known());
+        }
+    });
+}
+
+/// A request is over for its filters.
+pub(crate) fn over(request: Option<&Rc<Request>>) {
+    if let Some(request) = request {
+        OVER.set(Some(Rc::clone(request)));
+    }
+}
+
+/// A stream is forgotten.
+pub(crate) fn end(request: Rc<Request>) {
+    let found = with_files(|worker, _| {
+        let is_it = worker.requests.get(&request.id).is_some_and(|found| Rc::ptr_eq(found, &request));
+        is_it.then(|| worker.requests.remove(&request.id))
+    });
+    drop((found, request));
+}
+
+impl Request {
+    fn keep(&self, known: Known) {
+        let at_ms = now().unwrap_or(0) / 1_000_000;
+        let said = files::Known {
+            at_ms,
+            status: known.status,
+            members: &known.members,
+        };
+        let is_kept = self.slot.is_some_and(|slot| self.files.keep(slot, said));
+        *self.members.borrow_mut() = (!is_kept).then_some(known.members);
+    }
+
+    fn with_members<T>(&self, then: impl FnOnce(&str) -> T) -> T {
+        match (&*self.members.borrow(), self.slot) {
+            (Some(members), _) => then(members),
+            (None, Some(slot)) => then(self.files.members(slot)),
+            (None, None) => then(""),
+        }
+    }
+}
+
+impl Drop for Request {
+    /// Nobody logged it: there is no logger of usage on its listener.
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.filter(|_| !self.is_written.get()) {
+            self.files.forget(slot);
+        }
+    }
+}
+
+/// A value's place in the journal, and as of which change of that.
+pub(crate) type Place = (u64, files::Cell);
+
+/// Writes a value that may outlive this process to its place; one that has none gets one.
+pub(crate) fn write_down<V: Value>(key: &[u8], value: &V, place: &mut Option<Place>) {
+    if V::DURABLE {
+        write_bytes(key, || value.encode(), place);
+    }
+}
+
+/// The same of a value as bytes.
+pub(crate) fn write_bytes(key: &[u8], value: impl FnOnce() -> Vec<u8>, place: &mut Option<Place>) {
+    with_files(|worker, changes| {
+        let files = worker.files.as_ref().filter(|files| files.has_levels())?;
+        let cell = match place {
+            Some((of, cell)) if *of == changes => *cell,
+            _ => files.cell(key)?,
+        };
+        *place = Some((changes, cell));
+        files.put(cell, &value());
+        Some(())
+    });
+}
