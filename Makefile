@@ -1,6 +1,6 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test accountant soak fuzz sanitize lint wasm native bench clean
+.PHONY: help demo run test accountant soak crash fuzz sanitize lint wasm native bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
@@ -25,6 +25,9 @@ accountant: ## 10,000 random requests, and the sums of a program that is not our
 
 soak: ## an hour of requests that end in every way: memory stays flat (ARGS=600: so many seconds)
 	@scripts/soak.sh $(ARGS)
+
+crash: ## Envoy killed 500 times under load: each request has one usage record (ARGS=50: so often)
+	@scripts/crash.sh $(ARGS)
 
 fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer); needs a C++ compiler
 	@scripts/fuzz.sh $(ARGS)

@@ -2,6 +2,7 @@
 
 mod directory;
 mod key;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -23,12 +24,16 @@ enum Command {
     /// The directory document: check it, or turn it into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// Usage records: those that a killed gateway left.
+    #[command(subcommand)]
+    Usage(usage::Command),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Key(command) => command.run(),
         Command::Directory(command) => command.run(),
+        Command::Usage(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

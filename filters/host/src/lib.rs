@@ -41,9 +41,9 @@ pub use headers::{
 };
 pub use http::HttpCall;
 pub use log::{Level, log};
+pub use metric::Family;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::journal::{Journal, Settings as JournalSettings};
-pub use metric::Family;
 #[cfg(target_arch = "wasm32")]
 pub use runtime::wasm::Module;
 pub use status::{Result, Status};

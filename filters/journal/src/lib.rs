@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use levels::Cell;
-pub use recover::{Recovered, recover};
+pub use recover::{Recovered, recover, take_levels};
 pub use slots::Slot;
 
 use levels::Levels;

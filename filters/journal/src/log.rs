@@ -34,7 +34,9 @@ impl Log {
     pub(crate) fn lock(&mut self) -> io::Result<Locked<'_>> {
         let is_here = |file: &File| {
             let (here, there) = (file.metadata()?, self.path.metadata());
-            Ok::<_, io::Error>(there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino())))
+            Ok::<_, io::Error>(
+                there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino())),
+            )
         };
         if !is_here(&self.file)? {
             self.file = open(&self.path)?;
@@ -45,7 +47,12 @@ impl Log {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).append(true).create(true).mode(0o640).open(path)?;
+    let file = options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -127,7 +134,9 @@ pub(crate) fn since(folder: &Path, note: Note) -> io::Result<String> {
         let mut reader = locked.file;
         // One that is shorter now was emptied in place: what is in it is newer.
         reader.seek(SeekFrom::Start(note.len.min(locked.len)))?;
-        reader.take(locked.len.saturating_sub(note.len)).read_to_end(&mut text)?;
+        reader
+            .take(locked.len.saturating_sub(note.len))
+            .read_to_end(&mut text)?;
         return Ok(String::from_utf8_lossy(&text).into_owned());
     }
     Ok(String::new())

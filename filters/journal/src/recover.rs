@@ -29,8 +29,6 @@ pub struct Recovered {
     pub finished: u64,
     /// And of requests that were under way.
     pub crashed: u64,
-    /// Shared values as they were when the last of those processes ended, by their keys.
-    pub levels: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Brings to the usage log what processes left that are gone, and deletes their journals. Those of processes that are
@@ -40,44 +38,59 @@ pub struct Recovered {
 /// A file can't be read, or the usage log not be written: with the file's name. What was left is there still.
 pub fn recover(folder: &Path, log: &Path) -> io::Result<Recovered> {
     let mut recovered = Recovered::default();
-    let mut newest = None;
-    for entry in folder.read_dir().map_err(about(folder))? {
-        let path = entry?.path();
+    for path in files(folder)? {
         match path.extension().and_then(OsStr::to_str) {
             Some(SLOTS) => {}
-            Some(LEVELS | mapped::NEW) => {
+            Some(mapped::NEW) => {
                 clean_up(&path);
                 continue;
             }
             _ => continue,
         }
-        let Some(journal) = Abandoned::open(&path).map_err(about(&path))? else {
-            continue;
-        };
-        journal.write(log, &mut recovered).map_err(about(log))?;
-        recovered.journals += 1;
-        let levels = path.with_extension(LEVELS);
-        if let Ok(bytes) = std::fs::read(&levels)
-            && newest.is_none_or(|newest| newest < journal.changed)
-        {
-            newest = Some(journal.changed);
-            let pairs = levels::read(&bytes).into_iter();
-            recovered.levels = pairs.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+        if let Some(journal) = Abandoned::open(&path).map_err(about(&path))? {
+            journal.write(log, &mut recovered).map_err(about(log))?;
+            recovered.journals += 1;
+            std::fs::remove_file(&path).map_err(about(&path))?;
         }
-        let _ = std::fs::remove_file(&levels);
-        std::fs::remove_file(&path).map_err(about(&path))?;
     }
     Ok(recovered)
 }
 
+/// Shared values as they were when the last of the processes ended that are gone, by their keys; they are deleted with
+/// this.
+///
+/// # Errors
+/// A file can't be read: with its name.
+pub fn take_levels(folder: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut levels = Vec::new();
+    let mut newest = SystemTime::UNIX_EPOCH;
+    let is_levels = |path: &PathBuf| path.extension().is_some_and(|extension| extension == LEVELS);
+    for path in files(folder)?.into_iter().filter(is_levels) {
+        let Some(found) = Abandoned::open(&path).map_err(about(&path))? else {
+            continue;
+        };
+        if newest <= found.changed {
+            newest = found.changed;
+            let pairs = levels::read(&found.bytes).into_iter();
+            levels = pairs.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+        }
+        std::fs::remove_file(&path).map_err(about(&path))?;
+    }
+    Ok(levels)
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = folder.read_dir().map_err(about(folder))?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
 /// Removes what a process left that was killed while it began: nothing is in it.
 fn clean_up(path: &Path) {
-    let is_old = || {
-        let age = path.metadata().ok()?.modified().ok()?.elapsed().ok()?;
-        (age > Duration::from_secs(60)).then_some(())
-    };
-    if is_old().is_some()
-        && !path.with_extension(SLOTS).exists()
+    let age = path
+        .metadata()
+        .and_then(|file| file.modified())
+        .map(|time| time.elapsed());
+    if age.is_ok_and(|age| age.is_ok_and(|age| age > Duration::from_secs(60)))
         && File::open(path).is_ok_and(|file| file.try_lock().is_ok())
     {
         let _ = std::fs::remove_file(path);

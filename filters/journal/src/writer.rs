@@ -162,10 +162,11 @@ impl Shared {
             if mem::replace(failing, false) {
                 (self.report)("the usage log can be written again");
             }
-            self.slots.release(batch.into_iter().filter_map(|line| match line {
-                Line::Kept(slot) => Some(slot),
-                Line::Loose(_, slot) => slot,
-            }));
+            self.slots
+                .release(batch.into_iter().filter_map(|line| match line {
+                    Line::Kept(slot) => Some(slot),
+                    Line::Loose(_, slot) => slot,
+                }));
         }
     }
 

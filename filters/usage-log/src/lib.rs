@@ -10,9 +10,7 @@ use tollgate_core::exchange::Exchange as _;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::state::Clock as _;
 use tollgate_core::usage::line::Line;
-use tollgate_host::{
-    AccessLogger, Attribute, Journal, JournalSettings, LogContext, RootContext,
-};
+use tollgate_host::{AccessLogger, Attribute, Journal, JournalSettings, LogContext, RootContext};
 
 /// Where it writes to.
 #[derive(Debug, Clone, Deserialize)]

@@ -96,6 +96,8 @@ fn main() -> Result<()> {
     documents.set_bytes(million.document.clone());
     let processor = Processor::start()?;
 
+    let scratch = tempfile::tempdir()?;
+    let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
     let parts = rows::Parts {
         dist: args.root.join("dist"),
         modules: args.root.join(&args.modules),
@@ -103,6 +105,8 @@ fn main() -> Result<()> {
         small: model::start(model::SMALL)?,
         documents: documents.addr(),
         processor: processor.addr,
+        scratch: scratch.path().to_owned(),
+        memory: memory.path().to_owned(),
         thousand: &thousand,
     };
     let rows = args.rows(rows::all(&parts)?)?;

@@ -61,6 +61,9 @@ pub(crate) struct Parts<'a> {
     pub(crate) documents: SocketAddr,
     /// The external processor.
     pub(crate) processor: SocketAddr,
+    /// A folder for what rows write, and one in memory.
+    pub(crate) scratch: PathBuf,
+    pub(crate) memory: PathBuf,
     /// A thousand keys.
     pub(crate) thousand: &'a Keys,
 }
@@ -77,6 +80,8 @@ pub(crate) struct Row {
     upstream: Vec<Value>,
     /// On Envoy's main thread.
     extension: Option<Value>,
+    /// What writes a line for each request.
+    access_log: Vec<Value>,
     /// How a request finds its model server.
     pub(crate) routing: Routing,
     /// Whether a request without a key is refused.
@@ -110,6 +115,7 @@ impl Row {
             filters,
             upstream: vec![],
             extension: None,
+            access_log: vec![],
             routing: Routing::One,
             authenticates: false,
             million: false,
@@ -129,6 +135,13 @@ impl Row {
         }
     }
 
+    fn logs(self, logger: Value) -> Self {
+        Self {
+            access_log: vec![logger],
+            ..self
+        }
+    }
+
     fn counts(self, counters: &'static [&'static str]) -> Self {
         Self { counters, ..self }
     }
@@ -141,6 +154,7 @@ impl Row {
             &self.upstream,
             self.routing,
             self.extension.as_ref(),
+            &self.access_log,
         )
     }
 }
@@ -262,6 +276,30 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
         )
         .routes_by(Routing::Target)
         .authenticates(),
+        Row::new(
+            "library+records",
+            "the same, and usage records by Envoy's own file logger, as in `envoy/listener.yaml`",
+            vec![ours::library(parts, 8)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates()
+        .logs(ours::records_by_envoy(parts)?),
+        Row::new(
+            "library+journal",
+            "`library`, and usage records that survive a kill, by its own logger",
+            vec![ours::library(parts, 8)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates()
+        .logs(ours::records_by_journal(parts, "library+journal", false)?),
+        Row::new(
+            "library+journal+limits",
+            "the same, and levels of limits that survive it too",
+            vec![ours::library(parts, 8)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates()
+        .logs(ours::records_by_journal(parts, "library+journal+limits", true)?),
         Row::new(
             "library-1-limit",
             "the same with one matching limit",

@@ -4,7 +4,7 @@
 //! that Envoy reads is made of them anew whenever one changes: so every test runs against all.
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::CONFIGURATION;
 
@@ -171,34 +171,28 @@ pub(crate) fn native(file: &str, kinds: [&str; 2], names: [&str; 2], library: &s
     Ok(native + behind)
 }
 
-/// `listener.yaml` with the library's own logger in the place of the file logger of usage records.
-pub(crate) fn usage_logger(listener: &str, library: &str, log: &str, journal: &str) -> Result<String> {
+/// `listener.yaml` with the library's own logger in the place of the file logger of usage records, as the comment at the
+/// head of the native filter's file says it.
+pub(crate) fn usage_logger(listener: &str, filter: &str, log: &str, journal: &str) -> Result<String> {
+    let (_, logger) = filter
+        .split_once("file logger of usage records")
+        .and_then(|(_, behind)| behind.split_once('\n'))
+        .context("the filter's file has no logger of usage records")?;
+    let logger = logger.lines().map_while(|line| line.strip_prefix("# "));
+    let logger: String = logger.map(|line| format!("        {line}\n")).collect();
+    let logger = logger
+        .replace("usage.jsonl", log)
+        .replace("/dev/shm/tollgate", journal);
     let (before, item) = listener
         .split_once(&format!("path: {log} # usage records"))
         .context("listener.yaml has no usage records")?;
-    let begin = before
-        .rfind("        - name: envoy.access_loggers.file")
-        .context("usage records have no logger")?;
+    let begin = before.rfind("        - name: envoy.access_loggers.file");
+    let before = begin.and_then(|begin| before.get(..begin));
     let (_, behind) = item
         .split_once("\n\n")
         .context("nothing follows the logger of usage records")?;
-    let logger = json!([{
-        "name": "envoy.access_loggers.dynamic_modules",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.dynamic_modules.v3.DynamicModuleAccessLog",
-            "dynamic_module_config": {"module": {"local": {"filename": library}}, "do_not_close": true},
-            "logger_name": "usage",
-            "logger_config": {
-                "@type": "type.googleapis.com/google.protobuf.Struct",
-                "value": {"file": log, "journal": journal, "restore_limits": true},
-            },
-        },
-    }]);
-    let logger = logger.to_string();
-    let item = logger.strip_prefix('[').and_then(|item| item.strip_suffix(']'));
     Ok(format!(
-        "{}        - {}\n\n{behind}",
-        listener.get(..begin).unwrap_or_default(),
-        item.unwrap_or_default()
+        "{}{logger}\n{behind}",
+        before.context("usage records have no logger")?
     ))
 }

@@ -119,9 +119,10 @@ impl Staged {
         let listener = fs::read_to_string(self.file("listener.yaml"))?;
         let log = self.usage_log().display().to_string();
         let journal = self.journal().display().to_string();
+        let filter = fs::read_to_string(self.file(self.form.file()))?;
         self.put(
             "listener.yaml",
-            &form::usage_logger(&listener, &library, &log, &journal)?,
+            &form::usage_logger(&listener, &filter, &log, &journal)?,
         )?;
         let [wasm, dynamic] = form::KINDS;
         for file in ["listener.yaml", "clusters.yaml"] {

@@ -93,6 +93,13 @@ async fn collectors_get_what_the_file_says() {
     let [otlp, grpc] = blocks(&document, "yaml")[..] else {
         panic!("two loggers are documented");
     };
+    // What comes does so by itself, and not because a timer has run out.
+    let unbuffered = "      buffer_size_bytes: 0";
+    assert!(grpc.contains(unbuffered));
+    let grpc = &grpc.replace(
+        unbuffered,
+        &format!("{unbuffered}\n      buffer_flush_interval: 3600s"),
+    );
     let (http_addr, http_got) = collector(false).await;
     let (grpc_addr, grpc_got) = collector(true).await;
     let model = ModelServer::start().await.unwrap();

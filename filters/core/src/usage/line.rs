@@ -123,14 +123,27 @@ mod tests {
                 "outcome": "crashed",
             })
         );
-        assert!(Line { flags: Flags(0), ..line }.with("").contains("\"flags\":\"-\""));
+        assert!(
+            Line {
+                flags: Flags(0),
+                ..line
+            }
+            .with("")
+            .contains("\"flags\":\"-\"")
+        );
     }
 
     #[test]
     fn whatever_else_is_no_record() {
         let line = format!("{BEGIN}one\"}}\n");
         assert!(is_record(&line));
-        for text in ["", "{}\n", line.trim_end(), &line.repeat(2), &line.replace('}', "")] {
+        for text in [
+            "",
+            "{}\n",
+            line.trim_end(),
+            &line.repeat(2),
+            &line.replace('}', ""),
+        ] {
             assert!(!is_record(text), "{text}");
         }
         assert!(is_id(b"99668dd4-804b") && !is_id(b"") && !is_id(b"a\"") && !is_id(&[b'a'; 65]));

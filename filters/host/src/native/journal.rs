@@ -16,9 +16,11 @@ use tollgate_core::usage::line::is_id;
 use tollgate_journal as files;
 use tollgate_journal::Slot;
 
+use super::metric::Counter;
 use super::{Handle, abi, headers, log, now, shared};
 use crate::context::LogContext;
 use crate::log::Level;
+use crate::metric::Family;
 
 /// Where a journal is, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,11 @@ struct Open {
     settings: Settings,
     files: Arc<files::Journal>,
 }
+
+/// Records that were lost: the usage log could not be written for so long that there was no more room.
+pub(crate) const LOST: Family = Family::counters("tollgate_usage_lost", &[]);
+/// Requests for which the journal had no more room: their records are lost if this process is killed.
+pub(crate) const UNJOURNALED: Family = Family::counters("tollgate_usage_unjournaled", &[]);
 
 static OPEN: Mutex<Weak<Open>> = Mutex::new(Weak::new());
 /// What every worker writes to, and how often that changed.
@@ -90,14 +97,18 @@ impl Journal {
                 )),
             };
         }
-        let recovered = recover(&settings)?;
+        let levels = recover(&settings)?;
         let begun = files::Journal::begin(&settings.folder, &settings.log, settings.levels, report);
         let files = Arc::new(begun.map_err(|error| error.to_string())?);
         set(Some(Arc::clone(&files)));
         if settings.levels {
             // Another version's may be written in another way.
-            let is_known = |key: &[u8]| KEYSPACES.iter().any(|keyspace| key.starts_with(keyspace.prefix()));
-            for (key, value) in recovered.levels.into_iter().filter(|(key, _)| is_known(key)) {
+            let is_known = |key: &[u8]| {
+                KEYSPACES
+                    .iter()
+                    .any(|keyspace| key.starts_with(keyspace.prefix()))
+            };
+            for (key, value) in levels.into_iter().filter(|(key, _)| is_known(key)) {
                 shared::restore(&key, value);
             }
         }
@@ -109,10 +120,15 @@ impl Journal {
     /// Writes the record of a request that is over, by its id and the members of its record that filters know.
     pub fn finish(&self, host: &LogContext, line: impl FnOnce(&str, &str) -> String) {
         let own_id = || host.request.text("x-request-id");
-        let request = OVER.take().filter(|over| own_id().is_some_and(|id| id.as_bytes() == over.id));
+        let request = OVER
+            .take()
+            .filter(|over| own_id().is_some_and(|id| id.as_bytes() == over.id));
         let Some(request) = request else {
             // Envoy answered it before any filter of ours.
-            let told = host.response.text("x-request-id").filter(|id| is_id(id.as_bytes()));
+            let told = host
+                .response
+                .text("x-request-id")
+                .filter(|id| is_id(id.as_bytes()));
             let id = told.unwrap_or_else(files::new_id);
             return self.0.files.finish(None, line(&id, ""));
         };
@@ -120,11 +136,24 @@ impl Journal {
         let line = request.with_members(|members| line(&id, members));
         request.is_written.set(true);
         self.0.files.finish(request.slot, line);
+        self.count_lost();
     }
 
-    /// How many records were lost so far, as they could not be written.
-    pub fn lost(&self) -> u64 {
-        self.0.files.lost()
+    fn count_lost(&self) {
+        static FAMILY: Family = LOST;
+        static COUNTED: AtomicU64 = AtomicU64::new(0);
+        let lost = self.0.files.lost();
+        let new = lost.saturating_sub(COUNTED.fetch_max(lost, Ordering::Relaxed));
+        if new > 0 {
+            count(&FAMILY, new);
+        }
+    }
+}
+
+#[cold]
+fn count(family: &'static Family, by: u64) {
+    if let Ok(counter) = Counter::define(family, &[]) {
+        counter.add(by);
     }
 }
 
@@ -140,9 +169,10 @@ fn set(files: Option<Arc<files::Journal>>) {
     CHANGES.fetch_add(1, Ordering::Release);
 }
 
-fn recover(settings: &Settings) -> Result<files::Recovered, String> {
+/// Brings records to the usage log that were left; levels of limits that were.
+fn recover(settings: &Settings) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
     if !settings.folder.exists() {
-        return Ok(files::Recovered::default());
+        return Ok(Vec::new());
     }
     let recovered = files::recover(&settings.folder, &settings.log).map_err(|error| error.to_string())?;
     if recovered.journals > 0 {
@@ -156,7 +186,7 @@ fn recover(settings: &Settings) -> Result<files::Recovered, String> {
             ),
         );
     }
-    Ok(recovered)
+    files::take_levels(&settings.folder).map_err(|error| error.to_string())
 }
 
 fn report(line: &str) {
@@ -178,7 +208,9 @@ fn with_files<T>(then: impl FnOnce(&mut Worker, u64) -> Option<T>) -> Option<T> 
         });
         if worker.changes != changes {
             worker.changes = changes;
-            worker.files.clone_from(&FILES.lock().unwrap_or_else(PoisonError::into_inner));
+            worker
+                .files
+                .clone_from(&FILES.lock().unwrap_or_else(PoisonError::into_inner));
         }
         then(worker, changes)
     })
@@ -200,6 +232,10 @@ pub(crate) fn begin(filter: abi::Filter, name: &'static str) -> Option<Rc<Reques
             return None;
         }
         let slot = files.take(&id, now().unwrap_or(0) / 1_000_000);
+        if slot.is_none() {
+            static FAMILY: Family = UNJOURNALED;
+            count(&FAMILY, 1);
+        }
         let request = Rc::new(Request {
             files: Arc::clone(files),
             id: id.clone(),
@@ -237,7 +273,10 @@ pub(crate) fn over(request: Option<&Rc<Request>>) {
 /// A stream is forgotten.
 pub(crate) fn end(request: Rc<Request>) {
     let found = with_files(|worker, _| {
-        let is_it = worker.requests.get(&request.id).is_some_and(|found| Rc::ptr_eq(found, &request));
+        let is_it = worker
+            .requests
+            .get(&request.id)
+            .is_some_and(|found| Rc::ptr_eq(found, &request));
         is_it.then(|| worker.requests.remove(&request.id))
     });
     drop((found, request));

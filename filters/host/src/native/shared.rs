@@ -70,7 +70,9 @@ pub(crate) fn write<V: Value>(key: &[u8], value: V) -> Result<(), StoreError> {
 }
 
 fn set_value<V: Value>(shard: &mut Shard, key: &[u8], value: V) {
-    set_in(shard, key, value, |value, place| journal::write_down(key, value, place));
+    set_in(shard, key, value, |value, place| {
+        journal::write_down(key, value, place)
+    });
 }
 
 /// A value that was written down by a process before this one. What is there already is newer.
@@ -85,7 +87,12 @@ pub(crate) fn restore(key: &[u8], value: Vec<u8>) {
 }
 
 /// Sets a value, and has it written down. A key is only copied where it is new.
-fn set_in<T: Any + Send>(shard: &mut Shard, key: &[u8], value: T, write_down: impl FnOnce(&T, &mut Option<Place>)) {
+fn set_in<T: Any + Send>(
+    shard: &mut Shard,
+    key: &[u8],
+    value: T,
+    write_down: impl FnOnce(&T, &mut Option<Place>),
+) {
     if let Some(stored) = shard.get_mut(key) {
         write_down(&value, &mut stored.place);
         stored.version = stored.version.wrapping_add(1);

@@ -23,6 +23,7 @@ pub(super) fn of(
     upstream: &[Value],
     routing: Routing,
     extension: Option<&Value>,
+    access_log: &[Value],
 ) -> Value {
     let router = json!({
         "name": "envoy.filters.http.router",
@@ -33,6 +34,7 @@ pub(super) fn of(
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
         "http_filters": filters,
+        "access_log": access_log,
         // The cluster of `nowhere` does not exist.
         "route_config": {"validate_clusters": false, "virtual_hosts": [{
             "name": "models", "domains": ["*"],

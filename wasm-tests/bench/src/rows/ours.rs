@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tollgate_core::directory::{Credential, Loader, Tenant};
+use tollgate_harness::config::repository;
 
 use super::Parts;
 use super::bootstrap::{filter, map, plugin};
@@ -179,6 +180,43 @@ fn dynamic(parts: &Parts<'_>, name: &str, configuration: &Value) -> Result<Value
 fn library_module(parts: &Parts<'_>) -> Result<Value> {
     let library = present(parts.dist.join("libtollgate.so"))?;
     Ok(json!({"module": {"local": {"filename": library}}, "do_not_close": true}))
+}
+
+/// Usage records as `envoy/listener.yaml` has them written.
+pub(super) fn records_by_envoy(parts: &Parts<'_>) -> Result<Value> {
+    let path = repository().join("envoy/listener.yaml");
+    let listener: Value = serde_saphyr::from_str(&std::fs::read_to_string(&path)?)?;
+    let loggers = "/resources/0/filter_chains/0/filters/0/typed_config/access_log";
+    let loggers = listener.pointer(loggers).and_then(Value::as_array);
+    // The access log is JSON by its members.
+    let line = "/typed_config/log_format/text_format_source/inline_string";
+    let records = |logger: &&Value| logger.pointer(line).is_some();
+    let logger = loggers.into_iter().flatten().find(records);
+    let mut logger = logger
+        .context("listener.yaml has no logger of usage records")?
+        .clone();
+    if let Some(place) = logger.pointer_mut("/typed_config/path") {
+        *place = json!(parts.scratch.join("records.jsonl"));
+    }
+    Ok(logger)
+}
+
+/// Usage records by the native library's own logger, each row's for itself.
+pub(super) fn records_by_journal(parts: &Parts<'_>, row: &str, restore_limits: bool) -> Result<Value> {
+    let configuration = json!({
+        "file": parts.scratch.join(format!("{row}.jsonl")),
+        "journal": parts.memory.join(row),
+        "restore_limits": restore_limits,
+    });
+    Ok(json!({
+        "name": "usage",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.dynamic_modules.v3.DynamicModuleAccessLog",
+            "dynamic_module_config": library_module(parts)?,
+            "logger_name": "usage",
+            "logger_config": map(&configuration),
+        },
+    }))
 }
 
 /// What fetches a million keys for the native library.

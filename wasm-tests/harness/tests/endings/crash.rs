@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
+use tokio::sync::RwLock;
 use tollgate_harness::models::random::Random;
 use tollgate_harness::models::{FAULT_HEADER, ModelServer};
 use tollgate_harness::usage_log::UsageRecord;
 use tollgate_harness::{Directory, Options, is_native};
-use tokio::sync::RwLock;
 
 use crate::plan::Plan;
 use crate::stage::{Seen, Stage};
@@ -61,7 +61,10 @@ async fn each_request_has_one_record_whenever_envoy_is_killed() {
         let Some(id) = &seen.id else { continue };
         let record = records.get(id).unwrap_or_else(|| panic!("no record of {id}"));
         if record.is("crashed") {
-            assert_eq!(Some(record.status), seen.status.filter(|_| record.status > 0).or(Some(0)));
+            assert_eq!(
+                Some(record.status),
+                seen.status.filter(|_| record.status > 0).or(Some(0))
+            );
         }
         if record.is("crashed") || record.is("aborted") {
             let written = record.output_tokens.unwrap();
@@ -75,10 +78,15 @@ async fn each_request_has_one_record_whenever_envoy_is_killed() {
             assert!(record.input_tokens.unwrap() > 0, "{record:?}");
         }
     }
-    assert!(records.len() <= next.load(Ordering::Relaxed) + crashes, "no more than were asked");
+    assert!(
+        records.len() <= next.load(Ordering::Relaxed) + crashes,
+        "no more than were asked"
+    );
     let mut outcomes = BTreeMap::<_, usize>::new();
     for record in records.values() {
-        *outcomes.entry(record.outcome.as_deref().unwrap_or("-")).or_default() += 1;
+        *outcomes
+            .entry(record.outcome.as_deref().unwrap_or("-"))
+            .or_default() += 1;
     }
     println!("{crashes} crashes, {} requests: {outcomes:?}", records.len());
     assert!(outcomes["crashed"] >= crashes && outcomes["complete"] > 0);
@@ -119,7 +127,10 @@ async fn limits_stand_as_they_were_when_envoy_was_killed() {
         {"name": "key-tpd", "per": ["key"], "count": "tokens", "rate": "100000/day"},
         {"name": "places", "per": ["key"], "count": "concurrent", "max": 1},
     ]});
-    let options = Options::new().llama(models.addr()).directory(&directory).limits(limits);
+    let options = Options::new()
+        .llama(models.addr())
+        .directory(&directory)
+        .limits(limits);
     let mut gateway = options.start().await;
     let ask = async |gateway: &tollgate_harness::Gateway, fault: &str| {
         let body = json!({"model": "llama-70b", "max_tokens": 40, "messages": [{"role": "user", "content": "hello"}]});
@@ -128,7 +139,10 @@ async fn limits_stand_as_they_were_when_envoy_was_killed() {
     };
     for left in (15..20).rev() {
         let reply = ask(&gateway, "tokens=10").await.unwrap();
-        assert_eq!(reply.headers()["x-ratelimit-remaining-requests"], left.to_string());
+        assert_eq!(
+            reply.headers()["x-ratelimit-remaining-requests"],
+            left.to_string()
+        );
     }
     let before = ask(&gateway, "tokens=10").await.unwrap();
     let tokens = |reply: &reqwest::Response| -> u64 {
@@ -150,14 +164,23 @@ async fn limits_stand_as_they_were_when_envoy_was_killed() {
     assert_eq!(reply.headers()["x-ratelimit-remaining-requests"], "12");
     let records = gateway.usage_log().wait(|records| records.len() == 8).await;
     let crashed: Vec<_> = records.iter().filter(|record| record.is("crashed")).collect();
-    let [crashed] = crashed[..] else { panic!("{records:?}") };
+    let [crashed] = crashed[..] else {
+        panic!("{records:?}")
+    };
     let reserved = crashed.reserved_tokens.unwrap();
-    let settled: u64 = records.iter().filter(|record| record.is("complete")).map(UsageRecord::tokens).sum();
+    let settled: u64 = records
+        .iter()
+        .filter(|record| record.is("complete"))
+        .map(UsageRecord::tokens)
+        .sum();
     let last = records.last().unwrap();
     // The last is told before it is settled; a token a second leaks.
     let expected = 100_000 - (settled - last.tokens()) - reserved - last.reserved_tokens.unwrap();
     let left = tokens(&reply);
-    assert!((expected..expected + 60).contains(&left), "{left} of {expected}, {tokens_before} before");
+    assert!(
+        (expected..expected + 60).contains(&left),
+        "{left} of {expected}, {tokens_before} before"
+    );
     // A second kill, with nothing since.
     gateway.kill().await;
     let reply = ask(&gateway, "tokens=10").await.unwrap();

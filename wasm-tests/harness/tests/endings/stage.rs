@@ -127,7 +127,9 @@ impl Stage {
             }
         }
         let piece = b"{\"content\":\"";
-        let pieces = text.windows(piece.len() + 1).filter(|part| part.starts_with(piece) && !part.ends_with(b"\""));
+        let pieces = text
+            .windows(piece.len() + 1)
+            .filter(|part| part.starts_with(piece) && !part.ends_with(b"\""));
         Seen {
             pieces: pieces.count() as u64,
             ..seen

@@ -5,10 +5,11 @@ use std::panic::{catch_unwind, set_hook};
 
 use crate::log::{Level, log};
 use crate::metric::Family;
+use crate::native::journal::{LOST, UNJOURNALED};
 use crate::native::metric::{Counter, FLUSHES};
 
 /// What every library counts. The flushes come last: what was counted before one is with Envoy after it.
-pub(super) static FAMILIES: &[Family] = &[PANICS, FLUSHES];
+pub(super) static FAMILIES: &[Family] = &[PANICS, LOST, UNJOURNALED, FLUSHES];
 const PANICS: Family = Family::counters("tollgate_panics", &[]);
 
 /// Has a panic say in Envoy's log where it was. Not with what: that may be a customer's.
