@@ -3,7 +3,7 @@
 //!
 //! A request has a [slot](Slot) from its beginning on; what is known of it is written there as it changes, and its record
 //! when it is over. The thread writes records to the usage log in batches, notes before each one where that stands, and then
-//! frees their slots. So whatever a process was doing when it was killed, [`recover`] finds for each request that had begun
+//! frees their slots. So whatever a process was doing when it was killed, [`recover()`] finds for each request that had begun
 //! its record in the log, or in a slot; or what was known of it, and writes that as `crashed`.
 //!
 //! A folder has a journal for each process, locked while that is alive: several may share it, and one usage log.
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use levels::Cell;
-pub use recover::{Recovered, recover, take_levels};
+pub use recover::{FoundLevels, Recovered, recover, take_levels};
 pub use slots::Slot;
 
 use levels::Levels;
@@ -151,7 +151,7 @@ impl Journal {
         self.writer.lost()
     }
 
-    /// Brings what is there to the usage log, and ends. What can't be written, or is under way still, stays for [`recover`].
+    /// Brings what is there to the usage log, and ends. What can't be written, or is under way still, stays for [`recover()`].
     pub fn close(&self) {
         self.writer.close();
         if self.slots.are_free() {

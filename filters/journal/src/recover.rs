@@ -31,6 +31,9 @@ pub struct Recovered {
     pub crashed: u64,
 }
 
+/// Shared values, by their keys.
+pub type FoundLevels = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Brings to the usage log what processes left that are gone, and deletes their journals. Those of processes that are
 /// alive are left alone.
 ///
@@ -61,7 +64,7 @@ pub fn recover(folder: &Path, log: &Path) -> io::Result<Recovered> {
 ///
 /// # Errors
 /// A file can't be read: with its name.
-pub fn take_levels(folder: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub fn take_levels(folder: &Path) -> io::Result<FoundLevels> {
     let mut levels = Vec::new();
     let mut newest = SystemTime::UNIX_EPOCH;
     let is_levels = |path: &PathBuf| path.extension().is_some_and(|extension| extension == LEVELS);

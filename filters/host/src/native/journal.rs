@@ -3,21 +3,21 @@
 //! A request is known to it from its first filter of ours on. Each worker knows its own: all callbacks of a stream are on
 //! one thread, and an access logger is told of it right after its filters were.
 
-use core::cell::{Cell as StdCell, RefCell};
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tollgate_core::journal::Known;
-use tollgate_core::state::{KEYSPACES, Value};
+use tollgate_core::state::KEYSPACES;
 use tollgate_core::usage::line::is_id;
 use tollgate_journal as files;
 use tollgate_journal::Slot;
 
 use super::metric::Counter;
-use super::{Handle, abi, headers, log, now, shared};
+use super::{Handle, abi, headers, log, now, shared, written};
 use crate::context::LogContext;
 use crate::log::Level;
 use crate::metric::Family;
@@ -49,20 +49,10 @@ pub(crate) const LOST: Family = Family::counters("tollgate_usage_lost", &[]);
 pub(crate) const UNJOURNALED: Family = Family::counters("tollgate_usage_unjournaled", &[]);
 
 static OPEN: Mutex<Weak<Open>> = Mutex::new(Weak::new());
-/// What every worker writes to, and how often that changed.
-static FILES: Mutex<Option<Arc<files::Journal>>> = Mutex::new(None);
-static CHANGES: AtomicU64 = AtomicU64::new(0);
-
-/// What one worker knows.
-struct Worker {
-    changes: u64,
-    files: Option<Arc<files::Journal>>,
-    /// Requests that a filter has begun, by their ids.
-    requests: HashMap<Vec<u8>, Rc<Request>>,
-}
 
 std::thread_local! {
-    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    /// Requests that a filter has begun, by their ids.
+    static REQUESTS: RefCell<BTreeMap<Vec<u8>, Rc<Request>>> = const { RefCell::new(BTreeMap::new()) };
     /// The request that a callback is about.
     static CURRENT: RefCell<Option<Rc<Request>>> = const { RefCell::new(None) };
     /// The one that was over last: the next that access loggers are told of.
@@ -77,7 +67,7 @@ pub(crate) struct Request {
     /// Its members, where they are not in the slot.
     members: RefCell<Option<String>>,
     /// Whether its line is written.
-    is_written: StdCell<bool>,
+    is_written: Cell<bool>,
     /// The filters that it has met.
     filters: RefCell<Vec<&'static str>>,
 }
@@ -100,7 +90,7 @@ impl Journal {
         let levels = recover(&settings)?;
         let begun = files::Journal::begin(&settings.folder, &settings.log, settings.levels, report);
         let files = Arc::new(begun.map_err(|error| error.to_string())?);
-        set(Some(Arc::clone(&files)));
+        written::begin(&files);
         if settings.levels {
             // Another version's may be written in another way.
             let is_known = |key: &[u8]| {
@@ -159,18 +149,13 @@ fn count(family: &'static Family, by: u64) {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        set(None);
+        written::end(&self.files);
         self.files.close();
     }
 }
 
-fn set(files: Option<Arc<files::Journal>>) {
-    *FILES.lock().unwrap_or_else(PoisonError::into_inner) = files;
-    CHANGES.fetch_add(1, Ordering::Release);
-}
-
 /// Brings records to the usage log that were left; levels of limits that were.
-fn recover(settings: &Settings) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn recover(settings: &Settings) -> Result<files::FoundLevels, String> {
     if !settings.folder.exists() {
         return Ok(Vec::new());
     }
@@ -197,55 +182,22 @@ fn report_as(level: Level, line: &str) {
     log(level as u32, &format!("usage: {line}"));
 }
 
-/// With the journal, where there is one.
-fn with_files<T>(then: impl FnOnce(&mut Worker, u64) -> Option<T>) -> Option<T> {
-    WORKER.with_borrow_mut(|worker| {
-        let changes = CHANGES.load(Ordering::Acquire);
-        let worker = worker.get_or_insert_with(|| Worker {
-            changes: 0,
-            files: None,
-            requests: HashMap::new(),
-        });
-        if worker.changes != changes {
-            worker.changes = changes;
-            worker
-                .files
-                .clone_from(&FILES.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        then(worker, changes)
-    })
-}
-
 /// A stream comes to a filter.
 pub(crate) fn begin(filter: abi::Filter, name: &'static str) -> Option<Rc<Request>> {
-    with_files(|worker, _| {
-        let files = worker.files.as_ref()?;
+    written::with(|files, _| {
         let id = headers::get(Handle::Stream(filter), 0, "x-request-id").ok()??;
-        if let Some(found) = worker.requests.get(&id)
-            // The same stream comes to a filter once.
-            && !found.filters.borrow().contains(&name)
-        {
-            found.filters.borrow_mut().push(name);
-            return Some(Rc::clone(found));
-        }
-        if !is_id(&id) {
-            return None;
-        }
-        let slot = files.take(&id, now().unwrap_or(0) / 1_000_000);
-        if slot.is_none() {
-            static FAMILY: Family = UNJOURNALED;
-            count(&FAMILY, 1);
-        }
-        let request = Rc::new(Request {
-            files: Arc::clone(files),
-            id: id.clone(),
-            slot,
-            members: RefCell::new(None),
-            is_written: StdCell::new(false),
-            filters: RefCell::new(vec![name]),
-        });
-        worker.requests.insert(id, Rc::clone(&request));
-        Some(request)
+        REQUESTS.with_borrow_mut(|requests| {
+            if let Some(found) = requests.get(&id)
+                // The same stream comes to a filter once.
+                && !found.filters.borrow().contains(&name)
+            {
+                found.filters.borrow_mut().push(name);
+                return Some(Rc::clone(found));
+            }
+            let request = Rc::new(Request::begin(files, &id, name)?);
+            requests.insert(id, Rc::clone(&request));
+            Some(request)
+        })
     })
 }
 
@@ -272,17 +224,36 @@ pub(crate) fn over(request: Option<&Rc<Request>>) {
 
 /// A stream is forgotten.
 pub(crate) fn end(request: Rc<Request>) {
-    let found = with_files(|worker, _| {
-        let is_it = worker
-            .requests
+    REQUESTS.with_borrow_mut(|requests| {
+        if requests
             .get(&request.id)
-            .is_some_and(|found| Rc::ptr_eq(found, &request));
-        is_it.then(|| worker.requests.remove(&request.id))
+            .is_some_and(|found| Rc::ptr_eq(found, &request))
+        {
+            requests.remove(&request.id);
+        }
     });
-    drop((found, request));
 }
 
 impl Request {
+    fn begin(files: &Arc<files::Journal>, id: &[u8], filter: &'static str) -> Option<Self> {
+        if !is_id(id) {
+            return None;
+        }
+        let slot = files.take(id, now().unwrap_or(0) / 1_000_000);
+        if slot.is_none() {
+            static FAMILY: Family = UNJOURNALED;
+            count(&FAMILY, 1);
+        }
+        Some(Self {
+            files: Arc::clone(files),
+            id: id.to_vec(),
+            slot,
+            members: RefCell::new(None),
+            is_written: Cell::new(false),
+            filters: RefCell::new(vec![filter]),
+        })
+    }
+
     fn keep(&self, known: Known) {
         let at_ms = now().unwrap_or(0) / 1_000_000;
         let said = files::Known {
@@ -310,28 +281,4 @@ impl Drop for Request {
             self.files.forget(slot);
         }
     }
-}
-
-/// A value's place in the journal, and as of which change of that.
-pub(crate) type Place = (u64, files::Cell);
-
-/// Writes a value that may outlive this process to its place; one that has none gets one.
-pub(crate) fn write_down<V: Value>(key: &[u8], value: &V, place: &mut Option<Place>) {
-    if V::DURABLE {
-        write_bytes(key, || value.encode(), place);
-    }
-}
-
-/// The same of a value as bytes.
-pub(crate) fn write_bytes(key: &[u8], value: impl FnOnce() -> Vec<u8>, place: &mut Option<Place>) {
-    with_files(|worker, changes| {
-        let files = worker.files.as_ref().filter(|files| files.has_levels())?;
-        let cell = match place {
-            Some((of, cell)) if *of == changes => *cell,
-            _ => files.cell(key)?,
-        };
-        *place = Some((changes, cell));
-        files.put(cell, &value());
-        Some(())
-    });
 }

@@ -17,6 +17,7 @@ pub(crate) mod map;
 pub(crate) mod metric;
 pub(crate) mod shared;
 mod stream;
+mod written;
 
 use core::cell::Cell;
 

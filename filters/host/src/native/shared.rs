@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tollgate_core::state::{StoreError, Value};
 
-use super::journal::{self, Place};
+use super::written::{self, Place};
 
 /// So many locks that two workers seldom want one at a time.
 const SHARDS: usize = 64;
@@ -71,7 +71,7 @@ pub(crate) fn write<V: Value>(key: &[u8], value: V) -> Result<(), StoreError> {
 
 fn set_value<V: Value>(shard: &mut Shard, key: &[u8], value: V) {
     set_in(shard, key, value, |value, place| {
-        journal::write_down(key, value, place)
+        written::write_down(key, value, place)
     });
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn restore(key: &[u8], value: Vec<u8>) {
         && !shard.contains_key(key)
     {
         set_in(&mut shard, key, value, |value, place| {
-            journal::write_bytes(key, || value.clone(), place);
+            written::write_bytes(key, || value.clone(), place);
         });
     }
 }
