@@ -52,16 +52,13 @@ pub(crate) async fn limits_stand_as_the_records_say(stage: &Stage, books: &Books
             let expected = KEY_TOKENS - tokens - probed - own.reserved_tokens.unwrap();
             probed += own.tokens();
             let leaked = self::leaked(stage, KEY_TOKENS);
-            // A limit remembers what it took back in sixteen parts. Of a request that outlives many others it takes back
-            // up to a part too little, never too much.
-            let short = tokens / 16;
             let left = told(&reply, "x-ratelimit-remaining-tokens");
             assert!(
                 left <= expected + leaked,
                 "{left} of {expected} + {leaked} tokens"
             );
             found = format!("{left} tokens are left; {expected} by the records, and {leaked} leaked");
-            (left + short >= expected).then_some(())
+            (left >= expected).then_some(())
         })
         .await;
         assert!(stands.is_some(), "{found}");
