@@ -17,6 +17,9 @@ have taskset || apt_install "taskset" util-linux
 
 need_rust
 cd "$root"
+say "the bench's own library"
+cargo build --locked --profile native -p tollgate-bench-floor-native
+cp "$build_dir/native/libtollgate_bench_floor_native.so" "$root/target/bench/"
 say "the bench's own program"
 cargo build --locked --profile bench-tools -p tollgate-bench
 quick=()

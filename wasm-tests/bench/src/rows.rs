@@ -270,6 +270,24 @@ pub(crate) fn all(parts: &Parts<'_>) -> Result<Vec<Row>> {
             .counts(&["wasmcustom.tollgate_adapter_attempts.provider.bench.outcome.adapted"])
         },
         Row::new(
+            "native-floor",
+            "a filter in a native library that does nothing. No auth",
+            vec![ours::floor_native(parts, "nothing")?],
+        ),
+        Row::new(
+            "native-floor-chain",
+            "the callbacks and host calls of `floor-chain` in a native library. No auth",
+            vec![ours::floor_native(parts, "floor")?],
+        )
+        .routes_by(Routing::Target),
+        Row::new(
+            "library-no-headers",
+            "`library` without the headers that tell how limits stand (`limit_headers: false`)",
+            vec![ours::library_without_headers(parts, 8)?],
+        )
+        .routes_by(Routing::Target)
+        .authenticates(),
+        Row::new(
             "library",
             "`chain-composed` from the native library",
             vec![ours::library(parts, 8)?],

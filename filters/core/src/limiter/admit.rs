@@ -175,7 +175,10 @@ impl Limiter {
         let model = routed.model.clone().into_owned();
         match self.reserve(host, &subject, (terms.reserved, certain), now) {
             Ok((admitted, slot)) => Ok(Box::new(InFlight {
-                headers: admitted.headers(&self.config.limits, routed.endpoint.dialect(), now),
+                headers: match self.config.limit_headers {
+                    true => admitted.headers(&self.config.limits, routed.endpoint.dialect(), now),
+                    false => Vec::new(),
+                },
                 who,
                 model,
                 terms,

@@ -15,6 +15,8 @@ pub struct Config {
     pub capacities: Capacities,
     /// How long what was reserved of an output is held where a model server may go on writing it.
     pub abandoned_hold: Span,
+    /// Whether the answer to a request that passed tells how its limits stand.
+    pub limit_headers: bool,
     /// Whether a limit tells clients' addresses apart.
     pub by_address: bool,
 }
@@ -27,6 +29,12 @@ struct RawConfig {
     capacity: Vec<Object<RawCapacity>>,
     #[serde(default = "abandoned_hold")]
     abandoned_hold: Span,
+    #[serde(default = "limit_headers")]
+    limit_headers: bool,
+}
+
+const fn limit_headers() -> bool {
+    true
 }
 
 fn abandoned_hold() -> Span {
@@ -40,6 +48,7 @@ impl Config {
             limits,
             capacity,
             abandoned_hold,
+            limit_headers,
         }) = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         let mut wrong = |section: &str, found: Vec<ConfigError>| {
@@ -60,6 +69,7 @@ impl Config {
                 limits,
                 capacities,
                 abandoned_hold,
+                limit_headers,
             }),
             _ => Err(errors),
         }

@@ -234,3 +234,78 @@ fn what_another_filter_answered_has_a_record_too() {
         assert_eq!((&record["outcome"], record.get("model")), (&json!(outcome), None));
     }
 }
+
+#[test]
+fn an_answer_need_not_tell_of_limits_and_a_refusal_does() {
+    let limits = json!([output("50/day")]);
+    let passed = Stage::of(&json!({"limits": limits})).chat(40).unwrap();
+    assert!(!passed.headers.is_empty());
+    let mut stage = Stage::of(&json!({"limits": limits, "limit_headers": false}));
+    assert_eq!(stage.chat(40).unwrap().headers, []);
+    let reply = stage.chat(40).unwrap_err().reply(None);
+    let told = |name: &str| reply.headers.iter().any(|(header, _)| *header == name);
+    assert!(told("x-ratelimit-remaining-tokens") && told("retry-after"));
+}
+
+/// What a request's record says if its gateway is killed at that moment.
+#[test]
+fn what_is_known_of_a_request_grows_with_its_answer() {
+    let mut stage = Stage::of(&json!({"limits": []}));
+    let mut request = stage.chat(60).unwrap();
+    let known = |request: &InFlight| {
+        let known = request.so_far();
+        let record: Value = serde_json::from_str(&format!("{{\"v\":1{}}}", known.members)).unwrap();
+        assert_eq!(
+            (&record["org"], &record["outcome"]),
+            (&json!("acme"), &json!("crashed"))
+        );
+        assert_eq!(
+            record["reserved_tokens"],
+            json!(request.terms().reserved_tokens())
+        );
+        (known.status, record)
+    };
+    let (status, record) = known(&request);
+    assert_eq!(
+        (status, &record["output_tokens"], record.get("first_byte_ms")),
+        (0, &json!(0), None)
+    );
+    assert_eq!(record["input_tokens"], json!(request.terms().reserved.input));
+    let head = Head {
+        status: Some("200"),
+        content_type: Some(b"text/event-stream"),
+        ..Head::default()
+    };
+    let mut answer = Answer::begin(request.terms(), &head, UsageEvent::Pass, 7, false);
+    let event = |text: &str| {
+        format!(
+            "data: {}\n\n",
+            json!({"choices": [{"index": 0, "delta": {"content": text}}]})
+        )
+    };
+    for _ in 0..5 {
+        answer.read(event("word ").as_bytes(), false);
+    }
+    request.answer = Some(answer);
+    let (status, record) = known(&request);
+    assert_eq!(
+        (status, &record["first_byte_ms"], &record["source"]),
+        (200, &json!(7), &json!("estimated"))
+    );
+    assert!(
+        (5..=10).contains(&record["output_tokens"].as_u64().unwrap()),
+        "{record}"
+    );
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 5}});
+    let last = format!("data: {usage}\n\ndata: [DONE]\n\n");
+    request.answer.as_mut().unwrap().read(last.as_bytes(), false);
+    let (_, record) = known(&request);
+    assert_eq!(
+        (
+            &record["input_tokens"],
+            &record["output_tokens"],
+            &record["source"]
+        ),
+        (&json!(12), &json!(5), &json!("reported"))
+    );
+}

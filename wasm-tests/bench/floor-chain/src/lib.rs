@@ -153,6 +153,7 @@ fn rewrite(host: &mut StreamContext, own: &[u8]) {
     }
 }
 
+#[cfg(target_arch = "wasm32")]
 tollgate_host::export!(
     tollgate_host::Module<Floor>:
     request_headers, request_body, response_headers, response_body, log

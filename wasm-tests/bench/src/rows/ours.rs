@@ -1,6 +1,6 @@
 //! Tollgate's filters, as `envoy/filters` configures them, and the bench's own modules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -164,22 +164,44 @@ fn from_http() -> Value {
     json!({"http": {"max_stale": "10m", "on_stale": "deny"}})
 }
 
+/// The same without the headers that tell how limits stand.
+pub(super) fn library_without_headers(parts: &Parts<'_>, limits: usize) -> Result<Value> {
+    let mut configuration = everything(&inline(parts)?, limits);
+    if let Some(rate_limit) = configuration.pointer_mut("/rate_limit") {
+        rate_limit["limit_headers"] = json!(false);
+    }
+    dynamic(parts, "gateway", &configuration)
+}
+
+/// A filter of the bench's own native library, by its name.
+pub(super) fn floor_native(parts: &Parts<'_>, name: &str) -> Result<Value> {
+    let library = present(parts.modules.join("libtollgate_bench_floor_native.so"))?;
+    Ok(dynamic_filter(&module(&library), name, &json!({})))
+}
+
 /// A filter of the native library.
 fn dynamic(parts: &Parts<'_>, name: &str, configuration: &Value) -> Result<Value> {
-    Ok(json!({
+    Ok(dynamic_filter(&library_module(parts)?, name, configuration))
+}
+
+fn dynamic_filter(module: &Value, name: &str, configuration: &Value) -> Value {
+    json!({
         "name": name,
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
-            "dynamic_module_config": library_module(parts)?,
+            "dynamic_module_config": module,
             "filter_name": name,
             "filter_config": map(configuration),
         },
-    }))
+    })
 }
 
 fn library_module(parts: &Parts<'_>) -> Result<Value> {
-    let library = present(parts.dist.join("libtollgate.so"))?;
-    Ok(json!({"module": {"local": {"filename": library}}, "do_not_close": true}))
+    Ok(module(&present(parts.dist.join("libtollgate.so"))?))
+}
+
+fn module(library: &Path) -> Value {
+    json!({"module": {"local": {"filename": library}}, "do_not_close": true})
 }
 
 /// Usage records as `envoy/listener.yaml` has them written.
