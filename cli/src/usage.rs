@@ -28,17 +28,35 @@ impl Command {
         let Self::Recover(Recover { journal, file }) = self;
         ensure!(
             journal.is_dir(),
-            "{} is no folder; it is `journal` in the logger's configuration",
+            "{} is not a directory; it is `journal` in the logger's configuration",
             journal.display()
         );
         let recovered = tollgate_journal::recover(&journal, &file).context("what was left is there still")?;
         println!(
-            "{} journals of killed gateways: {} records written to {}, {} of them of requests that were under way",
-            recovered.journals,
-            recovered.finished + recovered.crashed,
+            "{} written to {}, {} of them of requests that were under way; {} of killed gateways, {} of gateways that run",
+            counted(recovered.finished + recovered.crashed, "record"),
             file.display(),
-            recovered.crashed
+            recovered.crashed,
+            counted(recovered.journals, "journal"),
+            recovered.alive
         );
+        if recovered.unsure > 0 {
+            println!(
+                "{} may be in a log already that was moved away since: look for their ids there",
+                counted(recovered.unsure, "record")
+            );
+        }
+        if recovered.unreadable > 0 {
+            println!(
+                "{} could not be read; the journal is kept as *.journal.bad",
+                counted(recovered.unreadable, "record")
+            );
+        }
         Ok(())
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }

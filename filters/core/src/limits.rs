@@ -36,6 +36,7 @@ pub use answer::unavailable;
 pub use backlog::Backlog;
 pub use document::RawLimit;
 pub use holds::Holds;
+pub use record::still_counts;
 pub use refusal::{Code, Refusal};
 pub use reserve::{Admitted, Ask, Denied, LimitStatus, Reason, Refused, Wait};
 pub use settle::{Hold, Reservation, Unsettled};

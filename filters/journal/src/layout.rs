@@ -1,11 +1,11 @@
 //! How a journal lies in its file: a head, and slots of a page each.
 //!
-//! The head: [`MAGIC`], and the [`Note`] of the batch that is being written, twice. A slot: its [state](State) (4 bytes), the
-//! length of the id (4), when the request began (8, milliseconds since 1970), the id (64), and two copies of: when it was
-//! written (8), the answer's status (4), the length of the text (4) and the text. Numbers are little-endian.
+//! The head: [`MAGIC`], which [`Checkpoint`] is active (4 bytes), 4 unused, and two of those. A slot: its [state](State) (4
+//! bytes), the length of the id (4), when the request began (8, milliseconds since 1970), the id (64), and two copies of: when
+//! it was written (8), the answer's status (4), the length of the text (4) and the text. Numbers are little-endian.
 //!
-//! There are two copies of whatever changes: one is written while the other is in force, and a single number says which. So
-//! it can be read wherever its writer was killed.
+//! There are two copies of whatever changes: one is written while the other is active, and a single number says which. So it
+//! can be read wherever its writer was killed.
 
 use tollgate_core::usage::line::is_id;
 
@@ -14,8 +14,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"tgjrnl01";
 /// Of the head, and of a slot.
 pub(crate) const PAGE: usize = 4_096;
 
-/// Where the head says which note is in force.
-pub(crate) const WHICH_NOTE: usize = 8;
+/// Where the head says which checkpoint is active.
+pub(crate) const ACTIVE_CHECKPOINT: usize = 8;
 /// The longest id.
 pub(crate) const MAX_ID: usize = 64;
 /// The longest text.
@@ -33,25 +33,24 @@ pub(crate) const fn copy(second: bool) -> usize {
     COPIES + second as usize * COPY
 }
 
-/// Where a note is in the head.
-pub(crate) const fn note(second: bool) -> usize {
-    16 + second as usize * Note::LEN
+/// Where a checkpoint is in the head.
+pub(crate) const fn checkpoint(second: bool) -> usize {
+    16 + second as usize * Checkpoint::LEN
 }
 
 /// Which usage log was written to last, and how long it was before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Note {
-    pub(crate) device: u64,
+pub(crate) struct Checkpoint {
     pub(crate) inode: u64,
     pub(crate) len: u64,
 }
 
-impl Note {
-    pub(crate) const LEN: usize = 24;
+impl Checkpoint {
+    pub(crate) const LEN: usize = 16;
 
     pub(crate) fn encode(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        let numbers = [self.device, self.inode, self.len];
+        let numbers = [self.inode, self.len];
         for (place, number) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
             *place = number.to_le_bytes();
         }
@@ -60,9 +59,8 @@ impl Note {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         Some(Self {
-            device: u64_at(bytes, 0)?,
-            inode: u64_at(bytes, 8)?,
-            len: u64_at(bytes, 16)?,
+            inode: u64_at(bytes, 0)?,
+            len: u64_at(bytes, 8)?,
         })
     }
 }
@@ -72,7 +70,7 @@ impl Note {
 pub(crate) enum State {
     /// Nothing.
     Free,
-    /// A request under way; the text is the members of its record, as of now. Whether the second copy is in force.
+    /// A request under way; the text is the members of its record, as of now. Whether the second copy is active.
     Open(bool),
     /// A request that is over; the text is its line.
     Over(bool),
@@ -87,12 +85,13 @@ impl State {
         }
     }
 
-    /// Anything else was never written.
-    pub(crate) const fn of(number: u32) -> Self {
+    /// `None` for a number that is never written.
+    pub(crate) const fn of(number: u32) -> Option<Self> {
         match number {
-            1 | 2 => Self::Open(number == 2),
-            3 | 4 => Self::Over(number == 4),
-            _ => Self::Free,
+            0 => Some(Self::Free),
+            1 | 2 => Some(Self::Open(number == 2)),
+            3 | 4 => Some(Self::Over(number == 4)),
+            _ => None,
         }
     }
 }
@@ -122,9 +121,14 @@ pub(crate) struct Found<'a> {
     pub(crate) text: &'a str,
 }
 
-/// Reads a slot; `None` where there is nothing in it.
+/// Whether there is nothing in a slot.
+pub(crate) fn is_free(slot: &[u8]) -> bool {
+    u32_at(slot, 0) == Some(State::Free.number())
+}
+
+/// Reads a slot; `None` where there is nothing in it, or what nobody wrote.
 pub(crate) fn read(slot: &[u8]) -> Option<Found<'_>> {
-    let (is_over, second) = match State::of(u32_at(slot, 0)?) {
+    let (is_over, second) = match State::of(u32_at(slot, 0)?)? {
         State::Free => return None,
         State::Open(second) => (false, second),
         State::Over(second) => (true, second),

@@ -1,6 +1,6 @@
 //! Shared values that a restart may begin with, such as the levels of limits: a cell for each, by its key.
 //!
-//! The file: [`MAGIC`], then cells of 2 KB. A cell: which copy is in force (4 bytes: 0 for none, 1, 2), the length of the key
+//! The file: [`MAGIC`], then cells of 2 KB. A cell: which copy is active (4 bytes: 0 for none, 1, 2), the length of the key
 //! (4), the key (248), and two copies of: the length of the value (4) and the value.
 
 use core::sync::atomic::Ordering;
@@ -24,11 +24,11 @@ const STEP: usize = 512;
 /// So many at most: 128 MB.
 const MAX: usize = 128 * STEP;
 
-/// Where a value is kept. Whoever has it alone writes to it at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell(u32);
+/// Where a value is kept. Whoever has it alone writes to it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LevelCell(u32);
 
-/// All cells of a journal.
+/// All cells.
 #[derive(Debug)]
 pub(crate) struct Levels {
     mapped: Mapped,
@@ -48,19 +48,18 @@ impl Levels {
     }
 
     /// A cell for the value of a key. `None` where there is no more room, or the key is too long.
-    pub(crate) fn take(&self, key: &[u8]) -> Option<Cell> {
+    pub(crate) fn take(&self, key: &[u8]) -> Option<LevelCell> {
         let len = u32::try_from(key.len()).ok().filter(|_| key.len() <= MAX_KEY)?;
         let cell = {
             let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            let cell = Cell(*taken);
-            if cell.at() + CELL > self.mapped.len() && !self.mapped.grow(CELL * STEP).is_ok_and(|grown| grown)
-            {
+            let cell = LevelCell(*taken);
+            if cell.at() + CELL > self.mapped.len() && !self.mapped.grow(CELL * STEP) {
                 return None;
             }
             *taken += 1;
             cell
         };
-        // SAFETY: it is the caller's, and none of its copies is in force.
+        // SAFETY: it is the caller's, and neither copy is active.
         unsafe {
             self.mapped.write(cell.at() + 4, &len.to_le_bytes());
             self.mapped.write(cell.at() + KEY, key);
@@ -68,25 +67,27 @@ impl Levels {
         Some(cell)
     }
 
-    /// Writes a value. One that is too long is not kept, nor is what was there before: it is no longer so.
-    pub(crate) fn put(&self, cell: Cell, value: &[u8]) {
+    /// Writes a value. `false` for one that is too long: it is not kept, nor is what was there before, as it is no longer so.
+    pub(crate) fn put(&self, cell: &mut LevelCell, value: &[u8]) -> bool {
         let which = self.mapped.number(cell.at());
         if value.len() > MAX_VALUE {
-            return which.store(0, Ordering::Release);
+            which.store(0, Ordering::Release);
+            return false;
         }
         let second = which.load(Ordering::Relaxed) == 1;
         let at = cell.at() + copy(second);
-        // SAFETY: the caller has the cell, and this copy is not in force.
+        // SAFETY: the caller has the cell, and this copy is not active.
         unsafe {
             self.mapped.write(at, &(value.len() as u32).to_le_bytes());
             self.mapped.write(at + 4, value);
         }
         which.store(1 + u32::from(second), Ordering::Release);
+        true
     }
 }
 
-impl Cell {
-    const fn at(self) -> usize {
+impl LevelCell {
+    const fn at(&self) -> usize {
         CELL * (1 + self.0 as usize)
     }
 }

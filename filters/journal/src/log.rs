@@ -1,12 +1,23 @@
 //! The usage log: a file of lines that only grows. Whoever writes to it holds a lock on it, so that a line which ends in
-//! the middle is of one that was killed, and it is known of whom each is.
+//! the middle is of one that was killed, and has it in its journal.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use core::time::Duration;
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use crate::layout::Note;
+use tollgate_core::usage::line;
+
+use crate::layout::Checkpoint;
+use crate::mapped::fits;
+
+/// How long somebody else may hold the lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// No line is longer than this.
+const MAX_LINE: u64 = 1 << 20;
 
 /// A usage log that is open.
 #[derive(Debug)]
@@ -41,11 +52,22 @@ impl Log {
         if !is_here(&self.file)? {
             self.file = open(&self.path)?;
         }
-        Locked::of(&self.file)
+        lock(&self.file)?;
+        let mut locked = Locked {
+            file: &self.file,
+            len: self.file.metadata()?.len(),
+        };
+        locked.cut()?;
+        Ok(locked)
     }
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    let is_other = || io::Error::other("it is not a regular file");
+    // Opening a pipe would wait for somebody to read it.
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(is_other());
+    }
     let mut options = OpenOptions::new();
     let file = options
         .read(true)
@@ -54,53 +76,65 @@ fn open(path: &Path) -> io::Result<File> {
         .mode(0o640)
         .open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(is_other());
     }
     Ok(file)
 }
 
-impl<'a> Locked<'a> {
-    fn of(file: &'a File) -> io::Result<Self> {
-        file.lock()?;
-        let mut locked = Self { file, len: 0 };
-        locked.len = file.metadata()?.len();
-        locked.cut()?;
-        Ok(locked)
+fn lock(file: &File) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if began.elapsed() > PATIENCE => {
+                return Err(io::Error::other("somebody else has held its lock for seconds"));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+        }
     }
+}
 
+impl Locked<'_> {
     /// Which file it is, and how long.
-    pub(crate) fn note(&self) -> io::Result<Note> {
-        let metadata = self.file.metadata()?;
-        Ok(Note {
-            device: metadata.dev(),
-            inode: metadata.ino(),
+    pub(crate) fn checkpoint(&self) -> io::Result<Checkpoint> {
+        Ok(Checkpoint {
+            inode: self.file.metadata()?.ino(),
             len: self.len,
         })
     }
 
-    /// Cuts off a line that ends in the middle: its writer was killed, and has it in its journal.
+    /// Cuts off a record that ends in the middle. What else is there is none of ours.
     fn cut(&mut self) -> io::Result<()> {
-        let mut end = self.len;
-        let mut block = [0; 4_096];
-        while end > 0 {
-            let from = end.saturating_sub(block.len() as u64);
-            let part = block.get_mut(..(end - from) as usize).unwrap_or_default();
-            self.file.read_exact_at(part, from)?;
-            if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
-                end = from + at as u64 + 1;
-                break;
+        let from = self.len.saturating_sub(MAX_LINE);
+        let mut end = vec![0; (self.len - from) as usize];
+        if self.len > 0 {
+            // Nearly always it is whole.
+            let mut last = [0];
+            self.file.read_exact_at(&mut last, self.len - 1)?;
+            if last == *b"\n" {
+                return Ok(());
             }
-            end = from;
+            self.file.read_exact_at(&mut end, from)?;
         }
-        if end < self.len {
-            self.file.set_len(end)?;
-            self.len = end;
+        let newline = end.iter().rposition(|byte| *byte == b'\n');
+        let begin = newline.map_or(0, |at| at + 1);
+        let torn = end.get(begin..).unwrap_or_default();
+        if torn.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        if (newline.is_none() && from > 0) || !line::may_begin(torn) {
+            return Err(io::Error::other(
+                "it is no usage log: its last line is not a record's",
+            ));
+        }
+        self.len = from + begin as u64;
+        self.file.set_len(self.len)
     }
 
     /// Writes lines; all of them, or none.
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        fits(self.len + lines.len() as u64)?;
         let mut file = self.file;
         if let Err(error) = file.write_all(lines) {
             let _ = self.file.set_len(self.len);
@@ -117,27 +151,35 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// The lines that the noted log has had since, in `folder`; none where it is not there any more. A line that ends in the
-/// middle is cut off.
-pub(crate) fn since(folder: &Path, note: Note) -> io::Result<String> {
-    for entry in folder.read_dir()? {
-        let entry = entry?;
-        let Ok(metadata) = entry.metadata() else {
-            continue;
-        };
-        if !metadata.is_file() || (metadata.dev(), metadata.ino()) != (note.device, note.inode) {
+/// Which of these ids a log has lines of behind a checkpoint; it is looked for beside the log at `path`. `None` where it is
+/// not there any more.
+pub(crate) fn written(
+    path: &Path,
+    checkpoint: Checkpoint,
+    ids: &HashSet<&str>,
+) -> io::Result<Option<HashSet<String>>> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    for entry in folder.unwrap_or(Path::new(".")).read_dir()? {
+        let path = entry?.path();
+        let is_it = |metadata: &std::fs::Metadata| metadata.is_file() && metadata.ino() == checkpoint.inode;
+        if !path.metadata().is_ok_and(|metadata| is_it(&metadata)) {
             continue;
         }
-        let file = OpenOptions::new().read(true).write(true).open(entry.path())?;
-        let locked = Locked::of(&file)?;
+        let mut file = File::open(&path)?;
+        file.seek(SeekFrom::Start(checkpoint.len))?;
+        let mut found = HashSet::new();
+        let mut reader = BufReader::new(file);
         let mut text = Vec::new();
-        let mut reader = locked.file;
-        // One that is shorter now was emptied in place: what is in it is newer.
-        reader.seek(SeekFrom::Start(note.len.min(locked.len)))?;
-        reader
-            .take(locked.len.saturating_sub(note.len))
-            .read_to_end(&mut text)?;
-        return Ok(String::from_utf8_lossy(&text).into_owned());
+        while reader.read_until(b'\n', &mut text)? > 0 {
+            let line = core::str::from_utf8(&text)
+                .ok()
+                .filter(|line| line.ends_with('\n'));
+            let id = line.and_then(line::id).filter(|id| ids.contains(id));
+            found.extend(id.map(str::to_owned));
+            text.clear();
+        }
+        return Ok(Some(found));
     }
-    Ok(String::new())
+    Ok(None)
 }

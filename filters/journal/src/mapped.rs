@@ -6,23 +6,29 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// How a file ends that is being made.
-pub(crate) const NEW: &str = "new";
+pub(crate) const TEMPORARY: &str = "new";
+/// Where there was no room, it is looked for again after so long.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A file in memory.
+/// A file in memory. Numbers in it are atomic; any other part is written by whoever owns it.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     file: File,
     base: *mut u8,
     max: usize,
     len: AtomicUsize,
+    /// When there was no room last.
+    full: Mutex<Option<Instant>>,
 }
 
-// SAFETY: whoever uses it sees to it that no two threads use the same part at once, but for numbers that are atomic.
+// SAFETY: the mapping stays where it is, and is read and written by `number`, or by whoever owns that part.
 unsafe impl Send for Mapped {}
 // SAFETY: the same.
 unsafe impl Sync for Mapped {}
@@ -33,8 +39,19 @@ impl Mapped {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
         // Nobody takes it for another's before it is locked.
-        let new = path.with_added_extension(NEW);
-        let file = options.open(&new)?;
+        let temporary = path.with_added_extension(TEMPORARY);
+        let file = options.open(&temporary)?;
+        let made = Self::of(file, len, max).and_then(|mapped| {
+            std::fs::rename(&temporary, path)?;
+            Ok(mapped)
+        });
+        if made.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        made
+    }
+
+    fn of(file: File, len: usize, max: usize) -> io::Result<Self> {
         file.try_lock()?;
         reserve(&file, 0, len)?;
         // SAFETY: the mapping is new. What of it is behind the end of the file is not touched.
@@ -48,14 +65,13 @@ impl Mapped {
                 0,
             )
         };
-        let mapped = Self {
+        Ok(Self {
             file,
             base: base?.cast(),
             max,
             len: AtomicUsize::new(len),
-        };
-        std::fs::rename(new, path)?;
-        Ok(mapped)
+            full: Mutex::default(),
+        })
     }
 
     /// How long the file is.
@@ -63,41 +79,45 @@ impl Mapped {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Makes the file longer by so many bytes. One at a time. `false` if it is as long as it may be.
-    pub(crate) fn grow(&self, by: usize) -> io::Result<bool> {
+    /// Makes the file longer by so many bytes. `false` if it is as long as it may be, or there is no room.
+    pub(crate) fn grow(&self, by: usize) -> bool {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let len = self.len();
-        if len + by > self.max {
-            return Ok(false);
+        if len + by > self.max || full.is_some_and(|full| full.elapsed() < PATIENCE) {
+            return false;
         }
-        reserve(&self.file, len, by)?;
-        self.len.store(len + by, Ordering::Release);
-        Ok(true)
+        let reserved = reserve(&self.file, len, by);
+        match reserved {
+            Ok(()) => self.len.store(len + by, Ordering::Release),
+            Err(_) => *full = Some(Instant::now()),
+        }
+        reserved.is_ok()
     }
 
     /// A number in the file, at a multiple of four.
     pub(crate) fn number(&self, at: usize) -> &AtomicU32 {
-        debug_assert!(at.is_multiple_of(4) && at + 4 <= self.len());
-        // SAFETY: it is within the file, aligned, and only used as this.
+        assert!(at.is_multiple_of(4) && at + 4 <= self.len());
+        // SAFETY: it is within the file and aligned. Nobody reads or writes it in another way.
         unsafe { &*self.base.add(at).cast() }
     }
 
     /// Writes bytes.
     ///
     /// # Safety
-    /// They are within the file, and nobody else uses that part now.
+    /// The caller owns that part, and none of it is a [number](Self::number).
     pub(crate) unsafe fn write(&self, at: usize, bytes: &[u8]) {
-        debug_assert!(at + bytes.len() <= self.len());
-        // SAFETY: the caller promises it.
+        assert!(at + bytes.len() <= self.len());
+        // SAFETY: it is within the file, and the caller promises the rest.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at), bytes.len()) };
     }
 
     /// Reads bytes.
     ///
     /// # Safety
-    /// They are within the file, and nobody else writes that part while they are used.
+    /// The caller owns that part for as long as they are used, and none of it is a [number](Self::number).
     pub(crate) unsafe fn read(&self, at: usize, len: usize) -> &[u8] {
-        debug_assert!(at + len <= self.len());
-        // SAFETY: the caller promises it.
+        assert!(at + len <= self.len());
+        // SAFETY: it is within the file, and the caller promises the rest.
         unsafe { core::slice::from_raw_parts(self.base.add(at), len) }
     }
 }
@@ -111,10 +131,16 @@ impl Drop for Mapped {
 
 /// Has the system set room aside: where there is none, this fails, and not whoever writes to memory later.
 fn reserve(file: &File, from: usize, len: usize) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(
-        file,
-        FallocateFlags::empty(),
-        from as u64,
-        len as u64,
-    )?)
+    fits((from + len) as u64)?;
+    let flags = FallocateFlags::empty();
+    Ok(rustix::fs::fallocate(file, flags, from as u64, len as u64)?)
+}
+
+/// Whether this process may have a file that is so long: the system would end it otherwise.
+pub(crate) fn fits(len: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    match limit {
+        Some(limit) if len > limit => Err(io::ErrorKind::FileTooLarge.into()),
+        _ => Ok(()),
+    }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::layout::{self, BEGAN, ID, ID_LEN, MAGIC, MAX_ID, MAX_TEXT, Note, PAGE, State, WHICH_NOTE};
+use crate::layout::{
+    self, ACTIVE_CHECKPOINT, BEGAN, Checkpoint, ID, ID_LEN, MAGIC, MAX_ID, MAX_TEXT, PAGE, State,
+};
 use crate::mapped::Mapped;
 
 /// The file grows by so many slots at a time.
@@ -13,8 +15,8 @@ const STEP: usize = 1_024;
 /// So many at most: 256 MB.
 const MAX: usize = 64 * STEP;
 
-/// A slot that is taken. Whoever took it alone writes to it.
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+/// A slot that is taken. Whoever has it alone reads and writes what is in it.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Slot(u32);
 
 /// All slots of a journal.
@@ -52,46 +54,45 @@ impl Slots {
     /// room, or the id is too long.
     pub(crate) fn take(&self, id: &[u8], began_ms: u64) -> Option<Slot> {
         let len = u32::try_from(id.len()).ok().filter(|_| id.len() <= MAX_ID)?;
-        let slot = {
+        let mut slot = {
             let mut free = self.free();
             if free.is_empty() {
                 let slots = self.mapped.len() / PAGE - 1;
-                if self.mapped.grow(PAGE * STEP).is_ok_and(|grown| grown) {
+                if self.mapped.grow(PAGE * STEP) {
                     self.add(&mut free, slots);
                 }
             }
             free.pop()?
         };
         let at = slot.at();
-        // SAFETY: it was free, and is the caller's.
+        // SAFETY: it was free, and is ours.
         unsafe {
             self.mapped.write(at + ID_LEN, &len.to_le_bytes());
             self.mapped.write(at + BEGAN, &began_ms.to_le_bytes());
             self.mapped.write(at + ID, id);
         }
-        self.put(slot, Text::new(began_ms, 0, ""), State::Open);
+        self.put(&mut slot, Text::new(began_ms, 0, ""), State::Open);
         Some(slot)
     }
 
     /// Says what is known of a request under way. `false` if that is too long, and what was said before still stands.
-    pub(crate) fn keep(&self, slot: Slot, text: Text<'_>) -> bool {
+    pub(crate) fn keep(&self, slot: &mut Slot, text: Text<'_>) -> bool {
         text.text.len() <= MAX_TEXT && self.put(slot, text, State::Open)
     }
 
     /// A request is over, and this is its line. `false` if that is too long, and what was said before still stands.
-    pub(crate) fn finish(&self, slot: Slot, line: &str) -> bool {
+    pub(crate) fn finish(&self, slot: &mut Slot, line: &str) -> bool {
         line.len() <= MAX_TEXT && self.put(slot, Text::new(0, 0, line), State::Over)
     }
 
-    fn put(&self, slot: Slot, text: Text<'_>, state: impl Fn(bool) -> State) -> bool {
+    fn put(&self, slot: &mut Slot, text: Text<'_>, state: impl Fn(bool) -> State) -> bool {
         let number = self.mapped.number(slot.at());
-        // The other one than is in force.
         let second = match State::of(number.load(Ordering::Relaxed)) {
-            State::Free => false,
-            State::Open(second) | State::Over(second) => !second,
+            Some(State::Open(second) | State::Over(second)) => !second,
+            Some(State::Free) | None => false,
         };
         let at = slot.at() + layout::copy(second);
-        // SAFETY: the caller took the slot, and this copy is not in force.
+        // SAFETY: the caller has the slot, and this copy is not active.
         unsafe {
             self.mapped.write(at, &text.written_ms.to_le_bytes());
             self.mapped.write(at + 8, &text.status.to_le_bytes());
@@ -103,11 +104,19 @@ impl Slots {
         true
     }
 
-    /// The text of a slot that the caller took.
-    pub(crate) fn text(&self, slot: Slot) -> &str {
-        // SAFETY: whoever took it alone writes to it.
-        let bytes = unsafe { self.mapped.read(slot.at(), PAGE) };
-        layout::read(bytes).map_or("", |found| found.text)
+    /// The text of a slot.
+    pub(crate) fn text<'a>(&'a self, slot: &'a Slot) -> &'a str {
+        let second = match State::of(self.mapped.number(slot.at()).load(Ordering::Relaxed)) {
+            Some(State::Open(second) | State::Over(second)) => second,
+            Some(State::Free) | None => return "",
+        };
+        let at = slot.at() + layout::copy(second);
+        // SAFETY: the caller has the slot, and lends it for as long as the text is used.
+        let bytes = unsafe { self.mapped.read(at + 12, 4 + MAX_TEXT) };
+        let len = layout::u32_at(bytes, 0).unwrap_or(0) as usize;
+        let text = bytes.get(4..).and_then(|text| text.get(..len));
+        text.and_then(|text| core::str::from_utf8(text).ok())
+            .unwrap_or_default()
     }
 
     /// Gives slots back: what they held is in the usage log.
@@ -125,18 +134,19 @@ impl Slots {
         self.free().len() == self.mapped.len() / PAGE - 1
     }
 
-    /// Notes which usage log is about to be written to. One at a time.
-    pub(crate) fn note(&self, note: Note) {
-        let which = self.mapped.number(WHICH_NOTE);
-        let second = which.load(Ordering::Relaxed) == 0;
-        // SAFETY: nobody else does, and this one is not in force.
-        unsafe { self.mapped.write(layout::note(second), &note.encode()) };
-        which.store(second.into(), Ordering::Release);
+    /// Says which usage log is about to be written to. The writer's thread alone does.
+    pub(crate) fn check(&self, checkpoint: Checkpoint) {
+        let active = self.mapped.number(ACTIVE_CHECKPOINT);
+        let second = active.load(Ordering::Relaxed) == 0;
+        let at = layout::checkpoint(second);
+        // SAFETY: nobody else writes to the head, and this one is not active.
+        unsafe { self.mapped.write(at, &checkpoint.encode()) };
+        active.store(second.into(), Ordering::Release);
     }
 }
 
 impl Slot {
-    const fn at(self) -> usize {
+    const fn at(&self) -> usize {
         PAGE * (1 + self.0 as usize)
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -83,17 +84,15 @@ fn known(members: &str) -> Known<'_> {
     }
 }
 
-/// As a kill does: nothing is closed, and its locks are gone.
-fn kill(journal: Journal) {
+/// As a kill leaves it once all that was finished is written: nothing is closed, and its locks are gone.
+fn abandon(journal: Journal) {
     journal.writer.close();
     let path = journal.path.clone();
     drop(journal);
     // A process that another test is starting may have them for a moment.
-    eventually(|| {
-        [path.clone(), path.with_extension(recover::LEVELS)]
-            .iter()
-            .all(|path| fs::File::open(path).is_ok_and(|file| file.try_lock().is_ok()))
-    });
+    let is_free =
+        |path: &Path| !path.exists() || fs::File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+    eventually(|| is_free(&path) && is_free(&path.with_extension(recover::LEVELS)));
 }
 
 #[test]
@@ -102,37 +101,35 @@ fn what_is_finished_is_in_the_log_and_nothing_is_left() {
     let journal = place.begin();
     for number in 0..3_000 {
         let id = format!("a-{number}");
-        let slot = journal.take(id.as_bytes(), 1).unwrap();
-        assert!(journal.keep(slot, known(MEMBERS)));
-        assert_eq!(journal.members(slot), MEMBERS);
+        let mut slot = journal.take(id.as_bytes(), 1).unwrap();
+        assert!(journal.keep(&mut slot, known(MEMBERS)));
+        assert_eq!(journal.members(&slot), MEMBERS);
         journal.finish(Some(slot), line(&id));
     }
     journal.finish(None, line("loose"));
     let unseen = journal.take(b"forgotten", 1).unwrap();
     journal.forget(unseen);
     journal.close();
-    assert_eq!(
-        (place.lines().len(), place.files(), journal.lost()),
-        (3_001, 0, 0)
-    );
+    assert_eq!((place.lines().len(), journal.lost()), (3_001, 0));
+    assert!(!journal.path.exists());
 }
 
 #[test]
 fn what_was_under_way_is_recovered_with_what_was_known() {
     let place = Place::new();
     let journal = place.begin();
-    let known_of = journal.take(b"known", 1_764_000_000_000).unwrap();
-    journal.keep(known_of, known(",\"org\":\"before\""));
-    journal.keep(known_of, known(MEMBERS));
+    let mut known_of = journal.take(b"known", 1_764_000_000_000).unwrap();
+    journal.keep(&mut known_of, known(",\"org\":\"before\""));
+    journal.keep(&mut known_of, known(MEMBERS));
     journal.take(b"new", 1_764_000_000_000).unwrap();
     journal.finish(journal.take(b"done", 1), line("done"));
     let long = "x".repeat(3_000);
-    let too_long = journal.take(b"long", 1).unwrap();
-    assert!(!journal.keep(too_long, known(&long)));
+    let mut too_long = journal.take(b"long", 1).unwrap();
+    assert!(!journal.keep(&mut too_long, known(&long)));
     assert_eq!(journal.take(long.as_bytes(), 1), None);
-    // It is in use.
-    assert_eq!(place.recover(), Recovered::default());
-    kill(journal);
+    let in_use = place.recover();
+    assert_eq!((in_use.journals, in_use.alive), (0, 1));
+    abandon(journal);
 
     let recovered = place.recover();
     assert_eq!(
@@ -158,8 +155,7 @@ fn what_was_under_way_is_recovered_with_what_was_known() {
     );
     assert_eq!(lines["done"]["outcome"], "complete");
     assert_eq!(place.recover(), Recovered::default());
-    assert_eq!(take_levels(&place.folder()).unwrap(), []);
-    assert_eq!(place.files(), 0);
+    assert_eq!(place.files(), 1, "levels are another's to read");
 }
 
 /// Between its batch and the freeing of its slots, and in the middle of a batch, and after a rotation.
@@ -172,15 +168,15 @@ fn what_was_written_is_not_written_again() {
         let path = place.folder().join("1.journal");
         let slots = slots::Slots::create(&path).unwrap();
         for id in ["one", "two"] {
-            let slot = slots.take(id.as_bytes(), 1).unwrap();
-            slots.finish(slot, &line(id));
+            let mut slot = slots.take(id.as_bytes(), 1).unwrap();
+            slots.finish(&mut slot, &line(id));
         }
-        let open = slots.take(b"open", 1).unwrap();
-        slots.keep(open, slots::Text::new(1, 0, MEMBERS));
+        let mut open = slots.take(b"open", 1).unwrap();
+        slots.keep(&mut open, slots::Text::new(1, 0, MEMBERS));
         {
             let mut log = Log::open(&place.log()).unwrap();
             let mut log = log.lock().unwrap();
-            slots.note(log.note().unwrap());
+            slots.check(log.checkpoint().unwrap());
             log.append(line("one").as_bytes()).unwrap();
         }
         if !whole {
@@ -207,14 +203,14 @@ fn a_recovery_that_was_killed_is_done_again() {
     let journal = place.begin();
     journal.take(b"open", 1).unwrap();
     let path = journal.path.clone();
-    kill(journal);
+    abandon(journal);
     place.recover();
     // As if the file had not been deleted: what it says after its records were written.
     let before = place.lines();
     let journal = place.begin();
     journal.take(b"open", 1).unwrap();
     let again = journal.path.clone();
-    kill(journal);
+    abandon(journal);
     let bytes = fs::read(&again).unwrap();
     place_as_recovered(&place, &path, bytes);
     fs::remove_file(again).unwrap();
@@ -225,10 +221,10 @@ fn a_recovery_that_was_killed_is_done_again() {
 /// A journal that a recovery has brought to a log which was empty, and not deleted.
 fn place_as_recovered(place: &Place, path: &Path, mut bytes: Vec<u8>) {
     let mut log = Log::open(&place.log()).unwrap();
-    let note = log.lock().unwrap().note().unwrap();
-    let note = layout::Note { len: 0, ..note };
-    bytes[layout::note(true)..][..layout::Note::LEN].copy_from_slice(&note.encode());
-    bytes[layout::WHICH_NOTE..][..4].copy_from_slice(&1_u32.to_le_bytes());
+    let checkpoint = log.lock().unwrap().checkpoint().unwrap();
+    let checkpoint = layout::Checkpoint { len: 0, ..checkpoint };
+    bytes[layout::checkpoint(true)..][..layout::Checkpoint::LEN].copy_from_slice(&checkpoint.encode());
+    bytes[layout::ACTIVE_CHECKPOINT..][..4].copy_from_slice(&1_u32.to_le_bytes());
     fs::write(path, bytes).unwrap();
 }
 
@@ -264,7 +260,7 @@ fn what_can_not_be_written_stays() {
     journal.finish(None, line("loose"));
     journal.close();
     assert_eq!((place.files(), journal.lost()), (2, 1));
-    kill(journal);
+    abandon(journal);
     assert!(recover(&place.folder(), &place.log()).is_err());
     fs::remove_dir(place.log()).unwrap();
     assert_eq!(place.recover().finished, 1);
@@ -275,11 +271,11 @@ fn what_can_not_be_written_stays() {
 fn there_is_room_for_more_and_an_end_of_it() {
     let place = Place::new();
     let journal = place.begin();
-    let slots: Vec<_> = (0..65_536)
+    let mut slots: Vec<_> = (0..65_536)
         .map(|at: u32| journal.take(&at.to_le_bytes(), 1).unwrap())
         .collect();
     assert_eq!(journal.take(b"one more", 1), None);
-    journal.forget(slots[0]);
+    journal.forget(slots.pop().unwrap());
     assert!(journal.take(b"one more", 1).is_some());
 }
 
@@ -287,29 +283,104 @@ fn there_is_room_for_more_and_an_end_of_it() {
 fn levels_are_as_they_were_last() {
     let place = Place::new();
     let journal = place.begin();
-    let cells: Vec<_> = (0..1_500)
+    let mut cells: Vec<_> = (0..1_500)
         .map(|at| journal.cell(format!("key {at}").as_bytes()).unwrap())
         .collect();
-    for (at, cell) in cells.iter().enumerate() {
+    for (at, cell) in cells.iter_mut().enumerate() {
         for round in 0..=at % 3 {
-            journal.put(*cell, format!("{at} {round}").as_bytes());
+            journal.put(cell, format!("{at} {round}").as_bytes());
         }
     }
     // It is no longer as it was, and can't be kept as it is.
-    journal.put(cells[7], &[7; 1_000]);
+    assert!(!journal.put(&mut cells[7], &[7; 1_000]));
     assert_eq!(journal.cell(&[7; 1_000]), None);
-    kill(journal);
+    abandon(journal);
     assert_eq!(
         place.recover().journals,
         1,
         "a tool recovers records, and leaves levels"
     );
-    let levels: BTreeMap<_, _> = take_levels(&place.folder()).unwrap().into_iter().collect();
+    let mut found = Levels::read(&place.folder()).unwrap();
+    let levels: BTreeMap<_, _> = std::mem::take(&mut found.values).into_iter().collect();
+    assert_eq!(place.files(), 1);
+    found.delete();
+    assert_eq!(place.files(), 0);
     assert_eq!(levels.len(), 1_499);
     for (key, value) in levels {
         let at: usize = std::str::from_utf8(&key[4..]).unwrap().parse().unwrap();
         assert_eq!(value, format!("{at} {}", at % 3).into_bytes());
     }
+}
+
+#[test]
+fn what_is_no_journal_or_no_log_is_left_as_it_is() {
+    let place = Place::new();
+    fs::create_dir_all(place.folder()).unwrap();
+    let other = place.folder().join("1.journal");
+    fs::write(&other, b"tgjrnl02 of another version").unwrap();
+    let journal = Journal::begin(&place.folder(), &place.log(), false, |_| ()).unwrap();
+    journal.take(b"open", 1).unwrap();
+    let own = journal.path.clone();
+    abandon(journal);
+    let error = recover(&place.folder(), &place.log()).unwrap_err().to_string();
+    assert!(error.contains("1.journal: it is no journal"), "{error}");
+    assert!(
+        other.exists() && !own.exists(),
+        "the others are recovered all the same"
+    );
+    assert_eq!(place.lines().into_keys().collect::<Vec<_>>(), ["open"]);
+
+    // A file that somebody named by mistake.
+    fs::remove_file(other).unwrap();
+    for text in ["no usage log", "{}\nno usage log"] {
+        let file = place.dir.path().join("precious");
+        fs::write(&file, text).unwrap();
+        let mut log = Log::open(&file).unwrap();
+        assert!(log.lock().is_err());
+        assert_eq!(fs::read_to_string(file).unwrap(), text);
+    }
+    let folder = place.dir.path().join("open to all");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let error = Journal::begin(&folder, &place.log(), false, |_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("mode 777"), "{error}");
+}
+
+#[test]
+fn several_share_a_folder_and_a_log() {
+    let place = Place::new();
+    let journals = [place.begin(), place.begin()];
+    std::thread::scope(|scope| {
+        for (number, journal) in journals.iter().enumerate() {
+            scope.spawn(move || {
+                for at in 0..2_000 {
+                    let id = format!("{number}-{at}");
+                    journal.finish(journal.take(id.as_bytes(), 1), line(&id));
+                    if at % 500 == 0 {
+                        std::thread::sleep(Duration::from_millis(60));
+                    }
+                }
+                journal.close();
+            });
+        }
+    });
+    assert_eq!(place.lines().len(), 4_000);
+}
+
+/// What was written last is in a log that is not there any more: better twice than not at all, and it is told.
+#[test]
+fn records_of_a_log_that_is_gone_may_be_there_twice() {
+    let place = Place::new();
+    fs::create_dir_all(place.folder()).unwrap();
+    let slots = slots::Slots::create(&place.folder().join("1.journal")).unwrap();
+    let mut slot = slots.take(b"one", 1).unwrap();
+    slots.finish(&mut slot, &line("one"));
+    slots.check(layout::Checkpoint { inode: 1, len: 0 });
+    drop(slots);
+    let recovered = place.recover();
+    assert_eq!((recovered.finished, recovered.unsure), (1, 1));
 }
 
 #[test]
@@ -329,7 +400,7 @@ proptest! {
         fs::create_dir_all(place.folder()).unwrap();
         let mut bytes = vec![0; layout::PAGE * (1 + slots.len())];
         bytes[..8].copy_from_slice(&layout::MAGIC);
-        bytes[layout::WHICH_NOTE..][..4].copy_from_slice(&which.to_le_bytes());
+        bytes[layout::ACTIVE_CHECKPOINT..][..4].copy_from_slice(&which.to_le_bytes());
         for (at, (state, id_len, text_len, junk)) in slots.iter().enumerate() {
             let slot = &mut bytes[layout::PAGE * (at + 1)..][..layout::PAGE];
             slot[..4].copy_from_slice(&state.to_le_bytes());
@@ -343,7 +414,9 @@ proptest! {
         fs::write(place.folder().join("1.journal"), bytes).unwrap();
         fs::write(place.folder().join("1.levels"), b"tglvls01junk").unwrap();
         let recovered = place.recover();
-        prop_assert!(recovered.finished + recovered.crashed <= slots.len() as u64);
+        let states = slots.iter().filter(|(state, ..)| *state != 0).count();
+        prop_assert_eq!(recovered.finished + recovered.crashed + recovered.unreadable, states as u64);
+        prop_assert_eq!(place.folder().join("1.journal.bad").exists(), recovered.unreadable > 0);
         if place.log().exists() {
             for line in fs::read_to_string(place.log()).unwrap().lines() {
                 prop_assert!(serde_json::from_str::<Value>(line).is_ok());
@@ -417,9 +490,9 @@ fn writes_until_it_is_killed() {
                 let mut open = std::collections::VecDeque::new();
                 for number in 0.. {
                     let id = format!("{round}-{thread}-{number}");
-                    let slot = journal.take(id.as_bytes(), 1).unwrap();
+                    let mut slot = journal.take(id.as_bytes(), 1).unwrap();
                     list.write_all(format!("{id}\n").as_bytes()).unwrap();
-                    journal.keep(slot, known(MEMBERS));
+                    journal.keep(&mut slot, known(MEMBERS));
                     open.push_back((slot, id));
                     if open.len() > 20 {
                         let (slot, id) = open.pop_front().unwrap();

@@ -15,20 +15,20 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// So many bytes are written at once, about.
 const BATCH: usize = 1 << 20;
 /// Records that have no slot, while the usage log can't be written. Beyond this they are lost.
-const MAX_LOOSE: usize = 65_536;
+const MAX_UNJOURNALED: usize = 65_536;
 
 /// A record that is to be written.
 #[derive(Debug)]
-pub(crate) enum Line {
+pub(crate) enum Pending {
     /// It is in its slot.
     Kept(Slot),
     /// It is not: there was no room. A slot says that its request was under way.
-    Loose(String, Option<Slot>),
+    Unjournaled(String, Option<Slot>),
 }
 
-impl Line {
-    const fn is_loose(&self) -> bool {
-        matches!(self, Self::Loose(..))
+impl Pending {
+    const fn is_unjournaled(&self) -> bool {
+        matches!(self, Self::Unjournaled(..))
     }
 }
 
@@ -45,15 +45,16 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     lost: AtomicU64,
+    failures: AtomicU64,
     /// What it says when something goes wrong, and when it is well again.
     report: fn(&str),
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: Vec<Line>,
-    loose: usize,
-    is_over: bool,
+    lines: Vec<Pending>,
+    unjournaled: usize,
+    is_closing: bool,
 }
 
 impl Writer {
@@ -63,6 +64,7 @@ impl Writer {
             queue: Mutex::default(),
             wake: Condvar::new(),
             lost: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             report,
         });
         let its = Arc::clone(&shared);
@@ -76,14 +78,17 @@ impl Writer {
     }
 
     /// Has a line written.
-    pub(crate) fn write(&self, line: Line) {
+    pub(crate) fn write(&self, line: Pending) {
         let mut queue = self.shared.queue();
-        if line.is_loose() {
-            if queue.loose == MAX_LOOSE {
+        if line.is_unjournaled() {
+            if queue.unjournaled == MAX_UNJOURNALED {
                 self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                if let Pending::Unjournaled(_, Some(slot)) = line {
+                    self.shared.slots.release([slot]);
+                }
                 return;
             }
-            queue.loose += 1;
+            queue.unjournaled += 1;
         }
         queue.lines.push(line);
     }
@@ -93,9 +98,14 @@ impl Writer {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
+    /// How often the usage log could not be written so far.
+    pub(crate) fn failures(&self) -> u64 {
+        self.shared.failures.load(Ordering::Relaxed)
+    }
+
     /// Writes what is there, and ends.
     pub(crate) fn close(&self) {
-        self.shared.queue().is_over = true;
+        self.shared.queue().is_closing = true;
         self.shared.wake.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -113,27 +123,30 @@ impl Shared {
         let mut failing = false;
         loop {
             let mut queue = self.queue();
-            if !queue.is_over {
+            if !queue.is_closing {
                 let waited = self.wake.wait_timeout(queue, PERIOD);
                 queue = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(queue, _)| queue);
             }
-            let is_over = queue.is_over;
+            let is_closing = queue.is_closing;
             let lines = mem::take(&mut queue.lines);
             drop(queue);
             let left = self.write(&mut log, lines, &mut failing);
             let mut queue = self.queue();
             let is_done = left.is_empty();
             queue.lines.splice(..0, left);
-            queue.loose = queue.lines.iter().filter(|line| line.is_loose()).count();
-            if is_over && (queue.lines.is_empty() || !is_done) {
-                self.lost.fetch_add(queue.loose as u64, Ordering::Relaxed);
+            queue.unjournaled = queue.lines.iter().filter(|line| line.is_unjournaled()).count();
+            if is_closing && (queue.lines.is_empty() || !is_done) {
+                if queue.unjournaled > 0 {
+                    self.lost.fetch_add(queue.unjournaled as u64, Ordering::Relaxed);
+                    (self.report)(&format!("{} records are lost", queue.unjournaled));
+                }
                 return;
             }
         }
     }
 
     /// Writes lines in batches; those that are left.
-    fn write(&self, log: &mut Log, lines: Vec<Line>, failing: &mut bool) -> Vec<Line> {
+    fn write(&self, log: &mut Log, lines: Vec<Pending>, failing: &mut bool) -> Vec<Pending> {
         let mut lines = lines.into_iter();
         loop {
             let mut batch = Vec::new();
@@ -142,8 +155,8 @@ impl Shared {
                 && let Some(line) = lines.next()
             {
                 match &line {
-                    Line::Kept(slot) => text.push_str(self.slots.text(*slot)),
-                    Line::Loose(line, _) => text.push_str(line),
+                    Pending::Kept(slot) => text.push_str(self.slots.text(slot)),
+                    Pending::Unjournaled(line, _) => text.push_str(line),
                 }
                 batch.push(line);
             }
@@ -151,6 +164,7 @@ impl Shared {
                 return batch;
             }
             if let Err(error) = self.append(log, text.as_bytes()) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 if !mem::replace(failing, true) {
                     (self.report)(&format!(
                         "the usage log can't be written: {error}; records stay in the journal until it can"
@@ -164,15 +178,15 @@ impl Shared {
             }
             self.slots
                 .release(batch.into_iter().filter_map(|line| match line {
-                    Line::Kept(slot) => Some(slot),
-                    Line::Loose(_, slot) => slot,
+                    Pending::Kept(slot) => Some(slot),
+                    Pending::Unjournaled(_, slot) => slot,
                 }));
         }
     }
 
     fn append(&self, log: &mut Log, lines: &[u8]) -> io::Result<()> {
         let mut log = log.lock()?;
-        self.slots.note(log.note()?);
+        self.slots.check(log.checkpoint()?);
         log.append(lines)
     }
 }

@@ -49,7 +49,7 @@ impl AccessLogger for UsageLog {
             folder: journal,
             levels: restore_limits,
         };
-        let journal = Journal::open(settings).map_err(|why| ConfigError::new("", why))?;
+        let journal = Journal::open(settings).map_err(|why| ConfigError::new("journal", why))?;
         Ok(Self { journal })
     }
 

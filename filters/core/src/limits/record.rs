@@ -1,7 +1,7 @@
 //! The states of all rows with one `per` for one subject, as one value of the store.
 //!
 //! Layout, little-endian: the time of the levels (8 bytes), the number of cells (2), then each: the row's id (8), amount
-//! (4), period (8), burst (8), level (16), charged (8), born (8), in how many runs parts were taken back (2) and each
+//! (8), period (8), burst (8), level (16), charged (8), born (8), in how many runs parts were taken back (2) and each
 //! one's begin, end and amount (8 each); then to the end rows of requests in flight: the row's id (8), how many workers (2),
 //! and each worker's number and count (4 and 4).
 //!
@@ -106,7 +106,6 @@ impl LimitRecord {
 
 impl Value for LimitRecord {
     const KEYSPACE: Keyspace = Keyspace::LIMITS;
-    const DURABLE: bool = true;
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         decode(bytes)
@@ -142,13 +141,28 @@ impl Value for LimitRecord {
         bytes
     }
 
-    /// Nothing is in flight any more, and workers have other ids.
-    fn restored(self) -> Self {
-        Self {
+    /// The levels. What is in flight ends with the process, and with it every reservation of which a part could be returned.
+    fn persistent(&self) -> Option<Vec<u8>> {
+        let levels = self.cells.iter().map(|(id, cell)| {
+            let cell = Cell {
+                returned: Returned::default(),
+                ..*cell
+            };
+            (*id, cell)
+        });
+        let record = Self {
+            time: self.time,
+            cells: levels.collect(),
             slots: Vec::new(),
-            ..self
-        }
+        };
+        Some(record.encode())
     }
+}
+
+/// Whether a value that was [persistent](Value::persistent) says anything at `now`: nobody needs to keep one that has leaked.
+pub fn still_counts(value: &[u8], now: u64) -> bool {
+    let record = LimitRecord::decode(value).map(|record| LimitRecord::as_of(Some(record), now));
+    record.is_some_and(|record| record.cells.iter().any(|(_, cell)| cell.level > 0))
 }
 
 fn find<T>(list: &[(u64, T)], id: u64) -> Option<&T> {
@@ -320,6 +334,24 @@ mod tests {
             };
             prop_assert_eq!(record.encode().len(), record.encoded_len());
             prop_assert_eq!(stored(&record.encode(), time), record);
+        }
+
+        /// What a restart begins with are the levels.
+        #[test]
+        fn levels_persist(used in 0..50_u64, back in 0..50_u64) {
+            let mut record = LimitRecord::as_of(None, 7 * SECOND);
+            let mark = record.change_cell(1, quota(), |cell| {
+                cell.charge(20);
+                cell.charge(used)
+            });
+            record.change_cell(1, quota(), |cell| cell.give_back(back.min(used), &mark));
+            record.change_slots(2, |slots| slots.take(1));
+            let bytes = record.persistent().unwrap();
+            prop_assert!(bytes.len() <= 76, "13 rows fit into a cell of a journal");
+            let found = stored(&bytes, 7 * SECOND);
+            prop_assert_eq!(found.cell(1).map(|cell| cell.level), record.cell(1).map(|cell| cell.level));
+            prop_assert!(found.slots(2).is_none() && found.cells.len() == 1);
+            prop_assert!(still_counts(&bytes, 7 * SECOND) && !still_counts(&bytes, 7 * SECOND + 100 * SECOND));
         }
 
         /// Whatever stands in the store, and however it was cut short.

@@ -8,8 +8,6 @@ use super::keyspace::Keyspace;
 pub trait Value: Clone + Send + 'static {
     /// Where values of this kind are.
     const KEYSPACE: Keyspace;
-    /// Whether a restart may begin with what they were: a host that can writes them down.
-    const DURABLE: bool = false;
 
     /// Reads what [`Self::encode`] wrote; `None` for anything else.
     fn decode(bytes: &[u8]) -> Option<Self>;
@@ -17,10 +15,9 @@ pub trait Value: Clone + Send + 'static {
     /// As it is stored where bytes are.
     fn encode(&self) -> Vec<u8>;
 
-    /// As it is after a restart: without what ended with the process.
-    #[must_use]
-    fn restored(self) -> Self {
-        self
+    /// What of it a restart may begin with, encoded: a host that can keeps it. `None` for a value that ends with the process.
+    fn persistent(&self) -> Option<Vec<u8>> {
+        None
     }
 }
 

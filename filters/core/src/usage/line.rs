@@ -71,6 +71,12 @@ pub fn id(line: &str) -> Option<&str> {
     Some(id)
 }
 
+/// Whether a line that ends in the middle may be one.
+pub fn may_begin(torn: &[u8]) -> bool {
+    let len = torn.len().min(BEGIN.len());
+    torn.get(..len) == BEGIN.as_bytes().get(..len)
+}
+
 /// Whether this can be an id: it stands in a line as it is.
 pub fn is_id(text: &[u8]) -> bool {
     let is_fine = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
@@ -146,6 +152,7 @@ mod tests {
         ] {
             assert!(!is_record(text), "{text}");
         }
+        assert!(may_begin(b"{\"eve") && may_begin(line.as_bytes()) && !may_begin(b"{\"evil\"}"));
         assert!(is_id(b"99668dd4-804b") && !is_id(b"") && !is_id(b"a\"") && !is_id(&[b'a'; 65]));
     }
 

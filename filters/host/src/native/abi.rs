@@ -100,8 +100,8 @@ pub(crate) struct Bytes {
     _on_the_wire: [u64; 2],
 }
 
-/// `access_log_type`: what is told of while it goes on.
-pub const NOT_ENDED: [u32; 6] = [1, 2, 4, 5, 7, 8];
+/// `access_log_type`, of ends: of none that is said, of a request, of an attempt.
+pub const ENDS: [u32; 3] = [0, 6, 9];
 
 /// `http_header_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

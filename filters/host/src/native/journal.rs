@@ -3,21 +3,22 @@
 //! A request is known to it from its first filter of ours on. Each worker knows its own: all callbacks of a stream are on
 //! one thread, and an access logger is told of it right after its filters were.
 
-use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::cell::RefCell;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tollgate_core::journal::Known;
-use tollgate_core::state::KEYSPACES;
+use tollgate_core::limits::still_counts;
+use tollgate_core::state::Keyspace;
 use tollgate_core::usage::line::is_id;
 use tollgate_journal as files;
 use tollgate_journal::Slot;
 
 use super::metric::Counter;
-use super::{Handle, abi, headers, log, now, shared, written};
+use super::{Handle, abi, headers, log, now, persist, shared};
 use crate::context::LogContext;
 use crate::log::Level;
 use crate::metric::Family;
@@ -41,11 +42,20 @@ pub struct Journal(Arc<Open>);
 struct Open {
     settings: Settings,
     files: Arc<files::Journal>,
+    lost: Watched,
+    failures: Watched,
 }
+
+/// A number of the journal's that only grows, and how much of it was counted.
+#[derive(Debug, Default)]
+struct Watched(AtomicU64);
 
 /// Records that were lost: the usage log could not be written for so long that there was no more room.
 pub(crate) const LOST: Family = Family::counters("tollgate_usage_lost", &[]);
-/// Requests for which the journal had no more room: their records are lost if this process is killed.
+/// How often the usage log could not be written.
+pub(crate) const FAILURES: Family = Family::counters("tollgate_usage_write_failures", &[]);
+/// Requests of which the journal can't hold all: they have no id that it takes, it is full, or their record is too long. It
+/// is not whole if this process is killed.
 pub(crate) const UNJOURNALED: Family = Family::counters("tollgate_usage_unjournaled", &[]);
 
 static OPEN: Mutex<Weak<Open>> = Mutex::new(Weak::new());
@@ -57,85 +67,100 @@ std::thread_local! {
     static CURRENT: RefCell<Option<Rc<Request>>> = const { RefCell::new(None) };
     /// The one that was over last: the next that access loggers are told of.
     static OVER: RefCell<Option<Rc<Request>>> = const { RefCell::new(None) };
+    /// The id of the one that was written last.
+    static WRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// A request under way.
 pub(crate) struct Request {
     files: Arc<files::Journal>,
-    id: Vec<u8>,
-    slot: Option<Slot>,
+    /// `x-request-id`, where it came with one.
+    header: Vec<u8>,
+    /// The id of its record.
+    id: String,
+    /// Until its line is written.
+    slot: RefCell<Option<Slot>>,
     /// Its members, where they are not in the slot.
     members: RefCell<Option<String>>,
-    /// Whether its line is written.
-    is_written: Cell<bool>,
     /// The filters that it has met.
     filters: RefCell<Vec<&'static str>>,
 }
 
 impl Journal {
-    /// The journal with these settings; it begins here, with what processes have left that are gone, unless it has begun
-    /// already. `Err` says what is wrong.
+    /// The journal with these settings; it begins here, with what dead processes left, unless it has begun already. `Err`
+    /// says what is wrong.
     pub fn open(settings: Settings) -> Result<Self, String> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = open.upgrade() {
             return match open.settings == settings {
                 true => Ok(Self(open)),
                 false => Err(format!(
-                    "this process has a journal in {} for {} already: another takes a restart",
+                    "this process has a journal in {} for {} already: to change that, restart Envoy",
                     open.settings.folder.display(),
                     open.settings.log.display()
                 )),
             };
         }
-        let levels = recover(&settings)?;
+        recover(&settings);
         let begun = files::Journal::begin(&settings.folder, &settings.log, settings.levels, report);
         let files = Arc::new(begun.map_err(|error| error.to_string())?);
-        written::begin(&files);
+        persist::begin(&files);
         if settings.levels {
-            // Another version's may be written in another way.
-            let is_known = |key: &[u8]| {
-                KEYSPACES
-                    .iter()
-                    .any(|keyspace| key.starts_with(keyspace.prefix()))
-            };
-            for (key, value) in levels.into_iter().filter(|(key, _)| is_known(key)) {
-                shared::restore(&key, value);
-            }
+            restore(&settings);
         }
-        let journal = Arc::new(Open { settings, files });
+        let journal = Arc::new(Open {
+            settings,
+            files,
+            lost: Watched::default(),
+            failures: Watched::default(),
+        });
         *open = Arc::downgrade(&journal);
         Ok(Self(journal))
     }
 
     /// Writes the record of a request that is over, by its id and the members of its record that filters know.
     pub fn finish(&self, host: &LogContext, line: impl FnOnce(&str, &str) -> String) {
-        let own_id = || host.request.text("x-request-id");
-        let request = OVER
-            .take()
-            .filter(|over| own_id().is_some_and(|id| id.as_bytes() == over.id));
-        let Some(request) = request else {
+        let Open {
+            files,
+            lost,
+            failures,
+            ..
+        } = &*self.0;
+        match OVER.take().filter(|over| over.is_of(host)) {
+            Some(request) => {
+                WRITTEN.with_borrow_mut(|written| written.clone_from(&request.id));
+                let line = request.with_members(|members| line(&request.id, members));
+                files.finish(request.slot.take(), line);
+            }
             // Envoy answered it before any filter of ours.
-            let told = host
-                .response
-                .text("x-request-id")
-                .filter(|id| is_id(id.as_bytes()));
-            let id = told.unwrap_or_else(files::new_id);
-            return self.0.files.finish(None, line(&id, ""));
-        };
-        let id = String::from_utf8_lossy(&request.id);
-        let line = request.with_members(|members| line(&id, members));
-        request.is_written.set(true);
-        self.0.files.finish(request.slot, line);
-        self.count_lost();
+            None => {
+                // A client's own may be in `x-request-id`.
+                let told = host.response.text("request-id");
+                let told = told.filter(|id| is_id(id.as_bytes()));
+                if told.is_some() && WRITTEN.with_borrow(|written| told.as_ref() == Some(written)) {
+                    // There are two loggers on its listener.
+                    return;
+                }
+                let id = told.unwrap_or_else(files::new_id);
+                files.finish(None, line(&id, ""));
+            }
+        }
+        lost.count(files.lost(), || {
+            static FAMILY: Family = LOST;
+            &FAMILY
+        });
+        failures.count(files.failures(), || {
+            static FAMILY: Family = FAILURES;
+            &FAMILY
+        });
     }
+}
 
-    fn count_lost(&self) {
-        static FAMILY: Family = LOST;
-        static COUNTED: AtomicU64 = AtomicU64::new(0);
-        let lost = self.0.files.lost();
-        let new = lost.saturating_sub(COUNTED.fetch_max(lost, Ordering::Relaxed));
+impl Watched {
+    fn count(&self, now: u64, family: impl FnOnce() -> &'static Family) {
+        let new = now.saturating_sub(self.0.fetch_max(now, Ordering::Relaxed));
         if new > 0 {
-            count(&FAMILY, new);
+            count(family(), new);
         }
     }
 }
@@ -147,31 +172,67 @@ fn count(family: &'static Family, by: u64) {
     }
 }
 
+#[cold]
+fn unjournaled() {
+    static FAMILY: Family = UNJOURNALED;
+    count(&FAMILY, 1);
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
-        written::end(&self.files);
+        persist::end(&self.files);
         self.files.close();
     }
 }
 
-/// Brings records to the usage log that were left; levels of limits that were.
-fn recover(settings: &Settings) -> Result<files::FoundLevels, String> {
+/// Brings records to the usage log that were left. What can't be is no reason not to serve.
+fn recover(settings: &Settings) {
     if !settings.folder.exists() {
-        return Ok(Vec::new());
+        return;
     }
-    let recovered = files::recover(&settings.folder, &settings.log).map_err(|error| error.to_string())?;
-    if recovered.journals > 0 {
-        report_as(
-            Level::Warn,
-            &format!(
-                "an earlier process was killed: {} of its records are in the usage log now, {} of them of requests that \
-                 were under way",
-                recovered.finished + recovered.crashed,
-                recovered.crashed
-            ),
-        );
+    match files::recover(&settings.folder, &settings.log) {
+        Ok(recovered) if recovered.journals == 0 => {}
+        Ok(recovered) => {
+            let unsure = match recovered.unsure {
+                0 => String::new(),
+                unsure => format!(
+                    "; the log that they were written to last is gone, and {unsure} of them may be there already"
+                ),
+            };
+            let unreadable = match recovered.unreadable {
+                0 => String::new(),
+                unreadable => format!("; {unreadable} could not be read, and are in *.journal.bad"),
+            };
+            report_as(
+                Level::Warn,
+                &format!(
+                    "an earlier process was killed: {} of its records are in the usage log now, {} of them of requests \
+                     that were under way{unsure}{unreadable}",
+                    recovered.finished + recovered.crashed,
+                    recovered.crashed
+                ),
+            );
+        }
+        Err(error) => report(&format!(
+            "records of an earlier process could not be recovered: {error}; `tollgate usage recover` tries again"
+        )),
     }
-    files::take_levels(&settings.folder).map_err(|error| error.to_string())
+}
+
+/// Begins with the levels of limits that the last process had.
+fn restore(settings: &Settings) {
+    let levels = match files::Levels::read(&settings.folder) {
+        Ok(levels) => levels,
+        Err(error) => return report(&format!("levels of limits could not be restored: {error}")),
+    };
+    let now = now().unwrap_or(0);
+    for (key, value) in &levels.values {
+        // Another version's may be written in another way.
+        if key.starts_with(Keyspace::LIMITS.prefix()) && still_counts(value, now) {
+            shared::restore(key, value.clone());
+        }
+    }
+    levels.delete();
 }
 
 fn report(line: &str) {
@@ -184,24 +245,29 @@ fn report_as(level: Level, line: &str) {
 
 /// A stream comes to a filter.
 pub(crate) fn begin(filter: abi::Filter, name: &'static str) -> Option<Rc<Request>> {
-    written::with(|files, _| {
-        let id = headers::get(Handle::Stream(filter), 0, "x-request-id").ok()??;
+    persist::with(|files, _| {
+        let header = headers::get(Handle::Stream(filter), 0, "x-request-id")
+            .ok()
+            .flatten();
+        let header = header.unwrap_or_default();
         REQUESTS.with_borrow_mut(|requests| {
-            if let Some(found) = requests.get(&id)
-                // The same stream comes to a filter once.
-                && !found.filters.borrow().contains(&name)
-            {
+            let found = requests.get(&header).filter(|_| !header.is_empty());
+            // The same stream comes to a filter once. Of another with the same id, a client's own, the record has a new one.
+            let is_taken = found.is_some_and(|found| found.filters.borrow().contains(&name));
+            if let Some(found) = found.filter(|_| !is_taken) {
                 found.filters.borrow_mut().push(name);
                 return Some(Rc::clone(found));
             }
-            let request = Rc::new(Request::begin(files, &id, name)?);
-            requests.insert(id, Rc::clone(&request));
+            let request = Rc::new(Request::begin(files, header, is_taken, name));
+            if !is_taken && !request.header.is_empty() {
+                requests.insert(request.header.clone(), Rc::clone(&request));
+            }
             Some(request)
         })
     })
 }
 
-/// What follows is about this request, until it is told otherwise.
+/// What follows is about this request; `None` ends it.
 pub(crate) fn enter(request: Option<&Rc<Request>>) {
     CURRENT.with_borrow_mut(|current| *current = request.cloned());
 }
@@ -223,50 +289,70 @@ pub(crate) fn over(request: Option<&Rc<Request>>) {
 }
 
 /// A stream is forgotten.
-pub(crate) fn end(request: Rc<Request>) {
+pub(crate) fn end(request: &Rc<Request>) {
     REQUESTS.with_borrow_mut(|requests| {
-        if requests
-            .get(&request.id)
-            .is_some_and(|found| Rc::ptr_eq(found, &request))
-        {
-            requests.remove(&request.id);
+        let is_it = |found: &Rc<Request>| Rc::ptr_eq(found, request);
+        if requests.get(&request.header).is_some_and(is_it) {
+            requests.remove(&request.header);
         }
+    });
+    // No logger was told of it, and none will be.
+    OVER.with_borrow_mut(|over| {
+        over.take_if(|over| Rc::ptr_eq(over, request));
     });
 }
 
 impl Request {
-    fn begin(files: &Arc<files::Journal>, id: &[u8], filter: &'static str) -> Option<Self> {
-        if !is_id(id) {
-            return None;
-        }
-        let slot = files.take(id, now().unwrap_or(0) / 1_000_000);
+    fn begin(files: &Arc<files::Journal>, header: Vec<u8>, is_taken: bool, filter: &'static str) -> Self {
+        let id = Some(&header).filter(|id| is_id(id) && !is_taken);
+        let id = id.and_then(|id| String::from_utf8(id.clone()).ok());
+        let id = id.unwrap_or_else(files::new_id);
+        let slot = files.take(id.as_bytes(), now().unwrap_or(0) / 1_000_000);
         if slot.is_none() {
-            static FAMILY: Family = UNJOURNALED;
-            count(&FAMILY, 1);
+            unjournaled();
         }
-        Some(Self {
+        Self {
             files: Arc::clone(files),
-            id: id.to_vec(),
-            slot,
+            header,
+            id,
+            slot: RefCell::new(slot),
             members: RefCell::new(None),
-            is_written: Cell::new(false),
             filters: RefCell::new(vec![filter]),
-        })
+        }
+    }
+
+    /// Whether an access logger is told of this one. Its id may have been removed on its way to the model server, and is on
+    /// its answer then.
+    fn is_of(&self, host: &LogContext) -> bool {
+        static WARNED: AtomicBool = AtomicBool::new(false);
+        let is_it = |id: Option<String>| id.is_some_and(|id| id.as_bytes() == self.header);
+        let is_it = self.header.is_empty()
+            || is_it(host.request.text("x-request-id"))
+            || is_it(host.response.text("x-request-id"));
+        if !is_it && !WARNED.swap(true, Ordering::Relaxed) {
+            report(
+                "`x-request-id` of a request was changed on its way, and its record says nothing of what it used",
+            );
+        }
+        is_it
     }
 
     fn keep(&self, known: Known) {
-        let at_ms = now().unwrap_or(0) / 1_000_000;
         let said = files::Known {
-            at_ms,
+            at_ms: now().unwrap_or(0) / 1_000_000,
             status: known.status,
             members: &known.members,
         };
-        let is_kept = self.slot.is_some_and(|slot| self.files.keep(slot, said));
+        let mut slot = self.slot.borrow_mut();
+        let is_kept = slot.as_mut().is_some_and(|slot| self.files.keep(slot, said));
+        if slot.is_some() && !is_kept {
+            unjournaled();
+        }
         *self.members.borrow_mut() = (!is_kept).then_some(known.members);
     }
 
     fn with_members<T>(&self, then: impl FnOnce(&str) -> T) -> T {
-        match (&*self.members.borrow(), self.slot) {
+        match (&*self.members.borrow(), &*self.slot.borrow()) {
             (Some(members), _) => then(members),
             (None, Some(slot)) => then(self.files.members(slot)),
             (None, None) => then(""),
@@ -277,7 +363,7 @@ impl Request {
 impl Drop for Request {
     /// Nobody logged it: there is no logger of usage on its listener.
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.filter(|_| !self.is_written.get()) {
+        if let Some(slot) = self.slot.take() {
             self.files.forget(slot);
         }
     }

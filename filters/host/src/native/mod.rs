@@ -15,9 +15,9 @@ pub(crate) mod journal;
 pub(crate) mod kept;
 pub(crate) mod map;
 pub(crate) mod metric;
+pub(crate) mod persist;
 pub(crate) mod shared;
 mod stream;
-mod written;
 
 use core::cell::Cell;
 

@@ -8,7 +8,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tollgate_core::state::{StoreError, Value};
 
-use super::written::{self, Place};
+use super::persist::{Place, persist, persist_bytes};
 
 /// So many locks that two workers seldom want one at a time.
 const SHARDS: usize = 64;
@@ -25,7 +25,7 @@ type Shard = HashMap<Box<[u8]>, Stored, RandomState>;
 struct Stored {
     value: Box<dyn Any + Send>,
     version: u32,
-    /// Where it is written down.
+    /// Where it is kept for after this process.
     place: Option<Place>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn load<V: Value>(key: &[u8]) -> Result<(Option<V>, Option<u32>), Sto
     let value = found.and_then(|stored| match stored.value.downcast_ref::<V>() {
         Some(value) => Some(value.clone()),
         // As it was restored.
-        None => V::decode(stored.value.downcast_ref::<Vec<u8>>()?).map(V::restored),
+        None => V::decode(stored.value.downcast_ref::<Vec<u8>>()?),
     });
     Ok((value, found.map(|stored| stored.version)))
 }
@@ -70,31 +70,24 @@ pub(crate) fn write<V: Value>(key: &[u8], value: V) -> Result<(), StoreError> {
 }
 
 fn set_value<V: Value>(shard: &mut Shard, key: &[u8], value: V) {
-    set_in(shard, key, value, |value, place| {
-        written::write_down(key, value, place)
-    });
+    set(shard, key, value, |value, place| persist(key, value, place));
 }
 
-/// A value that was written down by a process before this one. What is there already is newer.
+/// A value that a process before this one kept. What is there already is newer.
 pub(crate) fn restore(key: &[u8], value: Vec<u8>) {
     if let Ok(mut shard) = shard(key)
         && !shard.contains_key(key)
     {
-        set_in(&mut shard, key, value, |value, place| {
-            written::write_bytes(key, || value.clone(), place);
+        set(&mut shard, key, value, |value, place| {
+            persist_bytes(key, || Some(value.clone()), place);
         });
     }
 }
 
-/// Sets a value, and has it written down. A key is only copied where it is new.
-fn set_in<T: Any + Send>(
-    shard: &mut Shard,
-    key: &[u8],
-    value: T,
-    write_down: impl FnOnce(&T, &mut Option<Place>),
-) {
+/// Sets a value, and has it kept. A key is only copied where it is new.
+fn set<T: Any + Send>(shard: &mut Shard, key: &[u8], value: T, keep: impl FnOnce(&T, &mut Option<Place>)) {
     if let Some(stored) = shard.get_mut(key) {
-        write_down(&value, &mut stored.place);
+        keep(&value, &mut stored.place);
         stored.version = stored.version.wrapping_add(1);
         match stored.value.downcast_mut::<T>() {
             Some(place) => *place = value,
@@ -103,7 +96,7 @@ fn set_in<T: Any + Send>(
         return;
     }
     let mut place = None;
-    write_down(&value, &mut place);
+    keep(&value, &mut place);
     let stored = Stored {
         value: Box::new(value),
         version: 1,
@@ -124,13 +117,13 @@ pub(crate) fn swap(key: &[u8], value: &[u8], version: Option<u32>) -> Result<boo
     let mut shard = shard(key)?;
     let is_it = shard.get(key).map(|stored| stored.version) == version;
     if is_it {
-        set_in(&mut shard, key, value.to_vec(), |_, _| ());
+        set(&mut shard, key, value.to_vec(), |_, _| ());
     }
     Ok(is_it)
 }
 
 /// Writes bytes, whatever is there.
 pub(crate) fn put(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-    set_in(&mut *shard(key)?, key, value.to_vec(), |_, _| ());
+    set(&mut *shard(key)?, key, value.to_vec(), |_, _| ());
     Ok(())
 }

@@ -259,3 +259,31 @@ async fn the_id_of_a_real_request_cannot_be_taken() {
     let [usage, access] = own_ids(&stage.gateway).await;
     assert!(usage.contains(&id) && access == usage);
 }
+
+/// Envoy gives a client that asks to be traced its own id back, behind every filter and mapper. No log has it.
+#[tokio::test]
+async fn a_client_that_asks_to_be_traced_forges_nothing() {
+    let stage = Stage::start().await;
+    let record = r#"z","org":"globex","key":"k","outcome":"complete","input_tokens":999999999,"x":""#;
+    let mut answered = HashSet::new();
+    for line in [
+        "GET /v1/models HTTP/1.1\r\n",
+        "GET /%00 HTTP/1.1\r\nhost: x\r\n",
+        "GET /v1/models#f HTTP/1.1\r\nhost: x\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: x\r\n",
+        "GET /v1/nothing HTTP/1.1\r\nhost: x\r\n",
+    ] {
+        for id in [MARK, record] {
+            let head = format!("{line}x-envoy-force-trace: 1\r\nx-request-id: {id}\r\n\r\n");
+            let answer = raw::exchange(stage.gateway.addr(), head.as_bytes(), Duration::from_secs(10)).await;
+            let reply = answer.expect_any();
+            assert!(reply.status >= 400, "{reply:#?}");
+            assert!(
+                answered.insert(reply.header("request-id").unwrap().to_owned()),
+                "{reply:#?}"
+            );
+        }
+    }
+    let [usage, access] = own_ids(&stage.gateway).await;
+    assert_eq!((&usage, &access), (&answered, &answered));
+}

@@ -1,7 +1,7 @@
 //! Envoy is killed again and again (`CRASHES`) under requests that end in every way: each one that had begun has one record.
 //! The native form alone survives that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -55,7 +55,10 @@ async fn each_request_has_one_record_whenever_envoy_is_killed() {
     let stage = stage.into_inner();
     let seen: Vec<Seen> = seen.into_iter().flatten().collect();
     let last = stage.gateway.requests().await;
-    let records = records(stage, last as usize).await;
+    let told: Vec<String> = seen.iter().filter_map(|seen| seen.id.clone()).collect();
+    let served = stage.models.iter().flat_map(ModelServer::seen);
+    let served = served.filter_map(|served| served.request_id);
+    let records = records(stage, last, told.into_iter().chain(served).collect()).await;
 
     for seen in &seen {
         let Some(id) = &seen.id else { continue };
@@ -101,11 +104,14 @@ async fn kill(stage: &RwLock<&mut Stage>) {
     stage.write().await.gateway.kill().await;
 }
 
-/// All records by their ids, once all are written that Envoy counted since its last start.
-async fn records(stage: &Stage, last: usize) -> HashMap<String, UsageRecord> {
-    // Every line before is whole, and no id is there twice.
+/// All records by their ids, once these are there, and as many as Envoy has counted since its last start.
+async fn records(stage: &Stage, last: u64, ids: HashSet<String>) -> HashMap<String, UsageRecord> {
     let log = stage.gateway.usage_log();
-    let list = log.wait(|records| records.len() >= last).await;
+    let are_there = |records: &[UsageRecord]| {
+        let known = records.iter().filter(|record| ids.contains(&record.id));
+        known.count() >= ids.len() && records.len() as u64 >= last
+    };
+    let list = log.wait(are_there).await;
     let mut records = HashMap::new();
     for record in list {
         let again = records.insert(record.id.clone(), record);

@@ -44,7 +44,7 @@ fn start<L: AccessLogger>(config: &Arc<L::Config>) -> Option<L> {
 
 /// Something is to be logged. Of what goes on still, nothing is.
 pub fn log<L: AccessLogger>(entry: &Entry<L>, envoy: abi::Logger, kind: u32) {
-    if abi::NOT_ENDED.contains(&kind) {
+    if !abi::ENDS.contains(&kind) {
         return;
     }
     let _ = caught(|| {

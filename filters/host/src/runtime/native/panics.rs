@@ -5,11 +5,12 @@ use std::panic::{catch_unwind, set_hook};
 
 use crate::log::{Level, log};
 use crate::metric::Family;
-use crate::native::journal::{LOST, UNJOURNALED};
+use crate::native::journal::{FAILURES, LOST, UNJOURNALED};
 use crate::native::metric::{Counter, FLUSHES};
+use crate::native::persist::DROPPED;
 
 /// What every library counts. The flushes come last: what was counted before one is with Envoy after it.
-pub(super) static FAMILIES: &[Family] = &[PANICS, LOST, UNJOURNALED, FLUSHES];
+pub(super) static FAMILIES: &[Family] = &[PANICS, LOST, FAILURES, UNJOURNALED, DROPPED, FLUSHES];
 const PANICS: Family = Family::counters("tollgate_panics", &[]);
 
 /// Has a panic say in Envoy's log where it was. Not with what: that may be a customer's.

@@ -162,6 +162,7 @@ unsafe fn ask<F: HttpFilter, T>(
         let filter = filter.as_mut().ok_or(Lost::Absent)?;
         caught(|| question(filter, stream))
     };
+    journal::enter(None);
     answer.ok_or_else(|| {
         *is_broken = true;
         worker.start();
@@ -180,7 +181,7 @@ pub unsafe fn request_headers<F: HttpFilter>(entry: *mut Entry<F>, end: bool) ->
             owed::pay((*entry).envoy);
             (*entry).request = owed::begin((*entry).envoy, entry.cast(), give_back::<F>);
         } else {
-            (*entry).journaled = journal::begin((*entry).envoy, F::NAME);
+            (*entry).journaled = caught(|| journal::begin((*entry).envoy, F::NAME)).flatten();
         }
         on_request(entry, Phase::Headers, |filter, stream, host| {
             filter.request_headers(stream, host, end)
@@ -274,7 +275,7 @@ pub unsafe fn stream_destroy<F: HttpFilter>(entry: *mut Entry<F>) {
             owed::end(request, entry.cast(), changes);
         }
         if let Some(journaled) = (*entry).journaled.take() {
-            journal::end(journaled);
+            journal::end(&journaled);
         }
         if let Some(worker) = worker(entry) {
             worker.remove(entry, (*entry).at);
