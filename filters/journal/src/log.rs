@@ -15,7 +15,7 @@ use crate::layout::Checkpoint;
 use crate::mapped::fits;
 
 /// How long somebody else may hold the lock.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// No line is longer than this.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -88,7 +88,7 @@ fn lock(file: &File) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if began.elapsed() > PATIENCE => {
-                return Err(io::Error::other("somebody else has held its lock for seconds"));
+                return Err(io::Error::other("somebody else holds its lock"));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
         }
