@@ -5,7 +5,7 @@ use core::mem;
 use tollgate_core::headers::tells_limits;
 use tollgate_core::identity::{Identity, PROPERTY as IDENTITY};
 use tollgate_core::journal::{Journal as _, Known};
-use tollgate_core::limiter::record_of_another;
+use tollgate_core::limiter::{Finished, record_of_another};
 use tollgate_core::route::ERRORED;
 use tollgate_core::settlement::{Answer, Head};
 use tollgate_core::spent::Spent;
@@ -96,33 +96,40 @@ impl Stream {
 impl RateLimit {
     /// Settles, and leaves the record for the access log. `spent` are attempts that came to nothing.
     pub fn end(&mut self, stream: &mut Stream, host: &mut LogContext, spent: Spent) {
-        let record = match mem::take(&mut stream.0) {
+        let known = match mem::take(&mut stream.0) {
             State::Unseen => answered_elsewhere(&host.stream),
             State::Refused(rejection) => {
                 let finished = self.limiter.finish_rejected(*rejection);
                 self.metrics.ended(&finished);
-                Some(finished.record)
+                Some(known(finished))
             }
             State::Open(request) => {
                 let finished = holding(|holds| self.limiter.finish(&mut host.stream, holds, request, spent));
                 self.metrics.finished(&finished);
-                Some(finished.record)
+                Some(known(finished))
             }
         };
-        if let Some(record) = record {
+        if let Some(known) = known {
             // The log has a line without them at worst.
-            let _ = host.stream.set_state(PROPERTY, record.as_bytes());
-            let status = host.stream.number(Attribute::Status);
-            host.stream.keep(|| Known {
-                status: u16::try_from(status).unwrap_or(0),
-                members: record,
-            });
+            let _ = host.stream.set_state(PROPERTY, known.members.as_bytes());
+            host.stream.keep(|| known);
         }
     }
 }
 
+fn known(finished: Finished) -> Known {
+    Known {
+        status: finished.status,
+        members: finished.record,
+    }
+}
+
 /// The record of a request that another filter answered; `None` if nobody knows whose it is.
-fn answered_elsewhere(host: &StreamContext) -> Option<String> {
+fn answered_elsewhere(host: &StreamContext) -> Option<Known> {
     let who = Identity::decode(&host.state(IDENTITY).ok()?)?;
-    Some(record_of_another(&who, host.number(Attribute::Status)))
+    let status = host.number(Attribute::Status);
+    Some(Known {
+        status: u16::try_from(status).unwrap_or(0),
+        members: record_of_another(&who, status),
+    })
 }

@@ -23,6 +23,8 @@ pub struct Finished {
     pub used: Used,
     /// Milliseconds until the answer began; `None` if none did.
     pub first_byte_ms: Option<u64>,
+    /// Status of a model server's answer; 0 where there was none.
+    pub status: u16,
     /// The members of its usage record.
     pub record: String,
 }
@@ -61,6 +63,7 @@ impl Limiter {
         }
         let Settlement { outcome, used, .. } = settlement;
         let first_byte_ms = answer.as_ref().map(Answer::first_byte_ms);
+        let status = answer.as_ref().map_or(0, Answer::status);
         let record = Record {
             caller: who.caller(),
             request: Some(Request {
@@ -82,6 +85,7 @@ impl Limiter {
             outcome,
             used,
             first_byte_ms,
+            status,
             record,
         }
     }
@@ -114,6 +118,7 @@ impl Limiter {
             outcome,
             used,
             first_byte_ms: None,
+            status: 0,
             record,
         }
     }
