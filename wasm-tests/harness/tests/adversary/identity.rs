@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::Value;
-use tollgate_harness::{Gateway, raw};
+use tollgate_harness::{Gateway, net, raw};
 
 use crate::frames;
 use crate::stage::{CHAT, MESSAGES, Stage};
@@ -158,11 +158,14 @@ fn is_own(id: &str) -> bool {
 
 /// Sees that each line of each log is JSON with an id of its own, and gives the ids.
 async fn own_ids(gateway: &Gateway) -> [HashSet<String>; 2] {
-    gateway.usage_records().await;
-    let [usage, access] = [
-        gateway.usage_log().lines().join("\n"),
-        gateway.access_log().text(),
-    ];
+    let records = gateway.usage_records().await;
+    // Each log is flushed by itself.
+    let access = net::eventually("the access log is written", async || {
+        let text = gateway.access_log().text();
+        (text.matches('\n').count() >= records.len()).then_some(text)
+    })
+    .await;
+    let usage = gateway.usage_log().lines().join("\n");
     let ids = |text: &str, member: &str| {
         let mut ids = HashSet::new();
         for line in parsed(text) {
