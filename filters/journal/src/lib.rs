@@ -3,8 +3,9 @@
 //!
 //! A request has a [slot](Slot) from its beginning on; what is known of it is written there as it changes, and its record
 //! when it is over. The thread writes records to the usage log in batches: before each it says how long the log is (a
-//! checkpoint), and after it frees their slots. So whatever a process was doing when it was killed, [`recover()`] finds for each request that had begun
-//! its record in the log, or in a slot; or what was known of it, and writes that as `crashed`.
+//! checkpoint), and after it frees their slots. So whatever a process was doing when it was killed, [`recover()`] finds
+//! the record of each request that had begun, in the log or in a slot; or else what was known of it, and writes that as
+//! `crashed`.
 //!
 //! Each process has its own journal in the folder, locked while it lives: several may share a folder, and one usage log.
 //!

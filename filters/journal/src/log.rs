@@ -29,6 +29,7 @@ pub(crate) struct Log {
 /// The log, while nobody else writes to it.
 pub(crate) struct Locked<'a> {
     file: &'a File,
+    inode: u64,
     len: u64,
 }
 
@@ -53,9 +54,11 @@ impl Log {
             self.file = open(&self.path)?;
         }
         lock(&self.file)?;
+        let metadata = self.file.metadata()?;
         let mut locked = Locked {
             file: &self.file,
-            len: self.file.metadata()?.len(),
+            inode: metadata.ino(),
+            len: metadata.len(),
         };
         locked.cut()?;
         Ok(locked)
@@ -97,32 +100,29 @@ fn lock(file: &File) -> io::Result<()> {
 
 impl Locked<'_> {
     /// Which file it is, and how long.
-    pub(crate) fn checkpoint(&self) -> io::Result<Checkpoint> {
-        Ok(Checkpoint {
-            inode: self.file.metadata()?.ino(),
+    pub(crate) const fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            inode: self.inode,
             len: self.len,
-        })
+        }
     }
 
     /// Cuts off a record that ends in the middle. What else is there is none of ours.
     fn cut(&mut self) -> io::Result<()> {
+        let mut last = *b"\n";
+        if self.len > 0 {
+            self.file.read_exact_at(&mut last, self.len - 1)?;
+        }
+        // Nearly always it is whole.
+        if last == *b"\n" {
+            return Ok(());
+        }
         let from = self.len.saturating_sub(MAX_LINE);
         let mut end = vec![0; (self.len - from) as usize];
-        if self.len > 0 {
-            // Nearly always it is whole.
-            let mut last = [0];
-            self.file.read_exact_at(&mut last, self.len - 1)?;
-            if last == *b"\n" {
-                return Ok(());
-            }
-            self.file.read_exact_at(&mut end, from)?;
-        }
+        self.file.read_exact_at(&mut end, from)?;
         let newline = end.iter().rposition(|byte| *byte == b'\n');
         let begin = newline.map_or(0, |at| at + 1);
         let torn = end.get(begin..).unwrap_or_default();
-        if torn.is_empty() {
-            return Ok(());
-        }
         if (newline.is_none() && from > 0) || !line::may_begin(torn) {
             return Err(io::Error::other(
                 "it is no usage log: its last line is not a record's",

@@ -136,17 +136,12 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Removes what a process left that was killed while it began: nothing is in it.
 fn clean_up(path: &Path) {
-    let age = path
-        .symlink_metadata()
-        .and_then(|file| match file.is_file() {
-            true => Ok(file),
-            false => Err(io::Error::other("it is not a regular file")),
-        })
-        .and_then(|file| file.modified())
-        .map(|time| time.elapsed());
-    if age.is_ok_and(|age| age.is_ok_and(|age| age > Duration::from_secs(60)))
-        && File::open(path).is_ok_and(|file| file.try_lock().is_ok())
-    {
+    let is_old = || {
+        let file = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let age = file.modified().ok()?.elapsed().ok()?;
+        Some(age > Duration::from_secs(60))
+    };
+    if is_old() == Some(true) && File::open(path).is_ok_and(|file| file.try_lock().is_ok()) {
         let _ = std::fs::remove_file(path);
     }
 }
@@ -223,7 +218,7 @@ impl Abandoned {
         if !lines.is_empty() {
             let mut log = Log::open(path).map_err(about(path))?;
             let mut log = log.lock().map_err(about(path))?;
-            let checkpoint = log.checkpoint()?;
+            let checkpoint = log.checkpoint();
             let second = layout::u32_at(&self.bytes, ACTIVE_CHECKPOINT) != Some(1);
             let at = layout::checkpoint(second) as u64;
             self.file.write_all_at(&checkpoint.encode(), at)?;

@@ -20,7 +20,7 @@ use crate::route::Routed;
 use crate::settlement::{self, Answer, Terms};
 use crate::trace::{LimitOutcome, Note, Trace};
 use crate::usage::UsageEvent;
-use crate::usage::record::{self, Outcome, Record};
+use crate::usage::record::{Outcome, Record};
 
 type Header = (&'static str, String);
 
@@ -82,12 +82,7 @@ impl InFlight {
         let answer = self.answer.as_ref();
         let record = Record {
             caller: self.who.caller(),
-            request: Some(record::Request {
-                endpoint: self.terms.endpoint,
-                model: &self.model,
-                stream: self.terms.stream,
-                reserved_tokens: self.terms.reserved_tokens(),
-            }),
+            request: Some(self.terms.request(&self.model)),
             outcome: Outcome::Crashed,
             used: settlement::so_far(&self.terms, answer, &self.estimator),
             first_byte_ms: answer.map(Answer::first_byte_ms),

@@ -66,12 +66,7 @@ impl Limiter {
         let status = answer.as_ref().map_or(0, Answer::status);
         let record = Record {
             caller: who.caller(),
-            request: Some(Request {
-                endpoint: terms.endpoint,
-                model: &model,
-                stream: terms.stream,
-                reserved_tokens: terms.reserved_tokens(),
-            }),
+            request: Some(terms.request(&model)),
             outcome,
             used,
             first_byte_ms,

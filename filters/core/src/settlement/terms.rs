@@ -6,7 +6,7 @@ use crate::limits::estimate::{Demand, Estimator};
 use crate::price::Price;
 use crate::route::Routed;
 use crate::usage::Usage;
-use crate::usage::record::{Outcome, Source, Used};
+use crate::usage::record::{Outcome, Request, Source, Used};
 use crate::usage::sound::Sound;
 
 /// What is known of a request from when it was let through until it is settled.
@@ -76,6 +76,16 @@ impl Terms {
     /// Tokens of input and output that are reserved.
     pub fn reserved_tokens(&self) -> u64 {
         self.reserved.input.saturating_add(self.reserved.output)
+    }
+
+    /// What its record says was asked for.
+    pub fn request<'a>(&self, model: &'a str) -> Request<'a> {
+        Request {
+            endpoint: self.endpoint,
+            model,
+            stream: self.stream,
+            reserved_tokens: self.reserved_tokens(),
+        }
     }
 
     /// Whether an answer is text, or events of it. Pictures and sound may have tokens too, but only their model server

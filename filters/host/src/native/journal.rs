@@ -17,7 +17,7 @@ use tollgate_core::usage::line::is_id;
 use tollgate_journal as files;
 use tollgate_journal::Slot;
 
-use super::metric::Counter;
+use super::metric::count;
 use super::{Handle, abi, headers, log, now, persist, shared};
 use crate::context::LogContext;
 use crate::log::Level;
@@ -145,37 +145,18 @@ impl Journal {
                 files.finish(None, line(&id, ""));
             }
         }
-        lost.count(files.lost(), || {
-            static FAMILY: Family = LOST;
-            &FAMILY
-        });
-        failures.count(files.failures(), || {
-            static FAMILY: Family = FAILURES;
-            &FAMILY
-        });
+        lost.count(files.lost(), &LOST);
+        failures.count(files.failures(), &FAILURES);
     }
 }
 
 impl Watched {
-    fn count(&self, now: u64, family: impl FnOnce() -> &'static Family) {
+    fn count(&self, now: u64, family: &'static Family) {
         let new = now.saturating_sub(self.0.fetch_max(now, Ordering::Relaxed));
         if new > 0 {
-            count(family(), new);
+            count(family, new);
         }
     }
-}
-
-#[cold]
-fn count(family: &'static Family, by: u64) {
-    if let Ok(counter) = Counter::define(family, &[]) {
-        counter.add(by);
-    }
-}
-
-#[cold]
-fn unjournaled() {
-    static FAMILY: Family = UNJOURNALED;
-    count(&FAMILY, 1);
 }
 
 impl Drop for Open {
@@ -309,7 +290,7 @@ impl Request {
         let id = id.unwrap_or_else(files::new_id);
         let slot = files.take(id.as_bytes(), now().unwrap_or(0) / 1_000_000);
         if slot.is_none() {
-            unjournaled();
+            count(&UNJOURNALED, 1);
         }
         Self {
             files: Arc::clone(files),
@@ -346,7 +327,7 @@ impl Request {
         let mut slot = self.slot.borrow_mut();
         let is_kept = slot.as_mut().is_some_and(|slot| self.files.keep(slot, said));
         if slot.is_some() && !is_kept {
-            unjournaled();
+            count(&UNJOURNALED, 1);
         }
         *self.members.borrow_mut() = (!is_kept).then_some(known.members);
     }

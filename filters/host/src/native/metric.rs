@@ -39,6 +39,14 @@ impl Counter {
     }
 }
 
+/// Adds so many to a family without labels: of what is rare, and counted nowhere else.
+#[cold]
+pub(crate) fn count(family: &'static Family, by: u64) {
+    if let Ok(counter) = Counter::define(family, &[]) {
+        counter.add(by);
+    }
+}
+
 impl Gauge {
     /// Defines it, or finds the one of that name.
     pub fn define(family: &'static Family) -> Result<Self> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tollgate_core::state::Value;
 use tollgate_journal::{Journal, LevelCell};
 
-use super::metric::Counter;
+use super::metric::count;
 use crate::metric::Family;
 
 /// Values of which a restart will not begin with what they are: they are too long, or there is no more room.
@@ -76,16 +76,8 @@ pub(super) fn persist_bytes(key: &[u8], value: impl FnOnce() -> Option<Vec<u8>>,
         }
         let is_kept = place.as_mut().is_some_and(|(_, cell)| journal.put(cell, &value));
         if !is_kept {
-            dropped();
+            count(&DROPPED, 1);
         }
         Some(())
     });
-}
-
-#[cold]
-fn dropped() {
-    static FAMILY: Family = DROPPED;
-    if let Ok(counter) = Counter::define(&FAMILY, &[]) {
-        counter.increment();
-    }
 }

@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, set_hook};
 use crate::log::{Level, log};
 use crate::metric::Family;
 use crate::native::journal::{FAILURES, LOST, UNJOURNALED};
-use crate::native::metric::{Counter, FLUSHES};
+use crate::native::metric::{FLUSHES, count};
 use crate::native::persist::DROPPED;
 
 /// What every library counts. The flushes come last: what was counted before one is with Envoy after it.
@@ -27,13 +27,6 @@ pub fn report() {
 /// What `then` answers; `None` where it panics, which is counted.
 pub(super) fn caught<T>(then: impl FnOnce() -> T) -> Option<T> {
     // What it was changing is dropped, or not used before it is whole again: `streams` sees to it.
-    catch_unwind(AssertUnwindSafe(then)).map_err(|_| count()).ok()
-}
-
-#[cold]
-fn count() {
-    static COUNTED: Family = PANICS;
-    if let Ok(counter) = Counter::define(&COUNTED, &[]) {
-        counter.increment();
-    }
+    let caught = catch_unwind(AssertUnwindSafe(then));
+    caught.map_err(|_| count(&PANICS, 1)).ok()
 }
