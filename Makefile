@@ -29,7 +29,7 @@ soak: ## an hour of requests that end in every way: memory stays flat (ARGS=600:
 crash: ## Envoy killed 500 times under load: each request has one usage record (ARGS=50: so often)
 	@scripts/crash.sh $(ARGS)
 
-fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer); needs a C++ compiler
+fuzz: ## the readers of bodies under libFuzzer, 20 seconds each (ARGS=600: longer; ARGS=fixed: the same each time)
 	@scripts/fuzz.sh $(ARGS)
 
 sanitize: ## the native library under AddressSanitizer

@@ -548,7 +548,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Found, A::Error> {
         self.counts.text(3);
         match self.place {
-            Place::Text | Place::Variables => {
+            Place::Text | Place::Tier | Place::Variables => {
                 let walk = Walk {
                     place: match self.place {
                         Place::Variables => Place::Content,

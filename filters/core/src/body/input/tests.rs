@@ -254,6 +254,9 @@ fn what_only_looks_like_media_is_text() {
     ] {
         assert!(part(endpoint, &body).text >= 10_000, "{body}");
     }
+    // A tier of service has no parts.
+    let tier = input(Endpoint::Messages, &json!({"speed": {"image": "fast"}}));
+    assert_eq!(tier.pictures, 0, "{tier:?}");
     // The prompt of completions takes none.
     let prompt = json!({"prompt": format!("data:image/png;base64,{long}")});
     assert!(input(Endpoint::Completions, &prompt).text > 10_000);
