@@ -3,14 +3,19 @@
 //! A document is read key by key ([`loader`]), so that a million of them never stall a thread, and compiled
 //! into small self-contained records ([`record`]). A record is found by the hash of its key, in memory
 //! ([`table`]) or in buckets that workers share ([`bucket`]): one of them fetches the document ([`fetch`]) and
-//! publishes it ([`publication`]), all look up in it ([`lookup`]).
+//! publishes it ([`publication`]), all look up in it ([`lookup`]). Of a server that can say what changed it takes that
+//! alone ([`delta`], [`patch`]).
 
 pub mod bucket;
 mod cache;
+mod census;
+mod cursor;
+pub mod delta;
 mod document;
 pub mod fetch;
 pub mod loader;
 pub mod lookup;
+pub mod patch;
 pub mod publication;
 pub mod record;
 mod source;

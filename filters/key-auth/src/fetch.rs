@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
-use tollgate_core::directory::fetch::{self, Config, Fetched, Outside, Plan, Response};
+use tollgate_core::directory::fetch::{self, Config, Fetched, Outside, Question, Response};
 use tollgate_core::plugin_config::to_json;
 use tollgate_host::{
     CallContext, Counter, Family, Gauge, HttpCall, Level, RootContext, Singleton, Status, log,
@@ -71,13 +71,8 @@ impl Singleton for Fetcher {
     /// It asks at its first tick.
     fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
         host.tick_every(IDLE_TICK_MILLIS).map_err(ConfigError::unusable)?;
-        let plan = Plan {
-            refresh: config.refresh,
-            timeout: u64::from(config.timeout_millis).saturating_mul(1_000_000),
-            allow_empty: config.allow_empty,
-        };
         Ok(Self {
-            fetcher: fetch::Fetcher::new(plan),
+            fetcher: fetch::Fetcher::new(config.plan()),
             proxy: Proxy {
                 metrics: Metrics::define().map_err(ConfigError::unusable)?,
                 config,
@@ -95,6 +90,8 @@ impl Singleton for Fetcher {
         let response = Response {
             status: header(b":status"),
             etag: header(b"etag"),
+            content_type: header(b"content-type"),
+            content_encoding: header(b"content-encoding"),
         };
         let CallContext { root, body, .. } = host;
         let body = || body.read().map_err(|status| format!("{status:?}"));
@@ -106,22 +103,15 @@ impl Singleton for Fetcher {
 impl Outside<RootContext> for Proxy {
     type Call = HttpCall;
 
-    fn ask(&mut self, host: &mut RootContext, etag: Option<&str>) -> Result<HttpCall, String> {
-        let Config {
-            cluster,
-            authority,
-            path,
-            timeout_millis,
-            ..
-        } = &*self.config;
-        let mut headers = vec![
-            (":method", "GET"),
-            (":path", path),
-            (":authority", authority),
-            ("accept", "application/json"),
-        ];
-        headers.extend(etag.map(|etag| ("if-none-match", etag)));
-        host.call(cluster, &headers, *timeout_millis)
+    fn ask(&mut self, host: &mut RootContext, question: &Question<'_>) -> Result<HttpCall, String> {
+        let request = self.config.request(question);
+        let headers: Vec<(&str, &str)> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let cluster = &self.config.cluster;
+        host.call(cluster, &headers, request.timeout_millis)
             .map_err(|status| format!("cluster `{cluster}` cannot be called ({status:?})"))
     }
 

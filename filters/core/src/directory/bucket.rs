@@ -8,6 +8,8 @@
 //! record. Store keys hold the number of this layout, 1: what another version of the module wrote is not found, instead
 //! of being misread. Raise it with each change of a record.
 
+use core::ops::RangeInclusive;
+
 use super::record::ProfileId;
 use super::table::{Compiled, PARTS};
 use crate::key::KeyHash;
@@ -71,6 +73,57 @@ pub fn find<'a>(bucket: &'a [u8], hash: &KeyHash) -> Option<&'a [u8]> {
     None
 }
 
+/// Its keys with their records, in order; `None` in the place of what can't be read.
+pub fn rows(bucket: &[u8]) -> impl Iterator<Item = Option<(KeyHash, &[u8])>> {
+    let mut rest = bucket;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let row = row(rest);
+        rest = row.map_or(&[], |(_, _, behind)| behind);
+        Some(row.map(|(hash, record, _)| (hash, record)))
+    })
+}
+
+/// The first key, its record, and what is behind it.
+fn row(bucket: &[u8]) -> Option<(KeyHash, &[u8], &[u8])> {
+    let (hash, rest) = bucket.split_first_chunk::<HASH>()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (record, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some((KeyHash::from_bytes(*hash), record, rest))
+}
+
+/// A bucket of these keys, which are in order.
+pub fn of_rows<'a>(rows: impl IntoIterator<Item = (KeyHash, &'a [u8])>) -> Vec<u8> {
+    let mut bucket = Vec::new();
+    for (hash, record) in rows {
+        push(&mut bucket, &hash, record);
+    }
+    bucket
+}
+
+/// The lowest and the highest hash that a bucket may hold.
+pub fn bounds(bucket: u16) -> RangeInclusive<KeyHash> {
+    let [first, second] = bucket.to_be_bytes();
+    let filled = |rest| {
+        let mut hash = [rest; HASH];
+        hash.iter_mut()
+            .zip([first, second])
+            .for_each(|(byte, is)| *byte = is);
+        KeyHash::from_bytes(hash)
+    };
+    filled(0)..=filled(u8::MAX)
+}
+
+fn push(bucket: &mut Vec<u8>, hash: &KeyHash, record: &[u8]) {
+    // No record is longer: it was checked when it was made.
+    let len = u16::try_from(record.len()).unwrap_or(u16::MAX);
+    bucket.extend_from_slice(hash.as_bytes());
+    bucket.extend_from_slice(&len.to_le_bytes());
+    bucket.extend_from_slice(record);
+}
+
 /// The non-empty buckets of one part of a directory (`0..256`), in order.
 pub fn of_part(directory: &Compiled, part: u8) -> Vec<(u16, Vec<u8>)> {
     let mut buckets: Vec<(u16, Vec<u8>)> = Vec::with_capacity(BUCKETS_PER_PART);
@@ -83,9 +136,7 @@ pub fn of_part(directory: &Compiled, part: u8) -> Vec<(u16, Vec<u8>)> {
             buckets.push((bucket, Vec::new()));
         }
         if let Some((_, bytes)) = buckets.last_mut() {
-            bytes.extend_from_slice(entry.hash.as_bytes());
-            bytes.extend_from_slice(&entry.len.to_le_bytes());
-            bytes.extend_from_slice(record);
+            push(bytes, &entry.hash, record);
         }
     }
     buckets

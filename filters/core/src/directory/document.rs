@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
+use super::census::Census;
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
 use crate::config::{ConfigError, Map, Object, given};
 use crate::endpoint::{Scope, Scopes};
@@ -77,7 +78,43 @@ pub(super) struct RawKey<'a> {
     networks: Option<Vec<String>>,
 }
 
-/// The organizations of a document, checked.
+/// The number 1, so far. A front end may write every number as a double.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Version(f64);
+
+impl Version {
+    /// Whether it is what is read here.
+    pub(super) fn check(self) -> Result<(), ConfigError> {
+        if self.0 == 1.0 {
+            return Ok(());
+        }
+        Err(ConfigError::expected("version", self.0, "1"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One;
+        impl serde::de::Visitor<'_> for One {
+            type Value = Version;
+
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("the number 1")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Version, E> {
+                Ok(Version(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Version, E> {
+                Ok(Version(number as f64))
+            }
+        }
+        deserializer.deserialize_any(One)
+    }
+}
+
+/// Organizations, checked.
 #[derive(Debug, Default)]
 pub(super) struct Tenants(BTreeMap<String, Object<RawOrg>>);
 
@@ -124,7 +161,22 @@ impl Tenants {
         profiles
     }
 
-    fn find(&self, org: &str, project: Option<&str>) -> Result<ProfileId, ConfigError> {
+    /// Has all of them be in `census`, in the place of what was known of them.
+    pub(super) fn count(&self, census: &mut Census) {
+        for (name, Object(org)) in &self.0 {
+            let projects = org.projects.0.keys();
+            let projects = projects.map(|project| ProfileId::of(name, Some(project)));
+            census.set_org(ProfileId::of(name, None), projects.collect());
+        }
+    }
+
+    /// Whether an organization of this name is among them.
+    pub(super) fn has(&self, org: &str) -> bool {
+        self.0.contains_key(org)
+    }
+
+    /// The profile of an organization or of a project of it.
+    pub(super) fn find(&self, org: &str, project: Option<&str>) -> Result<ProfileId, ConfigError> {
         let Some(known) = self.0.get(org) else {
             return Err(ConfigError::expected("org", org, "an organization under `orgs`"));
         };
@@ -172,9 +224,13 @@ impl RawKey<'_> {
         &self.id
     }
 
-    /// Checks the row against its tenants and appends its record to `out`; its hash, or all that is wrong,
-    /// with paths below the row.
-    pub(super) fn compile(&self, tenants: &Tenants, out: &mut Vec<u8>) -> Result<KeyHash, Vec<ConfigError>> {
+    /// Checks the row, of whose organization and project `find` tells the profile, and appends its record to `out`; its
+    /// hash and its profile, or all that is wrong, with paths below the row.
+    pub(super) fn compile(
+        &self,
+        find: impl FnOnce(&str, Option<&str>) -> Result<ProfileId, ConfigError>,
+        out: &mut Vec<u8>,
+    ) -> Result<(KeyHash, ProfileId), Vec<ConfigError>> {
         let mut errors = Vec::new();
         check_name(&self.id, "id", &mut errors);
         if self.id.starts_with("sk-") {
@@ -185,7 +241,7 @@ impl RawKey<'_> {
         }
         check_globs(self.models.as_deref().unwrap_or_default(), "models", &mut errors);
         let hash = kept(self.hash(), &mut errors);
-        let profile = kept(tenants.find(&self.org, self.project.as_deref()), &mut errors);
+        let profile = kept(find(&self.org, self.project.as_deref()), &mut errors);
         let not_before = kept(seconds("not_before", self.not_before.as_deref()), &mut errors).flatten();
         let expires_at = kept(seconds("expires_at", self.expires_at.as_deref()), &mut errors).flatten();
         if let (Some(from), Some(to)) = (not_before, expires_at)
@@ -225,17 +281,11 @@ impl RawKey<'_> {
             Ok(extended) => *out = extended,
             Err(error) => return Err(vec![ConfigError::new("", format!("cannot be stored: {error}"))]),
         }
-        Ok(hash)
+        Ok((hash, profile))
     }
 
     fn hash(&self) -> Result<KeyHash, ConfigError> {
-        // What was found is not repeated: someone may have pasted the key itself.
-        KeyHash::parse(&self.sha256).ok_or_else(|| {
-            ConfigError::new(
-                "sha256",
-                "expected the SHA-256 of the key as 64 hexadecimal digits",
-            )
-        })
+        parse_hash(&self.sha256).map_err(|error| error.under("sha256"))
     }
 
     fn networks(&self, errors: &mut Vec<ConfigError>) -> Vec<IpNet> {
@@ -263,6 +313,13 @@ impl RawKey<'_> {
             .filter_map(|network| kept(network, errors))
             .collect()
     }
+}
+
+/// The hash of a key as it is written.
+pub(super) fn parse_hash(text: &str) -> Result<KeyHash, ConfigError> {
+    // What was found is not repeated: someone may have pasted the key itself.
+    KeyHash::parse(text)
+        .ok_or_else(|| ConfigError::new("", "expected the SHA-256 of the key as 64 hexadecimal digits"))
 }
 
 /// `::ffff:10.0.0.0/104` as `10.0.0.0/8`, since addresses are compared in that form.

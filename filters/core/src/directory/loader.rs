@@ -3,16 +3,19 @@
 //! The document is JSON. `keys` may stand before `orgs` (a YAML front end that sorts its maps puts it there);
 //! it is then stepped over first and read afterwards. Nothing of a document counts until all of it passed.
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::document::{RawKey, RawOrg, Tenants};
+use super::cursor::{Cursor, malformed_row, read};
+use super::document::{RawKey, RawOrg, Tenants, Version};
 use super::record::{KeyRecord, ProfileId};
 use super::table::{Compiled, Entry, PARTS};
-use crate::config::{ConfigError, Map, Object, problem};
+use crate::config::{ConfigError, Map, Object};
 
 /// More errors than this are not collected: the document is broken, and the log is for people.
 const MAX_ERRORS: usize = 20;
+
+/// What is read, as errors call it.
+const WHAT: &str = "the document";
 
 /// A document on its way to a [`Compiled`] directory.
 pub struct Loader {
@@ -20,12 +23,12 @@ pub struct Loader {
     state: State,
 }
 
-/// How far a [`Loader`] is.
-pub enum Progress {
-    /// Call [`Loader::step`] again.
-    More(Loader),
+/// How far a piece of work is that is done in small steps.
+pub enum Progress<Work = Loader, Done = Compiled> {
+    /// There is more to do.
+    More(Work),
     /// All of it passed.
-    Done(Compiled),
+    Done(Done),
     /// It is refused whole, for these reasons.
     Refused(Vec<ConfigError>),
 }
@@ -92,7 +95,7 @@ enum Stage {
 #[derive(Default)]
 struct State {
     stage: Stage,
-    at: usize,
+    cursor: Cursor,
     version: bool,
     tenants: Option<Tenants>,
     /// Where `keys` begins, and whether its rows are only stepped over for now.
@@ -110,47 +113,27 @@ struct State {
 impl State {
     /// Reads the next member of the document's top level, or its end.
     fn top(&mut self, body: &[u8]) -> Result<(), ConfigError> {
-        let first = self.at == 0;
-        if first {
+        if self.cursor.at == 0 {
             self.compiled.parts.resize_with(PARTS, Vec::new);
             self.ids.resize_with(PARTS, Vec::new);
-            if self.peek(body).is_none() {
-                return Err(ConfigError::new("", "the document is empty"));
-            }
-            self.expect(body, b'{', "")?;
         }
-        match self.peek(body) {
-            Some(b'}') => {
-                self.at += 1;
-                return self.end(body);
-            }
-            Some(b',') if !first => self.at += 1,
-            _ if first => {}
-            _ => {
-                return Err(ConfigError::new(
-                    "",
-                    "expected `,` or `}` here: the document is cut short or malformed",
-                ));
-            }
-        }
-        let name: String = self.value(body, "")?;
-        self.expect(body, b':', &name)?;
+        let Some(name) = self.cursor.member(body, WHAT)? else {
+            self.end();
+            return Ok(());
+        };
         match name.as_str() {
             "version" if !self.version => {
-                let Version(version) = self.value(body, "version")?;
-                if version != 1.0 {
-                    self.errors.push(ConfigError::expected("version", version, "1"));
-                }
+                let version: Version = self.cursor.value(body, "version")?;
+                self.errors.extend(version.check().err());
                 self.version = true;
             }
             "orgs" if self.tenants.is_none() => {
-                let orgs: Map<Object<RawOrg>> = self.value(body, "orgs")?;
-                self.compiled.orgs = orgs.0.len();
+                let orgs: Map<Object<RawOrg>> = self.cursor.value(body, "orgs")?;
                 self.tenants = Some(Tenants::check(orgs, &mut self.errors));
             }
             "keys" if self.keys_at.is_none() => {
-                self.expect(body, b'[', "keys")?;
-                self.keys_at = Some(self.at);
+                self.cursor.expect(body, b'[', "keys")?;
+                self.keys_at = Some(self.cursor.at);
                 self.stepping_over = self.tenants.is_none();
                 self.stage = Stage::Keys;
             }
@@ -168,22 +151,11 @@ impl State {
     /// Reads one row of `keys`, or its end.
     fn key(&mut self, body: &[u8]) -> Result<(), ConfigError> {
         let path = format_path(self.row);
-        match self.peek(body) {
-            Some(b']') => {
-                self.at += 1;
-                self.end_of_keys();
-                return Ok(());
-            }
-            Some(b',') if self.row > 0 => self.at += 1,
-            _ if self.row == 0 => {}
-            _ => {
-                return Err(ConfigError::new(
-                    path(),
-                    "expected `,` or `]` here: the document is cut short or malformed",
-                ));
-            }
+        if !self.cursor.row(body, self.row, &path, WHAT)? {
+            self.end_of_keys();
+            return Ok(());
         }
-        let row = body.get(self.at..).unwrap_or_default();
+        let row = self.cursor.rest(body);
         let read = match &self.tenants {
             Some(tenants) if !self.stepping_over => {
                 read::<Object<RawKey<'_>>>(row).map(|(Object(key), used)| {
@@ -201,41 +173,27 @@ impl State {
             _ => read::<IgnoredAny>(row).map(|(_, used)| used),
         };
         match read {
-            Ok(used) => self.at += used,
-            Err(_) => self.malformed_row(row, &path())?,
+            Ok(used) => self.cursor.at += used,
+            Err(_) => {
+                let (error, used) = malformed_row::<Object<RawKey<'_>>>(row, &path())?;
+                self.errors.extend(error);
+                self.cursor.at += used;
+            }
         }
         self.row += 1;
-        Ok(())
-    }
-
-    /// Says what is wrong with a row and steps over it, if it is JSON at all.
-    fn malformed_row(&mut self, row: &[u8], path: &str) -> Result<(), ConfigError> {
-        let (_, used) = read::<IgnoredAny>(row).map_err(|error| ConfigError::new(path, problem(&error)))?;
-        let row = row.get(..used).unwrap_or_default();
-        let mut reader = serde_json::Deserializer::from_slice(row);
-        if let Err(error) = serde_path_to_error::deserialize::<_, Object<RawKey<'_>>>(&mut reader) {
-            let below = error.path().to_string();
-            let below = if below == "." { String::new() } else { below };
-            self.errors
-                .push(ConfigError::new(below, problem(error.inner())).under(path));
-        }
-        self.at += used;
         Ok(())
     }
 
     fn end_of_keys(&mut self) {
         self.stage = Stage::Top;
         if let Some(resume) = self.resume_at.take() {
-            self.at = resume;
+            self.cursor.at = resume;
             self.stage = Stage::Sort(0);
         }
     }
 
-    /// After the closing brace: is all there, and is there no more?
-    fn end(&mut self, body: &[u8]) -> Result<(), ConfigError> {
-        if self.peek(body).is_some() {
-            return Err(ConfigError::new("", "something follows the end of the document"));
-        }
+    /// After the closing brace: is all there?
+    fn end(&mut self) {
         for (name, there) in [
             ("version", self.version),
             ("orgs", self.tenants.is_some()),
@@ -246,18 +204,18 @@ impl State {
                     .push(ConfigError::new("", format!("missing field `{name}`")));
             }
         }
-        let tenants = self.tenants.as_ref().map(Tenants::profiles);
-        self.compiled
-            .set_profiles(tenants.unwrap_or_default(), &mut self.errors);
+        if let Some(tenants) = &self.tenants {
+            tenants.count(&mut self.compiled.census);
+            self.compiled.set_profiles(tenants.profiles(), &mut self.errors);
+        }
         self.stage = Stage::Sort(0);
         if self.stepping_over
             && let Some(keys_at) = self.keys_at
         {
             self.stepping_over = false;
-            self.resume_at = Some(self.at);
-            (self.at, self.row, self.stage) = (keys_at, 0, Stage::Keys);
+            self.resume_at = Some(self.cursor.at);
+            (self.cursor.at, self.row, self.stage) = (keys_at, 0, Stage::Keys);
         }
-        Ok(())
     }
 
     /// Sorts one part and looks for a hash or an id that is given twice in it.
@@ -301,60 +259,6 @@ impl State {
         };
         Ok(())
     }
-
-    fn peek(&mut self, body: &[u8]) -> Option<u8> {
-        let rest = body.get(self.at..)?;
-        let blank = rest.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
-        self.at += blank;
-        rest.get(blank).copied()
-    }
-
-    fn expect(&mut self, body: &[u8], byte: u8, path: &str) -> Result<(), ConfigError> {
-        if self.peek(body) == Some(byte) {
-            self.at += 1;
-            return Ok(());
-        }
-        Err(ConfigError::new(
-            path,
-            format!("expected `{}` here", char::from(byte)),
-        ))
-    }
-
-    fn value<'de, T: Deserialize<'de>>(&mut self, body: &'de [u8], path: &str) -> Result<T, ConfigError> {
-        let rest = body.get(self.at..).unwrap_or_default();
-        match read(rest) {
-            Ok((value, used)) => {
-                self.at += used;
-                Ok(value)
-            }
-            Err(_) => Err(located::<T>(rest, path)),
-        }
-    }
-}
-
-/// The number 1, so far. A front end may write every number as a double.
-struct Version(f64);
-
-impl<'de> Deserialize<'de> for Version {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct One;
-        impl serde::de::Visitor<'_> for One {
-            type Value = Version;
-
-            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                f.write_str("the number 1")
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Version, E> {
-                Ok(Version(number))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Version, E> {
-                Ok(Version(number as f64))
-            }
-        }
-        deserializer.deserialize_any(One)
-    }
 }
 
 impl Compiled {
@@ -365,14 +269,9 @@ impl Compiled {
         ids: &mut [Vec<(u64, Entry)>],
     ) -> Result<(), Vec<ConfigError>> {
         let at = self.records.len();
-        let hash = key.compile(tenants, &mut self.records)?;
-        let (Ok(len), Ok(at)) = (u16::try_from(self.records.len() - at), u32::try_from(at)) else {
-            return Err(vec![ConfigError::new(
-                "",
-                "more models and networks than one key can have (64 kB)",
-            )]);
-        };
-        let entry = Entry { hash, at, len };
+        let find = |org: &str, project: Option<&str>| tenants.find(org, project);
+        let (hash, profile) = key.compile(find, &mut self.records)?;
+        let entry = Entry::behind(at, &self.records, hash).map_err(|error| vec![error])?;
         let [first, ..] = *hash.as_bytes();
         if let Some(part) = self.parts.get_mut(usize::from(first)) {
             part.push(entry);
@@ -381,7 +280,7 @@ impl Compiled {
         if let Some(part) = ids.get_mut((id % PARTS as u64) as usize) {
             part.push((id, entry));
         }
-        self.keys += 1;
+        self.census.add_key(profile);
         Ok(())
     }
 
@@ -407,27 +306,4 @@ fn format_path(row: usize) -> impl Fn() -> String {
 fn id_of<'a>(records: &'a [u8], entry: &Entry) -> &'a str {
     let record = records.get(entry.at as usize..).unwrap_or_default();
     postcard::from_bytes::<KeyRecord<'_>>(record).map_or("?", |record| record.id)
-}
-
-/// One value at the start of `json`, and how many bytes it took.
-fn read<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<(T, usize), serde_json::Error> {
-    let mut values = serde_json::Deserializer::from_slice(json).into_iter();
-    match values.next() {
-        Some(value) => value.map(|value| (value, values.byte_offset())),
-        None => Err(serde::de::Error::custom("the document is cut short")),
-    }
-}
-
-/// Why no `T` could be read here, with the path below `path`.
-fn located<'de, T: Deserialize<'de>>(json: &'de [u8], path: &str) -> ConfigError {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-        Ok(_) => ConfigError::new(path, "is malformed"),
-        Err(error) => {
-            let below = error.path().to_string();
-            let below = if below == "." { String::new() } else { below };
-            let error = ConfigError::new(below, problem(error.inner()));
-            if path.is_empty() { error } else { error.under(path) }
-        }
-    }
 }

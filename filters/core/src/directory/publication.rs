@@ -7,8 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::bucket;
+use super::census::Census;
 use super::record::ProfileId;
 use super::table::Compiled;
+use crate::config::ConfigError;
 use crate::state::{self, Keyspace, Store, StoreError, Value};
 
 /// The name of a value of which there is one.
@@ -47,11 +49,24 @@ impl Published {
     pub fn write(self, store: &mut impl Store) -> Result<(), StoreError> {
         state::write(store, ONE, self)
     }
+
+    /// Whether one with so many keys would lock out everyone: that is more likely a broken export than a farewell to every
+    /// customer.
+    pub fn emptied_by(self, keys: u64) -> Option<ConfigError> {
+        (keys == 0 && self.keys > 0).then(|| {
+            let problem = format!(
+                "is empty, and the directory in force has {}: nobody could call any more; set `allow_empty: true` of the \
+                 fetcher if that is meant",
+                self.keys
+            );
+            ConfigError::new("keys", problem)
+        })
+    }
 }
 
 /// The tenants that may have a profile.
 #[derive(Clone)]
-struct Tenants(Vec<ProfileId>);
+pub(super) struct Tenants(Vec<ProfileId>);
 
 impl Value for Tenants {
     const KEYSPACE: Keyspace = Keyspace::TENANTS;
@@ -66,11 +81,21 @@ impl Value for Tenants {
 }
 
 impl Tenants {
-    fn read(store: &mut impl Store) -> Result<Self, StoreError> {
+    pub(super) fn read(store: &mut impl Store) -> Result<Self, StoreError> {
         Ok(state::read(store, ONE)?.unwrap_or(Self(Vec::new())))
     }
 
-    fn write(mut self, store: &mut impl Store) -> Result<(), StoreError> {
+    /// Adds some.
+    pub(super) fn extend(&mut self, tenants: impl Iterator<Item = ProfileId>) {
+        self.0.extend(tenants);
+    }
+
+    /// Strikes off the others.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&ProfileId) -> bool) {
+        self.0.retain(is_kept);
+    }
+
+    pub(super) fn write(mut self, store: &mut impl Store) -> Result<(), StoreError> {
         self.0.sort_unstable();
         self.0.dedup();
         state::write(store, ONE, self)
@@ -100,11 +125,6 @@ impl Publication {
         }
     }
 
-    /// What is published.
-    pub fn directory(&self) -> &Compiled {
-        &self.directory
-    }
-
     /// Does a part of the work, about a millisecond of it; `true` when all is done.
     pub fn step(&mut self, store: &mut impl Store) -> Result<bool, StoreError> {
         self.next = match self.next {
@@ -125,23 +145,17 @@ impl Publication {
         Ok(self.next == Step::Done)
     }
 
-    /// Tells the workers, as of `confirmed_at`. The generation grows also where nothing was changed: an earlier
-    /// attempt may have changed it all and got no further.
-    pub fn announce(&self, confirmed_at: u64, store: &mut impl Store) -> Result<(), StoreError> {
-        let generation = Published::read(store).map_or(0, |published| published.generation) + 1;
-        let keys = self.directory.keys() as u64;
-        Published {
-            generation,
-            confirmed_at,
-            keys,
-        }
-        .write(store)
+    /// Tells the workers, as of `confirmed_at`; what is in force now.
+    pub fn announce(self, confirmed_at: u64, store: &mut impl Store) -> Result<(u64, Census), StoreError> {
+        let census = self.directory.census;
+        let generation = announce(census.keys(), confirmed_at, store)?;
+        Ok((generation, census))
     }
 
     fn profiles(&self, store: &mut impl Store) -> Result<(), StoreError> {
         // Listed before they are written, and struck off after they are emptied: none is ever there unlisted.
         let mut listed = Tenants::read(store)?;
-        listed.0.extend(self.ids());
+        listed.extend(self.ids());
         listed.write(store)?;
         for (id, profile) in self.directory.profiles() {
             write_changed(&bucket::profile_store_key(*id), profile, store)?;
@@ -177,8 +191,21 @@ impl Publication {
     }
 }
 
+/// Tells the workers that a directory with so many keys is in force, as of `confirmed_at`; its generation. It grows also where
+/// nothing was changed: an earlier attempt may have changed it all and got no further.
+pub(super) fn announce(keys: u64, confirmed_at: u64, store: &mut impl Store) -> Result<u64, StoreError> {
+    let generation = Published::read(store).map_or(0, |published| published.generation) + 1;
+    let published = Published {
+        generation,
+        confirmed_at,
+        keys,
+    };
+    published.write(store)?;
+    Ok(generation)
+}
+
 /// Writes a value unless it is there already; an absent one is as good as an empty one.
-fn write_changed(key: &[u8], value: &[u8], store: &mut impl Store) -> Result<(), StoreError> {
+pub(super) fn write_changed(key: &[u8], value: &[u8], store: &mut impl Store) -> Result<(), StoreError> {
     let same = store
         .get(key)?
         .map_or(value.is_empty(), |(current, _)| current == value);

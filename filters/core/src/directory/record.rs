@@ -59,6 +59,12 @@ pub(crate) struct KeyRecord<'a> {
     pub(crate) networks: Vec<IpNet>,
 }
 
+/// Whose key a record is of; `None` where it can't be read.
+pub(crate) fn profile_of(record: &[u8]) -> Option<ProfileId> {
+    let key: KeyRecord<'_> = postcard::from_bytes(record).ok()?;
+    Some(key.profile)
+}
+
 /// What all keys of one organization and project share.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Profile<'a> {

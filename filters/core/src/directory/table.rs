@@ -1,7 +1,9 @@
 //! A whole directory in memory, found by binary search. Sorted flat arrays: 40 bytes a key besides its record,
 //! and no allocation of its own for any of them.
 
+use super::census::Census;
 use super::record::ProfileId;
+use crate::config::ConfigError;
 use crate::key::KeyHash;
 
 /// Hashes are spread over this many parts by their first byte, so that sorting can be done in small steps.
@@ -15,6 +17,25 @@ pub(super) struct Entry {
     pub(super) len: u16,
 }
 
+impl Entry {
+    /// The record at the end of `records`, from `at` on.
+    pub(super) fn behind(at: usize, records: &[u8], hash: KeyHash) -> Result<Self, ConfigError> {
+        let (Ok(len), Ok(at)) = (u16::try_from(records.len().saturating_sub(at)), u32::try_from(at)) else {
+            return Err(ConfigError::new(
+                "",
+                "more models and networks than one key can have (64 kB)",
+            ));
+        };
+        Ok(Self { hash, at, len })
+    }
+
+    /// Its record.
+    pub(super) fn record<'a>(&self, records: &'a [u8]) -> Option<&'a [u8]> {
+        let at = self.at as usize;
+        records.get(at..at + usize::from(self.len))
+    }
+}
+
 /// A directory that passed every check.
 #[derive(Debug, Default)]
 pub struct Compiled {
@@ -23,19 +44,18 @@ pub struct Compiled {
     pub(super) records: Vec<u8>,
     /// Sorted by id.
     pub(super) profiles: Vec<(ProfileId, Vec<u8>)>,
-    pub(super) orgs: usize,
-    pub(super) keys: usize,
+    pub(super) census: Census,
 }
 
 impl Compiled {
     /// How many keys it holds.
     pub fn keys(&self) -> usize {
-        self.keys
+        self.census.keys() as usize
     }
 
     /// How many organizations.
     pub fn orgs(&self) -> usize {
-        self.orgs
+        self.census.orgs()
     }
 
     /// The profiles of all tenants, sorted by id.
@@ -58,7 +78,6 @@ impl Compiled {
     }
 
     pub(super) fn record_of(&self, entry: &Entry) -> Option<&[u8]> {
-        let at = entry.at as usize;
-        self.records.get(at..at + usize::from(entry.len))
+        entry.record(&self.records)
     }
 }

@@ -1,6 +1,7 @@
 //! Workers that share a store and a clock: what they agree on is told as a story, without a proxy.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -67,6 +68,11 @@ impl Worker {
     /// How often the store was asked so far.
     pub(crate) fn calls(&self) -> usize {
         self.0.calls.get()
+    }
+
+    /// Every value in the store that is not empty.
+    pub(crate) fn filled(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.0.memory.borrow().filled()
     }
 
     /// What the proxy says of the request from here on.

@@ -75,6 +75,17 @@ pub trait Clock {
 #[derive(Debug, Default)]
 pub struct Memory(BTreeMap<Vec<u8>, (Vec<u8>, u32)>);
 
+#[cfg(test)]
+impl Memory {
+    /// Every value that is not empty.
+    pub(crate) fn filled(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let filled = self.0.iter().filter(|(_, (value, _))| !value.is_empty());
+        filled
+            .map(|(key, (value, _))| (key.clone(), value.clone()))
+            .collect()
+    }
+}
+
 impl Store for Memory {
     fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError> {
         Ok(self.0.get(key).cloned())

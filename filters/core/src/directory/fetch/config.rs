@@ -2,7 +2,14 @@
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, Span, from_json};
+use core::fmt;
+
+use super::Plan;
+use super::question::{CHANGES, Question, watching};
+use crate::config::{ConfigError, Span, from_json, given};
+
+/// The longest wait for changes, in seconds: proxies end what is silent for much longer.
+const LONGEST_WATCH: u64 = 300;
 
 /// Where the document is, and how it is fetched.
 pub struct Config {
@@ -16,8 +23,29 @@ pub struct Config {
     pub refresh: u64,
     /// Longest wait for the whole document; milliseconds.
     pub timeout_millis: u32,
+    /// How long the server waits until something has changed; whole seconds. `None` where it is not asked what changed.
+    pub watch_seconds: Option<u32>,
+    /// What the server knows the fetcher by.
+    token: Option<Token>,
     /// Whether a directory without keys may follow one with keys.
     pub allow_empty: bool,
+}
+
+/// A bearer token.
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token([redacted])")
+    }
+}
+
+/// A request for the document.
+pub struct Request {
+    /// Names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// How long its answer may take; milliseconds.
+    pub timeout_millis: u32,
 }
 
 #[derive(Deserialize)]
@@ -30,8 +58,25 @@ struct RawFetch {
     refresh: Span,
     #[serde(default = "timeout")]
     timeout: Span,
+    #[serde(default, deserialize_with = "given")]
+    watch: Option<Span>,
+    #[serde(default, deserialize_with = "given")]
+    token: Option<RawToken>,
     #[serde(default)]
     allow_empty: bool,
+}
+
+/// Whatever stands in the place of a token: it is never repeated.
+struct RawToken(Option<Token>);
+
+impl<'de> Deserialize<'de> for RawToken {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let text = value.as_str().filter(|text| {
+            (1..=1024).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        });
+        Ok(Self(text.map(|text| Token(text.to_owned()))))
+    }
 }
 
 fn refresh() -> Span {
@@ -79,6 +124,21 @@ impl Config {
                 "at most `24d`",
             ));
         }
+        let watch_seconds = raw.watch.map(|watch| watch.millis() / 1_000);
+        if watch_seconds.is_some_and(|seconds| !(1..=LONGEST_WATCH).contains(&seconds)) {
+            let found = raw.watch.map_or(0, Span::millis);
+            errors.push(ConfigError::expected(
+                "watch",
+                format!("{found}ms"),
+                "`1s` to `300s`",
+            ));
+        }
+        if raw.token.as_ref().is_some_and(|token| token.0.is_none()) {
+            errors.push(ConfigError::new(
+                "token",
+                "expected 1 to 1024 visible characters of ASCII; what was found is not repeated here",
+            ));
+        }
         match timeout_millis {
             Some(timeout_millis) if errors.is_empty() => Ok(Self {
                 authority: raw.authority.unwrap_or_else(|| raw.cluster.clone()),
@@ -86,9 +146,51 @@ impl Config {
                 path: raw.path,
                 refresh: raw.refresh.nanos(),
                 timeout_millis,
+                watch_seconds: watch_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
+                token: raw.token.and_then(|token| token.0),
                 allow_empty: raw.allow_empty,
             }),
             _ => Err(errors),
+        }
+    }
+
+    /// How often whom to ask.
+    pub fn plan(&self) -> Plan {
+        let seconds = |seconds: u32| u64::from(seconds).saturating_mul(1_000_000_000);
+        Plan {
+            refresh: self.refresh,
+            timeout: u64::from(self.timeout_millis).saturating_mul(1_000_000),
+            watch: self.watch_seconds.map(seconds),
+            allow_empty: self.allow_empty,
+        }
+    }
+
+    /// The request that asks this. A file server is asked as ever.
+    pub fn request(&self, question: &Question<'_>) -> Request {
+        let watched = self.watch_seconds.zip(question.after);
+        let path = watched.map_or_else(
+            || self.path.clone(),
+            |(seconds, after)| watching(&self.path, after, seconds.into()),
+        );
+        let accept = match self.watch_seconds {
+            Some(_) => format!("{CHANGES}, application/json"),
+            None => "application/json".to_owned(),
+        };
+        let mut headers = vec![
+            (":method", "GET".to_owned()),
+            (":path", path),
+            (":authority", self.authority.clone()),
+            ("accept", accept),
+        ];
+        let coding = self.watch_seconds.map(|_| ("accept-encoding", "gzip".to_owned()));
+        headers.extend(coding);
+        headers.extend(question.etag.map(|etag| ("if-none-match", etag.to_owned())));
+        let bearer = self.token.as_ref().map(|Token(token)| format!("Bearer {token}"));
+        headers.extend(bearer.map(|bearer| ("authorization", bearer)));
+        let wait = watched.map_or(0, |(seconds, _)| seconds.saturating_mul(1_000));
+        Request {
+            headers,
+            timeout_millis: self.timeout_millis.saturating_add(wait),
         }
     }
 }

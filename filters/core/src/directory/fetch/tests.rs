@@ -1,3 +1,5 @@
+mod watch;
+
 use std::sync::Arc;
 
 use super::*;
@@ -14,6 +16,7 @@ const SECOND: u64 = 1_000_000_000;
 struct Around {
     calls: u32,
     asked: Vec<Option<String>>,
+    after: Vec<Option<String>>,
     unreachable: bool,
     fetched: Vec<Fetched>,
     complaints: Vec<String>,
@@ -25,11 +28,12 @@ struct Around {
 impl Outside<Worker> for Around {
     type Call = u32;
 
-    fn ask(&mut self, _host: &mut Worker, etag: Option<&str>) -> Result<u32, String> {
+    fn ask(&mut self, _host: &mut Worker, question: &Question<'_>) -> Result<u32, String> {
         if self.unreachable {
             return Err("no such cluster".into());
         }
-        self.asked.push(etag.map(str::to_owned));
+        self.asked.push(question.etag.map(str::to_owned));
+        self.after.push(question.after.map(str::to_owned));
         self.calls += 1;
         Ok(self.calls)
     }
@@ -63,11 +67,15 @@ struct Stage {
 
 /// A fetcher that has just asked for the first time.
 fn stage() -> Stage {
-    let plan = Plan {
+    stage_of(Plan {
         refresh: 10 * SECOND,
         timeout: 30 * SECOND,
+        watch: None,
         allow_empty: false,
-    };
+    })
+}
+
+fn stage_of(plan: Plan) -> Stage {
     let mut stage = Stage {
         fetcher: Fetcher::new(plan),
         host: Worker::at(1_000 * SECOND),
@@ -107,12 +115,22 @@ impl Stage {
 
     /// Answers the last call, and lets the fetcher work until it is done.
     fn answer(&mut self, status: Option<&str>, etag: Option<&str>, body: &str) {
-        let response = Response { status, etag };
+        let response = Response {
+            status,
+            etag,
+            ..Response::default()
+        };
+        self.respond(&response, body.into());
+    }
+
+    /// The same with any answer.
+    fn respond(&mut self, response: &Response<'_>, body: Vec<u8>) {
         let call = self.around.calls;
-        let body = || Ok(body.into());
+        let body = || Ok(body);
         self.fetcher
-            .answered(call, &response, body, &mut self.host, &mut self.around);
-        while self.around.busy {
+            .answered(call, response, body, &mut self.host, &mut self.around);
+        while matches!(self.fetcher.state, State::Working(..)) {
+            assert!(self.around.busy);
             self.tick();
         }
     }
@@ -222,7 +240,7 @@ fn an_answer_that_never_comes_is_not_waited_for_and_none_of_another_call_is_take
     let mut stage = stage();
     let response = Response {
         status: Some("200"),
-        etag: None,
+        ..Response::default()
     };
     let never = || panic!("not its body");
     stage
