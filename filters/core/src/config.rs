@@ -24,8 +24,8 @@ impl ConfigError {
     /// errors end up in logs.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
-            path: without_keys(&path.into()),
-            problem: without_keys(&problem.into()),
+            path: shortened(without_keys(&path.into())),
+            problem: shortened(without_keys(&problem.into())),
         }
     }
 
@@ -153,6 +153,13 @@ pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) ->
 
 /// What is wrong with a condition that is there and names nothing.
 pub const EMPTY: &str = "is empty: name at least one, or leave it out for any";
+
+/// As much of a text as an error repeats: names and values of any length end up in it.
+fn shortened(mut text: String) -> String {
+    const LONGEST: usize = 1024;
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
 
 /// `text` with everything in it masked that looks like an API key: `sk-` and at least 17 more characters.
 fn without_keys(text: &str) -> String {
@@ -613,6 +620,12 @@ mod tests {
             error.to_string(),
             "orgs.sk-tg-ab***op.x: found `sk-proj-***Op and sk-short`, expected y"
         );
+    }
+
+    #[test]
+    fn an_error_is_no_longer_than_a_line() {
+        let error = ConfigError::expected("é".repeat(1 << 20), "\n".repeat(1 << 20), "y");
+        assert!(error.to_string().len() <= 2_050, "{}", error.to_string().len());
     }
 
     #[test]

@@ -25,10 +25,9 @@ fn workers_serve_while_a_large_document_is_read_in_many_steps() {
     let (old, new) = (key(1), early.unwrap());
     let fleet = Fleet::loaded(&directory([row(&old, json!({}))]));
     let keys = (0..3_000).map(|n| row(&key(90_000 + n), json!({})));
-    fleet
-        .asked()
-        .answer(200, &[("etag", "\"2\"")], directory(keys).to_string());
+    let asked = fleet.asked();
     slow_clock(&fleet.world);
+    asked.answer(200, &[("etag", "\"2\"")], directory(keys).to_string());
     let (mut steps, mut old_admitted, mut new_admitted) = (0, 0, 0);
     while fleet.fetches("ok") < 2 {
         fleet.fetcher.tick();

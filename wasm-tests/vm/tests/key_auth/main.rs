@@ -26,3 +26,4 @@ mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
+mod watching;

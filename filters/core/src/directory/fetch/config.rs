@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::Plan;
 use super::question::{CHANGES, Question, watching};
-use crate::config::{ConfigError, Span, from_json, given};
+use crate::config::{ConfigError, Span, from_json};
 
 /// The longest wait for changes, in seconds: proxies end what is silent for much longer.
 const LONGEST_WATCH: u64 = 300;
@@ -58,9 +58,7 @@ struct RawFetch {
     refresh: Span,
     #[serde(default = "timeout")]
     timeout: Span,
-    #[serde(default, deserialize_with = "given")]
     watch: Option<Span>,
-    #[serde(default, deserialize_with = "given")]
     token: Option<RawToken>,
     #[serde(default)]
     allow_empty: bool,
