@@ -20,7 +20,7 @@ pub use config::{Config, Request};
 pub use question::{Question, Response};
 
 use self::etag::Etag;
-use self::job::{Basis, Job, Outcome};
+use self::job::{Basis, Ending, Job};
 use super::census::Census;
 use super::publication::Published;
 use crate::config::ConfigError;
@@ -106,7 +106,7 @@ pub struct Fetcher<C> {
 enum State<C> {
     Idle,
     Asking(Asked<C>),
-    Working(Job, Answer),
+    Working(Box<Job>, Answer),
 }
 
 /// A request in flight.
@@ -165,7 +165,7 @@ impl<C: Copy + PartialEq> Fetcher<C> {
                 self.fail("no answer came", host, outside);
                 State::Idle
             }
-            State::Working(job, answer) => self.work(job, answer, now, host, outside),
+            State::Working(job, answer) => self.work(*job, answer, now, host, outside),
             state => state,
         };
         self.pace(now, host, outside);
@@ -259,7 +259,7 @@ impl<C: Copy + PartialEq> Fetcher<C> {
         }
         // The first slice at once: for a change that is all of it.
         if let State::Working(job, answer) = core::mem::replace(&mut self.state, State::Idle) {
-            self.state = self.work(job, answer, now, host, outside);
+            self.state = self.work(*job, answer, now, host, outside);
         }
         self.pace(now, host, outside);
     }
@@ -296,7 +296,7 @@ impl<C: Copy + PartialEq> Fetcher<C> {
             is_changes,
         };
         let job = Job::new(body, is_gzip, basis, self.plan.allow_empty);
-        self.state = State::Working(job, answer);
+        self.state = State::Working(Box::new(job), answer);
     }
 
     /// What changes are made to, if they were asked for and lead somewhere.
@@ -330,25 +330,25 @@ impl<C: Copy + PartialEq> Fetcher<C> {
     ) -> State<C> {
         loop {
             match job.step(answer.asked_at, host) {
-                Outcome::More(more) => job = more,
-                Outcome::Done(generation, census) => {
+                Ok(more) => job = more,
+                Err(Ending::Done(generation, census)) => {
                     outside.count(Fetched::Changed);
                     outside.in_force(census.keys(), census.orgs() as u64);
                     self.finish(generation, census, answer, host);
                     return State::Idle;
                 }
-                Outcome::Refused(errors) => {
+                Err(Ending::Refused(errors)) => {
                     self.reject(&errors, answer.is_changes, host, outside);
                     return State::Idle;
                 }
-                Outcome::Failed(why) => {
+                Err(Ending::Failed(why)) => {
                     self.forget();
                     self.fail(&why, host, outside);
                     return State::Idle;
                 }
             }
             if host.now().is_none_or(|now| now.abs_diff(start) >= SLICE) {
-                return State::Working(job, answer);
+                return State::Working(Box::new(job), answer);
             }
         }
     }

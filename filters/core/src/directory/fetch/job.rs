@@ -44,9 +44,8 @@ enum Stage {
     Patching(Patch),
 }
 
-/// What came of a step.
-pub(super) enum Outcome {
-    More(Job),
+/// How work ends.
+pub(super) enum Ending {
     /// It is in force, in this generation.
     Done(u64, Census),
     /// The answer is wrong; what is in force stays.
@@ -71,8 +70,8 @@ impl Job {
         }
     }
 
-    /// Does a part of the work, about a millisecond of it; what is done is in force as of `asked_at`.
-    pub(super) fn step(self, asked_at: u64, store: &mut impl Store) -> Outcome {
+    /// Does a part of the work, about a millisecond of it; what is done is in force as of `asked_at`. `Err` where that was all.
+    pub(super) fn step(self, asked_at: u64, store: &mut impl Store) -> Result<Self, Ending> {
         let Self {
             mut basis,
             allow_empty,
@@ -96,14 +95,11 @@ impl Job {
                 Err(error) => Err(not_shared(error)),
             },
         };
-        match next {
-            Ok(stage) => Outcome::More(Self {
-                basis,
-                allow_empty,
-                stage,
-            }),
-            Err(outcome) => outcome,
-        }
+        next.map(|stage| Self {
+            basis,
+            allow_empty,
+            stage,
+        })
     }
 }
 
@@ -112,15 +108,15 @@ fn next<Work, Done>(
     progress: Progress<Work, Done>,
     more: fn(Work) -> Stage,
     done: fn(Done) -> Stage,
-) -> Result<Stage, Outcome> {
+) -> Result<Stage, Ending> {
     match progress {
         Progress::More(work) => Ok(more(work)),
         Progress::Done(result) => Ok(done(result)),
-        Progress::Refused(errors) => Err(Outcome::Refused(errors)),
+        Progress::Refused(errors) => Err(Ending::Refused(errors)),
     }
 }
 
-fn begin(text: Vec<u8>, is_changes: bool) -> Result<Stage, Outcome> {
+fn begin(text: Vec<u8>, is_changes: bool) -> Result<Stage, Ending> {
     if !is_changes {
         return Ok(Stage::Loading(Loader::new(text)));
     }
@@ -132,7 +128,7 @@ fn begin(text: Vec<u8>, is_changes: bool) -> Result<Stage, Outcome> {
 }
 
 /// A document without keys is more likely a broken export than meant.
-fn publish(directory: Compiled, allow_empty: bool, store: &mut impl Store) -> Result<Stage, Outcome> {
+fn publish(directory: Compiled, allow_empty: bool, store: &mut impl Store) -> Result<Stage, Ending> {
     let before = Published::read(store).filter(|_| !allow_empty);
     match before.and_then(|before| before.emptied_by(directory.keys() as u64)) {
         None => Ok(Stage::Publishing(Publication::new(directory))),
@@ -146,7 +142,7 @@ fn patch(
     basis: Option<Basis>,
     allow_empty: bool,
     store: &mut impl Store,
-) -> Result<Stage, Outcome> {
+) -> Result<Stage, Ending> {
     let basis = match basis {
         Some(basis) if basis.version == delta.after() => basis,
         basis => {
@@ -166,21 +162,21 @@ fn patch(
     Ok(Stage::Patching(patch))
 }
 
-fn refused(error: ConfigError) -> Outcome {
-    Outcome::Refused(vec![error])
+fn refused(error: ConfigError) -> Ending {
+    Ending::Refused(vec![error])
 }
 
-fn announced(in_force: Result<(u64, Census), StoreError>) -> Outcome {
+fn announced(in_force: Result<(u64, Census), StoreError>) -> Ending {
     match in_force {
-        Ok((generation, census)) => Outcome::Done(generation, census),
-        Err(error) => Outcome::Failed(format!(
+        Ok((generation, census)) => Ending::Done(generation, census),
+        Err(error) => Ending::Failed(format!(
             "the directory could not be announced to the workers ({error:?})"
         )),
     }
 }
 
-fn not_shared(error: StoreError) -> Outcome {
-    Outcome::Failed(format!(
+fn not_shared(error: StoreError) -> Ending {
+    Ending::Failed(format!(
         "the directory could not be shared with the workers ({error:?})"
     ))
 }
