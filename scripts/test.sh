@@ -9,6 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 "$root/scripts/setup-python.sh"
 "$root/scripts/setup-parsers.sh"
 "$root/scripts/setup-node.sh"
+"$root/scripts/setup-postgres.sh"
+"$root/scripts/setup-schemathesis.sh"
 need_rust
 cd "$root"
 say "a native library of the tests' own"

@@ -47,6 +47,11 @@ impl Command {
     }
 }
 
+/// The document as it is, unchecked.
+pub(crate) fn document(file: &PathBuf) -> Result<Value> {
+    serde_json::from_slice(&read(file)?).with_context(|| format!("{} is no document", file.display()))
+}
+
 /// The document as JSON. YAML is read as YAML; JSON is left as it is, so a million keys take no detour.
 fn read(file: &PathBuf) -> Result<Vec<u8>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;

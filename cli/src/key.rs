@@ -1,27 +1,97 @@
-//! `tollgate key`: the key itself goes to its owner and is stored nowhere; the row goes into the directory.
+//! `tollgate key`: keys of a control plane; and, without one, keys and their rows for a directory that is a file.
+//!
+//! A key itself goes to its holder and is kept nowhere.
 
 use std::io::{IsTerminal, Read as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use axum::http::{Method, StatusCode};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
 use tollgate_core::key::{ApiKey, KeyHash};
+
+use crate::client::{Client, encoded};
+use crate::org::set;
+use crate::show;
 
 /// What to do with keys.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a new key; prints it once, and the row for the directory.
+    /// List them.
+    List {
+        /// Of this organization only.
+        #[arg(long)]
+        org: Option<String>,
+        /// Revoked ones too.
+        #[arg(long)]
+        revoked: bool,
+    },
+    /// Show one.
+    Show {
+        /// Its id.
+        key: String,
+    },
+    /// Make one; prints it once.
+    Create {
+        #[command(flatten)]
+        owner: Owner,
+        #[command(flatten)]
+        spec: Spec,
+    },
+    /// Change one.
+    Set {
+        /// Its id.
+        key: String,
+        #[command(flatten)]
+        spec: Spec,
+    },
+    /// Give its holder another secret; the old one ends after an overlap.
+    Rotate {
+        /// Its id.
+        key: String,
+        /// How long the old one stays good, such as `24h`; `0s` ends it at once.
+        #[arg(long, default_value = "24h")]
+        overlap: String,
+    },
+    /// Undo a rotation: the old key goes on, the new one is revoked.
+    UndoRotation {
+        /// The old key's id.
+        key: String,
+    },
+    /// Revoke one, for good.
+    Revoke {
+        /// Its id.
+        key: String,
+    },
+    /// Make a key for a directory that is a file; prints it once, and its row.
     Mint(Owner),
-    /// The row for a key that exists already, read from standard input (never from the command line, which
-    /// others can see).
-    Import {
+    /// The row, for a directory that is a file, of a key that exists: read from standard input (never from the command
+    /// line, which others can see).
+    Row {
         /// Public id to know it by, in logs and usage records.
         #[arg(long)]
         id: String,
         #[command(flatten)]
         owner: Owner,
     },
+}
+
+/// What may be set of a key beside its owner; what is not named stays.
+#[derive(Args)]
+pub(crate) struct Spec {
+    /// `active` or `suspended`.
+    #[arg(long)]
+    status: Option<String>,
+    /// When it begins to be good, as in `2026-12-31T23:59:59Z`.
+    #[arg(long)]
+    not_before: Option<String>,
+    /// Networks it is good from: `--networks 10.0.0.0/8,2001:db8::/32`.
+    #[arg(long, value_delimiter = ',')]
+    networks: Option<Vec<String>>,
+    /// Whom to tell.
+    #[arg(long, value_delimiter = ',')]
+    contacts: Option<Vec<String>>,
 }
 
 /// Whose key it is.
@@ -48,39 +118,124 @@ pub(crate) struct Owner {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
-            Self::Mint(owner) => {
-                let mut random = [0; 40];
-                getrandom::fill(&mut random).context("no randomness from the operating system")?;
-                let key = ApiKey::mint(&random);
-                let row = owner.row(key.id(), &key.sha256_hex())?;
-                eprintln!("# The key, for its owner. It is shown this once and stored nowhere.");
-                println!("{}", key.reveal());
-                eprintln!("# Its row, for `keys` in the directory:");
-                println!("- {row}");
+            Self::List { org, revoked } => {
+                let path = org.map_or_else(|| "/v1/keys".to_owned(), |org| format!("/v1/keys?org={}", encoded(&org)));
+                let mut keys = client.all(&path).await?;
+                keys.retain(|key| revoked || key.get("revoked_at").is_none());
+                let members = ["id", "org", "project", "name", "status", "expires_at", "frozen_by", "revoked_at"];
+                show::list(client, &keys, members.get(..if revoked { 8 } else { 7 }).unwrap_or_default());
             }
-            Self::Import { id, owner } => {
-                if std::io::stdin().is_terminal() {
-                    eprintln!("Paste the key, then press Enter and Ctrl-D:");
+            Self::Show { key } => show::object(client, &client.get(&path(&key)).await?),
+            Self::Create { owner, spec } => {
+                let mut body = owner.members();
+                body.extend(spec.members());
+                let answer = client.change(Method::POST, "/v1/keys", Some(Value::Object(body))).await?;
+                secret(client, &answer);
+            }
+            Self::Set { key, spec } => {
+                let body = Value::Object(spec.members());
+                let answer = client.change(Method::PATCH, &path(&key), Some(body)).await?;
+                show::changed(client, &answer, |_| format!("Changed the key {key}."));
+            }
+            Self::Rotate { key, overlap } => {
+                let body = json!({"overlap": overlap});
+                let answer = client.change(Method::POST, &format!("{}/rotate", path(&key)), Some(body)).await?;
+                if answer.status == StatusCode::CREATED {
+                    secret(client, &answer);
+                } else {
+                    show::changed(client, &answer, |new| {
+                        let id = show::member(new, "id");
+                        format!("It is being rotated already, to {id}; the secret was shown then. `undo-rotation` undoes it.")
+                    });
                 }
-                let mut key = String::new();
-                std::io::stdin()
-                    .read_to_string(&mut key)
-                    .context("cannot read the key from standard input")?;
-                let key = key.trim();
-                ensure!(
-                    key.len() >= 20,
-                    "a key of fewer than 20 characters can be guessed; make a new one instead"
-                );
-                println!("- {}", owner.row(&id, &KeyHash::of(key.as_bytes()).to_string())?);
             }
+            Self::UndoRotation { key } => {
+                let answer = client.change(Method::POST, &format!("{}/undo-rotation", path(&key)), None).await?;
+                show::changed(client, &answer, |_| format!("The key {key} goes on; the new one is revoked."));
+            }
+            Self::Revoke { key } => {
+                let answer = client.change(Method::POST, &format!("{}/revoke", path(&key)), None).await?;
+                show::changed(client, &answer, |_| format!("Revoked the key {key}."));
+            }
+            Self::Mint(owner) => mint(&owner)?,
+            Self::Row { id, owner } => row(&id, &owner)?,
         }
         Ok(())
     }
 }
 
+fn path(key: &str) -> String {
+    format!("/v1/keys/{}", encoded(key))
+}
+
+/// Prints a key that was made: the secret alone on standard output, for a pipe.
+fn secret(client: &Client, answer: &crate::client::Answer) {
+    match answer.body.get("secret").and_then(Value::as_str) {
+        Some(secret) if !client.json() => {
+            eprintln!("# The key {}, for its holder. It is shown this once and kept nowhere.", show::member(&answer.body, "id"));
+            println!("{secret}");
+        }
+        _ => show::changed(client, answer, |key| format!("Made the key {}.", show::member(key, "id"))),
+    }
+}
+
+/// Makes a key for a directory that is a file.
+pub(crate) fn mint(owner: &Owner) -> Result<()> {
+    let mut random = [0; 40];
+    getrandom::fill(&mut random).context("no randomness from the operating system")?;
+    let key = ApiKey::mint(&random);
+    let row = owner.row(key.id(), &key.sha256_hex())?;
+    eprintln!("# The key, for its owner. It is shown this once and stored nowhere.");
+    println!("{}", key.reveal());
+    eprintln!("# Its row, for `keys` in the directory:");
+    println!("- {row}");
+    Ok(())
+}
+
+/// The row of a key that exists, read from standard input.
+pub(crate) fn row(id: &str, owner: &Owner) -> Result<()> {
+    if std::io::stdin().is_terminal() {
+        eprintln!("Paste the key, then press Enter and Ctrl-D:");
+    }
+    let mut key = String::new();
+    std::io::stdin()
+        .read_to_string(&mut key)
+        .context("cannot read the key from standard input")?;
+    let key = key.trim();
+    ensure!(
+        key.len() >= 20,
+        "a key of fewer than 20 characters can be guessed; make a new one instead"
+    );
+    println!("- {}", owner.row(id, &KeyHash::of(key.as_bytes()).to_string())?);
+    Ok(())
+}
+
+impl Spec {
+    fn members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        set(&mut members, "status", self.status.as_ref());
+        set(&mut members, "not_before", self.not_before.as_ref());
+        set(&mut members, "networks", self.networks.as_ref());
+        set(&mut members, "contacts", self.contacts.as_ref());
+        members
+    }
+}
+
 impl Owner {
+    fn members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+        set(&mut members, "org", Some(&self.org));
+        set(&mut members, "project", self.project.as_ref());
+        set(&mut members, "name", self.name.as_ref());
+        set(&mut members, "scopes", list(&self.scopes));
+        set(&mut members, "models", list(&self.models));
+        set(&mut members, "expires_at", self.expires_at.as_ref());
+        members
+    }
+
     /// The row as one line of YAML's flow style, which is JSON; checked in a directory that has its tenant.
     fn row(&self, id: &str, sha256: &str) -> Result<Value> {
         let mut row = json!({"id": id, "sha256": sha256, "org": self.org});

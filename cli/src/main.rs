@@ -1,45 +1,136 @@
-//! `tollgate`: the operators' tool, on the same core as the filters.
+//! `tollgate`: the operators' tool, on the same core as the filters, and the control plane.
 
+mod audit;
+mod client;
 mod directory;
+mod freeze;
+mod import;
 mod key;
+mod org;
+mod project;
+mod scan;
+mod serve;
+mod show;
+mod token;
 mod usage;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use client::{Client, Place};
 
 /// Tools for operators of a Tollgate gateway.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 struct Arguments {
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// API keys: make new ones, take over existing ones.
+    /// Run the control plane: the API, and the directory for gateways.
+    Serve(serve::Serve),
+    /// Organizations.
+    #[command(subcommand)]
+    Org(org::Command),
+    /// Projects, as `ORG/PROJECT`.
+    #[command(subcommand)]
+    Project(project::Command),
+    /// API keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Take a key, project or organization out of use at once.
+    Freeze(freeze::Freeze),
+    /// End a freeze.
+    Unfreeze(freeze::Unfreeze),
+    /// What is frozen, and until when.
+    Status,
+    /// Tokens for the API.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The trail: who changed what, when and why.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Take over a directory document: its organizations, projects and keys.
+    Import(import::Import),
+    /// Find our keys in files, by their form and checksum.
+    Scan(scan::Scan),
     /// The directory document: check it, or turn it into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
     /// Usage records: those that a killed gateway left.
     #[command(subcommand)]
     Usage(usage::Command),
+    /// Print the description of the API, OpenAPI 3.1.
+    Openapi,
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages into a folder.
+    Man {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Key(command) => command.run(),
-        Command::Directory(command) => command.run(),
-        Command::Usage(command) => command.run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    // Both ends of TLS use it; the second time there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Arguments { place, command } = Arguments::parse();
+    match run(place, command) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tollgate: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(place: Place, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Scan(scan) => return scan.run(),
+        Command::Directory(command) => command.run()?,
+        Command::Usage(command) => command.run()?,
+        Command::Openapi => print!("{}", tollgate_control::api::openapi()),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
+        }
+        Command::Man { folder } => {
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            clap_mangen::generate_to(Arguments::command(), &folder).context("cannot write the pages")?;
+        }
+        Command::Key(key::Command::Mint(owner)) => key::mint(&owner)?,
+        Command::Key(key::Command::Row { id, owner }) => key::row(&id, &owner)?,
+        command => return tokio::runtime::Runtime::new()?.block_on(work(place, command)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What needs a server, or the database that one would have.
+async fn work(place: Place, command: Command) -> Result<ExitCode> {
+    if let Command::Serve(serve) = command {
+        serve.run(&place).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = Client::open(place).await?;
+    match command {
+        Command::Org(command) => command.run(&client).await?,
+        Command::Project(command) => command.run(&client).await?,
+        Command::Key(command) => command.run(&client).await?,
+        Command::Freeze(freeze) => freeze.run(&client).await?,
+        Command::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
+        Command::Status => freeze::status(&client).await?,
+        Command::Token(command) => command.run(&client).await?,
+        Command::Import(import) => import.run(&client).await?,
+        Command::Audit(command) => return command.run(&client).await,
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
 }

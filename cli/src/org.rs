@@ -1,0 +1,120 @@
+//! `tollgate org`.
+
+use anyhow::Result;
+use axum::http::Method;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::client::{Client, encoded};
+use crate::show;
+
+/// What to do with organizations.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List them.
+    List,
+    /// Show one.
+    Show {
+        /// Its name.
+        org: String,
+    },
+    /// Make one.
+    Create {
+        /// Its name. It can't be changed.
+        org: String,
+        #[command(flatten)]
+        spec: Spec,
+    },
+    /// Change one.
+    Set {
+        /// Its name.
+        org: String,
+        #[command(flatten)]
+        spec: Spec,
+    },
+    /// Remove one that has no keys or projects any more.
+    Remove {
+        /// Its name.
+        org: String,
+    },
+}
+
+/// What is set; what is not named stays.
+#[derive(Args)]
+pub(crate) struct Spec {
+    /// Class of service.
+    #[arg(long)]
+    tier: Option<String>,
+    /// `active` or `suspended`.
+    #[arg(long)]
+    status: Option<String>,
+    /// Models, as names or patterns: `--models 'llama-*,whisper-1'`.
+    #[arg(long, value_delimiter = ',')]
+    models: Option<Vec<String>>,
+    /// A label, as `--label cost_center=42`; without a value it is removed.
+    #[arg(long)]
+    label: Vec<String>,
+    /// Whom to tell.
+    #[arg(long, value_delimiter = ',')]
+    contacts: Option<Vec<String>>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        match self {
+            Self::List => {
+                let orgs = client.all("/v1/orgs").await?;
+                show::list(client, &orgs, &["id", "tier", "status", "models", "frozen_by"]);
+            }
+            Self::Show { org } => show::object(client, &client.get(&path(&org)).await?),
+            Self::Create { org, spec } => {
+                let mut body = spec.members();
+                body.insert("id".to_owned(), json!(org));
+                let answer = client.change(Method::POST, "/v1/orgs", Some(Value::Object(body))).await?;
+                show::changed(client, &answer, |_| format!("Made the organization {org}."));
+            }
+            Self::Set { org, spec } => {
+                let body = Value::Object(spec.members());
+                let answer = client.change(Method::PATCH, &path(&org), Some(body)).await?;
+                show::changed(client, &answer, |_| format!("Changed the organization {org}."));
+            }
+            Self::Remove { org } => {
+                let answer = client.change(Method::DELETE, &path(&org), None).await?;
+                show::changed(client, &answer, |_| format!("Removed the organization {org}."));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn path(org: &str) -> String {
+    format!("/v1/orgs/{}", encoded(org))
+}
+
+impl Spec {
+    fn members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        set(&mut members, "tier", self.tier.as_ref());
+        set(&mut members, "status", self.status.as_ref());
+        set(&mut members, "models", self.models.as_ref());
+        set(&mut members, "labels", labels(&self.label).as_ref());
+        set(&mut members, "contacts", self.contacts.as_ref());
+        members
+    }
+}
+
+/// Sets a member that is given.
+pub(crate) fn set(members: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
+    if let Some(value) = value {
+        members.insert(name.to_owned(), json!(value));
+    }
+}
+
+/// Labels as a change; `None` where none is given.
+pub(crate) fn labels(given: &[String]) -> Option<Map<String, Value>> {
+    let label = |label: &String| match label.split_once('=') {
+        Some((name, value)) if !value.is_empty() => (name.to_owned(), json!(value)),
+        _ => (label.trim_end_matches('=').to_owned(), Value::Null),
+    };
+    (!given.is_empty()).then(|| given.iter().map(label).collect())
+}

@@ -1,0 +1,111 @@
+//! `tollgate project`.
+
+use anyhow::{Context as _, Result};
+use axum::http::Method;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::client::{Client, encoded};
+use crate::org::{labels, set};
+use crate::show;
+
+/// What to do with projects.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List those of an organization.
+    List {
+        /// The organization.
+        org: String,
+    },
+    /// Show one.
+    Show {
+        /// `ORG/PROJECT`.
+        project: String,
+    },
+    /// Make one.
+    Create {
+        /// `ORG/PROJECT`. It can't be changed.
+        project: String,
+        #[command(flatten)]
+        spec: Spec,
+    },
+    /// Change one.
+    Set {
+        /// `ORG/PROJECT`.
+        project: String,
+        #[command(flatten)]
+        spec: Spec,
+    },
+    /// Remove one that has no keys any more.
+    Remove {
+        /// `ORG/PROJECT`.
+        project: String,
+    },
+}
+
+/// What is set; what is not named stays.
+#[derive(Args)]
+pub(crate) struct Spec {
+    /// `active` or `suspended`.
+    #[arg(long)]
+    status: Option<String>,
+    /// Models, as names or patterns; without it what the organization has.
+    #[arg(long, value_delimiter = ',')]
+    models: Option<Vec<String>>,
+    /// A label, as `--label cost_center=42`; without a value it is removed.
+    #[arg(long)]
+    label: Vec<String>,
+    /// Whom to tell.
+    #[arg(long, value_delimiter = ',')]
+    contacts: Option<Vec<String>>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        match self {
+            Self::List { org } => {
+                let projects = client.all(&format!("/v1/orgs/{}/projects", encoded(&org))).await?;
+                show::list(client, &projects, &["id", "status", "models", "frozen_by"]);
+            }
+            Self::Show { project } => show::object(client, &client.get(&path(&project)?).await?),
+            Self::Create { project, spec } => {
+                let (org, id) = split(&project)?;
+                let mut body = spec.members();
+                body.insert("id".to_owned(), json!(id));
+                let path = format!("/v1/orgs/{}/projects", encoded(org));
+                let answer = client.change(Method::POST, &path, Some(Value::Object(body))).await?;
+                show::changed(client, &answer, |_| format!("Made the project {project}."));
+            }
+            Self::Set { project, spec } => {
+                let body = Value::Object(spec.members());
+                let answer = client.change(Method::PATCH, &path(&project)?, Some(body)).await?;
+                show::changed(client, &answer, |_| format!("Changed the project {project}."));
+            }
+            Self::Remove { project } => {
+                let answer = client.change(Method::DELETE, &path(&project)?, None).await?;
+                show::changed(client, &answer, |_| format!("Removed the project {project}."));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split(project: &str) -> Result<(&str, &str)> {
+    project.split_once('/').with_context(|| format!("`{project}` is no project: expected `ORG/PROJECT`"))
+}
+
+fn path(project: &str) -> Result<String> {
+    let (org, project) = split(project)?;
+    Ok(format!("/v1/orgs/{}/projects/{}", encoded(org), encoded(project)))
+}
+
+impl Spec {
+    fn members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        set(&mut members, "status", self.status.as_ref());
+        set(&mut members, "models", self.models.as_ref());
+        set(&mut members, "labels", labels(&self.label).as_ref());
+        set(&mut members, "contacts", self.contacts.as_ref());
+        members
+    }
+}

@@ -1,0 +1,52 @@
+//! `tollgate serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tollgate_control::Store;
+use tollgate_control::serve::{Settings, serve, signing_key};
+
+use crate::client::Place;
+
+/// Run the control plane: the API, and the directory for gateways.
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Where to listen. Other machines reach it only with TLS.
+    #[arg(long, env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:7700")]
+    listen: SocketAddr,
+    /// Certificate chain, a PEM file.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, a PEM file.
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(crate) async fn run(self, place: &Place) -> Result<()> {
+        let store = Arc::new(Store::open(&place.database).await?);
+        if let Some(token) = store.first_token().await? {
+            eprintln!("# The first token: it may do everything. It is shown this once and kept nowhere.");
+            println!("{token}");
+        }
+        let signing = place.audit_key.as_deref().map(signing_key).transpose();
+        let settings = Settings {
+            listen: self.listen,
+            tls: self.tls_cert.zip(self.tls_key),
+            signing: signing.context("cannot use the key that signs checkpoints")?,
+        };
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        };
+        let ready = |at| eprintln!("tollgate: serving at {at}");
+        Ok(serve(store, settings, ready, stop).await?)
+    }
+}

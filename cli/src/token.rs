@@ -1,0 +1,75 @@
+//! `tollgate token`.
+
+use anyhow::Result;
+use axum::http::Method;
+use clap::Subcommand;
+use serde_json::{Map, Value};
+
+use crate::client::{Client, encoded};
+use crate::org::set;
+use crate::show;
+
+/// What to do with tokens for the API.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List them.
+    List,
+    /// Make one; prints it once.
+    Create {
+        /// `gateway`, `viewer`, `support`, `operator` or `owner`.
+        #[arg(long)]
+        role: String,
+        /// A name for people.
+        #[arg(long)]
+        name: Option<String>,
+        /// Organizations it is confined to.
+        #[arg(long, value_delimiter = ',')]
+        orgs: Option<Vec<String>>,
+        /// When it ends, as in `2026-12-31T23:59:59Z`.
+        #[arg(long)]
+        expires_at: Option<String>,
+    },
+    /// Revoke one, for good.
+    Revoke {
+        /// Its id.
+        token: String,
+    },
+}
+
+impl Command {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        match self {
+            Self::List => {
+                let tokens = client.all("/v1/tokens").await?;
+                show::list(client, &tokens, &["id", "role", "orgs", "name", "expires_at", "revoked_at"]);
+            }
+            Self::Create {
+                role,
+                name,
+                orgs,
+                expires_at,
+            } => {
+                let mut body = Map::new();
+                set(&mut body, "role", Some(role));
+                set(&mut body, "name", name);
+                set(&mut body, "orgs", orgs);
+                set(&mut body, "expires_at", expires_at);
+                let answer = client.change(Method::POST, "/v1/tokens", Some(Value::Object(body))).await?;
+                match answer.body.get("secret").and_then(Value::as_str) {
+                    Some(secret) if !client.json() => {
+                        let id = show::member(&answer.body, "id");
+                        eprintln!("# The token {id}. It is shown this once and kept nowhere.");
+                        println!("{secret}");
+                    }
+                    _ => show::changed(client, &answer, |_| "Made the token.".to_owned()),
+                }
+            }
+            Self::Revoke { token } => {
+                let path = format!("/v1/tokens/{}/revoke", encoded(&token));
+                let answer = client.change(Method::POST, &path, None).await?;
+                show::changed(client, &answer, |_| format!("Revoked the token {token}."));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! What was acknowledged is there: under a hundred writers, killed servers, two servers over one database, a full disk and
+//! a file that can't be written.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails by panicking")]
+
+#[path = "../../control/tests/support/postgres.rs"]
+mod postgres;
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+/// A server that is running.
+struct Server {
+    process: Child,
+    url: String,
+    /// The first token, if it was the first start.
+    token: Option<String>,
+}
+
+impl Server {
+    fn start(database: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), database)
+    }
+
+    fn start_by(mut command: Command, database: &str) -> Self {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database", database]);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut told = Vec::new();
+        let url = loop {
+            let Some(Ok(line)) = lines.next() else { panic!("it does not serve: {told:?}") };
+            if let Some(at) = line.strip_prefix("tollgate: serving at ") {
+                break format!("http://{at}");
+            }
+            told.push(line);
+        };
+        // What it says later is wanted by nobody, and must not hold it up.
+        std::thread::spawn(move || lines.for_each(drop));
+        let token = (!told.is_empty()).then(|| {
+            let mut token = String::new();
+            let mut stdout = BufReader::new(process.stdout.take().unwrap());
+            stdout.read_line(&mut token).unwrap();
+            token.trim().to_owned()
+        });
+        Self { process, url, token }
+    }
+
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
+/// Status and body; `None` where there was no whole answer.
+async fn post(http: &reqwest::Client, url: &str, token: &str, body: Value) -> Option<(u16, Value)> {
+    let response = http.post(url).bearer_auth(token).json(&body).send().await.ok()?;
+    let status = response.status().as_u16();
+    Some((status, response.json().await.ok()?))
+}
+
+async fn get(http: &reqwest::Client, url: &str, token: &str) -> Value {
+    http.get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap()
+}
+
+/// The ids of all keys.
+async fn keys(http: &reqwest::Client, url: &str, token: &str) -> Vec<String> {
+    let (mut ids, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = get(http, &format!("{url}/v1/keys?limit=1000{after}"), token).await;
+        ids.extend(page["items"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return ids,
+        }
+    }
+}
+
+/// A hundred writers make keys at these servers until the time is over; the ids of those that were acknowledged.
+async fn write(http: &reqwest::Client, urls: Arc<Mutex<Vec<String>>>, token: &str, until: Instant) -> BTreeSet<String> {
+    let writers = (0..100).map(|writer| {
+        let (http, urls, token) = (http.clone(), Arc::clone(&urls), token.to_owned());
+        tokio::spawn(async move {
+            let mut made = Vec::new();
+            while Instant::now() < until {
+                let url = {
+                    let urls = urls.lock().unwrap();
+                    urls[(writer + made.len()) % urls.len()].clone()
+                };
+                match post(&http, &format!("{url}/v1/keys"), &token, json!({"org": "acme"})).await {
+                    Some((201, body)) => made.push(body["id"].as_str().unwrap().to_owned()),
+                    Some((503, _)) | None => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Some(other) => panic!("{other:?}"),
+                }
+            }
+            made
+        })
+    });
+    let mut all = BTreeSet::new();
+    for writer in writers.collect::<Vec<_>>() {
+        for id in writer.await.unwrap() {
+            assert!(all.insert(id.clone()), "{id} was made twice");
+        }
+    }
+    all
+}
+
+/// All acknowledged ones are there, none twice, and the trail holds.
+async fn assert_whole(http: &reqwest::Client, url: &str, token: &str, acknowledged: &BTreeSet<String>) {
+    let stored = keys(http, url, token).await;
+    let unique: BTreeSet<String> = stored.iter().cloned().collect();
+    assert_eq!(unique.len(), stored.len(), "one is there twice");
+    let lost: Vec<_> = acknowledged.difference(&unique).collect();
+    assert_eq!(lost, [""; 0], "acknowledged and not there");
+    let (status, verdict) = post(http, &format!("{url}/v1/audit/verify"), token, json!({})).await.unwrap();
+    assert_eq!((status, &verdict["faults"]), (200, &json!([])), "{verdict}");
+    assert!(acknowledged.len() > 100, "only {} were made", acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_writers_and_a_server_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let mut server = Server::start(&database);
+    let token = server.token.clone().unwrap();
+    let http = client();
+    post(&http, &format!("{}/v1/orgs", server.url), &token, json!({"id": "acme", "models": ["*"]})).await.unwrap();
+    let urls = Arc::new(Mutex::new(vec![server.url.clone()]));
+    let until = Instant::now() + Duration::from_secs(12);
+    let (acknowledged, ()) = tokio::join!(write(&http, Arc::clone(&urls), &token, until), async {
+        let mut pause = 400;
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            // At another moment of its work each time.
+            pause = 300 + (pause * 7 + 131) % 900;
+            let next = tokio::task::block_in_place(|| {
+                let old = core::mem::replace(&mut server, Server::start(&database));
+                old.kill();
+                server.url.clone()
+            });
+            *urls.lock().unwrap() = vec![next];
+        }
+    });
+    assert_whole(&http, &server.url, &token, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_over_one_database() {
+    let database = postgres::database();
+    let (mut one, two) = (Server::start(&database), Server::start(&database));
+    let token = one.token.clone().unwrap();
+    assert_eq!(two.token, None);
+    let http = client();
+    post(&http, &format!("{}/v1/orgs", two.url), &token, json!({"id": "acme", "models": ["*"]})).await.unwrap();
+    let urls = Arc::new(Mutex::new(vec![one.url.clone(), two.url.clone()]));
+    let until = Instant::now() + Duration::from_secs(10);
+    let (acknowledged, ()) = tokio::join!(write(&http, Arc::clone(&urls), &token, until), async {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(1_300)).await;
+            let next = tokio::task::block_in_place(|| {
+                let old = core::mem::replace(&mut one, Server::start(&database));
+                old.kill();
+                one.url.clone()
+            });
+            *urls.lock().unwrap() = vec![next, two.url.clone()];
+        }
+    });
+    assert_whole(&http, &two.url, &token, &acknowledged).await;
+    // What one changes, who waits at the other is told.
+    let at = http.get(format!("{}/v1/directory", two.url)).bearer_auth(&token).send().await.unwrap();
+    let version = at.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
+    let wait = format!("{}/v1/directory?after={version}&wait=15", two.url);
+    let begun = Instant::now();
+    let (changes, _) = tokio::join!(get(&http, &wait, &token), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        post(&http, &format!("{}/v1/keys", one.url), &token, json!({"org": "acme"})).await.unwrap()
+    });
+    assert_eq!(changes["keys"].as_array().unwrap().len(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let http = client();
+    // Files of it may have one mebibyte, as if the disk were full then.
+    let mut small = Command::new("sh");
+    small.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tollgate")]);
+    let server = Server::start_by(small, &database);
+    let token = server.token.clone().unwrap();
+    post(&http, &format!("{}/v1/orgs", server.url), &token, json!({"id": "acme", "models": ["*"]})).await.unwrap();
+    let mut acknowledged = BTreeSet::new();
+    let problem = loop {
+        let body = json!({"org": "acme", "contacts": ["x".repeat(20_000)]});
+        match post(&http, &format!("{}/v1/keys", server.url), &token, body).await.unwrap() {
+            (201, key) => acknowledged.insert(key["id"].as_str().unwrap().to_owned()),
+            (503, problem) => break problem,
+            other => panic!("{other:?}"),
+        };
+        assert!(acknowledged.len() < 10_000);
+    };
+    assert!(problem["detail"].as_str().unwrap().contains("nothing was changed"), "{problem}");
+    // The last directory goes on being served.
+    let document = get(&http, &format!("{}/v1/directory", server.url), &token).await;
+    assert_eq!(document["keys"].as_array().unwrap().len(), acknowledged.len());
+    server.kill();
+    let server = Server::start(&database);
+    let stored: BTreeSet<String> = keys(&http, &server.url, &token).await.into_iter().collect();
+    assert_eq!(stored, acknowledged);
+    let (_, verdict) = post(&http, &format!("{}/v1/audit/verify", server.url), &token, json!({})).await.unwrap();
+    assert_eq!(verdict["faults"], json!([]));
+    post(&http, &format!("{}/v1/keys", server.url), &token, json!({"org": "acme"})).await.unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_database_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tollgate.db");
+    std::fs::write(&file, "somebody's notes, which are no database at all").unwrap();
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--database", &format!("sqlite:{}", file.display())]);
+    let mut process = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    process.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(!process.wait().unwrap().success() && told.contains("is not a database"), "{told}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody's notes, which are no database at all");
+}

@@ -1,0 +1,47 @@
+-- The same for SQLite and PostgreSQL: only types, constraints and indices that both know.
+
+-- The end of the trail. A write begins by updating this row, so writes come one after another.
+CREATE TABLE head (
+    one BIGINT PRIMARY KEY CHECK (one = 1),
+    -- Which database this is: versions of two are never compared.
+    name TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    hash TEXT NOT NULL
+);
+
+-- What there is, each as one JSON document. `seq` is the entry of the trail that wrote it last.
+CREATE TABLE objects (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    org TEXT NOT NULL,
+    -- SHA-256 of a key or token, by which it is found; empty for everything else.
+    sha256 TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    gone BIGINT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+);
+CREATE INDEX objects_by_change ON objects (kind, seq);
+CREATE INDEX objects_by_org ON objects (kind, org, id);
+CREATE UNIQUE INDEX objects_by_sha256 ON objects (kind, sha256) WHERE sha256 <> '';
+
+-- The trail: nothing here is ever changed.
+CREATE TABLE audit (
+    seq BIGINT PRIMARY KEY,
+    org TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
+
+-- Answers to creates that may be sent again.
+CREATE TABLE idempotency (
+    token TEXT NOT NULL,
+    key TEXT NOT NULL,
+    request TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    status BIGINT NOT NULL,
+    answer TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (token, key)
+);

@@ -1,0 +1,351 @@
+//! Who may do what. Nothing is allowed that no rule here allows.
+//!
+//! A token has a role, and may be confined to organizations. A confined one sees these alone, and of everything else that
+//! it does not exist; it changes their projects and keys, and never what they were granted: their tier, models and status.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::documents::{About, Role, Token};
+use crate::problem::Problem;
+use crate::store::{Failure, Store};
+use crate::time;
+
+/// What tokens begin with.
+const PREFIX: &str = "tg-token-";
+
+/// What there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Fetch the directory.
+    Fetch,
+    /// Read organizations, projects, keys and freezes, and their part of the trail.
+    Read,
+    /// Begin and end freezes.
+    Freeze,
+    /// Make and change projects and keys.
+    Change,
+    /// Make, change and remove organizations; import keys.
+    Orgs,
+    /// Read the whole trail, verify and sign it.
+    Trail,
+    /// Make and revoke tokens.
+    Tokens,
+}
+
+impl Role {
+    /// Whether it may do so: everything a role can do is in this table.
+    pub const fn may(self, act: Act) -> bool {
+        match self {
+            Self::Gateway => matches!(act, Act::Fetch),
+            Self::Viewer => matches!(act, Act::Read),
+            Self::Support => matches!(act, Act::Read | Act::Freeze),
+            Self::Operator => matches!(
+                act,
+                Act::Read | Act::Freeze | Act::Change | Act::Orgs | Act::Trail | Act::Fetch
+            ),
+            Self::Owner => true,
+        }
+    }
+
+    /// As people say it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Viewer => "viewer",
+            Self::Support => "support",
+            Self::Operator => "operator",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+impl Act {
+    /// Whether it is about no one organization, so that a confined token can't do it.
+    const fn is_for_all(self) -> bool {
+        matches!(self, Self::Fetch | Self::Orgs | Self::Trail | Self::Tokens)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch the directory",
+            Self::Read => "read",
+            Self::Freeze => "freeze",
+            Self::Change => "change projects and keys",
+            Self::Orgs => "change organizations or import keys",
+            Self::Trail => "read the whole trail",
+            Self::Tokens => "make or revoke tokens",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    name: String,
+    role: Role,
+    orgs: Option<Vec<String>>,
+    address: String,
+}
+
+impl Caller {
+    /// A command on the server's own machine that opened the database itself: whoever can read its file is its owner.
+    pub fn local() -> Self {
+        Self {
+            name: "local".to_owned(),
+            role: Role::Owner,
+            orgs: None,
+            address: "local".to_owned(),
+        }
+    }
+
+    /// The server, for what ends by itself.
+    pub(crate) fn system() -> Self {
+        Self {
+            name: "system".to_owned(),
+            ..Self::local()
+        }
+    }
+
+    fn of(token: Token, address: Option<IpAddr>) -> Self {
+        Self {
+            name: format!("token:{}", token.id),
+            role: token.role,
+            orgs: token.orgs,
+            address: address.map_or_else(|| "local".to_owned(), |address| address.to_string()),
+        }
+    }
+
+    /// As the trail names it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// From where it asks.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether it is confined to organizations.
+    pub(crate) fn is_confined(&self) -> bool {
+        self.orgs.is_some()
+    }
+
+    /// The organizations it is confined to.
+    pub(crate) fn orgs(&self) -> Option<&[String]> {
+        self.orgs.as_deref()
+    }
+
+    /// Whether it may see what belongs to an organization.
+    pub(crate) fn sees(&self, org: &str) -> bool {
+        self.orgs.as_ref().is_none_or(|orgs| orgs.iter().any(|one| one == org))
+    }
+
+    /// Whether it may do something to any organization at all.
+    pub(crate) fn may(&self, act: Act) -> Result<(), Problem> {
+        if !self.role.may(act) {
+            let (role, act) = (self.role.name(), act.name());
+            return Err(Problem::forbidden(format!("a token with the role `{role}` may not {act}")));
+        }
+        if self.is_confined() && act.is_for_all() {
+            let act = act.name();
+            return Err(Problem::forbidden(format!("a token that is confined to organizations may not {act}")));
+        }
+        Ok(())
+    }
+
+    /// Whether it may do something to this organization. What it can't see does not exist for it.
+    pub(crate) fn may_in(&self, act: Act, org: &str) -> Result<(), Problem> {
+        self.may(act)?;
+        if self.sees(org) { Ok(()) } else { Err(Problem::not_found("organization", org)) }
+    }
+}
+
+/// A new token in clear, to be shown once, and what is kept of it.
+pub(crate) fn mint(
+    name: Option<String>,
+    role: Role,
+    orgs: Option<Vec<String>>,
+    expires_at: Option<String>,
+    by: &str,
+) -> Result<(String, Token), getrandom::Error> {
+    let id = random_text(12, 36)?;
+    let secret = random_text(43, 62)?;
+    let clear = format!("{PREFIX}{id}-{secret}");
+    let token = Token {
+        id,
+        sha256: sha256(&clear),
+        name,
+        role,
+        orgs,
+        expires_at,
+        revoked_at: None,
+        about: About {
+            created_at: time::text(time::now()),
+            created_by: by.to_owned(),
+            frozen_by: None,
+        },
+    };
+    Ok((clear, token))
+}
+
+/// So many random characters of the first `base` of digits, lower and upper case letters.
+pub(crate) fn random_text(len: usize, base: u8) -> Result<String, getrandom::Error> {
+    const DIGITS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    // Bytes beyond the last whole multiple would make some characters likelier than others.
+    let fair = u8::MAX - (u8::MAX % base) - 1;
+    let mut text = String::with_capacity(len);
+    while text.len() < len {
+        let mut bytes = [0; 64];
+        getrandom::fill(&mut bytes)?;
+        let digits = bytes.iter().filter(|byte| **byte <= fair);
+        let digits = digits.filter_map(|byte| DIGITS.get(usize::from(byte % base)));
+        text.extend(digits.take(len - text.len()).map(|digit| char::from(*digit)));
+    }
+    Ok(text)
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Finds out who asks.
+pub(crate) struct Gate {
+    failed: Mutex<HashMap<IpAddr, Failed>>,
+}
+
+/// Wrong tokens from one address.
+#[derive(Clone, Copy)]
+struct Failed {
+    count: u32,
+    since: i64,
+}
+
+impl Gate {
+    /// So many wrong ones from one address in a window, in milliseconds.
+    const MOST: u32 = 10;
+    const WINDOW: i64 = 60_000;
+    /// Addresses that are remembered; beyond that the oldest windows are forgotten.
+    const ADDRESSES: usize = 10_000;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            failed: Mutex::default(),
+        }
+    }
+
+    /// Who presents this `authorization`, from this address.
+    pub(crate) async fn caller(
+        &self,
+        store: &Store,
+        authorization: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, Problem> {
+        if let Some(seconds) = address.and_then(|address| self.waits(address, time::now())) {
+            return Err(Problem::throttled(seconds));
+        }
+        let Some(authorization) = authorization else {
+            return Err(Problem::unauthenticated("send a token: `authorization: Bearer tg-token-…`"));
+        };
+        let presented = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let presented = presented.map(|(_, token)| token.trim()).filter(|token| token.starts_with(PREFIX));
+        let token = match presented {
+            Some(presented) => store.by_sha256::<Token>(&sha256(presented)).await?,
+            None => None,
+        };
+        let now = time::now();
+        let good = token.map(|token| token.document).filter(|token| is_good(token, now));
+        good.map(|token| Caller::of(token, address)).ok_or_else(|| {
+            if let Some(address) = address {
+                self.note(address, now);
+            }
+            Problem::unauthenticated("the token is not known, has expired or was revoked")
+        })
+    }
+
+    /// Seconds that an address is to wait.
+    fn waits(&self, address: IpAddr, now: i64) -> Option<u64> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = failed.get(&address).filter(|failed| failed.count >= Self::MOST)?;
+        let left = failed.since.saturating_add(Self::WINDOW).saturating_sub(now).min(Self::WINDOW);
+        (left > 0).then(|| left.unsigned_abs().div_ceil(1_000))
+    }
+
+    fn note(&self, address: IpAddr, now: i64) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |failed: &Failed| !(0..Self::WINDOW).contains(&now.saturating_sub(failed.since));
+        if failed.len() >= Self::ADDRESSES && !failed.contains_key(&address) {
+            failed.retain(|_, failed| !is_over(failed));
+            if failed.len() >= Self::ADDRESSES {
+                failed.clear();
+            }
+        }
+        let entry = failed.entry(address).or_insert(Failed { count: 0, since: now });
+        if is_over(entry) {
+            *entry = Failed { count: 0, since: now };
+        }
+        entry.count += 1;
+    }
+}
+
+fn is_good(token: &Token, now: i64) -> bool {
+    let expires_at = token.expires_at.as_deref().map(|at| time::parse("expires_at", at));
+    // One that can't be read has expired.
+    let has_expired = expires_at.is_some_and(|at| at.map_or(true, |at| at <= now));
+    token.revoked_at.is_none() && !has_expired
+}
+
+impl Store {
+    /// At the first start, a token that may do everything; it is returned in clear once.
+    pub async fn first_token(&self) -> Result<Option<String>, Problem> {
+        let system = Caller::system();
+        let mut write = self.begin(&system, "token.first", None).await?;
+        if write.seq() > 1 {
+            return Ok(None);
+        }
+        let (clear, token) = mint(Some("first".to_owned()), Role::Owner, None, None, system.name())
+            .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+        write.create(&token).await?;
+        write.commit("").await?;
+        Ok(Some(clear))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_differ_and_have_their_form() {
+        let (clear, token) = mint(None, Role::Viewer, None, None, "local").unwrap();
+        assert!(clear.starts_with("tg-token-") && clear.len() == 9 + 12 + 1 + 43, "{clear}");
+        assert_ne!(clear, mint(None, Role::Viewer, None, None, "local").unwrap().0);
+        assert!(!serde_json::to_string(&token).unwrap().contains(&clear));
+    }
+
+    #[test]
+    fn a_token_ends() {
+        let (_, token) = mint(None, Role::Viewer, None, Some("2030-01-01T00:00:00Z".into()), "local").unwrap();
+        let end = time::parse("", "2030-01-01T00:00:00Z").unwrap();
+        assert!(is_good(&token, end - 1) && !is_good(&token, end));
+        let unreadable = Token { expires_at: Some("never".into()), ..token.clone() };
+        assert!(!is_good(&unreadable, 0));
+        assert!(!is_good(&Token { revoked_at: Some(String::new()), ..token }, 0));
+    }
+
+    #[test]
+    fn who_guesses_waits_and_nobody_else() {
+        let gate = Gate::new();
+        let (guesser, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        for _ in 0..Gate::MOST {
+            assert_eq!(gate.waits(guesser, 0), None);
+            gate.note(guesser, 0);
+        }
+        assert_eq!(gate.waits(guesser, 0), Some(60));
+        assert_eq!(gate.waits(other, 0), None);
+        assert_eq!(gate.waits(guesser, Gate::WINDOW), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! The HTTP API. Each endpoint reads what was asked, has [`access`](crate::access) judge it, and has the store do it.
+
+mod audit;
+mod directory;
+mod freezes;
+mod idempotency;
+mod import;
+mod keys;
+mod orgs;
+mod projects;
+mod request;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ed25519_dalek::SigningKey;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::{Caller, Gate};
+use crate::audit::Change;
+use crate::problem::Problem;
+use crate::store::{Store, Stored, Write};
+pub(crate) use freezes::ended;
+pub(crate) use idempotency::KEPT;
+use request::How;
+
+/// Largest body of a request, but of an import.
+const MAX_BODY: usize = 256 * 1024;
+/// Largest body of an import: some 30,000 keys.
+const MAX_IMPORT: usize = 16 * 1024 * 1024;
+
+/// What the endpoints work on.
+pub struct App {
+    store: Arc<Store>,
+    gate: Gate,
+    /// Signs checkpoints of the trail.
+    signing: Option<SigningKey>,
+}
+
+impl App {
+    /// An API over a database; `signing` signs checkpoints of the trail.
+    pub fn new(store: Arc<Store>, signing: Option<SigningKey>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            gate: Gate::new(),
+            signing,
+        })
+    }
+}
+
+/// The endpoints. A request that has a [`Caller`] among its extensions is that caller's; every other has to have a token.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, openapi) = described();
+    let text: Arc<str> = text(&openapi).into();
+    router
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || {
+                let text = Arc::clone(&text);
+                async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) }
+            }),
+        )
+        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
+        .fallback(|| async { Problem::no_endpoint() })
+        .method_not_allowed_fallback(|| async { Problem::no_method() })
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+/// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
+pub fn openapi() -> String {
+    text(&described().1)
+}
+
+fn text(openapi: &OpenApi) -> String {
+    let mut text = openapi.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn described() -> (Router<Arc<App>>, OpenApi) {
+    let info = utoipa::openapi::InfoBuilder::new()
+        .title("Tollgate control plane")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Organizations, projects, keys and who may change them. docs/operating.md says how to use it."))
+        .license(Some(utoipa::openapi::License::new("Apache-2.0")));
+    let bearer = utoipa::openapi::security::Http::new(utoipa::openapi::security::HttpAuthScheme::Bearer);
+    let components = utoipa::openapi::ComponentsBuilder::new()
+        .schema_from::<Problem>()
+        .security_scheme("token", utoipa::openapi::security::SecurityScheme::Http(bearer));
+    let openapi = utoipa::openapi::OpenApiBuilder::new()
+        .info(info.build())
+        .components(Some(components.build()))
+        .security(Some([utoipa::openapi::SecurityRequirement::new::<_, [String; 0], String>("token", [])]))
+        .build();
+    OpenApiRouter::with_openapi(openapi)
+        .routes(routes!(orgs::list, orgs::create))
+        .routes(routes!(orgs::get, orgs::change, orgs::remove))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::change, projects::remove))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::get, keys::change))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::undo_rotation))
+        .routes(routes!(import::import))
+        .routes(routes!(freezes::list, freezes::begin))
+        .routes(routes!(freezes::get))
+        .routes(routes!(freezes::end))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::checkpoint))
+        .routes(routes!(directory::fetch))
+        .split_for_parts()
+}
+
+/// What would change, and did not.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Preview {
+    /// Always true.
+    dry_run: bool,
+    /// Each object, before and after.
+    changes: Vec<Change>,
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Listed<T> {
+    /// In the order of their ids.
+    items: Vec<T>,
+    /// What to give for `after` to see those behind; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// One object, with its revision as `ETag`.
+fn shown<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Response {
+    let tag = HeaderValue::try_from(format!("\"{revision}\""));
+    let mut response = (status, axum::Json(json!(document))).into_response();
+    if let Ok(tag) = tag {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// A list, one more than asked for of which there may be.
+fn page<D, T: Serialize>(
+    mut found: Vec<Stored<D>>,
+    limit: usize,
+    id: impl Fn(&D) -> String,
+    show: impl Fn(D) -> T,
+) -> axum::Json<Listed<T>> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| id(&last.document));
+    axum::Json(Listed {
+        items: found.into_iter().map(|one| show(one.document)).collect(),
+        next,
+    })
+}
+
+/// Ends a write: makes it lasting and shows `document`, or, for a dry run, shows what it would have changed.
+async fn finish<D: Serialize>(
+    write: Write<'_>,
+    org: &str,
+    how: &How,
+    status: StatusCode,
+    document: &D,
+    revision: i64,
+) -> Result<Response, Problem> {
+    if how.dry_run {
+        let changes = write.changes().to_vec();
+        return Ok(axum::Json(Preview { dry_run: true, changes }).into_response());
+    }
+    // Nothing was changed: the revision is the one before.
+    let unchanged = write.changes().is_empty();
+    write.commit(org).await?;
+    Ok(shown(status, document, if unchanged { revision } else { revision + 1 }))
+}
+
+/// Judges whether somebody was quicker.
+fn unless_stale<D>(stored: &Stored<D>, how: &request::Expected) -> Result<(), Problem> {
+    match how.0 {
+        Some(expected) if expected != stored.revision => Err(Problem::stale(stored.revision)),
+        _ => Ok(()),
+    }
+}
+
+/// An answer that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The caller may do that to this organization; of another it learns nothing.
+fn hidden(caller: &Caller, act: crate::access::Act, org: &str, noun: &str, id: &str) -> Result<(), Problem> {
+    caller.may(act)?;
+    if caller.sees(org) { Ok(()) } else { Err(Problem::not_found(noun, id)) }
+}
+
+/// The organization to list: the one that was named, or the only one that the caller sees; empty for all of them.
+fn one_org(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
+    match (named, caller.orgs()) {
+        (Some(org), _) => {
+            caller.may_in(crate::access::Act::Read, org)?;
+            Ok(org.to_owned())
+        }
+        (None, None) => Ok(String::new()),
+        (None, Some([org])) => Ok(org.clone()),
+        (None, Some(_)) => Err(Problem::field("org", "name the organization: the token is confined to several")),
+    }
+}

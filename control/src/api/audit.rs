@@ -1,0 +1,96 @@
+//! `/v1/audit`: the trail.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::request::{Asked, Body};
+use super::{App, one_org};
+use crate::access::{Act, Caller};
+use crate::audit::{Checkpoint, Linked, Verdict, public_key};
+use crate::problem::{Problem, Problems};
+
+/// Which entries.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Of this organization only.
+    #[param(required = false, nullable = false)]
+    org: Option<String>,
+    /// Behind this `seq`.
+    #[param(required = false, minimum = 0)]
+    after: u32,
+    /// So many at most, up to 1,000; 100 where absent.
+    #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// A part of the trail.
+#[derive(Debug, serde::Serialize, ToSchema)]
+pub(super) struct Trail {
+    /// Entries in their order.
+    items: Vec<Linked>,
+}
+
+/// The trail, oldest first. A token that is confined sees its organization's part of it.
+#[utoipa::path(get, path = "/v1/audit", params(Wanted), tag = "audit", responses(
+    (status = 200, body = Trail), Problems,
+))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<axum::Json<Trail>, Problem> {
+    caller.may(Act::Read)?;
+    let org = one_org(&caller, wanted.org.as_deref())?;
+    let limit = wanted.limit.unwrap_or(100);
+    if !(1..=1_000).contains(&limit) {
+        return Err(Problem::invalid("limit", &limit.to_string(), "a number from 1 to 1000"));
+    }
+    let org = Some(org.as_str()).filter(|org| !org.is_empty());
+    let items = app.store.trail(org, i64::from(wanted.after), i64::from(limit)).await?;
+    Ok(axum::Json(Trail { items }))
+}
+
+/// Checkpoints that were kept elsewhere.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Kept {
+    /// As they were signed.
+    checkpoints: Vec<Checkpoint>,
+    /// Who signed them: an Ed25519 key in base64, kept elsewhere too. Without it, whom each says itself.
+    public_key: Option<String>,
+}
+
+/// Looks through the whole trail: whether each entry follows from the one before, whether what is stored is what the trail
+/// says, and whether checkpoints still fit.
+#[utoipa::path(post, path = "/v1/audit/verify", request_body = Kept, tag = "audit", responses(
+    (status = 200, body = Verdict), Problems,
+))]
+pub(super) async fn verify(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(kept): Body<Kept>,
+) -> Result<axum::Json<Verdict>, Problem> {
+    caller.may(Act::Trail)?;
+    let wrong = || Problem::field("public_key", "expected an Ed25519 key of 32 bytes in base64");
+    let key = kept.public_key.as_deref().map(|text| public_key(text).ok_or_else(wrong)).transpose()?;
+    Ok(axum::Json(app.store.verify(&kept.checkpoints, key.as_ref()).await?))
+}
+
+/// Signs where the trail ends now. Kept elsewhere, it finds a trail that was cut or written anew behind it.
+#[utoipa::path(post, path = "/v1/audit/checkpoint", tag = "audit", responses(
+    (status = 200, body = Checkpoint), Problems,
+))]
+pub(super) async fn checkpoint(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+) -> Result<axum::Json<Checkpoint>, Problem> {
+    caller.may(Act::Trail)?;
+    let none = || Problem::conflict("the server has no signing key; start it with `--audit-key FILE`");
+    let key = app.signing.as_ref().ok_or_else(none)?;
+    Ok(axum::Json(app.store.checkpoint(key).await?))
+}

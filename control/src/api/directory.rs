@@ -1,0 +1,147 @@
+//! `/v1/directory`: what gateways fetch.
+
+use core::time::Duration;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use utoipa::IntoParams;
+
+use super::App;
+use super::request::{Asked, text};
+use crate::access::{Act, Caller};
+use crate::directory::{CHANGES, Version};
+use crate::problem::{Problem, Problems};
+
+/// Longest wait for a change, in seconds.
+const LONGEST_WAIT: u32 = 300;
+
+/// Which directory.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// The version that the gateway has, as its `ETag` said: what changed since is enough.
+    #[param(required = false, nullable = false)]
+    after: Option<String>,
+    /// Seconds to wait for a change where there is none, up to 300.
+    #[param(required = false, minimum = 0, maximum = 300)]
+    wait: u32,
+}
+
+/// The directory: whole as `application/json`, or, with `after`, what changed since that version as
+/// `application/vnd.tollgate.changes+json`. 304 where nothing did.
+#[utoipa::path(get, path = "/v1/directory", params(Wanted), tag = "directory", responses(
+    (status = 200, description = "The directory, or what changed in it.", content_type = "application/json"),
+    (status = 304, description = "It is still the version that `after` or `if-none-match` names."),
+    Problems,
+))]
+pub(super) async fn fetch(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(wanted): Asked<Wanted>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.may(Act::Fetch)?;
+    if wanted.wait > LONGEST_WAIT {
+        return Err(Problem::invalid("wait", &wanted.wait.to_string(), "a number of seconds from 0 to 300"));
+    }
+    let held = match &wanted.after {
+        Some(after) => Some(after.as_str()),
+        None => text(&headers, header::IF_NONE_MATCH)?,
+    };
+    let held = held.and_then(Version::parse);
+    let gzip = text(&headers, header::ACCEPT_ENCODING)?.is_some_and(takes_gzip);
+    if let Some(held) = &held {
+        let wait = Duration::from_secs(wanted.wait.into());
+        let version = app.store.version_after(held, wait).await?;
+        if version == *held {
+            return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &version));
+        }
+        if wanted.after.is_some()
+            && let Some((version, changes)) = app.store.changed_since(held).await?
+        {
+            let json = serde_json::to_vec(&changes).unwrap_or_default();
+            let mut response = if gzip && json.len() > 1_024 { gzipped(&json)? } else { json.into_response() };
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES));
+            return Ok(tagged(response, &version));
+        }
+    }
+    let (version, pieces) = app.store.document().await?;
+    let mut response = Response::new(body(pieces, gzip));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(tagged(response, &version))
+}
+
+fn tagged(mut response: Response, version: &Version) -> Response {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", version.text())) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|one| {
+        let (coding, quality) = one.split_once(';').unwrap_or((one, ""));
+        coding.trim().eq_ignore_ascii_case("gzip") && !quality.replace(' ', "").eq_ignore_ascii_case("q=0")
+    })
+}
+
+fn gzipped(json: &[u8]) -> Result<Response, Problem> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let done = encoder.write_all(json).and_then(|()| encoder.finish());
+    let bytes = done.map_err(|error| Problem::unavailable(format!("the answer cannot be compressed: {error}")))?;
+    Ok(([(header::CONTENT_ENCODING, "gzip")], bytes).into_response())
+}
+
+/// The document's pieces as a body. One that fails cuts the body short.
+fn body(pieces: mpsc::Receiver<Result<Bytes, Problem>>, gzip: bool) -> Body {
+    let encoder = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
+    Body::from_stream(stream::unfold((pieces, encoder), |(mut pieces, mut encoder)| async {
+        loop {
+            let next = pieces.recv().await;
+            let Some(coder) = encoder.as_mut() else {
+                return next.map(|piece| (piece.map_err(std::io::Error::other), (pieces, encoder)));
+            };
+            let done = match next {
+                Some(Ok(piece)) => coder.write_all(&piece).map(|()| core::mem::take(coder.get_mut())),
+                Some(Err(problem)) => Err(std::io::Error::other(problem)),
+                None => {
+                    let last = encoder.take()?.finish().map(Bytes::from);
+                    // Nothing follows: the next call finds no more pieces and no encoder.
+                    return Some((last, (pieces, None)));
+                }
+            };
+            match done {
+                Ok(bytes) if bytes.is_empty() => {}
+                done => return Some((done.map(Bytes::from), (pieces, encoder))),
+            }
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_taken_where_it_is_named() {
+        for (accepted, takes) in [("gzip", true), ("br, GZIP;q=0.5", true), ("gzip; q=0", false), ("br", false), ("", false)] {
+            assert_eq!(takes_gzip(accepted), takes, "{accepted}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `/v1/import`: many keys at once, by their hashes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::keys::owned;
+use super::request::{Bulk, How};
+use super::{App, Preview, finish};
+use crate::access::{Act, Caller};
+use crate::check;
+use crate::documents::{About, Key, KeySpec, Org, Project, project_id};
+use crate::problem::{Problem, Problems};
+use crate::time;
+
+/// Keys that exist elsewhere.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Imported {
+    /// Up to 10,000 rows.
+    #[schema(value_type = Vec<Row>, max_items = 10000)]
+    keys: Vec<Value>,
+}
+
+/// A key by its hash.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Row {
+    /// Public id to know it by.
+    id: String,
+    /// SHA-256 of the key: 64 hexadecimal digits.
+    sha256: String,
+    /// Its organization.
+    org: String,
+    /// Its project.
+    project: Option<String>,
+    #[serde(flatten)]
+    spec: KeySpec,
+}
+
+/// What was taken over.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Done {
+    /// How many keys.
+    imported: usize,
+}
+
+const MOST: usize = 10_000;
+
+/// Takes over keys by their hashes: all, or none where one is wrong.
+#[utoipa::path(post, path = "/v1/import", tag = "keys", params(How), request_body = Imported, responses(
+    (status = 201, body = Done), (status = 200, body = Preview, description = "A dry run."),
+    Problems,
+))]
+pub(super) async fn import(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    how: How,
+    Bulk(Imported { keys: rows }): Bulk<Imported>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Orgs)?;
+    if rows.is_empty() || rows.len() > MOST {
+        return Err(Problem::invalid("keys", &format!("{} rows", rows.len()), "1 to 10,000 rows"));
+    }
+    let created_at = time::text(time::now());
+    let read = |(at, row): (usize, Value)| {
+        key(row, &created_at, caller.name()).map_err(|problem| problem.under(&format!("keys[{at}]")))
+    };
+    let keys: Vec<Key> = rows.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    // The work of some milliseconds, and before anybody waits for the database.
+    check::keys(&keys)?;
+    let mut write = app.store.begin(&caller, "key.import", how.reason.as_deref()).await?;
+    let owners: BTreeSet<(&str, Option<&str>)> = keys.iter().map(|key| (key.org.as_str(), key.project.as_deref())).collect();
+    for (org, project) in owners {
+        if write.find::<Org>(org).await?.is_none() {
+            return Err(Problem::invalid("keys", org, "organizations that exist"));
+        }
+        if let Some(project) = project
+            && write.find::<Project>(&project_id(org, project)).await?.is_none()
+        {
+            return Err(Problem::invalid("keys", project, &format!("projects of `{org}` that exist")));
+        }
+    }
+    write.create_all(&keys).await?;
+    finish(write, "", &how, StatusCode::CREATED, &Done { imported: keys.len() }, 0).await
+}
+
+fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
+    let mut take = |name: &str| match row.as_object_mut().and_then(|members| members.remove(name)) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(Problem::field(name, "expected a string")),
+    };
+    let (id, sha256) = (take("id")?, take("sha256")?.to_ascii_lowercase());
+    let (org, project, spec) = owned(row)?;
+    Ok(Key {
+        id,
+        sha256,
+        org,
+        project,
+        spec,
+        revoked_at: None,
+        rotated_from: None,
+        rotation: None,
+        about: About {
+            created_at: created_at.to_owned(),
+            created_by: by.to_owned(),
+            frozen_by: None,
+        },
+    })
+}

@@ -1,0 +1,360 @@
+//! `/v1/keys`: made, changed, rotated, revoked. A key's secret is in the answer to its making, and nowhere else.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tollgate_core::key::ApiKey;
+use utoipa::ToSchema;
+
+use super::idempotency::Once;
+use super::orgs::patched;
+use super::request::{Asked, Body, Expected, How, Part, Path, parse};
+use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
+use crate::access::{Act, Caller};
+use crate::check;
+use crate::documents::{About, Key, KeySpec, Org, Project, Rotation, project_id};
+use crate::problem::{Problem, Problems};
+use crate::store::{Failure, Page, Stored, Write};
+use crate::time;
+
+/// A new key.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct NewKey {
+    /// Its organization.
+    org: String,
+    /// Its project; a key of the whole organization where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    project: Option<String>,
+    #[serde(flatten)]
+    spec: KeySpec,
+}
+
+/// A key that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MadeKey {
+    /// The key itself, for its holder. It is shown this once and kept nowhere.
+    secret: String,
+    #[serde(flatten)]
+    key: Key,
+}
+
+/// The keys.
+#[utoipa::path(get, path = "/v1/keys", params(Part), tag = "keys", responses(
+    (status = 200, body = Listed<Key>), Problems,
+))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(part): Asked<Part>,
+) -> Result<axum::Json<Listed<Key>>, Problem> {
+    caller.may(Act::Read)?;
+    let org = super::one_org(&caller, part.org.as_deref())?;
+    let limit = part.limit()?;
+    let wanted = Page {
+        org: &org,
+        after: part.after.as_deref().unwrap_or_default(),
+        limit: limit as i64 + 1,
+    };
+    Ok(page(app.store.list(wanted).await?, limit, |key: &Key| key.id.clone(), |key| key))
+}
+
+/// One key.
+#[utoipa::path(get, path = "/v1/keys/{key}", tag = "keys", params(("key" = String, Path)), responses(
+    (status = 200, body = Key), Problems,
+))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Read)?;
+    let key = app.store.get::<Key>(&id).await?;
+    hidden(&caller, Act::Read, &key.document.org, "key", &id)?;
+    Ok(shown(StatusCode::OK, &key.document, key.revision))
+}
+
+/// Makes a key. The answer has its secret, which is shown this once.
+#[utoipa::path(post, path = "/v1/keys", tag = "keys", params(How), request_body = NewKey, responses(
+    (status = 201, body = MadeKey), (status = 200, body = Preview, description = "A dry run."),
+    Problems,
+))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    how: How,
+    headers: HeaderMap,
+    Body(body): Body<Value>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Change)?;
+    let once = Once::of(&headers, "keys", &body)?;
+    let (org, project, spec) = owned(body)?;
+    caller.may_in(Act::Change, &org)?;
+    let mut write = app.store.begin(&caller, "key.create", how.reason.as_deref()).await?;
+    if let Some(once) = &once
+        && let Some(answer) = once.answered(&mut write, &caller).await?
+    {
+        return Ok(answer);
+    }
+    owner(&mut write, &org, project.as_deref()).await?;
+    let secret = mint()?;
+    let key = Key {
+        id: secret.id().to_owned(),
+        sha256: secret.sha256_hex(),
+        org,
+        project,
+        spec,
+        revoked_at: None,
+        rotated_from: None,
+        rotation: None,
+        about: about(&write, &caller),
+    };
+    check::keys(core::slice::from_ref(&key))?;
+    write.create(&key).await?;
+    if let Some(once) = &once {
+        once.remember(&mut write, &caller, &key).await?;
+    }
+    let org = key.org.clone();
+    if how.dry_run {
+        return finish(write, &org, &how, StatusCode::CREATED, &key, 0).await;
+    }
+    let made = MadeKey {
+        secret: secret.reveal().to_owned(),
+        key,
+    };
+    secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
+}
+
+/// An answer that holds a secret is kept by nobody on its way.
+pub(super) fn secretly(mut response: Response) -> Result<Response, Problem> {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn mint() -> Result<ApiKey, Problem> {
+    let mut random = [0; 40];
+    getrandom::fill(&mut random).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    Ok(ApiKey::mint(&random))
+}
+
+fn about(write: &Write<'_>, caller: &Caller) -> About {
+    About {
+        created_at: time::text(write.time()),
+        created_by: caller.name().to_owned(),
+        frozen_by: None,
+    }
+}
+
+/// Takes the owner out of a body: what is left is all that a client sets, and nothing unknown.
+pub(super) fn owned(mut body: Value) -> Result<(String, Option<String>, KeySpec), Problem> {
+    let mut take = |name: &str| match body.as_object_mut().and_then(|members| members.remove(name)) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Problem::field(name, "expected a string")),
+    };
+    let (org, project) = (take("org")?, take("project")?);
+    let org = org.ok_or_else(|| Problem::field("org", "expected the organization that the key is for"))?;
+    Ok((org, project, parse(body.to_string().as_bytes())?))
+}
+
+/// The owner exists.
+async fn owner(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Result<(), Problem> {
+    if write.find::<Org>(org).await?.is_none() {
+        return Err(Problem::invalid("org", org, "an organization that exists"));
+    }
+    if let Some(project) = project
+        && write.find::<Project>(&project_id(org, project)).await?.is_none()
+    {
+        return Err(Problem::invalid("project", project, &format!("a project of `{org}`")));
+    }
+    Ok(())
+}
+
+/// Changes a key: a JSON merge patch (RFC 7396) of what a client sets.
+#[utoipa::path(patch, path = "/v1/keys/{key}", tag = "keys", params(How, ("key" = String, Path)),
+    request_body = KeySpec, responses(
+    (status = 200, body = Key), Problems,
+))]
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+    expected: Expected,
+    Body(change): Body<Value>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Change)?;
+    let mut write = app.store.begin(&caller, "key.change", how.reason.as_deref()).await?;
+    let before = live(&mut write, &caller, &id).await?;
+    unless_stale(&before, &expected)?;
+    let key = Key {
+        spec: patched(&before.document.spec, change)?,
+        ..before.document.clone()
+    };
+    check::keys(core::slice::from_ref(&key))?;
+    write.replace(&before, &key).await?;
+    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+}
+
+/// A key that is not revoked, and that the caller may change.
+async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
+    let key: Stored<Key> = write.get(id).await?;
+    hidden(caller, Act::Change, &key.document.org, "key", id)?;
+    match &key.document.revoked_at {
+        None => Ok(key),
+        Some(at) => Err(Problem::conflict(format!("the key `{id}` was revoked at {at}; make a new one"))),
+    }
+}
+
+/// Revokes a key, for good. Doing it again changes nothing.
+#[utoipa::path(post, path = "/v1/keys/{key}/revoke", tag = "keys", params(How, ("key" = String, Path)), responses(
+    (status = 200, body = Key), Problems,
+))]
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+    expected: Expected,
+) -> Result<Response, Problem> {
+    caller.may(Act::Change)?;
+    let mut write = app.store.begin(&caller, "key.revoke", how.reason.as_deref()).await?;
+    let before: Stored<Key> = write.get(&id).await?;
+    hidden(&caller, Act::Change, &before.document.org, "key", &id)?;
+    unless_stale(&before, &expected)?;
+    let key = revoked(&before.document, write.time());
+    write.replace(&before, &key).await?;
+    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+}
+
+fn revoked(key: &Key, now: i64) -> Key {
+    Key {
+        revoked_at: Some(key.revoked_at.clone().unwrap_or_else(|| time::text(now))),
+        ..key.clone()
+    }
+}
+
+/// How a key is rotated.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Overlap {
+    /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day where absent.
+    overlap: Option<String>,
+}
+
+/// Rotates a key: makes one with another secret and all else alike, and has the old one end after an overlap. While that
+/// lasts, rotating again changes nothing and shows the new key without its secret.
+#[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(How, ("key" = String, Path)),
+    request_body = Overlap, responses(
+    (status = 201, body = MadeKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
+    Problems,
+))]
+pub(super) async fn rotate(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+    expected: Expected,
+    Body(body): Body<Overlap>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Change)?;
+    let overlap = match body.overlap.as_deref() {
+        None => 86_400_000,
+        Some("0s") => 0,
+        Some(text) => time::span("overlap", text)?,
+    };
+    let mut write = app.store.begin(&caller, "key.rotate", how.reason.as_deref()).await?;
+    let before = live(&mut write, &caller, &id).await?;
+    unless_stale(&before, &expected)?;
+    if let Some(rotation) = &before.document.rotation {
+        let new: Stored<Key> = write.get(&rotation.to).await?;
+        return Ok(shown(StatusCode::OK, &new.document, new.revision));
+    }
+    if let Some(freeze) = &before.document.about.frozen_by {
+        return Err(Problem::conflict(format!(
+            "the key `{id}` is frozen by `{freeze}`; end that first, or make a new key and revoke this one"
+        )));
+    }
+    let now = write.time();
+    let ends_before = before.document.spec.expires_at.as_deref();
+    let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
+    if ends_before.is_some_and(|at| at <= now) {
+        return Err(Problem::conflict(format!("the key `{id}` has expired; make a new one")));
+    }
+    let secret = mint()?;
+    let new = Key {
+        id: secret.id().to_owned(),
+        sha256: secret.sha256_hex(),
+        revoked_at: None,
+        rotated_from: Some(id.clone()),
+        about: about(&write, &caller),
+        ..before.document.clone()
+    };
+    let ends = now.saturating_add(overlap).min(ends_before.unwrap_or(i64::MAX));
+    let old = Key {
+        spec: KeySpec {
+            expires_at: Some(time::text(ends)),
+            ..before.document.spec.clone()
+        },
+        rotation: Some(Rotation {
+            to: new.id.clone(),
+            expires_at_before: before.document.spec.expires_at.clone(),
+        }),
+        ..before.document.clone()
+    };
+    // One that was to begin later, and ends before that, never begins.
+    let old = if overlap == 0 || check::keys(core::slice::from_ref(&old)).is_err() { revoked(&old, now) } else { old };
+    write.create(&new).await?;
+    write.replace(&before, &old).await?;
+    let org = new.org.clone();
+    if how.dry_run {
+        return finish(write, &org, &how, StatusCode::CREATED, &new, 0).await;
+    }
+    let made = MadeKey {
+        secret: secret.reveal().to_owned(),
+        key: new,
+    };
+    secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
+}
+
+/// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked.
+#[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(How, ("key" = String, Path)), responses(
+    (status = 200, body = Key), Problems,
+))]
+pub(super) async fn undo_rotation(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+    expected: Expected,
+) -> Result<Response, Problem> {
+    caller.may(Act::Change)?;
+    let mut write = app.store.begin(&caller, "key.undo_rotation", how.reason.as_deref()).await?;
+    let before = live(&mut write, &caller, &id).await?;
+    unless_stale(&before, &expected)?;
+    let now = write.time();
+    let expires_at = before.document.spec.expires_at.as_deref();
+    let expires_at = expires_at.map(|at| time::parse("expires_at", at)).transpose()?;
+    let Some(rotation) = before.document.rotation.clone() else {
+        return Err(Problem::conflict(format!("the key `{id}` is not being rotated")));
+    };
+    if expires_at.is_some_and(|at| at <= now) {
+        return Err(Problem::conflict(format!("the overlap is over: the key `{id}` has ended")));
+    }
+    let key = Key {
+        spec: KeySpec {
+            expires_at: rotation.expires_at_before,
+            ..before.document.spec.clone()
+        },
+        rotation: None,
+        ..before.document.clone()
+    };
+    check::keys(core::slice::from_ref(&key))?;
+    write.replace(&before, &key).await?;
+    let new: Stored<Key> = write.get(&rotation.to).await?;
+    write.replace(&new, &revoked(&new.document, now)).await?;
+    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+}

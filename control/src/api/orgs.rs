@@ -1,0 +1,181 @@
+//! `/v1/orgs`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::idempotency::Once;
+use super::request::{Asked, Body, Expected, How, Part, Path, parse};
+use super::{App, Listed, Preview, finish, page, shown, unless_stale};
+use crate::access::{Act, Caller};
+use crate::check;
+use crate::documents::{About, Kind, Org, OrgSpec, merge};
+use crate::problem::{Problem, Problems};
+use crate::store::{Page, Stored};
+use crate::time;
+
+/// A new organization.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct NewOrg {
+    /// Its name: 1 to 64 characters of `A-Z a-z 0-9 . _ -`. It can't be changed.
+    id: String,
+    #[serde(flatten)]
+    spec: OrgSpec,
+}
+
+/// The organizations.
+#[utoipa::path(get, path = "/v1/orgs", params(Part), tag = "organizations", responses(
+    (status = 200, body = Listed<Org>), Problems,
+))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(part): Asked<Part>,
+) -> Result<axum::Json<Listed<Org>>, Problem> {
+    caller.may(Act::Read)?;
+    let limit = part.limit()?;
+    if let Some(orgs) = caller.orgs() {
+        let wanted = orgs.iter().filter(|org| part.org.as_ref().is_none_or(|wanted| wanted == *org));
+        let mut found = Vec::new();
+        for org in wanted {
+            found.extend(app.store.find::<Org>(org).await?);
+        }
+        return Ok(page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
+    }
+    let wanted = Page {
+        org: part.org.as_deref().unwrap_or_default(),
+        after: part.after.as_deref().unwrap_or_default(),
+        limit: limit as i64 + 1,
+    };
+    Ok(page(app.store.list(wanted).await?, limit, |org: &Org| org.id.clone(), |org| org))
+}
+
+/// One organization.
+#[utoipa::path(get, path = "/v1/orgs/{org}", tag = "organizations", params(("org" = String, Path)), responses(
+    (status = 200, body = Org), Problems,
+))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Read, &id)?;
+    let org = app.store.get::<Org>(&id).await?;
+    Ok(shown(StatusCode::OK, &org.document, org.revision))
+}
+
+/// Makes an organization.
+#[utoipa::path(post, path = "/v1/orgs", tag = "organizations", params(How), request_body = NewOrg, responses(
+    (status = 201, body = Org), (status = 200, body = Preview, description = "A dry run."),
+    Problems,
+))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    how: How,
+    headers: HeaderMap,
+    Body(body): Body<Value>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Orgs)?;
+    let once = Once::of(&headers, "orgs", &body)?;
+    let (id, spec) = named(body)?;
+    let spec: OrgSpec = spec;
+    let mut write = app.store.begin(&caller, "org.create", how.reason.as_deref()).await?;
+    if let Some(once) = &once
+        && let Some(answer) = once.answered(&mut write, &caller).await?
+    {
+        return Ok(answer);
+    }
+    let org = Org {
+        id,
+        spec,
+        about: About {
+            created_at: time::text(write.time()),
+            created_by: caller.name().to_owned(),
+            frozen_by: None,
+        },
+    };
+    check::org(&org, &[])?;
+    write.create(&org).await?;
+    if let Some(once) = &once {
+        once.remember(&mut write, &caller, &org).await?;
+    }
+    finish(write, &org.id, &how, StatusCode::CREATED, &org, 0).await
+}
+
+/// Takes the id out of a body: what is left is all that a client sets, and nothing unknown.
+pub(super) fn named<T: serde::de::DeserializeOwned>(mut body: Value) -> Result<(String, T), Problem> {
+    let id = body.as_object_mut().and_then(|members| members.remove("id"));
+    let Some(Value::String(id)) = id else {
+        return Err(Problem::field("id", "expected the name, a string"));
+    };
+    Ok((id, parse(body.to_string().as_bytes())?))
+}
+
+/// Changes an organization: a JSON merge patch (RFC 7396) of what a client sets.
+#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)),
+    request_body = OrgSpec, responses(
+    (status = 200, body = Org), Problems,
+))]
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+    expected: Expected,
+    Body(change): Body<Value>,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Orgs, &id)?;
+    let mut write = app.store.begin(&caller, "org.change", how.reason.as_deref()).await?;
+    let before: Stored<Org> = write.get(&id).await?;
+    unless_stale(&before, &expected)?;
+    let org = Org {
+        spec: patched(&before.document.spec, change)?,
+        ..before.document.clone()
+    };
+    check::org(&org, &[])?;
+    write.replace(&before, &org).await?;
+    finish(write, &id, &how, StatusCode::OK, &org, before.revision).await
+}
+
+/// What a client sets, with a change merged into it.
+pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(spec: &T, change: Value) -> Result<T, Problem> {
+    if !change.is_object() {
+        return Err(Problem::field("", "expected an object with the members to change"));
+    }
+    let mut whole = json!(spec);
+    merge(&mut whole, change);
+    parse(whole.to_string().as_bytes())
+}
+
+/// Removes an organization that has no keys any more, with its projects. Its name is not used again.
+#[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)), responses(
+    (status = 200, body = Org), Problems,
+))]
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+    expected: Expected,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Orgs, &id)?;
+    let mut write = app.store.begin(&caller, "org.remove", how.reason.as_deref()).await?;
+    let before: Stored<Org> = write.get(&id).await?;
+    unless_stale(&before, &expected)?;
+    let keys = write.live_keys(&id, None).await?;
+    if keys > 0 {
+        return Err(Problem::conflict(format!("`{id}` still has {keys} keys; revoke them first")));
+    }
+    let projects = write.count(Kind::Project, &id).await?;
+    if projects > 0 {
+        return Err(Problem::conflict(format!("`{id}` still has {projects} projects; remove them first")));
+    }
+    write.remove(&before).await?;
+    finish(write, &id, &how, StatusCode::OK, &before.document, before.revision).await
+}

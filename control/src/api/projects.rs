@@ -1,0 +1,163 @@
+//! `/v1/orgs/{org}/projects`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::idempotency::Once;
+use super::orgs::{named, patched};
+use super::request::{Asked, Body, Expected, How, Part, Path};
+use super::{App, Listed, Preview, finish, page, shown, unless_stale};
+use crate::access::{Act, Caller};
+use crate::check;
+use crate::documents::{About, Document as _, Org, Project, ProjectSpec, project_id};
+use crate::problem::{Problem, Problems};
+use crate::store::{Page, Stored};
+use crate::time;
+
+/// A new project.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct NewProject {
+    /// Its name in its organization: 1 to 64 characters of `A-Z a-z 0-9 . _ -`. It can't be changed.
+    id: String,
+    #[serde(flatten)]
+    spec: ProjectSpec,
+}
+
+/// The projects of an organization.
+#[utoipa::path(get, path = "/v1/orgs/{org}/projects", params(Part, ("org" = String, Path)), tag = "projects", responses(
+    (status = 200, body = Listed<Project>),
+    Problems,
+))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(org): Path<String>,
+    Asked(part): Asked<Part>,
+) -> Result<axum::Json<Listed<Project>>, Problem> {
+    caller.may_in(Act::Read, &org)?;
+    app.store.get::<Org>(&org).await?;
+    let limit = part.limit()?;
+    let after = part.after.map(|after| project_id(&org, &after)).unwrap_or_default();
+    let wanted = Page {
+        org: &org,
+        after: &after,
+        limit: limit as i64 + 1,
+    };
+    Ok(page(app.store.list(wanted).await?, limit, |project: &Project| project.id.clone(), |project| project))
+}
+
+/// One project.
+#[utoipa::path(get, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
+    params(("org" = String, Path), ("project" = String, Path)), responses(
+    (status = 200, body = Project), Problems,
+))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((org, project)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Read, &org)?;
+    let project = app.store.get::<Project>(&project_id(&org, &project)).await?;
+    Ok(shown(StatusCode::OK, &project.document, project.revision))
+}
+
+/// Makes a project.
+#[utoipa::path(post, path = "/v1/orgs/{org}/projects", tag = "projects", params(How, ("org" = String, Path)),
+    request_body = NewProject, responses(
+    (status = 201, body = Project), (status = 200, body = Preview, description = "A dry run."),
+    Problems,
+))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(org): Path<String>,
+    how: How,
+    headers: HeaderMap,
+    Body(body): Body<Value>,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Change, &org)?;
+    let once = Once::of(&headers, &format!("projects/{org}"), &body)?;
+    let (id, spec) = named(body)?;
+    let spec: ProjectSpec = spec;
+    let mut write = app.store.begin(&caller, "project.create", how.reason.as_deref()).await?;
+    if let Some(once) = &once
+        && let Some(answer) = once.answered(&mut write, &caller).await?
+    {
+        return Ok(answer);
+    }
+    let parent: Stored<Org> = write.get(&org).await?;
+    let project = Project {
+        id,
+        org,
+        spec,
+        about: About {
+            created_at: time::text(write.time()),
+            created_by: caller.name().to_owned(),
+            frozen_by: None,
+        },
+    };
+    check::org(&parent.document, core::slice::from_ref(&project))?;
+    write.create(&project).await?;
+    if let Some(once) = &once {
+        once.remember(&mut write, &caller, &project).await?;
+    }
+    finish(write, &project.org, &how, StatusCode::CREATED, &project, 0).await
+}
+
+/// Changes a project: a JSON merge patch (RFC 7396) of what a client sets.
+#[utoipa::path(patch, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
+    params(How, ("org" = String, Path), ("project" = String, Path)), request_body = ProjectSpec, responses(
+    (status = 200, body = Project), Problems,
+))]
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((org, project)): Path<(String, String)>,
+    how: How,
+    expected: Expected,
+    Body(change): Body<Value>,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Change, &org)?;
+    let mut write = app.store.begin(&caller, "project.change", how.reason.as_deref()).await?;
+    let parent: Stored<Org> = write.get(&org).await?;
+    let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
+    unless_stale(&before, &expected)?;
+    let project = Project {
+        spec: patched(&before.document.spec, change)?,
+        ..before.document.clone()
+    };
+    check::org(&parent.document, core::slice::from_ref(&project))?;
+    write.replace(&before, &project).await?;
+    finish(write, &org, &how, StatusCode::OK, &project, before.revision).await
+}
+
+/// Removes a project that has no keys any more. Its name is not used again.
+#[utoipa::path(delete, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
+    params(How, ("org" = String, Path), ("project" = String, Path)), responses(
+    (status = 200, body = Project), Problems,
+))]
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((org, project)): Path<(String, String)>,
+    how: How,
+    expected: Expected,
+) -> Result<Response, Problem> {
+    caller.may_in(Act::Change, &org)?;
+    let mut write = app.store.begin(&caller, "project.remove", how.reason.as_deref()).await?;
+    let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
+    unless_stale(&before, &expected)?;
+    let keys = write.live_keys(&org, Some(&project)).await?;
+    if keys > 0 {
+        let id = before.document.id();
+        return Err(Problem::conflict(format!("`{id}` still has {keys} keys; revoke them first")));
+    }
+    write.remove(&before).await?;
+    finish(write, &org, &how, StatusCode::OK, &before.document, before.revision).await
+}

@@ -1,0 +1,182 @@
+//! What a request says beside its path: who asks, how, and with which body.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tollgate_core::config::ConfigError;
+use utoipa::IntoParams;
+
+use super::{App, MAX_BODY, MAX_IMPORT};
+use crate::access::Caller;
+use crate::problem::Problem;
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
+        app.gate.caller(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address).await
+    }
+}
+
+/// How a write is to be done.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct How {
+    /// Change nothing, and show what would be changed.
+    #[param(required = false)]
+    pub(super) dry_run: bool,
+    /// Why, for the trail.
+    #[param(required = false, nullable = false, max_length = 500)]
+    pub(super) reason: Option<String>,
+}
+
+impl FromRequestParts<Arc<App>> for How {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let Asked(how) = Asked::<Self>::from_request_parts(parts, app).await?;
+        let reason = how.reason.as_deref().unwrap_or_default();
+        if reason.chars().count() > 500 || reason.chars().any(char::is_control) {
+            return Err(Problem::field("reason", "expected at most 500 characters, without control characters"));
+        }
+        Ok(how)
+    }
+}
+
+/// The query.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let query = Query::<T>::try_from_uri(&parts.uri);
+        query
+            .map(|Query(query)| Self(query))
+            .map_err(|error| Problem::malformed(format!("the query: {}", error.body_text())))
+    }
+}
+
+/// The names in a path.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
+        path.map(|axum::extract::Path(names)| Self(names))
+            .map_err(|error| Problem::malformed(format!("the path: {}", error.body_text())))
+    }
+}
+
+/// The revision that `if-match` names; `None` where any will do.
+pub(super) struct Expected(pub(super) Option<i64>);
+
+impl FromRequestParts<Arc<App>> for Expected {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let Some(tag) = text(&parts.headers, header::IF_MATCH)? else {
+            return Ok(Self(None));
+        };
+        if tag.trim() == "*" {
+            return Ok(Self(None));
+        }
+        let revision = tag.trim().strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+        let revision = revision.and_then(|revision| revision.parse().ok());
+        let wrong = || Problem::malformed("`if-match` is no `ETag` of ours: expected one such as `\"3\"`");
+        Ok(Self(Some(revision.ok_or_else(wrong)?)))
+    }
+}
+
+/// The body, as JSON.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
+        parse(&read(request, MAX_BODY).await?).map(Self)
+    }
+}
+
+/// The body of an import, as JSON.
+pub(super) struct Bulk<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Bulk<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
+        parse(&read(request, MAX_IMPORT).await?).map(Self)
+    }
+}
+
+async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
+    let kind = text(request.headers(), header::CONTENT_TYPE)?.unwrap_or("application/json");
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if !["application/json", "application/merge-patch+json"].contains(&kind.as_str()) {
+        return Err(Problem::malformed("the body is to be JSON, with `content-type: application/json`"));
+    }
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: usize| length > most) {
+        return Err(Problem::too_large(most));
+    }
+    axum::body::to_bytes(request.into_body(), most).await.map_err(|_| Problem::too_large(most))
+}
+
+/// Reads JSON; the error names the member. A credential in the wrong place is masked.
+pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        Problem::refused(&[ConfigError::new(path, error.inner().to_string())], "")
+    })?;
+    let end = reader.end();
+    end.map_err(|error| Problem::refused(&[ConfigError::new("", error.to_string())], ""))?;
+    Ok(value)
+}
+
+/// A header's text.
+pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Problem> {
+    let value = headers.get(&name).map(|value| value.to_str());
+    value.transpose().map_err(|_| Problem::malformed(format!("the header `{name}` is not plain text")))
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// Of this organization only.
+    #[param(required = false, nullable = false)]
+    pub(super) org: Option<String>,
+    /// Behind this id: `next` of the page before.
+    #[param(required = false, nullable = false)]
+    pub(super) after: Option<String>,
+    /// So many at most, up to 1,000; 100 where absent.
+    #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<u32>,
+}
+
+impl Part {
+    /// How many to show.
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        let limit = self.limit.unwrap_or(100);
+        if !(1..=1_000).contains(&limit) {
+            return Err(Problem::invalid("limit", &limit.to_string(), "a number from 1 to 1000"));
+        }
+        Ok(limit as usize)
+    }
+}

@@ -1,0 +1,141 @@
+//! `/v1/tokens`: who may use this API.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::idempotency::Once;
+use super::keys::secretly;
+use super::request::{Asked, Body, How, Part, Path};
+use super::{App, Listed, Preview, finish, page};
+use crate::access::{Act, Caller, mint};
+use crate::documents::{Org, Role, Token};
+use crate::problem::{Problem, Problems};
+use crate::store::{Failure, Page, Stored};
+use crate::time;
+
+/// A new token.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewToken {
+    /// What it may do.
+    role: Role,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    name: Option<String>,
+    /// To which organizations it is confined; to none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    orgs: Option<Vec<String>>,
+    /// When it ends (RFC 3339); never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+/// A token that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MadeToken {
+    /// The token itself. It is shown this once and kept nowhere.
+    secret: String,
+    #[serde(flatten)]
+    token: Token,
+}
+
+/// The tokens.
+#[utoipa::path(get, path = "/v1/tokens", params(Part), tag = "tokens", responses(
+    (status = 200, body = Listed<Token>),
+    Problems,
+))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(part): Asked<Part>,
+) -> Result<axum::Json<Listed<Token>>, Problem> {
+    caller.may(Act::Tokens)?;
+    let limit = part.limit()?;
+    let wanted = Page {
+        org: "",
+        after: part.after.as_deref().unwrap_or_default(),
+        limit: limit as i64 + 1,
+    };
+    Ok(page(app.store.list(wanted).await?, limit, |token: &Token| token.id.clone(), |token| token))
+}
+
+/// Makes a token. The answer has its secret, which is shown this once.
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", params(How), request_body = NewToken, responses(
+    (status = 201, body = MadeToken), (status = 200, body = Preview, description = "A dry run."),
+    Problems,
+))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    how: How,
+    headers: HeaderMap,
+    Body(body): Body<NewToken>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Tokens)?;
+    let once = Once::of(&headers, "tokens", &body)?;
+    let mut write = app.store.begin(&caller, "token.create", how.reason.as_deref()).await?;
+    if let Some(once) = &once
+        && let Some(answer) = once.answered(&mut write, &caller).await?
+    {
+        return Ok(answer);
+    }
+    if body.name.as_ref().is_some_and(|name| name.chars().count() > 64 || name.chars().any(char::is_control)) {
+        return Err(Problem::field("name", "expected at most 64 characters, without control characters"));
+    }
+    if let Some(at) = &body.expires_at
+        && time::parse("expires_at", at)? <= write.time()
+    {
+        return Err(Problem::invalid("expires_at", at, "a time that is still to come"));
+    }
+    match &body.orgs {
+        Some(_) if body.role == Role::Gateway => {
+            return Err(Problem::field("orgs", "a gateway fetches the whole directory: leave it out"));
+        }
+        Some(orgs) if orgs.is_empty() => {
+            return Err(Problem::field("orgs", "is empty: name organizations, or leave it out for all of them"));
+        }
+        _ => {}
+    }
+    for (at, org) in body.orgs.iter().flatten().enumerate() {
+        if write.find::<Org>(org).await?.is_none() {
+            return Err(Problem::invalid(&format!("orgs[{at}]"), org, "an organization that exists"));
+        }
+    }
+    let (secret, token) = mint(body.name, body.role, body.orgs, body.expires_at, caller.name())
+        .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    write.create(&token).await?;
+    if let Some(once) = &once {
+        once.remember(&mut write, &caller, &token).await?;
+    }
+    if how.dry_run {
+        return finish(write, "", &how, StatusCode::CREATED, &token, 0).await;
+    }
+    secretly(finish(write, "", &how, StatusCode::CREATED, &MadeToken { secret, token }, 0).await?)
+}
+
+/// Revokes a token, for good. Doing it again changes nothing.
+#[utoipa::path(post, path = "/v1/tokens/{token}/revoke", tag = "tokens", params(How, ("token" = String, Path)), responses(
+    (status = 200, body = Token), Problems,
+))]
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+) -> Result<Response, Problem> {
+    caller.may(Act::Tokens)?;
+    let mut write = app.store.begin(&caller, "token.revoke", how.reason.as_deref()).await?;
+    let before: Stored<Token> = write.get(&id).await?;
+    let token = Token {
+        revoked_at: Some(before.document.revoked_at.clone().unwrap_or_else(|| time::text(write.time()))),
+        ..before.document.clone()
+    };
+    write.replace(&before, &token).await?;
+    finish(write, "", &how, StatusCode::OK, &token, before.revision).await
+}

@@ -1,0 +1,36 @@
+//! Whether the filters would take what is to be written: the same core judges it.
+
+use serde_json::{Map, Value, json};
+use tollgate_core::directory::Loader;
+
+use crate::directory::{key_row, org_member};
+use crate::documents::{Key, Org, Project};
+use crate::problem::Problem;
+
+/// Checks an organization, or one of its projects.
+pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
+    let at = match projects {
+        [project] => format!("orgs.{}.projects.{}", org.id, project.id),
+        _ => format!("orgs.{}", org.id),
+    };
+    judge(json!({"version": 1, "orgs": {&org.id: org_member(org, projects)}, "keys": []}), &at)
+}
+
+/// Checks the rows of keys; the error says which row, unless there is but one.
+pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
+    let mut orgs = Map::new();
+    for key in keys {
+        let org = orgs.entry(&key.org).or_insert_with(|| json!({"projects": {}}));
+        if let (Some(projects), Some(project)) = (org["projects"].as_object_mut(), &key.project) {
+            projects.entry(project).or_insert_with(|| json!({}));
+        }
+    }
+    let rows: Vec<Value> = keys.iter().map(key_row).collect();
+    let at = if rows.len() == 1 { "keys[0]" } else { "" };
+    judge(json!({"version": 1, "orgs": orgs, "keys": rows}), at)
+}
+
+fn judge(document: Value, at: &str) -> Result<(), Problem> {
+    let judged = Loader::load(document.to_string().into_bytes());
+    judged.map(|_| ()).map_err(|errors| Problem::refused(&errors, at))
+}

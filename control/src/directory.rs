@@ -1,0 +1,339 @@
+//! The directory as gateways fetch it: the whole document, or what changed in it since the version they have.
+//!
+//! A version is the name of the database and the last entry of the trail that changed an organization, project or key.
+//! A key that is revoked is in no document.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sqlx::{Any, Row as _, Transaction};
+use tokio::sync::mpsc;
+
+use crate::documents::{Key, Org, Project, Status};
+use crate::problem::Problem;
+use crate::store::{Store, read};
+
+/// The media type of what changed.
+pub const CHANGES: &str = "application/vnd.tollgate.changes+json";
+/// Who is further behind gets the whole document.
+const MOST_CHANGES: i64 = 5_000;
+/// Rows that are read, and sent, at once.
+const ROWS: i64 = 2_000;
+
+/// Which directory it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    database: String,
+    seq: i64,
+}
+
+impl Version {
+    /// As it stands in an `ETag`, without its quotes.
+    pub(crate) fn text(&self) -> String {
+        format!("{}-{}", self.database, self.seq)
+    }
+
+    /// Reads what [`Self::text`] wrote, with quotes or without.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().trim_start_matches("W/").trim_matches('"');
+        let (database, seq) = text.rsplit_once('-')?;
+        Some(Self {
+            database: database.to_owned(),
+            seq: seq.parse().ok().filter(|seq| *seq >= 0)?,
+        })
+    }
+}
+
+/// What changed from one version to another.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Changes {
+    version: u8,
+    /// The version that it is to be applied to.
+    after: String,
+    /// Each organization of which something changed, whole; `null` for one that is gone.
+    orgs: BTreeMap<String, Option<Value>>,
+    /// Rows of keys that are new or changed.
+    keys: Vec<Value>,
+    /// SHA-256 of keys that are no more.
+    removed_keys: Vec<String>,
+}
+
+/// An organization in the document.
+pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
+    let spec = &org.spec;
+    let mut member = json!({
+        "status": status(spec.status, org.about.frozen_by.is_some()),
+        "models": spec.models,
+        "labels": spec.labels,
+        "projects": projects.iter().map(|one| (one.id.clone(), project_member(one))).collect::<Map<_, _>>(),
+    });
+    if let Some(tier) = &spec.tier {
+        member["tier"] = json!(tier);
+    }
+    member
+}
+
+fn project_member(project: &Project) -> Value {
+    let spec = &project.spec;
+    let mut member = json!({
+        "status": status(spec.status, project.about.frozen_by.is_some()),
+        "labels": spec.labels,
+    });
+    if let Some(models) = &spec.models {
+        member["models"] = json!(models);
+    }
+    member
+}
+
+const fn status(status: Status, frozen: bool) -> Status {
+    if frozen { Status::Suspended } else { status }
+}
+
+/// A key's row in the document.
+pub(crate) fn key_row(key: &Key) -> Value {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        id: &'a str,
+        sha256: &'a str,
+        org: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        project: Option<&'a str>,
+        #[serde(skip_serializing_if = "is_active")]
+        status: Status,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scopes: Option<&'a [String]>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        models: Option<&'a [String]>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        not_before: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        networks: Option<&'a [String]>,
+    }
+    let spec = &key.spec;
+    json!(Row {
+        id: &key.id,
+        sha256: &key.sha256,
+        org: &key.org,
+        project: key.project.as_deref(),
+        status: status(spec.status, key.about.frozen_by.is_some()),
+        scopes: spec.scopes.as_deref(),
+        models: spec.models.as_deref(),
+        not_before: spec.not_before.as_deref(),
+        expires_at: spec.expires_at.as_deref(),
+        networks: spec.networks.as_deref(),
+    })
+}
+
+fn is_active(status: &Status) -> bool {
+    *status == Status::Active
+}
+
+impl Store {
+    /// The directory's version now.
+    pub(crate) async fn version(&self) -> Result<Version, Problem> {
+        let row = sqlx::query(VERSION).fetch_one(self.pool()).await?;
+        Ok(Version {
+            database: self.name().to_owned(),
+            seq: row.try_get("seq")?,
+        })
+    }
+
+    /// Waits until there is another version than this one, for so long; the version by then.
+    pub(crate) async fn version_after(&self, known: &Version, wait: Duration) -> Result<Version, Problem> {
+        let mut changes = self.changes();
+        let over = tokio::time::sleep(wait);
+        tokio::pin!(over);
+        loop {
+            changes.mark_unchanged();
+            let version = self.version().await?;
+            if version != *known {
+                return Ok(version);
+            }
+            tokio::select! {
+                () = &mut over => return Ok(version),
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    /// What changed since a version, and the version that it makes. `None` where that has to be told whole: the version is
+    /// of another database, or too much has changed.
+    pub(crate) async fn changed_since(&self, known: &Version) -> Result<Option<(Version, Changes)>, Problem> {
+        let mut snapshot = self.snapshot().await?;
+        let version = self.version_in(&mut snapshot).await?;
+        if known.database != version.database || known.seq > version.seq {
+            return Ok(None);
+        }
+        let rows = sqlx::query(
+            "SELECT kind, id, org, gone, document FROM objects \
+             WHERE kind IN ('org', 'project', 'key') AND seq > $1 LIMIT $2",
+        )
+        .bind(known.seq)
+        .bind(MOST_CHANGES + 1)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        if rows.len() as i64 > MOST_CHANGES {
+            return Ok(None);
+        }
+        let mut changes = Changes {
+            version: 1,
+            after: known.text(),
+            ..Changes::default()
+        };
+        let mut orgs = BTreeSet::new();
+        for row in rows {
+            if row.try_get::<String, _>("kind")? != "key" {
+                orgs.insert(row.try_get::<String, _>("org")?);
+                continue;
+            }
+            let key: Key = read(&row.try_get::<String, _>("document")?)?;
+            if key.revoked_at.is_some() || row.try_get::<i64, _>("gone")? != 0 {
+                changes.removed_keys.push(key.sha256);
+            } else {
+                changes.keys.push(key_row(&key));
+            }
+        }
+        for org in orgs {
+            let member = one_org(&mut snapshot, &org).await?;
+            changes.orgs.insert(org, member);
+        }
+        Ok(Some((version, changes)))
+    }
+
+    /// The whole document, piece by piece. The receiver may go away at any time.
+    pub(crate) async fn document(&self) -> Result<(Version, mpsc::Receiver<Result<Bytes, Problem>>), Problem> {
+        let mut snapshot = self.snapshot().await?;
+        let version = self.version_in(&mut snapshot).await?;
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            if let Err(problem) = send(&mut snapshot, &sender).await {
+                // Cut short, it is no document, and the gateway keeps the one it has.
+                let _ = sender.send(Err(problem)).await;
+            }
+        });
+        Ok((version, receiver))
+    }
+
+    async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
+        let row = sqlx::query(VERSION).fetch_one(&mut **snapshot).await?;
+        Ok(Version {
+            database: self.name().to_owned(),
+            seq: row.try_get("seq")?,
+        })
+    }
+}
+
+const VERSION: &str =
+    "SELECT COALESCE(MAX(seq), 0) AS seq FROM objects WHERE kind IN ('org', 'project', 'key')";
+
+async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
+    let org = sqlx::query("SELECT document FROM objects WHERE kind = 'org' AND id = $1 AND gone = 0")
+        .bind(id.to_owned())
+        .fetch_optional(&mut **snapshot)
+        .await?;
+    let Some(org) = org else { return Ok(None) };
+    let org: Org = read(&org.try_get::<String, _>("document")?)?;
+    let projects = sqlx::query("SELECT document FROM objects WHERE kind = 'project' AND org = $1 AND gone = 0 ORDER BY id")
+        .bind(id.to_owned())
+        .fetch_all(&mut **snapshot)
+        .await?;
+    let projects: Vec<Project> = projects
+        .iter()
+        .map(|row| read(&row.try_get::<String, _>("document")?))
+        .collect::<Result<_, Problem>>()?;
+    Ok(Some(org_member(&org, &projects)))
+}
+
+type Sender = mpsc::Sender<Result<Bytes, Problem>>;
+
+async fn send(snapshot: &mut Transaction<'static, Any>, sender: &Sender) -> Result<(), Problem> {
+    let mut text = String::from("{\"version\":1,\"orgs\":{");
+    let mut after = String::new();
+    let mut first = true;
+    loop {
+        let rows = page(snapshot, "org", &after).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after.clone_from(last);
+        for (id, _) in rows {
+            if let Some(member) = one_org(snapshot, &id).await? {
+                separate(&mut text, &mut first);
+                text.push_str(&format!("{}:{member}", Value::from(id)));
+            }
+        }
+        if !pass(sender, &mut text).await {
+            return Ok(());
+        }
+    }
+    text.push_str("},\"keys\":[");
+    let mut after = String::new();
+    let mut first = true;
+    loop {
+        let rows = page(snapshot, "key", &after).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after.clone_from(last);
+        for (_, document) in rows {
+            let key: Key = read(&document)?;
+            if key.revoked_at.is_none() {
+                separate(&mut text, &mut first);
+                text.push_str(&key_row(&key).to_string());
+            }
+        }
+        if !pass(sender, &mut text).await {
+            return Ok(());
+        }
+    }
+    text.push_str("]}");
+    pass(sender, &mut text).await;
+    Ok(())
+}
+
+fn separate(text: &mut String, first: &mut bool) {
+    if !core::mem::take(first) {
+        text.push(',');
+    }
+}
+
+/// Sends what there is; `false` where nobody wants it.
+async fn pass(sender: &Sender, text: &mut String) -> bool {
+    sender.send(Ok(Bytes::from(core::mem::take(text)))).await.is_ok()
+}
+
+/// Ids and documents of a kind behind an id.
+async fn page(
+    snapshot: &mut Transaction<'static, Any>,
+    kind: &str,
+    after: &str,
+) -> Result<Vec<(String, String)>, Problem> {
+    let rows = sqlx::query(
+        "SELECT id, document FROM objects WHERE kind = $1 AND id > $2 AND gone = 0 ORDER BY id LIMIT $3",
+    )
+    .bind(kind.to_owned())
+    .bind(after.to_owned())
+    .bind(ROWS)
+    .fetch_all(&mut **snapshot)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("id")?, row.try_get("document")?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let version = Version { database: "ab-c".to_owned(), seq: 7 };
+        assert_eq!(Version::parse(&version.text()), Some(version.clone()));
+        assert_eq!(Version::parse("\"ab-c-7\""), Some(version));
+        for wrong in ["", "7", "ab-", "ab--1", "ab-x"] {
+            let read = Version::parse(wrong);
+            assert!(read.is_none_or(|read| read.seq >= 0), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes.
+//!
+//! Of each there are the members that a client may set (`OrgSpec`, …), and the whole, which has them and what the server
+//! knows besides. Names and meanings are those of the directory document (docs/configuration.md).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// What kind of object it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An organization.
+    Org,
+    /// A project; its id is `org/project`.
+    Project,
+    /// An API key.
+    Key,
+    /// A token for this API.
+    Token,
+    /// A freeze.
+    Freeze,
+}
+
+impl Kind {
+    /// As it is stored.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Org => "org",
+            Self::Project => "project",
+            Self::Key => "key",
+            Self::Token => "token",
+            Self::Freeze => "freeze",
+        }
+    }
+
+    /// As people say it.
+    pub(crate) const fn noun(self) -> &'static str {
+        match self {
+            Self::Org => "organization",
+            Self::Project => "project",
+            Self::Key => "key",
+            Self::Token => "token",
+            Self::Freeze => "freeze",
+        }
+    }
+}
+
+/// A document that is kept as an object.
+pub(crate) trait Document: Serialize + for<'de> Deserialize<'de> {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Its id.
+    fn id(&self) -> String;
+
+    /// The organization it belongs to; empty where it belongs to none.
+    fn org(&self) -> &str;
+
+    /// The SHA-256 it is found by; empty where it is not.
+    fn sha256(&self) -> &str {
+        ""
+    }
+}
+
+/// Whether something is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// In use.
+    #[default]
+    Active,
+    /// Out of use for a while; callers are told so.
+    Suspended,
+}
+
+/// The members of an organization that a client sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrgSpec {
+    /// Class of service; `default` where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Suspended, none of its keys is good.
+    pub status: Status,
+    /// Models it may use, as names or patterns; none where empty.
+    pub models: Vec<String>,
+    /// For usage records and metrics.
+    pub labels: BTreeMap<String, String>,
+    /// Whom to tell, for people.
+    pub contacts: Vec<String>,
+}
+
+/// The members of a project that a client sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProjectSpec {
+    /// Suspended, none of its keys is good.
+    pub status: Status,
+    /// Models it may use, of those that its organization may; all of those where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    /// Over those of the organization.
+    pub labels: BTreeMap<String, String>,
+    /// Whom to tell, for people.
+    pub contacts: Vec<String>,
+}
+
+/// The members of a key that a client sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeySpec {
+    /// A name for people, such as `ci`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Suspended, it is not good, and its holder is told so.
+    pub status: Status,
+    /// Endpoints it is good for, such as `chat`; all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    /// Models it may use, of those that its project may; all of those where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    /// When it begins to be good (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// When it ends (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Where it is good from, such as `10.0.0.0/8`; anywhere where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<String>>,
+    /// Whom to tell, for people.
+    pub contacts: Vec<String>,
+}
+
+/// What the server knows of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct About {
+    /// When it was made.
+    pub created_at: String,
+    /// By which token, or `local` or `system`.
+    pub created_by: String,
+    /// The freeze that is in force, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_by: Option<String>,
+}
+
+/// An organization.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Org {
+    /// Its name.
+    pub id: String,
+    /// What a client sets.
+    #[serde(flatten)]
+    pub spec: OrgSpec,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// A project of an organization.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Project {
+    /// Its name in its organization.
+    pub id: String,
+    /// Its organization.
+    pub org: String,
+    /// What a client sets.
+    #[serde(flatten)]
+    pub spec: ProjectSpec,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// Public id, which logs and usage records name it by.
+    pub id: String,
+    /// SHA-256 of the whole key: 64 hexadecimal digits.
+    pub sha256: String,
+    /// Its organization.
+    pub org: String,
+    /// Its project; absent for a key of the whole organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// What a client sets.
+    #[serde(flatten)]
+    pub spec: KeySpec,
+    /// When it was revoked. It never comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+    /// The key that it was rotated from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_from: Option<String>,
+    /// The key that it is being rotated to, and what `expires_at` was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// A key's rotation, as the old key tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rotation {
+    /// The new key.
+    pub to: String,
+    /// What `expires_at` was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_before: Option<String>,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Fetches the directory, and nothing else: for Envoys.
+    Gateway,
+    /// Reads.
+    Viewer,
+    /// Reads, freezes and ends freezes.
+    Support,
+    /// The same, and changes organizations, projects and keys.
+    Operator,
+    /// Everything, tokens too.
+    Owner,
+}
+
+/// A token for this API, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    /// Public id.
+    pub id: String,
+    /// SHA-256 of the whole token.
+    pub sha256: String,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it may do.
+    pub role: Role,
+    /// To which organizations it is confined; to none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orgs: Option<Vec<String>>,
+    /// When it ends (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// When it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// What a freeze keeps out of use: one of the three.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Target {
+    /// A key, by its id.
+    Key(String),
+    /// A project, as `org/project`.
+    Project(String),
+    /// An organization.
+    Org(String),
+}
+
+impl Target {
+    /// Its kind and id.
+    pub(crate) fn object(&self) -> (Kind, &str) {
+        match self {
+            Self::Key(id) => (Kind::Key, id),
+            Self::Project(id) => (Kind::Project, id),
+            Self::Org(id) => (Kind::Org, id),
+        }
+    }
+}
+
+/// Something that was taken out of use at once, for a reason, and often for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Freeze {
+    /// Its id.
+    pub id: String,
+    /// What is frozen.
+    pub target: Target,
+    /// Whose that is.
+    pub org: String,
+    /// Why.
+    pub reason: String,
+    /// When it ends by itself (RFC 3339); absent until somebody ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Who ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// Whether a token that is confined to organizations began it, so that one may end it.
+    #[serde(default)]
+    pub by_confined: bool,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+impl Document for Org {
+    const KIND: Kind = Kind::Org;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn org(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Document for Project {
+    const KIND: Kind = Kind::Project;
+
+    fn id(&self) -> String {
+        project_id(&self.org, &self.id)
+    }
+
+    fn org(&self) -> &str {
+        &self.org
+    }
+}
+
+impl Document for Key {
+    const KIND: Kind = Kind::Key;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn org(&self) -> &str {
+        &self.org
+    }
+
+    fn sha256(&self) -> &str {
+        &self.sha256
+    }
+}
+
+impl Document for Token {
+    const KIND: Kind = Kind::Token;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn org(&self) -> &str {
+        ""
+    }
+
+    fn sha256(&self) -> &str {
+        &self.sha256
+    }
+}
+
+impl Document for Freeze {
+    const KIND: Kind = Kind::Freeze;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn org(&self) -> &str {
+        &self.org
+    }
+}
+
+/// What has a freeze in force or none.
+pub(crate) trait Freezable: Document {
+    fn about_mut(&mut self) -> &mut About;
+}
+
+impl Freezable for Org {
+    fn about_mut(&mut self) -> &mut About {
+        &mut self.about
+    }
+}
+
+impl Freezable for Project {
+    fn about_mut(&mut self) -> &mut About {
+        &mut self.about
+    }
+}
+
+impl Freezable for Key {
+    fn about_mut(&mut self) -> &mut About {
+        &mut self.about
+    }
+}
+
+/// The id of a project's object. Names hold no `/`.
+pub(crate) fn project_id(org: &str, project: &str) -> String {
+    format!("{org}/{project}")
+}
+
+/// A change as RFC 7396 says it: members replace those of the same name, `null` removes.
+pub(crate) fn merge(into: &mut Value, change: Value) {
+    match change {
+        Value::Object(members) => {
+            if !into.is_object() {
+                *into = Value::Object(serde_json::Map::new());
+            }
+            if let Some(object) = into.as_object_mut() {
+                for (name, value) in members {
+                    if value.is_null() {
+                        object.remove(&name);
+                    } else {
+                        merge(object.entry(name).or_insert(Value::Null), value);
+                    }
+                }
+            }
+        }
+        other => *into = other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_merges() {
+        // The examples of RFC 7396, its appendix A.
+        for (before, change, after) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut value = before;
+            merge(&mut value, change);
+            assert_eq!(value, after);
+        }
+    }
+}

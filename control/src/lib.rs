@@ -1,0 +1,24 @@
+//! The control plane: organizations, projects, keys and who may change them, in a database, with a trail of every
+//! change, behind an HTTP API. Gateways fetch the directory from it.
+//!
+//! ```text
+//! api ──▶ access    may this token do that?
+//!     ──▶ documents is it well-formed, and would the filters take it?
+//!     ──▶ store     one transaction: the change, its entry in the trail, the end of the trail
+//! directory ◀── store    the document for gateways, or what changed in it
+//! ```
+
+pub mod access;
+pub mod api;
+pub mod audit;
+mod check;
+pub mod directory;
+pub mod documents;
+mod problem;
+pub mod serve;
+pub mod store;
+mod time;
+mod timer;
+
+pub use problem::Problem;
+pub use store::Store;

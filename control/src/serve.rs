@@ -1,0 +1,111 @@
+//! The server: the API at an address, with TLS or on this machine alone.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use ed25519_dalek::SigningKey;
+
+use crate::api::{self, App};
+use crate::store::Store;
+use crate::timer;
+
+/// How to serve.
+pub struct Settings {
+    /// The address to listen at.
+    pub listen: SocketAddr,
+    /// Certificate chain and key, as PEM files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Signs checkpoints of the trail.
+    pub signing: Option<SigningKey>,
+}
+
+/// Why it does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Tokens would go over the network in clear.
+    #[error(
+        "`{0}` can be reached from other machines, and tokens would go there in clear: give --tls-cert and --tls-key, \
+         or listen at 127.0.0.1"
+    )]
+    Clear(SocketAddr),
+    /// The certificate or its key can't be used.
+    #[error("cannot use the certificate {0} with its key: {1}")]
+    Certificate(PathBuf, std::io::Error),
+    /// The address can't be listened at.
+    #[error("cannot listen at {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+}
+
+/// Serves until `stop` is done; requests under way have ten seconds to end. `ready` is told the address.
+pub async fn serve(
+    store: Arc<Store>,
+    settings: Settings,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Failure> {
+    let listen = settings.listen;
+    if settings.tls.is_none() && !listen.ip().is_loopback() {
+        return Err(Failure::Clear(listen));
+    }
+    let socket = std::net::TcpListener::bind(listen).map_err(|error| Failure::Listen(listen, error))?;
+    socket.set_nonblocking(true).map_err(|error| Failure::Listen(listen, error))?;
+    ready(socket.local_addr().map_err(|error| Failure::Listen(listen, error))?);
+    let handle = Handle::new();
+    let ending = handle.clone();
+    tokio::spawn(async move {
+        stop.await;
+        ending.graceful_shutdown(Some(Duration::from_secs(10)));
+    });
+    let timer = tokio::spawn(timer::run(Arc::clone(&store)));
+    let app = api::router(App::new(store, settings.signing));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let served = match settings.tls {
+        None => axum_server::from_tcp(socket)
+            .map_err(|error| Failure::Listen(listen, error))?
+            .handle(handle)
+            .serve(app)
+            .await,
+        Some((certificate, key)) => {
+            let tls = RustlsConfig::from_pem_file(&certificate, &key)
+                .await
+                .map_err(|error| Failure::Certificate(certificate, error))?;
+            axum_server::from_tcp_rustls(socket, tls)
+                .map_err(|error| Failure::Listen(listen, error))?
+                .handle(handle)
+                .serve(app)
+                .await
+        }
+    };
+    timer.abort();
+    served.map_err(|error| Failure::Listen(listen, error))
+}
+
+/// The key that signs checkpoints, from its file; made there where there is none.
+pub fn signing_key(file: &Path) -> std::io::Result<SigningKey> {
+    use std::io::{Error, ErrorKind, Write as _};
+    match std::fs::read(file) {
+        Ok(bytes) => {
+            let seed: [u8; 32] = bytes
+                .try_into()
+                .map_err(|_| Error::new(ErrorKind::InvalidData, "expected the 32 bytes of an Ed25519 key"))?;
+            Ok(SigningKey::from_bytes(&seed))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(Error::other)?;
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut created = options.open(file)?;
+            created.write_all(&seed)?;
+            created.sync_all()?;
+            Ok(SigningKey::from_bytes(&seed))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,476 @@
+//! The database: SQLite in a file, or PostgreSQL. Objects are JSON documents; each write is one transaction that changes
+//! objects, adds an entry to the trail and moves the trail's end.
+//!
+//! A write begins by taking the row `head`, so writes of all servers come one after another, and `seq` grows in the order
+//! of their commits: who has seen `seq` has seen all before it.
+
+use core::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{Any, AnyPool, Row as _, Transaction};
+use tokio::sync::watch;
+
+use crate::access::Caller;
+use crate::audit::{self, Change, Entry};
+use crate::documents::{Document, Key, Kind};
+use crate::problem::Problem;
+use crate::time;
+
+/// A database.
+pub struct Store {
+    pool: AnyPool,
+    engine: Engine,
+    /// Which database this is.
+    name: String,
+    /// The end of the trail, as far as this server has seen it.
+    seen: watch::Sender<i64>,
+}
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// In a file of this machine, for one server.
+    Sqlite,
+    /// For several servers.
+    Postgres,
+}
+
+/// Why the database does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The address is none that is known.
+    #[error("`{0}` is no database: expected `sqlite:FILE` or `postgres://HOST/NAME`")]
+    Address(String),
+    /// It can't be opened, or brought to this version's tables.
+    #[error("the database cannot be opened: {0}")]
+    Open(sqlx::Error),
+    /// The same, of its tables.
+    #[error("the database's tables cannot be brought to this version: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The operating system has no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Random(getrandom::Error),
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        // What a statement held is not told: it may be anybody's.
+        let why = match &error {
+            sqlx::Error::Database(error) => error.message().to_owned(),
+            sqlx::Error::PoolTimedOut => "it is too busy".to_owned(),
+            sqlx::Error::Io(error) => error.to_string(),
+            _ => "it does not answer as it should".to_owned(),
+        };
+        Self::unavailable(format!("the database failed, and nothing was changed: {why}"))
+    }
+}
+
+/// An object as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored<D> {
+    pub(crate) document: D,
+    /// Grows by one with each change.
+    pub(crate) revision: i64,
+}
+
+/// Which objects to list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page<'a> {
+    /// Of this organization only; of all where empty.
+    pub(crate) org: &'a str,
+    /// Behind this id.
+    pub(crate) after: &'a str,
+    /// So many at most.
+    pub(crate) limit: i64,
+}
+
+impl Store {
+    /// Opens a database by its address, `sqlite:FILE` or `postgres://…`, and brings its tables to this version.
+    pub async fn open(address: &str) -> Result<Self, Failure> {
+        sqlx::any::install_default_drivers();
+        let (engine, address) = match address.split_once(':') {
+            Some(("sqlite", file)) => (
+                Engine::Sqlite,
+                format!("sqlite://{}?mode=rwc", file.trim_start_matches("//")),
+            ),
+            Some(("postgres" | "postgresql", _)) => (Engine::Postgres, address.to_owned()),
+            _ => return Err(Failure::Address(tollgate_core::key::shown(address, 64))),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(16)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if engine == Engine::Sqlite {
+                        // Acknowledged is durable; readers never wait; a writer waits for its turn.
+                        let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                                        PRAGMA busy_timeout = 10000;";
+                        sqlx::raw_sql(settings).execute(connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&address)
+            .await
+            .map_err(Failure::Open)?;
+        sqlx::migrate!("./migrations").run(&pool).await?;
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(Failure::Random)?;
+        let name = format!("{:016x}", u64::from_le_bytes(random));
+        sqlx::query("INSERT INTO head (one, name, seq, hash) VALUES (1, $1, 0, $2) ON CONFLICT DO NOTHING")
+            .bind(name)
+            .bind(audit::BEGINNING)
+            .execute(&pool)
+            .await
+            .map_err(Failure::Open)?;
+        let head = sqlx::query("SELECT name, seq FROM head").fetch_one(&pool).await.map_err(Failure::Open)?;
+        let name = head.try_get("name").map_err(Failure::Open)?;
+        let seq = head.try_get("seq").map_err(Failure::Open)?;
+        Ok(Self {
+            pool,
+            engine,
+            name,
+            seen: watch::Sender::new(seq),
+        })
+    }
+
+    /// Which database it is.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Its name, by which versions of two databases differ.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Tells of each change that this server has seen.
+    pub(crate) fn changes(&self) -> watch::Receiver<i64> {
+        self.seen.subscribe()
+    }
+
+    /// Looks whether another server has changed something.
+    pub(crate) async fn look(&self) -> Result<i64, Problem> {
+        let seq = self.seq().await?;
+        self.saw(seq);
+        Ok(seq)
+    }
+
+    fn saw(&self, seq: i64) {
+        self.seen.send_if_modified(|seen| {
+            let newer = seq > *seen;
+            *seen = seq.max(*seen);
+            newer
+        });
+    }
+
+    /// The end of the trail.
+    pub(crate) async fn seq(&self) -> Result<i64, Problem> {
+        Ok(sqlx::query("SELECT seq FROM head").fetch_one(&self.pool).await?.try_get("seq")?)
+    }
+
+    /// One object; `None` where there is none.
+    pub(crate) async fn find<D: Document>(&self, id: &str) -> Result<Option<Stored<D>>, Problem> {
+        let row = sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
+            .bind(D::KIND.name())
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| stored(&row)).transpose()
+    }
+
+    /// One object; an error where there is none.
+    pub(crate) async fn get<D: Document>(&self, id: &str) -> Result<Stored<D>, Problem> {
+        let found = self.find(id).await?;
+        found.ok_or_else(|| Problem::not_found(D::KIND.noun(), id))
+    }
+
+    /// The object with this SHA-256.
+    pub(crate) async fn by_sha256<D: Document>(&self, sha256: &str) -> Result<Option<Stored<D>>, Problem> {
+        let row = sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0")
+            .bind(D::KIND.name())
+            .bind(sha256)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| stored(&row)).transpose()
+    }
+
+    /// Objects in the order of their ids.
+    pub(crate) async fn list<D: Document>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
+        let of_org = if page.org.is_empty() { "" } else { "AND org = $4" };
+        let statement = format!(
+            "SELECT revision, document FROM objects WHERE kind = $1 AND id > $2 AND gone = 0 {of_org} ORDER BY id LIMIT $3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(D::KIND.name())
+            .bind(page.after)
+            .bind(page.limit);
+        let query = if page.org.is_empty() { query } else { query.bind(page.org) };
+        query.fetch_all(&self.pool).await?.iter().map(stored).collect()
+    }
+
+    /// A transaction that sees one state from its first statement to its last.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Any>, Problem> {
+        let mut transaction = self.pool().begin().await?;
+        if self.engine() == Engine::Postgres {
+            sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction)
+    }
+
+    /// Begins a write: what is to be done, by whom, and why. Nobody else writes until it ends; dropped, it has changed
+    /// nothing.
+    pub(crate) async fn begin(&self, caller: &Caller, action: &str, reason: Option<&str>) -> Result<Write<'_>, Problem> {
+        let mut transaction = self.pool.begin().await?;
+        let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
+            .fetch_one(&mut *transaction)
+            .await?;
+        Ok(Write {
+            store: self,
+            previous: head.try_get("hash")?,
+            entry: Entry {
+                seq: head.try_get("seq")?,
+                time: time::now(),
+                actor: caller.name().to_owned(),
+                address: caller.address().to_owned(),
+                action: action.to_owned(),
+                reason: reason.map(str::to_owned),
+                changes: Vec::new(),
+            },
+            transaction,
+        })
+    }
+}
+
+fn stored<D: Document>(row: &AnyRow) -> Result<Stored<D>, Problem> {
+    Ok(Stored {
+        revision: row.try_get("revision")?,
+        document: read(&row.try_get::<String, _>("document")?)?,
+    })
+}
+
+pub(crate) fn read<D: Document>(document: &str) -> Result<D, Problem> {
+    serde_json::from_str(document).map_err(|error| {
+        Problem::unavailable(format!(
+            "a stored {} cannot be read; was it written by a later version? ({error})",
+            D::KIND.noun()
+        ))
+    })
+}
+
+/// A write that is under way.
+pub(crate) struct Write<'s> {
+    store: &'s Store,
+    transaction: Transaction<'static, Any>,
+    previous: String,
+    entry: Entry,
+}
+
+impl Write<'_> {
+    /// When it is: milliseconds since 1970.
+    pub(crate) fn time(&self) -> i64 {
+        self.entry.time
+    }
+
+    /// The entry's place in the trail.
+    pub(crate) fn seq(&self) -> i64 {
+        self.entry.seq
+    }
+
+    /// What it changes so far.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.entry.changes
+    }
+
+    /// The transaction, for what belongs to it and is no object.
+    pub(crate) fn transaction(&mut self) -> &mut Transaction<'static, Any> {
+        &mut self.transaction
+    }
+
+    /// One object as it stands in this write; `None` where there is none.
+    pub(crate) async fn find<D: Document>(&mut self, id: &str) -> Result<Option<Stored<D>>, Problem> {
+        let row = sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
+            .bind(D::KIND.name())
+            .bind(id)
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        row.map(|row| stored(&row)).transpose()
+    }
+
+    /// The same; an error where there is none.
+    pub(crate) async fn get<D: Document>(&mut self, id: &str) -> Result<Stored<D>, Problem> {
+        let found = self.find(id).await?;
+        found.ok_or_else(|| Problem::not_found(D::KIND.noun(), id))
+    }
+
+    /// How many objects of a kind an organization has.
+    pub(crate) async fn count(&mut self, kind: Kind, org: &str) -> Result<i64, Problem> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM objects WHERE kind = $1 AND org = $2 AND gone = 0")
+            .bind(kind.name())
+            .bind(org)
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        Ok(row.try_get("n")?)
+    }
+
+    /// How many keys of an organization, or of one of its projects, are not revoked.
+    pub(crate) async fn live_keys(&mut self, org: &str, project: Option<&str>) -> Result<i64, Problem> {
+        let mut live = 0;
+        let mut after = String::new();
+        loop {
+            let rows = sqlx::query(
+                "SELECT id, document FROM objects WHERE kind = 'key' AND org = $1 AND id > $2 ORDER BY id LIMIT 1000",
+            )
+            .bind(org)
+            .bind(after.clone())
+            .fetch_all(&mut *self.transaction)
+            .await?;
+            let Some(last) = rows.last() else { return Ok(live) };
+            after = last.try_get("id")?;
+            for row in &rows {
+                let key: Key = read(&row.try_get::<String, _>("document")?)?;
+                let of_it = project.is_none() || key.project.as_deref() == project;
+                live += i64::from(key.revoked_at.is_none() && of_it);
+            }
+        }
+    }
+
+    /// Makes an object; an error where there is one, or was: what trail and records name stays unambiguous.
+    pub(crate) async fn create<D: Document>(&mut self, document: &D) -> Result<(), Problem> {
+        self.create_all(core::slice::from_ref(document)).await
+    }
+
+    /// Makes objects, all or none.
+    pub(crate) async fn create_all<D: Document>(&mut self, documents: &[D]) -> Result<(), Problem> {
+        // Far below what either database takes in one statement.
+        for some in documents.chunks(500) {
+            let rows: Vec<String> = (0..some.len())
+                .map(|row| {
+                    let at = row * 6;
+                    let [kind, id, org, sha256, seq, document] = [1, 2, 3, 4, 5, 6].map(|column| at + column);
+                    format!("(${kind}, ${id}, ${org}, ${sha256}, 1, ${seq}, 0, ${document})")
+                })
+                .collect();
+            let statement = format!(
+                "INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, document) VALUES {} \
+                 ON CONFLICT DO NOTHING",
+                rows.join(", ")
+            );
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
+            for document in some {
+                query = query
+                    .bind(D::KIND.name())
+                    .bind(document.id())
+                    .bind(document.org().to_owned())
+                    .bind(document.sha256().to_owned())
+                    .bind(self.entry.seq)
+                    .bind(json(document)?);
+            }
+            let made = query.execute(&mut *self.transaction).await?.rows_affected();
+            if made != some.len() as u64 {
+                return Err(self.taken(some).await?);
+            }
+        }
+        for document in documents {
+            self.note(D::KIND, document.id(), None, Some(value(document)?));
+        }
+        Ok(())
+    }
+
+    /// Says which of these is there already.
+    async fn taken<D: Document>(&mut self, some: &[D]) -> Result<Problem, Problem> {
+        for document in some {
+            let row = sqlx::query("SELECT seq FROM objects WHERE kind = $1 AND id = $2")
+                .bind(D::KIND.name())
+                .bind(document.id())
+                .fetch_optional(&mut *self.transaction)
+                .await?;
+            // One of this write is there only once.
+            let seq = row.map(|row| row.try_get::<i64, _>("seq")).transpose()?;
+            if seq.is_some_and(|seq| seq != self.entry.seq) {
+                let (noun, id) = (D::KIND.noun(), document.id());
+                return Ok(Problem::conflict(format!("the {noun} `{id}` exists already, or did; choose another id")));
+            }
+        }
+        let noun = D::KIND.noun();
+        Ok(Problem::conflict(format!("a {noun} with the same id or SHA-256 exists already, or is given twice")))
+    }
+
+    /// Replaces an object by another with the same id.
+    pub(crate) async fn replace<D: Document>(&mut self, before: &Stored<D>, after: &D) -> Result<(), Problem> {
+        self.write(before, after, false).await
+    }
+
+    /// Removes an object. Its id is not used again.
+    pub(crate) async fn remove<D: Document>(&mut self, before: &Stored<D>) -> Result<(), Problem> {
+        self.write(before, &before.document, true).await
+    }
+
+    async fn write<D: Document>(&mut self, before: &Stored<D>, after: &D, gone: bool) -> Result<(), Problem> {
+        let (old, new) = (value(&before.document)?, value(after)?);
+        if old == new && !gone {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE objects SET revision = revision + 1, seq = $1, gone = $2, document = $3 WHERE kind = $4 AND id = $5",
+        )
+        .bind(self.entry.seq)
+        .bind(i64::from(gone))
+        .bind(json(after)?)
+        .bind(D::KIND.name())
+        .bind(after.id())
+        .execute(&mut *self.transaction)
+        .await?;
+        self.note(D::KIND, after.id(), Some(old), (!gone).then_some(new));
+        Ok(())
+    }
+
+    fn note(&mut self, kind: Kind, id: String, before: Option<Value>, after: Option<Value>) {
+        self.entry.changes.push(Change {
+            kind,
+            id,
+            before,
+            after,
+        });
+    }
+
+    /// Makes it all lasting; where nothing was changed, nothing is noted either. What it changed.
+    pub(crate) async fn commit(mut self, org: &str) -> Result<Vec<Change>, Problem> {
+        if self.entry.changes.is_empty() {
+            self.transaction.rollback().await?;
+            return Ok(Vec::new());
+        }
+        let text = json(&self.entry)?;
+        let hash = audit::chained(&self.previous, &text);
+        sqlx::query("INSERT INTO audit (seq, org, entry, hash) VALUES ($1, $2, $3, $4)")
+            .bind(self.entry.seq)
+            .bind(org.to_owned())
+            .bind(text)
+            .bind(hash.clone())
+            .execute(&mut *self.transaction)
+            .await?;
+        sqlx::query("UPDATE head SET hash = $1 WHERE one = 1")
+            .bind(hash)
+            .execute(&mut *self.transaction)
+            .await?;
+        self.transaction.commit().await?;
+        self.store.saw(self.entry.seq);
+        Ok(self.entry.changes)
+    }
+}
+
+fn value(document: &impl Serialize) -> Result<Value, Problem> {
+    serde_json::to_value(document).map_err(|error| Problem::unavailable(error.to_string()))
+}
+
+fn json(document: &impl Serialize) -> Result<String, Problem> {
+    serde_json::to_string(document).map_err(|error| Problem::unavailable(error.to_string()))
+}

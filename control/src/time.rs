@@ -1,0 +1,63 @@
+//! Times as the API says them, RFC 3339 in UTC, and spans such as `30m`.
+
+use jiff::Timestamp;
+
+use crate::problem::Problem;
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// As the API says it, to the second.
+pub(crate) fn text(millis: i64) -> String {
+    let seconds = Timestamp::from_second(millis.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH);
+    seconds.to_string()
+}
+
+/// Milliseconds since 1970 of what a client said.
+pub(crate) fn parse(field: &str, text: &str) -> Result<i64, Problem> {
+    let time = text.parse::<Timestamp>().map_err(|_| {
+        Problem::invalid(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)")
+    })?;
+    Ok(time.as_millisecond())
+}
+
+/// Milliseconds of a span such as `90s`, `30m`, `12h` or `7d`; at most ten years.
+pub(crate) fn span(field: &str, text: &str) -> Result<i64, Problem> {
+    const LONGEST: i64 = 3_653 * 86_400_000;
+    let expected = "a time span such as `90s`, `30m`, `12h` or `7d`, at most ten years";
+    let invalid = || Problem::invalid(field, text, expected);
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(invalid)?;
+    let unit = match unit {
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(invalid()),
+    };
+    let digits = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    let millis = number.parse::<i64>().ok().filter(|_| digits).and_then(|number| number.checked_mul(unit));
+    millis.filter(|millis| (1..=LONGEST).contains(millis)).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        assert_eq!(span("for", "30m").unwrap(), 1_800_000);
+        assert_eq!(span("for", "7d").unwrap(), 604_800_000);
+        for wrong in ["", "m", "0s", "-5m", "+5m", "5", "5 m", "5w", "99999d", "9999999999999999999s", "ém"] {
+            assert!(span("for", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(parse("at", "1970-01-01T00:00:01Z").unwrap(), 1_000);
+        assert_eq!(text(1_999), "1970-01-01T00:00:01Z");
+        assert!(parse("at", "tomorrow").is_err());
+    }
+}

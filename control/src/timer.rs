@@ -1,0 +1,78 @@
+//! What happens by itself: freezes end when their time is over, answers to repeated creates are forgotten, and what other
+//! servers changed is seen.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::access::Caller;
+use crate::api::{KEPT, ended};
+use crate::documents::Freeze;
+use crate::problem::Problem;
+use crate::store::{Page, Store, Stored};
+use crate::time;
+
+/// How often another server's changes are looked for: a part of the second within which each is in force.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often freezes are looked through, in looks.
+const FREEZES: u32 = 5;
+/// How often what is old is forgotten, in looks.
+const OLD: u32 = 36_000;
+
+/// Does it all, for as long as the server runs.
+pub(crate) async fn run(store: Arc<Store>) {
+    let mut complained = String::new();
+    let mut turn = 0_u32;
+    loop {
+        let done = step(&store, turn).await;
+        let complaint = done.err().map(|problem| problem.to_string()).unwrap_or_default();
+        // Each complaint once, and not ten times a second.
+        if complaint != complained && !complaint.is_empty() {
+            eprintln!("tollgate: {complaint}");
+        }
+        complained = complaint;
+        turn = turn.wrapping_add(1);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn step(store: &Store, turn: u32) -> Result<(), Problem> {
+    store.look().await?;
+    if turn.is_multiple_of(FREEZES) {
+        end_freezes(store, time::now()).await?;
+    }
+    if turn % OLD == 1 {
+        sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
+            .bind(time::now() - KEPT)
+            .execute(store.pool())
+            .await?;
+    }
+    Ok(())
+}
+
+async fn end_freezes(store: &Store, now: i64) -> Result<(), Problem> {
+    let mut after = String::new();
+    loop {
+        let page = Page {
+            org: "",
+            after: &after,
+            limit: 1_000,
+        };
+        let freezes = store.list::<Freeze>(page).await?;
+        let Some(last) = freezes.last() else { return Ok(()) };
+        after.clone_from(&last.document.id);
+        for freeze in freezes.iter().filter(|freeze| is_over(&freeze.document, now)) {
+            let caller = Caller::system();
+            let mut write = store.begin(&caller, "freeze.over", None).await?;
+            // As it is now: somebody may have ended it.
+            let freeze: Stored<Freeze> = write.get(&freeze.document.id).await?;
+            ended(&mut write, &freeze, &caller).await?;
+            write.commit(&freeze.document.org).await?;
+        }
+    }
+}
+
+/// Whether its time is over.
+fn is_over(freeze: &Freeze, now: i64) -> bool {
+    let until = freeze.until.as_deref().map(|until| time::parse("until", until));
+    freeze.ended_at.is_none() && until.is_some_and(|until| until.is_ok_and(|until| until <= now))
+}
