@@ -41,7 +41,9 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
         match self {
             Self::Show { org, after } => {
-                let org = org.map(|org| format!("&org={}", encoded(&org))).unwrap_or_default();
+                let org = org
+                    .map(|org| format!("&org={}", encoded(&org)))
+                    .unwrap_or_default();
                 entries(client, &org, after, |entry| {
                     if client.json() {
                         println!("{entry}");
@@ -68,8 +70,14 @@ impl Command {
 async fn entries(client: &Client, org: &str, after: u32, mut each: impl FnMut(&Value)) -> Result<()> {
     let mut after = i64::from(after);
     loop {
-        let page = client.get(&format!("/v1/audit?limit=1000&after={after}{org}")).await?;
-        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let page = client
+            .get(&format!("/v1/audit?limit=1000&after={after}{org}"))
+            .await?;
+        let items = page
+            .get("items")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         items.iter().for_each(&mut each);
         match items.last().and_then(|last| last.get("seq")?.as_i64()) {
             Some(last) => after = last,
@@ -81,13 +89,32 @@ async fn entries(client: &Client, org: &str, after: u32, mut each: impl FnMut(&V
 /// An entry for people.
 fn told(entry: &Value) {
     let word = |name: &str| show::member(entry, name);
-    let reason = entry.get("reason").map(|reason| format!(": {}", show::text(reason))).unwrap_or_default();
+    let reason = entry
+        .get("reason")
+        .map(|reason| format!(": {}", show::text(reason)))
+        .unwrap_or_default();
     let at = entry.get("time").and_then(Value::as_i64).unwrap_or_default();
-    let at = jiff::Timestamp::from_millisecond(at).map(|at| at.to_string()).unwrap_or_default();
-    println!("{} {at} {} from {} {}{reason}", word("seq"), word("actor"), word("address"), word("action"));
-    let changes = entry.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let at = jiff::Timestamp::from_millisecond(at)
+        .map(|at| at.to_string())
+        .unwrap_or_default();
+    println!(
+        "{} {at} {} from {} {}{reason}",
+        word("seq"),
+        word("actor"),
+        word("address"),
+        word("action")
+    );
+    let changes = entry
+        .get("changes")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     for change in changes.iter().take(5) {
-        println!("  {} {}", show::member(change, "kind"), show::member(change, "id"));
+        println!(
+            "  {} {}",
+            show::member(change, "kind"),
+            show::member(change, "id")
+        );
         if change.get("before").is_some_and(|before| !before.is_null()) {
             show::differences(change.get("before"), change.get("after"));
         }
@@ -99,24 +126,40 @@ fn told(entry: &Value) {
 
 async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<String>) -> Result<ExitCode> {
     let read = |file: &PathBuf| -> Result<Value> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is no checkpoint", file.display()))
     };
     let kept: Vec<Value> = checkpoints.iter().map(read).collect::<Result<_>>()?;
-    let mut body = json!({"checkpoints": kept});
-    if let Some(key) = public_key {
-        body["public_key"] = json!(key);
-    }
-    let verdict = client.ask(Method::POST, "/v1/audit/verify", Some(body)).await?.body;
-    let faults = verdict.get("faults").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let body = json!({"checkpoints": kept, "public_key": public_key});
+    let verdict = client
+        .ask(Method::POST, "/v1/audit/verify", Some(body))
+        .await?
+        .body;
+    let faults = verdict
+        .get("faults")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if client.json() {
         println!("{verdict:#}");
     } else if faults.is_empty() {
-        println!("{} entries, each as it was written.", show::member(&verdict, "entries"));
+        println!(
+            "{} entries, each as it was written.",
+            show::member(&verdict, "entries")
+        );
     } else {
         for fault in faults {
-            println!("entry {}: {}", show::member(fault, "seq"), show::member(fault, "problem"));
+            println!(
+                "entry {}: {}",
+                show::member(fault, "seq"),
+                show::member(fault, "problem")
+            );
         }
     }
-    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

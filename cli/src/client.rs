@@ -9,10 +9,10 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use clap::Args;
 use serde_json::Value;
+use tollgate_control::Store;
 use tollgate_control::access::Caller;
 use tollgate_control::api::{App, router};
 use tollgate_control::serve::signing_key;
-use tollgate_control::Store;
 use tower::ServiceExt as _;
 
 /// Which control plane, and how.
@@ -28,7 +28,13 @@ pub(crate) struct Place {
     #[arg(long, global = true)]
     ca: Option<PathBuf>,
     /// The database: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`.
-    #[arg(long, global = true, env = "TOLLGATE_DATABASE", hide_env_values = true, default_value = "sqlite:tollgate.db")]
+    #[arg(
+        long,
+        global = true,
+        env = "TOLLGATE_DATABASE",
+        hide_env_values = true,
+        default_value = "sqlite:tollgate.db"
+    )]
     pub(crate) database: String,
     /// File of the key that signs checkpoints of the trail; made where there is none.
     #[arg(long, global = true, env = "TOLLGATE_AUDIT_KEY")]
@@ -77,7 +83,10 @@ impl Client {
             None => {
                 let store = Arc::new(Store::open(&place.database).await?);
                 let signing = place.audit_key.as_deref().map(signing_key).transpose();
-                Way::Here(router(App::new(store, signing.context("cannot use the signing key")?)))
+                Way::Here(router(App::new(
+                    store,
+                    signing.context("cannot use the signing key")?,
+                )))
             }
         };
         Ok(Self { place, way })
@@ -124,7 +133,11 @@ impl Client {
         if self.place.dry_run {
             query.push("dry_run=true".to_owned());
         }
-        let path = if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
+        let path = if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{}", query.join("&"))
+        };
         self.ask(method, &path, body).await
     }
 
@@ -132,13 +145,17 @@ impl Client {
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
         let (status, bytes) = match &self.way {
             Way::Here(router) => {
-                let mut request = Request::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
+                let mut request =
+                    Request::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
                 *request.method_mut() = method;
                 *request.uri_mut() = path.parse().context("no path")?;
                 request.extensions_mut().insert(Caller::local());
                 let response = router.clone().oneshot(request).await?;
                 let status = response.status();
-                (status, axum::body::to_bytes(response.into_body(), usize::MAX).await?)
+                (
+                    status,
+                    axum::body::to_bytes(response.into_body(), usize::MAX).await?,
+                )
             }
             Way::There { http, server, token } => {
                 let request = http.request(method, format!("{server}{path}")).bearer_auth(token);
@@ -146,14 +163,18 @@ impl Client {
                     Some(body) => request.json(&body),
                     None => request,
                 };
-                let response = request.send().await.with_context(|| format!("cannot reach {server}"))?;
+                let response = request
+                    .send()
+                    .await
+                    .with_context(|| format!("cannot reach {server}"))?;
                 (response.status(), response.bytes().await?)
             }
         };
         let body = if bytes.is_empty() {
             Value::Null
         } else {
-            serde_json::from_slice(&bytes).context("the server's answer is no JSON; is it a Tollgate control plane?")?
+            serde_json::from_slice(&bytes)
+                .context("the server's answer is no JSON; is it a Tollgate control plane?")?
         };
         if status.is_success() {
             return Ok(Answer { status, body });
@@ -187,7 +208,9 @@ fn address(server: &str) -> Result<String> {
 
 fn token(file: Option<&PathBuf>) -> Result<String> {
     let token = match file {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
         None => std::env::var("TOLLGATE_TOKEN")
             .context("the server wants a token: give --token-file, or set TOLLGATE_TOKEN")?,
     };
@@ -198,7 +221,9 @@ fn token(file: Option<&PathBuf>) -> Result<String> {
 pub(crate) fn encoded(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         })
         .collect()

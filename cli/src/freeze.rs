@@ -40,16 +40,15 @@ pub(crate) struct Unfreeze {
 
 impl Freeze {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
-        let reason = client.reason().context("say why: --reason 'key leaked in a repository'")?;
+        let reason = client
+            .reason()
+            .context("say why: --reason 'key leaked in a repository'")?;
         let kind = match self.kind {
             Kind::Key => "key",
             Kind::Project => "project",
             Kind::Org => "org",
         };
-        let mut body = json!({"target": {kind: self.id}, "reason": reason});
-        if let Some(span) = &self.span {
-            body["for"] = json!(span);
-        }
+        let body = json!({"target": {kind: self.id}, "reason": reason, "for": self.span});
         let answer = client.change(Method::POST, "/v1/freezes", Some(body)).await?;
         show::changed(client, &answer, |freeze| {
             let until = match freeze.get("until").and_then(Value::as_str) {
@@ -57,7 +56,10 @@ impl Freeze {
                 None => String::new(),
             };
             let id = show::member(freeze, "id");
-            format!("Froze the {kind} {}{until}. To end it: tollgate unfreeze {id}", self.id)
+            format!(
+                "Froze the {kind} {}{until}. To end it: tollgate unfreeze {id}",
+                self.id
+            )
         });
         Ok(())
     }
@@ -75,11 +77,19 @@ impl Unfreeze {
 /// What is frozen now.
 pub(crate) async fn status(client: &Client) -> Result<()> {
     let freezes = client.get("/v1/freezes").await?;
-    let freezes = freezes.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let freezes = freezes
+        .get("items")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if freezes.is_empty() && !client.json() {
         println!("Nothing is frozen.");
     } else {
-        show::list(client, freezes, &["id", "target", "until", "reason", "created_by", "created_at"]);
+        show::list(
+            client,
+            freezes,
+            &["id", "target", "until", "reason", "created_by", "created_at"],
+        );
     }
     Ok(())
 }

@@ -24,7 +24,12 @@ impl Import {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let mut document = document(&self.file)?;
         let (mut orgs, mut projects) = (0, 0);
-        for (name, org) in document.get("orgs").and_then(Value::as_object).into_iter().flatten() {
+        for (name, org) in document
+            .get("orgs")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let mut spec = org.clone();
             let inner = spec.as_object_mut().and_then(|spec| spec.remove("projects"));
             orgs += i32::from(made(client, "/v1/orgs", name, spec).await?);
@@ -38,20 +43,31 @@ impl Import {
             _ => Vec::new(),
         };
         for some in keys.chunks(KEYS) {
-            client.change(Method::POST, "/v1/import", Some(json!({"keys": some}))).await?;
+            client
+                .change(Method::POST, "/v1/import", Some(json!({"keys": some})))
+                .await?;
         }
-        println!("Took over {orgs} organizations, {projects} projects and {} keys.", keys.len());
+        println!(
+            "Took over {orgs} organizations, {projects} projects and {} keys.",
+            keys.len()
+        );
         Ok(())
     }
 }
 
 /// Makes something unless it exists.
 async fn made(client: &Client, path: &str, name: &str, spec: Value) -> Result<bool> {
-    if client.get(&format!("{path}/{}", crate::client::encoded(name))).await.is_ok() {
+    if client
+        .get(&format!("{path}/{}", crate::client::encoded(name)))
+        .await
+        .is_ok()
+    {
         return Ok(false);
     }
-    let mut body = if spec.is_null() { json!({}) } else { spec };
-    body["id"] = json!(name);
-    client.change(Method::POST, path, Some(body)).await?;
+    let mut body = spec.as_object().cloned().unwrap_or_default();
+    body.insert("id".to_owned(), json!(name));
+    client
+        .change(Method::POST, path, Some(Value::Object(body)))
+        .await?;
     Ok(true)
 }

@@ -121,17 +121,35 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List { org, revoked } => {
-                let path = org.map_or_else(|| "/v1/keys".to_owned(), |org| format!("/v1/keys?org={}", encoded(&org)));
+                let path = org.map_or_else(
+                    || "/v1/keys".to_owned(),
+                    |org| format!("/v1/keys?org={}", encoded(&org)),
+                );
                 let mut keys = client.all(&path).await?;
                 keys.retain(|key| revoked || key.get("revoked_at").is_none());
-                let members = ["id", "org", "project", "name", "status", "expires_at", "frozen_by", "revoked_at"];
-                show::list(client, &keys, members.get(..if revoked { 8 } else { 7 }).unwrap_or_default());
+                let members = [
+                    "id",
+                    "org",
+                    "project",
+                    "name",
+                    "status",
+                    "expires_at",
+                    "frozen_by",
+                    "revoked_at",
+                ];
+                show::list(
+                    client,
+                    &keys,
+                    members.get(..if revoked { 8 } else { 7 }).unwrap_or_default(),
+                );
             }
             Self::Show { key } => show::object(client, &client.get(&path(&key)).await?),
             Self::Create { owner, spec } => {
                 let mut body = owner.members();
                 body.extend(spec.members());
-                let answer = client.change(Method::POST, "/v1/keys", Some(Value::Object(body))).await?;
+                let answer = client
+                    .change(Method::POST, "/v1/keys", Some(Value::Object(body)))
+                    .await?;
                 secret(client, &answer);
             }
             Self::Set { key, spec } => {
@@ -141,22 +159,32 @@ impl Command {
             }
             Self::Rotate { key, overlap } => {
                 let body = json!({"overlap": overlap});
-                let answer = client.change(Method::POST, &format!("{}/rotate", path(&key)), Some(body)).await?;
+                let answer = client
+                    .change(Method::POST, &format!("{}/rotate", path(&key)), Some(body))
+                    .await?;
                 if answer.status == StatusCode::CREATED {
                     secret(client, &answer);
                 } else {
                     show::changed(client, &answer, |new| {
                         let id = show::member(new, "id");
-                        format!("It is being rotated already, to {id}; the secret was shown then. `undo-rotation` undoes it.")
+                        format!(
+                            "It is being rotated already, to {id}; the secret was shown then. `undo-rotation` undoes it."
+                        )
                     });
                 }
             }
             Self::UndoRotation { key } => {
-                let answer = client.change(Method::POST, &format!("{}/undo-rotation", path(&key)), None).await?;
-                show::changed(client, &answer, |_| format!("The key {key} goes on; the new one is revoked."));
+                let answer = client
+                    .change(Method::POST, &format!("{}/undo-rotation", path(&key)), None)
+                    .await?;
+                show::changed(client, &answer, |_| {
+                    format!("The key {key} goes on; the new one is revoked.")
+                });
             }
             Self::Revoke { key } => {
-                let answer = client.change(Method::POST, &format!("{}/revoke", path(&key)), None).await?;
+                let answer = client
+                    .change(Method::POST, &format!("{}/revoke", path(&key)), None)
+                    .await?;
                 show::changed(client, &answer, |_| format!("Revoked the key {key}."));
             }
             Self::Mint(owner) => mint(&owner)?,
@@ -174,10 +202,15 @@ fn path(key: &str) -> String {
 fn secret(client: &Client, answer: &crate::client::Answer) {
     match answer.body.get("secret").and_then(Value::as_str) {
         Some(secret) if !client.json() => {
-            eprintln!("# The key {}, for its holder. It is shown this once and kept nowhere.", show::member(&answer.body, "id"));
+            eprintln!(
+                "# The key {}, for its holder. It is shown this once and kept nowhere.",
+                show::member(&answer.body, "id")
+            );
             println!("{secret}");
         }
-        _ => show::changed(client, answer, |key| format!("Made the key {}.", show::member(key, "id"))),
+        _ => show::changed(client, answer, |key| {
+            format!("Made the key {}.", show::member(key, "id"))
+        }),
     }
 }
 

@@ -100,7 +100,12 @@ fn run(place: Place, command: Command) -> Result<ExitCode> {
         Command::Usage(command) => command.run()?,
         Command::Openapi => print!("{}", tollgate_control::api::openapi()),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "tollgate",
+                &mut std::io::stdout(),
+            );
         }
         Command::Man { folder } => {
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -70,7 +70,9 @@ impl Command {
             Self::Create { org, spec } => {
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(org));
-                let answer = client.change(Method::POST, "/v1/orgs", Some(Value::Object(body))).await?;
+                let answer = client
+                    .change(Method::POST, "/v1/orgs", Some(Value::Object(body)))
+                    .await?;
                 show::changed(client, &answer, |_| format!("Made the organization {org}."));
             }
             Self::Set { org, spec } => {

@@ -64,7 +64,9 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List { org } => {
-                let projects = client.all(&format!("/v1/orgs/{}/projects", encoded(&org))).await?;
+                let projects = client
+                    .all(&format!("/v1/orgs/{}/projects", encoded(&org)))
+                    .await?;
                 show::list(client, &projects, &["id", "status", "models", "frozen_by"]);
             }
             Self::Show { project } => show::object(client, &client.get(&path(&project)?).await?),
@@ -73,7 +75,9 @@ impl Command {
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(id));
                 let path = format!("/v1/orgs/{}/projects", encoded(org));
-                let answer = client.change(Method::POST, &path, Some(Value::Object(body))).await?;
+                let answer = client
+                    .change(Method::POST, &path, Some(Value::Object(body)))
+                    .await?;
                 show::changed(client, &answer, |_| format!("Made the project {project}."));
             }
             Self::Set { project, spec } => {
@@ -91,7 +95,9 @@ impl Command {
 }
 
 fn split(project: &str) -> Result<(&str, &str)> {
-    project.split_once('/').with_context(|| format!("`{project}` is no project: expected `ORG/PROJECT`"))
+    project
+        .split_once('/')
+        .with_context(|| format!("`{project}` is no project: expected `ORG/PROJECT`"))
 }
 
 fn path(project: &str) -> Result<String> {

@@ -33,7 +33,11 @@ impl Scan {
             1 => eprintln!("1 key. Revoke it: tollgate key revoke ID"),
             more => eprintln!("{more} keys. Revoke them: tollgate key revoke ID"),
         }
-        Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if found == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -63,11 +67,22 @@ fn read(input: impl Read, name: &str) -> Result<usize> {
     let mut text = Vec::new();
     loop {
         // What a key cut in two would have of it stays for the next piece.
-        let read = input.by_ref().take(PIECE).read_until(b'\n', &mut text).with_context(|| format!("cannot read {name}"))?;
+        let read = input
+            .by_ref()
+            .take(PIECE)
+            .read_until(b'\n', &mut text)
+            .with_context(|| format!("cannot read {name}"))?;
         let whole = text.ends_with(b"\n") || read == 0;
-        let end = if whole { text.len() } else { text.len().saturating_sub(KEY_LEN) };
+        let end = if whole {
+            text.len()
+        } else {
+            text.len().saturating_sub(KEY_LEN)
+        };
         let mut at = 0;
-        while let Some(key) = text.get(at..).and_then(|rest| Some(at + memchr::memmem::find(rest, PREFIX.as_bytes())?)) {
+        while let Some(key) = text
+            .get(at..)
+            .and_then(|rest| Some(at + memchr::memmem::find(rest, PREFIX.as_bytes())?))
+        {
             at = key;
             if at >= end {
                 break;
@@ -75,7 +90,11 @@ fn read(input: impl Read, name: &str) -> Result<usize> {
             let candidate = text.get(at..at + KEY_LEN).unwrap_or_default();
             if form(candidate) == Form::Ours {
                 let id = candidate.get(PREFIX.len()..PREFIX.len() + 12).unwrap_or_default();
-                println!("{name}:{line}: {} ({})", String::from_utf8_lossy(id), masked(candidate));
+                println!(
+                    "{name}:{line}: {} ({})",
+                    String::from_utf8_lossy(id),
+                    masked(candidate)
+                );
                 found += 1;
                 at += KEY_LEN;
             } else {
@@ -108,6 +127,9 @@ mod tests {
         }
         assert_eq!(read(format!("{key}{key}\n{key}").as_bytes(), "").unwrap(), 3);
         let typo = key.replace("sk-tg-", "sk-tg-x");
-        assert_eq!(read(format!("{typo} sk-tg- {}", &key[..60]).as_bytes(), "").unwrap(), 0);
+        assert_eq!(
+            read(format!("{typo} sk-tg- {}", &key[..60]).as_bytes(), "").unwrap(),
+            0
+        );
     }
 }

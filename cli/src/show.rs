@@ -10,7 +10,13 @@ pub(crate) fn object(client: &Client, object: &Value) {
         println!("{object:#}");
         return;
     }
-    let width = object.as_object().into_iter().flatten().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let width = object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
     for (name, value) in object.as_object().into_iter().flatten() {
         println!("{name:width$}  {}", text(value));
     }
@@ -23,15 +29,30 @@ pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) {
         return;
     }
     let cell = |item: &Value, member: &str| text(item.pointer(&format!("/{member}")).unwrap_or(&Value::Null));
-    let rows: Vec<Vec<String>> =
-        items.iter().map(|item| members.iter().map(|member| cell(item, member)).collect()).collect();
-    let title: Vec<String> = members.iter().map(|member| member.rsplit('/').next().unwrap_or(member).to_uppercase()).collect();
+    let rows: Vec<Vec<String>> = items
+        .iter()
+        .map(|item| members.iter().map(|member| cell(item, member)).collect())
+        .collect();
+    let title: Vec<String> = members
+        .iter()
+        .map(|member| member.rsplit('/').next().unwrap_or(member).to_uppercase())
+        .collect();
     let all: Vec<&Vec<String>> = core::iter::once(&title).chain(&rows).collect();
-    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..members.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let width = |column: usize| {
+        all.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..members.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     for row in all {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = *width)).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}", width = *width))
+            .collect();
         println!("{}", cells.join("  ").trim_end());
     }
 }
@@ -48,7 +69,11 @@ pub(crate) fn changed(client: &Client, answer: &Answer, done: impl FnOnce(&Value
 }
 
 fn preview(body: &Value) {
-    let changes = body.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let changes = body
+        .get("changes")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     println!("Nothing was changed. It would be:");
     for change in changes {
         let word = |name: &str| text(change.get(name).unwrap_or(&Value::Null));
@@ -60,7 +85,12 @@ fn preview(body: &Value) {
 /// The members in which two objects differ.
 pub(crate) fn differences(before: Option<&Value>, after: Option<&Value>) {
     let names = |value: Option<&Value>| -> Vec<String> {
-        value.and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+        value
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
     };
     let mut all = names(before);
     all.extend(names(after));
@@ -85,12 +115,16 @@ pub(crate) fn text(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-        }
+        Value::Array(items) if items.iter().all(Value::is_string) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
         other => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// A member's text.

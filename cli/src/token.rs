@@ -41,7 +41,11 @@ impl Command {
         match self {
             Self::List => {
                 let tokens = client.all("/v1/tokens").await?;
-                show::list(client, &tokens, &["id", "role", "orgs", "name", "expires_at", "revoked_at"]);
+                show::list(
+                    client,
+                    &tokens,
+                    &["id", "role", "orgs", "name", "expires_at", "revoked_at"],
+                );
             }
             Self::Create {
                 role,
@@ -54,7 +58,9 @@ impl Command {
                 set(&mut body, "name", name);
                 set(&mut body, "orgs", orgs);
                 set(&mut body, "expires_at", expires_at);
-                let answer = client.change(Method::POST, "/v1/tokens", Some(Value::Object(body))).await?;
+                let answer = client
+                    .change(Method::POST, "/v1/tokens", Some(Value::Object(body)))
+                    .await?;
                 match answer.body.get("secret").and_then(Value::as_str) {
                     Some(secret) if !client.json() => {
                         let id = show::member(&answer.body, "id");

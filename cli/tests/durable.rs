@@ -1,91 +1,37 @@
 //! What was acknowledged is there: under a hundred writers, killed servers, two servers over one database, a full disk and
 //! a file that can't be written.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
-#[path = "../../control/tests/support/postgres.rs"]
-mod postgres;
+mod server;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::io::Read as _;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde_json::{Value, json};
-
-/// A server that is running.
-struct Server {
-    process: Child,
-    url: String,
-    /// The first token, if it was the first start.
-    token: Option<String>,
-}
-
-impl Server {
-    fn start(database: &str) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), database)
-    }
-
-    fn start_by(mut command: Command, database: &str) -> Self {
-        command.args(["serve", "--listen", "127.0.0.1:0", "--database", database]);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut told = Vec::new();
-        let url = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("it does not serve: {told:?}") };
-            if let Some(at) = line.strip_prefix("tollgate: serving at ") {
-                break format!("http://{at}");
-            }
-            told.push(line);
-        };
-        // What it says later is wanted by nobody, and must not hold it up.
-        std::thread::spawn(move || lines.for_each(drop));
-        let token = (!told.is_empty()).then(|| {
-            let mut token = String::new();
-            let mut stdout = BufReader::new(process.stdout.take().unwrap());
-            stdout.read_line(&mut token).unwrap();
-            token.trim().to_owned()
-        });
-        Self { process, url, token }
-    }
-
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn client() -> reqwest::Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
-}
-
-/// Status and body; `None` where there was no whole answer.
-async fn post(http: &reqwest::Client, url: &str, token: &str, body: Value) -> Option<(u16, Value)> {
-    let response = http.post(url).bearer_auth(token).json(&body).send().await.ok()?;
-    let status = response.status().as_u16();
-    Some((status, response.json().await.ok()?))
-}
-
-async fn get(http: &reqwest::Client, url: &str, token: &str) -> Value {
-    http.get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap()
-}
+use serde_json::json;
+use server::{Server, client, get, post, postgres};
 
 /// The ids of all keys.
 async fn keys(http: &reqwest::Client, url: &str, token: &str) -> Vec<String> {
     let (mut ids, mut after) = (Vec::new(), String::new());
     loop {
         let page = get(http, &format!("{url}/v1/keys?limit=1000{after}"), token).await;
-        ids.extend(page["items"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned()));
+        ids.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|key| key["id"].as_str().unwrap().to_owned()),
+        );
         match page["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
             None => return ids,
@@ -94,7 +40,12 @@ async fn keys(http: &reqwest::Client, url: &str, token: &str) -> Vec<String> {
 }
 
 /// A hundred writers make keys at these servers until the time is over; the ids of those that were acknowledged.
-async fn write(http: &reqwest::Client, urls: Arc<Mutex<Vec<String>>>, token: &str, until: Instant) -> BTreeSet<String> {
+async fn write(
+    http: &reqwest::Client,
+    urls: Arc<Mutex<Vec<String>>>,
+    token: &str,
+    until: Instant,
+) -> BTreeSet<String> {
     let writers = (0..100).map(|writer| {
         let (http, urls, token) = (http.clone(), Arc::clone(&urls), token.to_owned());
         tokio::spawn(async move {
@@ -129,7 +80,9 @@ async fn assert_whole(http: &reqwest::Client, url: &str, token: &str, acknowledg
     assert_eq!(unique.len(), stored.len(), "one is there twice");
     let lost: Vec<_> = acknowledged.difference(&unique).collect();
     assert_eq!(lost, [""; 0], "acknowledged and not there");
-    let (status, verdict) = post(http, &format!("{url}/v1/audit/verify"), token, json!({})).await.unwrap();
+    let (status, verdict) = post(http, &format!("{url}/v1/audit/verify"), token, json!({}))
+        .await
+        .unwrap();
     assert_eq!((status, &verdict["faults"]), (200, &json!([])), "{verdict}");
     assert!(acknowledged.len() > 100, "only {} were made", acknowledged.len());
 }
@@ -141,7 +94,14 @@ async fn a_hundred_writers_and_a_server_that_is_killed() {
     let mut server = Server::start(&database);
     let token = server.token.clone().unwrap();
     let http = client();
-    post(&http, &format!("{}/v1/orgs", server.url), &token, json!({"id": "acme", "models": ["*"]})).await.unwrap();
+    post(
+        &http,
+        &format!("{}/v1/orgs", server.url),
+        &token,
+        json!({"id": "acme", "models": ["*"]}),
+    )
+    .await
+    .unwrap();
     let urls = Arc::new(Mutex::new(vec![server.url.clone()]));
     let until = Instant::now() + Duration::from_secs(12);
     let (acknowledged, ()) = tokio::join!(write(&http, Arc::clone(&urls), &token, until), async {
@@ -168,7 +128,14 @@ async fn two_servers_over_one_database() {
     let token = one.token.clone().unwrap();
     assert_eq!(two.token, None);
     let http = client();
-    post(&http, &format!("{}/v1/orgs", two.url), &token, json!({"id": "acme", "models": ["*"]})).await.unwrap();
+    post(
+        &http,
+        &format!("{}/v1/orgs", two.url),
+        &token,
+        json!({"id": "acme", "models": ["*"]}),
+    )
+    .await
+    .unwrap();
     let urls = Arc::new(Mutex::new(vec![one.url.clone(), two.url.clone()]));
     let until = Instant::now() + Duration::from_secs(10);
     let (acknowledged, ()) = tokio::join!(write(&http, Arc::clone(&urls), &token, until), async {
@@ -184,13 +151,29 @@ async fn two_servers_over_one_database() {
     });
     assert_whole(&http, &two.url, &token, &acknowledged).await;
     // What one changes, who waits at the other is told.
-    let at = http.get(format!("{}/v1/directory", two.url)).bearer_auth(&token).send().await.unwrap();
-    let version = at.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
+    let at = http
+        .get(format!("{}/v1/directory", two.url))
+        .bearer_auth(&token)
+        .send()
+        .await
+        .unwrap();
+    let version = at.headers()["etag"]
+        .to_str()
+        .unwrap()
+        .trim_matches('"')
+        .to_owned();
     let wait = format!("{}/v1/directory?after={version}&wait=15", two.url);
     let begun = Instant::now();
     let (changes, _) = tokio::join!(get(&http, &wait, &token), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        post(&http, &format!("{}/v1/keys", one.url), &token, json!({"org": "acme"})).await.unwrap()
+        post(
+            &http,
+            &format!("{}/v1/keys", one.url),
+            &token,
+            json!({"org": "acme"}),
+        )
+        .await
+        .unwrap()
     });
     assert_eq!(changes["keys"].as_array().unwrap().len(), 1);
     assert!(begun.elapsed() < Duration::from_secs(10));
@@ -203,21 +186,41 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     let http = client();
     // Files of it may have one mebibyte, as if the disk were full then.
     let mut small = Command::new("sh");
-    small.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tollgate")]);
+    small.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_tollgate"),
+    ]);
     let server = Server::start_by(small, &database);
     let token = server.token.clone().unwrap();
-    post(&http, &format!("{}/v1/orgs", server.url), &token, json!({"id": "acme", "models": ["*"]})).await.unwrap();
+    post(
+        &http,
+        &format!("{}/v1/orgs", server.url),
+        &token,
+        json!({"id": "acme", "models": ["*"]}),
+    )
+    .await
+    .unwrap();
     let mut acknowledged = BTreeSet::new();
     let problem = loop {
         let body = json!({"org": "acme", "contacts": ["x".repeat(20_000)]});
-        match post(&http, &format!("{}/v1/keys", server.url), &token, body).await.unwrap() {
+        match post(&http, &format!("{}/v1/keys", server.url), &token, body)
+            .await
+            .unwrap()
+        {
             (201, key) => acknowledged.insert(key["id"].as_str().unwrap().to_owned()),
             (503, problem) => break problem,
             other => panic!("{other:?}"),
         };
         assert!(acknowledged.len() < 10_000);
     };
-    assert!(problem["detail"].as_str().unwrap().contains("nothing was changed"), "{problem}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("nothing was changed"),
+        "{problem}"
+    );
     // The last directory goes on being served.
     let document = get(&http, &format!("{}/v1/directory", server.url), &token).await;
     assert_eq!(document["keys"].as_array().unwrap().len(), acknowledged.len());
@@ -225,9 +228,23 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     let server = Server::start(&database);
     let stored: BTreeSet<String> = keys(&http, &server.url, &token).await.into_iter().collect();
     assert_eq!(stored, acknowledged);
-    let (_, verdict) = post(&http, &format!("{}/v1/audit/verify", server.url), &token, json!({})).await.unwrap();
+    let (_, verdict) = post(
+        &http,
+        &format!("{}/v1/audit/verify", server.url),
+        &token,
+        json!({}),
+    )
+    .await
+    .unwrap();
     assert_eq!(verdict["faults"], json!([]));
-    post(&http, &format!("{}/v1/keys", server.url), &token, json!({"org": "acme"})).await.unwrap();
+    post(
+        &http,
+        &format!("{}/v1/keys", server.url),
+        &token,
+        json!({"org": "acme"}),
+    )
+    .await
+    .unwrap();
 }
 
 #[test]
@@ -236,10 +253,22 @@ fn a_file_that_is_no_database_is_left_alone() {
     let file = folder.path().join("tollgate.db");
     std::fs::write(&file, "somebody's notes, which are no database at all").unwrap();
     let mut serve = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    serve.args(["serve", "--listen", "127.0.0.1:0", "--database", &format!("sqlite:{}", file.display())]);
+    serve.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--database",
+        &format!("sqlite:{}", file.display()),
+    ]);
     let mut process = serve.stderr(Stdio::piped()).spawn().unwrap();
     let mut told = String::new();
     process.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(!process.wait().unwrap().success() && told.contains("is not a database"), "{told}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "somebody's notes, which are no database at all");
+    assert!(
+        !process.wait().unwrap().success() && told.contains("is not a database"),
+        "{told}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap(),
+        "somebody's notes, which are no database at all"
+    );
 }

@@ -3,19 +3,16 @@
 //! A token has a role, and may be confined to organizations. A confined one sees these alone, and of everything else that
 //! it does not exist; it changes their projects and keys, and never what they were granted: their tier, models and status.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::documents::{About, Role, Token};
 use crate::problem::Problem;
-use crate::store::{Failure, Store};
 use crate::time;
 
 /// What tokens begin with.
-const PREFIX: &str = "tg-token-";
+pub(crate) const PREFIX: &str = "tg-token-";
 
 /// What there is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,7 +107,7 @@ impl Caller {
         }
     }
 
-    fn of(token: Token, address: Option<IpAddr>) -> Self {
+    pub(crate) fn of(token: Token, address: Option<IpAddr>) -> Self {
         Self {
             name: format!("token:{}", token.id),
             role: token.role,
@@ -141,18 +138,24 @@ impl Caller {
 
     /// Whether it may see what belongs to an organization.
     pub(crate) fn sees(&self, org: &str) -> bool {
-        self.orgs.as_ref().is_none_or(|orgs| orgs.iter().any(|one| one == org))
+        self.orgs
+            .as_ref()
+            .is_none_or(|orgs| orgs.iter().any(|one| one == org))
     }
 
     /// Whether it may do something to any organization at all.
     pub(crate) fn may(&self, act: Act) -> Result<(), Problem> {
         if !self.role.may(act) {
             let (role, act) = (self.role.name(), act.name());
-            return Err(Problem::forbidden(format!("a token with the role `{role}` may not {act}")));
+            return Err(Problem::forbidden(format!(
+                "a token with the role `{role}` may not {act}"
+            )));
         }
         if self.is_confined() && act.is_for_all() {
             let act = act.name();
-            return Err(Problem::forbidden(format!("a token that is confined to organizations may not {act}")));
+            return Err(Problem::forbidden(format!(
+                "a token that is confined to organizations may not {act}"
+            )));
         }
         Ok(())
     }
@@ -160,7 +163,11 @@ impl Caller {
     /// Whether it may do something to this organization. What it can't see does not exist for it.
     pub(crate) fn may_in(&self, act: Act, org: &str) -> Result<(), Problem> {
         self.may(act)?;
-        if self.sees(org) { Ok(()) } else { Err(Problem::not_found("organization", org)) }
+        if self.sees(org) {
+            Ok(())
+        } else {
+            Err(Problem::not_found("organization", org))
+        }
     }
 }
 
@@ -208,110 +215,11 @@ pub(crate) fn random_text(len: usize, base: u8) -> Result<String, getrandom::Err
     Ok(text)
 }
 
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Finds out who asks.
-pub(crate) struct Gate {
-    failed: Mutex<HashMap<IpAddr, Failed>>,
-}
-
-/// Wrong tokens from one address.
-#[derive(Clone, Copy)]
-struct Failed {
-    count: u32,
-    since: i64,
-}
-
-impl Gate {
-    /// So many wrong ones from one address in a window, in milliseconds.
-    const MOST: u32 = 10;
-    const WINDOW: i64 = 60_000;
-    /// Addresses that are remembered; beyond that the oldest windows are forgotten.
-    const ADDRESSES: usize = 10_000;
-
-    pub(crate) fn new() -> Self {
-        Self {
-            failed: Mutex::default(),
-        }
-    }
-
-    /// Who presents this `authorization`, from this address.
-    pub(crate) async fn caller(
-        &self,
-        store: &Store,
-        authorization: Option<&str>,
-        address: Option<IpAddr>,
-    ) -> Result<Caller, Problem> {
-        if let Some(seconds) = address.and_then(|address| self.waits(address, time::now())) {
-            return Err(Problem::throttled(seconds));
-        }
-        let Some(authorization) = authorization else {
-            return Err(Problem::unauthenticated("send a token: `authorization: Bearer tg-token-…`"));
-        };
-        let presented = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let presented = presented.map(|(_, token)| token.trim()).filter(|token| token.starts_with(PREFIX));
-        let token = match presented {
-            Some(presented) => store.by_sha256::<Token>(&sha256(presented)).await?,
-            None => None,
-        };
-        let now = time::now();
-        let good = token.map(|token| token.document).filter(|token| is_good(token, now));
-        good.map(|token| Caller::of(token, address)).ok_or_else(|| {
-            if let Some(address) = address {
-                self.note(address, now);
-            }
-            Problem::unauthenticated("the token is not known, has expired or was revoked")
-        })
-    }
-
-    /// Seconds that an address is to wait.
-    fn waits(&self, address: IpAddr, now: i64) -> Option<u64> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = failed.get(&address).filter(|failed| failed.count >= Self::MOST)?;
-        let left = failed.since.saturating_add(Self::WINDOW).saturating_sub(now).min(Self::WINDOW);
-        (left > 0).then(|| left.unsigned_abs().div_ceil(1_000))
-    }
-
-    fn note(&self, address: IpAddr, now: i64) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |failed: &Failed| !(0..Self::WINDOW).contains(&now.saturating_sub(failed.since));
-        if failed.len() >= Self::ADDRESSES && !failed.contains_key(&address) {
-            failed.retain(|_, failed| !is_over(failed));
-            if failed.len() >= Self::ADDRESSES {
-                failed.clear();
-            }
-        }
-        let entry = failed.entry(address).or_insert(Failed { count: 0, since: now });
-        if is_over(entry) {
-            *entry = Failed { count: 0, since: now };
-        }
-        entry.count += 1;
-    }
-}
-
-fn is_good(token: &Token, now: i64) -> bool {
-    let expires_at = token.expires_at.as_deref().map(|at| time::parse("expires_at", at));
-    // One that can't be read has expired.
-    let has_expired = expires_at.is_some_and(|at| at.map_or(true, |at| at <= now));
-    token.revoked_at.is_none() && !has_expired
-}
-
-impl Store {
-    /// At the first start, a token that may do everything; it is returned in clear once.
-    pub async fn first_token(&self) -> Result<Option<String>, Problem> {
-        let system = Caller::system();
-        let mut write = self.begin(&system, "token.first", None).await?;
-        if write.seq() > 1 {
-            return Ok(None);
-        }
-        let (clear, token) = mint(Some("first".to_owned()), Role::Owner, None, None, system.name())
-            .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
-        write.create(&token).await?;
-        write.commit("").await?;
-        Ok(Some(clear))
-    }
+pub(crate) fn sha256(text: &str) -> String {
+    Sha256::digest(text)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -321,31 +229,11 @@ mod tests {
     #[test]
     fn tokens_differ_and_have_their_form() {
         let (clear, token) = mint(None, Role::Viewer, None, None, "local").unwrap();
-        assert!(clear.starts_with("tg-token-") && clear.len() == 9 + 12 + 1 + 43, "{clear}");
+        assert!(
+            clear.starts_with("tg-token-") && clear.len() == 9 + 12 + 1 + 43,
+            "{clear}"
+        );
         assert_ne!(clear, mint(None, Role::Viewer, None, None, "local").unwrap().0);
         assert!(!serde_json::to_string(&token).unwrap().contains(&clear));
-    }
-
-    #[test]
-    fn a_token_ends() {
-        let (_, token) = mint(None, Role::Viewer, None, Some("2030-01-01T00:00:00Z".into()), "local").unwrap();
-        let end = time::parse("", "2030-01-01T00:00:00Z").unwrap();
-        assert!(is_good(&token, end - 1) && !is_good(&token, end));
-        let unreadable = Token { expires_at: Some("never".into()), ..token.clone() };
-        assert!(!is_good(&unreadable, 0));
-        assert!(!is_good(&Token { revoked_at: Some(String::new()), ..token }, 0));
-    }
-
-    #[test]
-    fn who_guesses_waits_and_nobody_else() {
-        let gate = Gate::new();
-        let (guesser, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        for _ in 0..Gate::MOST {
-            assert_eq!(gate.waits(guesser, 0), None);
-            gate.note(guesser, 0);
-        }
-        assert_eq!(gate.waits(guesser, 0), Some(60));
-        assert_eq!(gate.waits(other, 0), None);
-        assert_eq!(gate.waits(guesser, Gate::WINDOW), None);
     }
 }

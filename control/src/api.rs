@@ -24,9 +24,10 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{Caller, Gate};
-use crate::audit::Change;
-use crate::problem::Problem;
+use crate::access::Caller;
+use crate::entry::Change;
+use crate::gate::Gate;
+use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
 pub(crate) use freezes::ended;
 pub(crate) use idempotency::KEPT;
@@ -90,16 +91,23 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
     let info = utoipa::openapi::InfoBuilder::new()
         .title("Tollgate control plane")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Organizations, projects, keys and who may change them. docs/operating.md says how to use it."))
+        .description(Some(
+            "Organizations, projects, keys and who may change them. docs/operating.md says how to use it.",
+        ))
         .license(Some(utoipa::openapi::License::new("Apache-2.0")));
     let bearer = utoipa::openapi::security::Http::new(utoipa::openapi::security::HttpAuthScheme::Bearer);
     let components = utoipa::openapi::ComponentsBuilder::new()
         .schema_from::<Problem>()
+        .schema_from::<FieldError>()
         .security_scheme("token", utoipa::openapi::security::SecurityScheme::Http(bearer));
     let openapi = utoipa::openapi::OpenApiBuilder::new()
         .info(info.build())
         .components(Some(components.build()))
-        .security(Some([utoipa::openapi::SecurityRequirement::new::<_, [String; 0], String>("token", [])]))
+        .security(Some([utoipa::openapi::SecurityRequirement::new::<
+            _,
+            [String; 0],
+            String,
+        >("token", [])]))
         .build();
     OpenApiRouter::with_openapi(openapi)
         .routes(routes!(orgs::list, orgs::create))
@@ -180,12 +188,20 @@ async fn finish<D: Serialize>(
 ) -> Result<Response, Problem> {
     if how.dry_run {
         let changes = write.changes().to_vec();
-        return Ok(axum::Json(Preview { dry_run: true, changes }).into_response());
+        return Ok(axum::Json(Preview {
+            dry_run: true,
+            changes,
+        })
+        .into_response());
     }
     // Nothing was changed: the revision is the one before.
     let unchanged = write.changes().is_empty();
     write.commit(org).await?;
-    Ok(shown(status, document, if unchanged { revision } else { revision + 1 }))
+    Ok(shown(
+        status,
+        document,
+        if unchanged { revision } else { revision + 1 },
+    ))
 }
 
 /// Judges whether somebody was quicker.
@@ -202,7 +218,11 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The caller may do that to this organization; of another it learns nothing.
 fn hidden(caller: &Caller, act: crate::access::Act, org: &str, noun: &str, id: &str) -> Result<(), Problem> {
     caller.may(act)?;
-    if caller.sees(org) { Ok(()) } else { Err(Problem::not_found(noun, id)) }
+    if caller.sees(org) {
+        Ok(())
+    } else {
+        Err(Problem::not_found(noun, id))
+    }
 }
 
 /// The organization to list: the one that was named, or the only one that the caller sees; empty for all of them.
@@ -214,6 +234,9 @@ fn one_org(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
         }
         (None, None) => Ok(String::new()),
         (None, Some([org])) => Ok(org.clone()),
-        (None, Some(_)) => Err(Problem::field("org", "name the organization: the token is confined to several")),
+        (None, Some(_)) => Err(Problem::field(
+            "org",
+            "name the organization: the token is confined to several",
+        )),
     }
 }

@@ -13,46 +13,10 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{Any, Row as _, Transaction};
 use utoipa::ToSchema;
 
-use crate::documents::Kind;
+use crate::entry::{BEGINNING, Entry, chained};
 use crate::problem::Problem;
 use crate::store::Store;
 use crate::time;
-
-/// What the first entry follows.
-pub(crate) const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-/// One write.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Entry {
-    /// Its place in the trail, from 1.
-    pub seq: i64,
-    /// When: milliseconds since 1970.
-    pub time: i64,
-    /// Which token, or `local` for a command on the server's machine, or `system`.
-    pub actor: String,
-    /// From where.
-    pub address: String,
-    /// What was asked for, such as `key.create`.
-    pub action: String,
-    /// Why, as the actor said it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What it changed.
-    pub changes: Vec<Change>,
-}
-
-/// One object that was changed. No secret is in it: of keys and tokens there are hashes alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Change {
-    /// What kind of object.
-    pub kind: Kind,
-    /// Which.
-    pub id: String,
-    /// As it was; `null` where it is new.
-    pub before: Option<Value>,
-    /// As it is; `null` where it was removed.
-    pub after: Option<Value>,
-}
 
 /// An entry with its hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -104,15 +68,12 @@ pub struct Fault {
 /// More faults than this are not told: one is enough.
 const MOST_FAULTS: usize = 20;
 
-/// The hash of an entry behind another's.
-pub(crate) fn chained(previous: &str, entry: &str) -> String {
-    let digest = Sha256::new().chain_update(previous).chain_update("\n").chain_update(entry).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Checkpoint {
     fn message(&self) -> String {
-        format!("tollgate checkpoint\n{}\n{}\n{}\n{}", self.database, self.seq, self.hash, self.time)
+        format!(
+            "tollgate checkpoint\n{}\n{}\n{}\n{}",
+            self.database, self.seq, self.hash, self.time
+        )
     }
 
     /// Whether it was signed by this key.
@@ -136,7 +97,12 @@ pub fn public_key_text(key: &SigningKey) -> String {
 
 impl Store {
     /// Entries of the trail behind `after`, of all organizations or of one.
-    pub(crate) async fn trail(&self, org: Option<&str>, after: i64, limit: i64) -> Result<Vec<Linked>, Problem> {
+    pub(crate) async fn trail(
+        &self,
+        org: Option<&str>,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<Linked>, Problem> {
         let rows = match org {
             None => {
                 sqlx::query("SELECT entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
@@ -157,8 +123,9 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let text: String = row.try_get("entry")?;
-                let entry = serde_json::from_str(&text)
-                    .map_err(|error| Problem::unavailable(format!("an entry of the trail cannot be read: {error}")))?;
+                let entry = serde_json::from_str(&text).map_err(|error| {
+                    Problem::unavailable(format!("an entry of the trail cannot be read: {error}"))
+                })?;
                 Ok(Linked {
                     entry,
                     hash: row.try_get("hash")?,
@@ -169,7 +136,9 @@ impl Store {
 
     /// Signs where the trail ends now.
     pub(crate) async fn checkpoint(&self, key: &SigningKey) -> Result<Checkpoint, Problem> {
-        let head = sqlx::query("SELECT seq, hash FROM head").fetch_one(self.pool()).await?;
+        let head = sqlx::query("SELECT seq, hash FROM head")
+            .fetch_one(self.pool())
+            .await?;
         let mut checkpoint = Checkpoint {
             database: self.name().to_owned(),
             seq: head.try_get("seq")?,
@@ -185,7 +154,11 @@ impl Store {
 
     /// Looks through the whole trail, and whether what is stored is what it says. `checkpoints` were kept elsewhere, and
     /// are good where `key` signed them.
-    pub async fn verify(&self, checkpoints: &[Checkpoint], key: Option<&VerifyingKey>) -> Result<Verdict, Problem> {
+    pub async fn verify(
+        &self,
+        checkpoints: &[Checkpoint],
+        key: Option<&VerifyingKey>,
+    ) -> Result<Verdict, Problem> {
         let mut walk = Walk {
             previous: BEGINNING.to_owned(),
             ..Walk::default()
@@ -203,10 +176,11 @@ impl Store {
         // Of one moment: what is written meanwhile is not in it.
         let mut snapshot = self.snapshot().await?;
         loop {
-            let rows = sqlx::query("SELECT seq, entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000")
-                .bind(walk.seq)
-                .fetch_all(&mut *snapshot)
-                .await?;
+            let rows =
+                sqlx::query("SELECT seq, entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000")
+                    .bind(walk.seq)
+                    .fetch_all(&mut *snapshot)
+                    .await?;
             if rows.is_empty() {
                 break;
             }
@@ -216,12 +190,18 @@ impl Store {
                 if let Some(checkpoint) = expected.get(&seq)
                     && checkpoint.hash != walk.previous
                 {
-                    walk.fault(seq, "the entry is not the one that the checkpoint signed: the trail was written anew");
+                    walk.fault(
+                        seq,
+                        "the entry is not the one that the checkpoint signed: the trail was written anew",
+                    );
                 }
             }
         }
         for (seq, _) in expected.range(walk.seq + 1..) {
-            walk.fault(*seq, "a checkpoint signed this entry, and it is not there: the trail was cut");
+            walk.fault(
+                *seq,
+                "a checkpoint signed this entry, and it is not there: the trail was cut",
+            );
         }
         walk.head(&mut snapshot).await?;
         walk.state(&mut snapshot).await?;
@@ -266,11 +246,19 @@ impl Walk {
 
     /// The trail ends where it is said to end.
     async fn head(&mut self, snapshot: &mut Transaction<'static, Any>) -> Result<(), Problem> {
-        let head = sqlx::query("SELECT seq, hash FROM head").fetch_one(&mut **snapshot).await?;
+        let head = sqlx::query("SELECT seq, hash FROM head")
+            .fetch_one(&mut **snapshot)
+            .await?;
         if head.try_get::<i64, _>("seq")? != self.seq {
-            self.fault(self.seq, "the trail does not end where it is said to end: it was cut");
+            self.fault(
+                self.seq,
+                "the trail does not end where it is said to end: it was cut",
+            );
         } else if head.try_get::<String, _>("hash")? != self.previous {
-            self.fault(self.seq, "the trail's last hash is not the one that it is said to end with");
+            self.fault(
+                self.seq,
+                "the trail's last hash is not the one that it is said to end with",
+            );
         }
         Ok(())
     }
@@ -295,7 +283,10 @@ impl Walk {
                 let document: String = row.try_get("document")?;
                 let digest = (row.try_get::<i64, _>("gone")? == 0).then(|| canonical(&document));
                 if self.objects.remove(&(kind.clone(), id.clone())) != Some(digest) {
-                    self.fault(row.try_get("seq")?, &format!("the {kind} `{id}` is not what the trail says"));
+                    self.fault(
+                        row.try_get("seq")?,
+                        &format!("the {kind} `{id}` is not what the trail says"),
+                    );
                 }
                 after = (kind, id);
             }
@@ -308,10 +299,16 @@ impl Walk {
 
     fn entry(&mut self, seq: i64, text: String, hash: String) {
         if seq != self.seq + 1 {
-            self.fault(seq, &format!("entry {} should come before it, and is not there", self.seq + 1));
+            self.fault(
+                seq,
+                &format!("entry {} should come before it, and is not there", self.seq + 1),
+            );
         }
         if chained(&self.previous, &text) != hash {
-            self.fault(seq, "its hash does not fit: it, or what is before it, was changed");
+            self.fault(
+                seq,
+                "its hash does not fit: it, or what is before it, was changed",
+            );
         }
         match serde_json::from_str::<Entry>(&text) {
             Ok(entry) => {
@@ -320,7 +317,8 @@ impl Walk {
                 }
                 for change in entry.changes {
                     let after = change.after.map(|after| canonical(&after.to_string()));
-                    self.objects.insert((change.kind.name().to_owned(), change.id), after);
+                    self.objects
+                        .insert((change.kind.name().to_owned(), change.id), after);
                 }
             }
             Err(_) => self.fault(seq, "it cannot be read"),

@@ -13,7 +13,10 @@ pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
         [project] => format!("orgs.{}.projects.{}", org.id, project.id),
         _ => format!("orgs.{}", org.id),
     };
-    judge(json!({"version": 1, "orgs": {&org.id: org_member(org, projects)}, "keys": []}), &at)
+    judge(
+        json!({"version": 1, "orgs": {&org.id: org_member(org, projects)}, "keys": []}),
+        &at,
+    )
 }
 
 /// Checks the rows of keys; the error says which row, unless there is but one.

@@ -70,9 +70,7 @@ pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
         "labels": spec.labels,
         "projects": projects.iter().map(|one| (one.id.clone(), project_member(one))).collect::<Map<_, _>>(),
     });
-    if let Some(tier) = &spec.tier {
-        member["tier"] = json!(tier);
-    }
+    set(&mut member, "tier", spec.tier.as_ref());
     member
 }
 
@@ -82,10 +80,15 @@ fn project_member(project: &Project) -> Value {
         "status": status(spec.status, project.about.frozen_by.is_some()),
         "labels": spec.labels,
     });
-    if let Some(models) = &spec.models {
-        member["models"] = json!(models);
-    }
+    set(&mut member, "models", spec.models.as_ref());
     member
+}
+
+/// Sets a member that there is.
+fn set(object: &mut Value, name: &str, value: Option<&impl Serialize>) {
+    if let (Some(object), Some(value)) = (object.as_object_mut(), value) {
+        object.insert(name.to_owned(), json!(value));
+    }
 }
 
 const fn status(status: Status, frozen: bool) -> Status {
@@ -206,7 +209,9 @@ impl Store {
     }
 
     /// The whole document, piece by piece. The receiver may go away at any time.
-    pub(crate) async fn document(&self) -> Result<(Version, mpsc::Receiver<Result<Bytes, Problem>>), Problem> {
+    pub(crate) async fn document(
+        &self,
+    ) -> Result<(Version, mpsc::Receiver<Result<Bytes, Problem>>), Problem> {
         let mut snapshot = self.snapshot().await?;
         let version = self.version_in(&mut snapshot).await?;
         let (sender, receiver) = mpsc::channel(4);
@@ -238,10 +243,12 @@ async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<O
         .await?;
     let Some(org) = org else { return Ok(None) };
     let org: Org = read(&org.try_get::<String, _>("document")?)?;
-    let projects = sqlx::query("SELECT document FROM objects WHERE kind = 'project' AND org = $1 AND gone = 0 ORDER BY id")
-        .bind(id.to_owned())
-        .fetch_all(&mut **snapshot)
-        .await?;
+    let projects = sqlx::query(
+        "SELECT document FROM objects WHERE kind = 'project' AND org = $1 AND gone = 0 ORDER BY id",
+    )
+    .bind(id.to_owned())
+    .fetch_all(&mut **snapshot)
+    .await?;
     let projects: Vec<Project> = projects
         .iter()
         .map(|row| read(&row.try_get::<String, _>("document")?))
@@ -328,7 +335,10 @@ mod tests {
 
     #[test]
     fn versions() {
-        let version = Version { database: "ab-c".to_owned(), seq: 7 };
+        let version = Version {
+            database: "ab-c".to_owned(),
+            seq: 7,
+        };
         assert_eq!(Version::parse(&version.text()), Some(version.clone()));
         assert_eq!(Version::parse("\"ab-c-7\""), Some(version));
         for wrong in ["", "7", "ab-", "ab--1", "ab-x"] {

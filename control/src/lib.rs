@@ -14,6 +14,8 @@ pub mod audit;
 mod check;
 pub mod directory;
 pub mod documents;
+pub mod entry;
+mod gate;
 mod problem;
 pub mod serve;
 pub mod store;

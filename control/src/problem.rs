@@ -61,7 +61,12 @@ impl Problem {
             .collect();
         Self {
             errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid request", told.join("; "))
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "Invalid request",
+                told.join("; "),
+            )
         }
     }
 
@@ -85,7 +90,10 @@ impl Problem {
     /// What core says of a document, in which the request's own members are below the path `at`.
     pub(crate) fn refused(errors: &[ConfigError], at: &str) -> Self {
         let field = |error: &ConfigError| {
-            let below = error.path.strip_prefix(at).map(|path| path.trim_start_matches('.'));
+            let below = error
+                .path
+                .strip_prefix(at)
+                .map(|path| path.trim_start_matches('.'));
             FieldError {
                 field: below.unwrap_or(&error.path).to_owned(),
                 detail: error.problem.clone(),
@@ -120,7 +128,12 @@ impl Problem {
 
     /// No token, or none that is good.
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Not authenticated", detail)
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "Not authenticated",
+            detail,
+        )
     }
 
     /// Too many wrong tokens from one address.
@@ -144,7 +157,12 @@ impl Problem {
     /// There is no such thing, or none that the token may see.
     pub(crate) fn not_found(what: &str, id: &str) -> Self {
         let id = tollgate_core::key::shown(id, 130);
-        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", format!("there is no {what} `{id}`"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "Not found",
+            format!("there is no {what} `{id}`"),
+        )
     }
 
     /// The path has no endpoint.
@@ -210,7 +228,10 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -235,13 +256,25 @@ impl IntoResponses for Problems {
             (412, "It was changed since the revision that `if-match` names."),
             (413, "The body is too large."),
             (422, "Members are wrong: `errors` names each."),
-            (429, "Too many requests without a good token came from this address."),
+            (
+                429,
+                "Too many requests without a good token came from this address.",
+            ),
             (503, "The database does not serve; nothing was changed."),
         ];
-        let content = || openapi::ContentBuilder::new().schema(Some(openapi::Ref::from_schema_name("Problem"))).build();
-        let response = |text: &str| {
-            openapi::ResponseBuilder::new().description(text).content("application/problem+json", content()).build()
+        let content = || {
+            openapi::ContentBuilder::new()
+                .schema(Some(openapi::Ref::from_schema_name("Problem")))
+                .build()
         };
-        ALL.iter().map(|(status, text)| (status.to_string(), response(text).into())).collect()
+        let response = |text: &str| {
+            openapi::ResponseBuilder::new()
+                .description(text)
+                .content("application/problem+json", content())
+                .build()
+        };
+        ALL.iter()
+            .map(|(status, text)| (status.to_string(), response(text).into()))
+            .collect()
     }
 }

@@ -52,8 +52,14 @@ pub async fn serve(
         return Err(Failure::Clear(listen));
     }
     let socket = std::net::TcpListener::bind(listen).map_err(|error| Failure::Listen(listen, error))?;
-    socket.set_nonblocking(true).map_err(|error| Failure::Listen(listen, error))?;
-    ready(socket.local_addr().map_err(|error| Failure::Listen(listen, error))?);
+    socket
+        .set_nonblocking(true)
+        .map_err(|error| Failure::Listen(listen, error))?;
+    ready(
+        socket
+            .local_addr()
+            .map_err(|error| Failure::Listen(listen, error))?,
+    );
     let handle = Handle::new();
     let ending = handle.clone();
     tokio::spawn(async move {
@@ -64,11 +70,13 @@ pub async fn serve(
     let app = api::router(App::new(store, settings.signing));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let served = match settings.tls {
-        None => axum_server::from_tcp(socket)
-            .map_err(|error| Failure::Listen(listen, error))?
-            .handle(handle)
-            .serve(app)
-            .await,
+        None => {
+            axum_server::from_tcp(socket)
+                .map_err(|error| Failure::Listen(listen, error))?
+                .handle(handle)
+                .serve(app)
+                .await
+        }
         Some((certificate, key)) => {
             let tls = RustlsConfig::from_pem_file(&certificate, &key)
                 .await

@@ -9,12 +9,13 @@ use core::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{Any, AnyPool, Row as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use tokio::sync::watch;
 
 use crate::access::Caller;
-use crate::audit::{self, Change, Entry};
+
 use crate::documents::{Document, Key, Kind};
+use crate::entry::{self, Change, Entry};
 use crate::problem::Problem;
 use crate::time;
 
@@ -98,20 +99,13 @@ impl Store {
             Some(("postgres" | "postgresql", _)) => (Engine::Postgres, address.to_owned()),
             _ => return Err(Failure::Address(tollgate_core::key::shown(address, 64))),
         };
+        // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
+        let mut first = AnyConnection::connect(&address).await.map_err(Failure::Open)?;
+        prepare(&mut first, engine).await.map_err(Failure::Open)?;
         let pool = AnyPoolOptions::new()
             .max_connections(16)
             .acquire_timeout(Duration::from_secs(10))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if engine == Engine::Sqlite {
-                        // Acknowledged is durable; readers never wait; a writer waits for its turn.
-                        let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                                        PRAGMA busy_timeout = 10000;";
-                        sqlx::raw_sql(settings).execute(connection).await?;
-                    }
-                    Ok(())
-                })
-            })
+            .after_connect(move |connection, _| Box::pin(prepare(connection, engine)))
             .connect(&address)
             .await
             .map_err(Failure::Open)?;
@@ -121,11 +115,14 @@ impl Store {
         let name = format!("{:016x}", u64::from_le_bytes(random));
         sqlx::query("INSERT INTO head (one, name, seq, hash) VALUES (1, $1, 0, $2) ON CONFLICT DO NOTHING")
             .bind(name)
-            .bind(audit::BEGINNING)
+            .bind(entry::BEGINNING)
             .execute(&pool)
             .await
             .map_err(Failure::Open)?;
-        let head = sqlx::query("SELECT name, seq FROM head").fetch_one(&pool).await.map_err(Failure::Open)?;
+        let head = sqlx::query("SELECT name, seq FROM head")
+            .fetch_one(&pool)
+            .await
+            .map_err(Failure::Open)?;
         let name = head.try_get("name").map_err(Failure::Open)?;
         let seq = head.try_get("seq").map_err(Failure::Open)?;
         Ok(Self {
@@ -172,16 +169,20 @@ impl Store {
 
     /// The end of the trail.
     pub(crate) async fn seq(&self) -> Result<i64, Problem> {
-        Ok(sqlx::query("SELECT seq FROM head").fetch_one(&self.pool).await?.try_get("seq")?)
+        Ok(sqlx::query("SELECT seq FROM head")
+            .fetch_one(&self.pool)
+            .await?
+            .try_get("seq")?)
     }
 
     /// One object; `None` where there is none.
     pub(crate) async fn find<D: Document>(&self, id: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row = sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
-            .bind(D::KIND.name())
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row =
+            sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
+                .bind(D::KIND.name())
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -193,11 +194,13 @@ impl Store {
 
     /// The object with this SHA-256.
     pub(crate) async fn by_sha256<D: Document>(&self, sha256: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row = sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0")
-            .bind(D::KIND.name())
-            .bind(sha256)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query(
+            "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0",
+        )
+        .bind(D::KIND.name())
+        .bind(sha256)
+        .fetch_optional(&self.pool)
+        .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -211,7 +214,11 @@ impl Store {
             .bind(D::KIND.name())
             .bind(page.after)
             .bind(page.limit);
-        let query = if page.org.is_empty() { query } else { query.bind(page.org) };
+        let query = if page.org.is_empty() {
+            query
+        } else {
+            query.bind(page.org)
+        };
         query.fetch_all(&self.pool).await?.iter().map(stored).collect()
     }
 
@@ -228,7 +235,12 @@ impl Store {
 
     /// Begins a write: what is to be done, by whom, and why. Nobody else writes until it ends; dropped, it has changed
     /// nothing.
-    pub(crate) async fn begin(&self, caller: &Caller, action: &str, reason: Option<&str>) -> Result<Write<'_>, Problem> {
+    pub(crate) async fn begin(
+        &self,
+        caller: &Caller,
+        action: &str,
+        reason: Option<&str>,
+    ) -> Result<Write<'_>, Problem> {
         let mut transaction = self.pool.begin().await?;
         let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
             .fetch_one(&mut *transaction)
@@ -248,6 +260,16 @@ impl Store {
             transaction,
         })
     }
+}
+
+/// Settings of a connection.
+async fn prepare(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
+    if engine == Engine::Sqlite {
+        // Acknowledged is durable; readers never wait; a writer waits for its turn.
+        let settings = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+        sqlx::raw_sql(settings).execute(connection).await?;
+    }
+    Ok(())
 }
 
 fn stored<D: Document>(row: &AnyRow) -> Result<Stored<D>, Problem> {
@@ -297,11 +319,12 @@ impl Write<'_> {
 
     /// One object as it stands in this write; `None` where there is none.
     pub(crate) async fn find<D: Document>(&mut self, id: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row = sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
-            .bind(D::KIND.name())
-            .bind(id)
-            .fetch_optional(&mut *self.transaction)
-            .await?;
+        let row =
+            sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
+                .bind(D::KIND.name())
+                .bind(id)
+                .fetch_optional(&mut *self.transaction)
+                .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -397,15 +420,23 @@ impl Write<'_> {
             let seq = row.map(|row| row.try_get::<i64, _>("seq")).transpose()?;
             if seq.is_some_and(|seq| seq != self.entry.seq) {
                 let (noun, id) = (D::KIND.noun(), document.id());
-                return Ok(Problem::conflict(format!("the {noun} `{id}` exists already, or did; choose another id")));
+                return Ok(Problem::conflict(format!(
+                    "the {noun} `{id}` exists already, or did; choose another id"
+                )));
             }
         }
         let noun = D::KIND.noun();
-        Ok(Problem::conflict(format!("a {noun} with the same id or SHA-256 exists already, or is given twice")))
+        Ok(Problem::conflict(format!(
+            "a {noun} with the same id or SHA-256 exists already, or is given twice"
+        )))
     }
 
     /// Replaces an object by another with the same id.
-    pub(crate) async fn replace<D: Document>(&mut self, before: &Stored<D>, after: &D) -> Result<(), Problem> {
+    pub(crate) async fn replace<D: Document>(
+        &mut self,
+        before: &Stored<D>,
+        after: &D,
+    ) -> Result<(), Problem> {
         self.write(before, after, false).await
     }
 
@@ -449,7 +480,7 @@ impl Write<'_> {
             return Ok(Vec::new());
         }
         let text = json(&self.entry)?;
-        let hash = audit::chained(&self.previous, &text);
+        let hash = entry::chained(&self.previous, &text);
         sqlx::query("INSERT INTO audit (seq, org, entry, hash) VALUES ($1, $2, $3, $4)")
             .bind(self.entry.seq)
             .bind(org.to_owned())

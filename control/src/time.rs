@@ -17,9 +17,9 @@ pub(crate) fn text(millis: i64) -> String {
 
 /// Milliseconds since 1970 of what a client said.
 pub(crate) fn parse(field: &str, text: &str) -> Result<i64, Problem> {
-    let time = text.parse::<Timestamp>().map_err(|_| {
-        Problem::invalid(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)")
-    })?;
+    let time = text
+        .parse::<Timestamp>()
+        .map_err(|_| Problem::invalid(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)"))?;
     Ok(time.as_millisecond())
 }
 
@@ -28,7 +28,9 @@ pub(crate) fn span(field: &str, text: &str) -> Result<i64, Problem> {
     const LONGEST: i64 = 3_653 * 86_400_000;
     let expected = "a time span such as `90s`, `30m`, `12h` or `7d`, at most ten years";
     let invalid = || Problem::invalid(field, text, expected);
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(invalid)?;
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(invalid)?;
     let unit = match unit {
         "s" => 1_000,
         "m" => 60_000,
@@ -37,8 +39,14 @@ pub(crate) fn span(field: &str, text: &str) -> Result<i64, Problem> {
         _ => return Err(invalid()),
     };
     let digits = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
-    let millis = number.parse::<i64>().ok().filter(|_| digits).and_then(|number| number.checked_mul(unit));
-    millis.filter(|millis| (1..=LONGEST).contains(millis)).ok_or_else(invalid)
+    let millis = number
+        .parse::<i64>()
+        .ok()
+        .filter(|_| digits)
+        .and_then(|number| number.checked_mul(unit));
+    millis
+        .filter(|millis| (1..=LONGEST).contains(millis))
+        .ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -49,7 +57,19 @@ mod tests {
     fn spans() {
         assert_eq!(span("for", "30m").unwrap(), 1_800_000);
         assert_eq!(span("for", "7d").unwrap(), 604_800_000);
-        for wrong in ["", "m", "0s", "-5m", "+5m", "5", "5 m", "5w", "99999d", "9999999999999999999s", "ém"] {
+        for wrong in [
+            "",
+            "m",
+            "0s",
+            "-5m",
+            "+5m",
+            "5",
+            "5 m",
+            "5w",
+            "99999d",
+            "9999999999999999999s",
+            "ém",
+        ] {
             assert!(span("for", wrong).is_err(), "{wrong}");
         }
     }

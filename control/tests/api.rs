@@ -1,6 +1,10 @@
 //! The API as its clients see it, on both databases.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
 mod support;
 
@@ -9,13 +13,15 @@ use serde_json::json;
 use support::{Plane, on_each};
 use tollgate_core::key::{Form, KeyHash, form};
 
-
 #[tokio::test]
 async fn a_key_is_made_shown_once_changed_and_revoked() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
         let made = plane
-            .post("/v1/keys", json!({"org": "acme", "project": "search", "name": "ci", "scopes": ["chat"]}))
+            .post(
+                "/v1/keys",
+                json!({"org": "acme", "project": "search", "name": "ci", "scopes": ["chat"]}),
+            )
             .await
             .expect(201);
         let (secret, id) = (made.text("secret"), made.text("id"));
@@ -27,17 +33,33 @@ async fn a_key_is_made_shown_once_changed_and_revoked() {
         let shown = plane.get(&path).await.expect(200);
         assert!(shown.body.get("secret").is_none());
         assert_eq!(shown.header("etag"), "\"1\"");
-        let changed = plane.patch(&path, json!({"name": "nightly", "scopes": null})).await.expect(200);
-        assert_eq!((changed.text("name"), changed.body.get("scopes")), ("nightly".into(), None));
+        let changed = plane
+            .patch(&path, json!({"name": "nightly", "scopes": null}))
+            .await
+            .expect(200);
+        assert_eq!(
+            (changed.text("name"), changed.body.get("scopes")),
+            ("nightly".into(), None)
+        );
         assert_eq!(changed.header("etag"), "\"2\"");
 
         let revoked = plane.post(&format!("{path}/revoke"), json!({})).await.expect(200);
         let again = plane.post(&format!("{path}/revoke"), json!({})).await.expect(200);
-        assert_eq!((revoked.text("revoked_at"), revoked.header("etag")), (again.text("revoked_at"), again.header("etag")));
-        plane.patch(&path, json!({"name": "x"})).await.expect(409).says("was revoked at");
+        assert_eq!(
+            (revoked.text("revoked_at"), revoked.header("etag")),
+            (again.text("revoked_at"), again.header("etag"))
+        );
+        plane
+            .patch(&path, json!({"name": "x"}))
+            .await
+            .expect(409)
+            .says("was revoked at");
 
         let everything = plane.get("/v1/audit").await.expect(200).body.to_string();
-        assert!(!everything.contains(&secret) && everything.contains("key.create"), "{everything}");
+        assert!(
+            !everything.contains(&secret) && everything.contains("key.create"),
+            "{everything}"
+        );
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;
@@ -49,10 +71,21 @@ async fn who_was_quicker_wins() {
         plane.org("acme").await;
         let change = async |tag: &'static str, tier: &str| {
             let body = Some(json!({"tier": tier}));
-            plane.with(&plane.owner, Method::PATCH, "/v1/orgs/acme", body, &[("if-match", tag)]).await
+            plane
+                .with(
+                    &plane.owner,
+                    Method::PATCH,
+                    "/v1/orgs/acme",
+                    body,
+                    &[("if-match", tag)],
+                )
+                .await
         };
         assert_eq!(change("\"1\"", "free").await.expect(200).header("etag"), "\"2\"");
-        change("\"1\"", "enterprise").await.expect(412).says("its revision is 2");
+        change("\"1\"", "enterprise")
+            .await
+            .expect(412)
+            .says("its revision is 2");
         change("3", "enterprise").await.expect(400).says("if-match");
         assert_eq!(plane.get("/v1/orgs/acme").await.text("tier"), "free");
     })
@@ -65,15 +98,32 @@ async fn a_create_that_is_sent_again_makes_nothing_new() {
         plane.org("acme").await;
         let create = async |key: &'static str, name: &str| {
             let body = Some(json!({"org": "acme", "name": name}));
-            plane.with(&plane.owner, Method::POST, "/v1/keys", body, &[("idempotency-key", key)]).await
+            plane
+                .with(
+                    &plane.owner,
+                    Method::POST,
+                    "/v1/keys",
+                    body,
+                    &[("idempotency-key", key)],
+                )
+                .await
         };
         let first = create("a", "ci").await.expect(201);
         let again = create("a", "ci").await.expect(201);
-        assert_eq!((first.text("id"), again.header("idempotency-replayed")), (again.text("id"), "true"));
+        assert_eq!(
+            (first.text("id"), again.header("idempotency-replayed")),
+            (again.text("id"), "true")
+        );
         assert!(again.body.get("secret").is_none(), "it was not kept");
         create("a", "other").await.expect(409).says("another request");
         assert_ne!(create("b", "ci").await.expect(201).text("id"), first.text("id"));
-        assert_eq!(plane.get("/v1/keys").await.body["items"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            plane.get("/v1/keys").await.body["items"]
+                .as_array()
+                .unwrap()
+                .len(),
+            2
+        );
     })
     .await;
 }
@@ -83,11 +133,23 @@ async fn a_dry_run_shows_and_changes_nothing() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
         let before = plane.get("/v1/audit").await.body;
-        let shown = plane.patch("/v1/orgs/acme?dry_run=true", json!({"tier": "free"})).await.expect(200);
+        let shown = plane
+            .patch("/v1/orgs/acme?dry_run=true", json!({"tier": "free"}))
+            .await
+            .expect(200);
         let change = &shown.body["changes"][0];
-        assert_eq!((&change["before"]["tier"], &change["after"]["tier"]), (&json!("pro"), &json!("free")));
-        let shown = plane.post("/v1/keys?dry_run=true", json!({"org": "acme"})).await.expect(200);
-        assert_eq!((shown.body["dry_run"].clone(), shown.body.get("secret")), (json!(true), None));
+        assert_eq!(
+            (&change["before"]["tier"], &change["after"]["tier"]),
+            (&json!("pro"), &json!("free"))
+        );
+        let shown = plane
+            .post("/v1/keys?dry_run=true", json!({"org": "acme"}))
+            .await
+            .expect(200);
+        assert_eq!(
+            (shown.body["dry_run"].clone(), shown.body.get("secret")),
+            (json!(true), None)
+        );
         assert_eq!(plane.get("/v1/audit").await.body, before);
         assert_eq!(plane.get("/v1/keys").await.body["items"], json!([]));
     })
@@ -100,35 +162,124 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
         plane.org("acme").await;
         for (path, body, field, says) in [
             ("/v1/orgs", json!({"id": "a b"}), "", "1 to 64 characters"),
-            ("/v1/orgs", json!({"id": "x", "models": ["llama 70b"]}), "models[0]", "a model name or pattern"),
-            ("/v1/orgs", json!({"id": "x", "labels": {"a": "b\n"}}), "labels.a", "without control characters"),
+            (
+                "/v1/orgs",
+                json!({"id": "x", "models": ["llama 70b"]}),
+                "models[0]",
+                "a model name or pattern",
+            ),
+            (
+                "/v1/orgs",
+                json!({"id": "x", "labels": {"a": "b\n"}}),
+                "labels.a",
+                "without control characters",
+            ),
             ("/v1/orgs", json!({"id": "x", "teir": "pro"}), "teir", "teir"),
             ("/v1/orgs", json!({"tier": "pro"}), "id", "expected the name"),
-            ("/v1/orgs/acme/projects", json!({"id": "p", "models": "llama"}), "models", "expected"),
-            ("/v1/keys", json!({"org": "nobody"}), "org", "an organization that exists"),
-            ("/v1/keys", json!({"org": "acme", "project": "nothing"}), "project", "a project of `acme`"),
-            ("/v1/keys", json!({"org": "acme", "scopes": ["chats"]}), "scopes[0]", "chat"),
-            ("/v1/keys", json!({"org": "acme", "scopes": []}), "scopes", "good for nothing"),
-            ("/v1/keys", json!({"org": "acme", "networks": ["10.0.0.1/8"]}), "networks[0]", "a network such as"),
-            ("/v1/keys", json!({"org": "acme", "expires_at": "soon"}), "expires_at", "RFC 3339"),
-            ("/v1/keys", json!({"org": "acme", "status": "on"}), "status", "active"),
+            (
+                "/v1/orgs/acme/projects",
+                json!({"id": "p", "models": "llama"}),
+                "models",
+                "expected",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "nobody"}),
+                "org",
+                "an organization that exists",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "project": "nothing"}),
+                "project",
+                "a project of `acme`",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "scopes": ["chats"]}),
+                "scopes[0]",
+                "chat",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "scopes": []}),
+                "scopes",
+                "good for nothing",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "networks": ["10.0.0.1/8"]}),
+                "networks[0]",
+                "a network such as",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "expires_at": "soon"}),
+                "expires_at",
+                "RFC 3339",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "status": "on"}),
+                "status",
+                "active",
+            ),
             ("/v1/tokens", json!({"role": "god"}), "role", "owner"),
-            ("/v1/tokens", json!({"role": "viewer", "orgs": ["nobody"]}), "orgs[0]", "exists"),
-            ("/v1/tokens", json!({"role": "viewer", "expires_at": "2001-01-01T00:00:00Z"}), "expires_at", "still to come"),
-            ("/v1/freezes", json!({"target": {"org": "acme"}, "reason": " "}), "reason", "say why"),
-            ("/v1/freezes", json!({"target": {"org": "acme"}, "reason": "x", "for": "soon"}), "for", "30m"),
+            (
+                "/v1/tokens",
+                json!({"role": "viewer", "orgs": ["nobody"]}),
+                "orgs[0]",
+                "exists",
+            ),
+            (
+                "/v1/tokens",
+                json!({"role": "viewer", "expires_at": "2001-01-01T00:00:00Z"}),
+                "expires_at",
+                "still to come",
+            ),
+            (
+                "/v1/freezes",
+                json!({"target": {"org": "acme"}, "reason": " "}),
+                "reason",
+                "say why",
+            ),
+            (
+                "/v1/freezes",
+                json!({"target": {"org": "acme"}, "reason": "x", "for": "soon"}),
+                "for",
+                "30m",
+            ),
         ] {
             let answer = plane.post(path, body.clone()).await;
             let answer = answer.expect(422);
             answer.says(says);
-            assert_eq!(answer.body["errors"][0]["field"], field, "{body}: {}", answer.body);
+            assert_eq!(
+                answer.body["errors"][0]["field"], field,
+                "{body}: {}",
+                answer.body
+            );
         }
-        plane.post("/v1/orgs", json!({"id": "acme"})).await.expect(409).says("exists already");
-        plane.post("/v1/freezes", json!({"target": {"key": "none"}, "reason": "x"})).await.expect(404);
-        let broken = axum::http::Request::post("/v1/orgs").header("authorization", format!("Bearer {}", plane.owner));
-        plane.ask(broken.body("{\"id\": ".into()).unwrap()).await.expect(422);
-        let huge = axum::http::Request::post("/v1/orgs").header("authorization", format!("Bearer {}", plane.owner));
-        plane.ask(huge.body(vec![b' '; 300_000].into()).unwrap()).await.expect(413);
+        plane
+            .post("/v1/orgs", json!({"id": "acme"}))
+            .await
+            .expect(409)
+            .says("exists already");
+        plane
+            .post("/v1/freezes", json!({"target": {"key": "none"}, "reason": "x"}))
+            .await
+            .expect(404);
+        let broken =
+            axum::http::Request::post("/v1/orgs").header("authorization", format!("Bearer {}", plane.owner));
+        plane
+            .ask(broken.body("{\"id\": ".into()).unwrap())
+            .await
+            .expect(422);
+        let huge =
+            axum::http::Request::post("/v1/orgs").header("authorization", format!("Bearer {}", plane.owner));
+        plane
+            .ask(huge.body(vec![b' '; 300_000].into()).unwrap())
+            .await
+            .expect(413);
         plane.get("/v1/nothing").await.expect(404).says("/openapi.json");
         plane.delete("/v1/keys").await.expect(405).says("/openapi.json");
         plane.get("/v1/keys?limit=0").await.expect(422);
@@ -141,20 +292,44 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
 async fn a_key_is_rotated_and_that_undone() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
-        let old = plane.post("/v1/keys", json!({"org": "acme", "expires_at": "2090-01-01T00:00:00Z"})).await.expect(201).text("id");
+        let old = plane
+            .post(
+                "/v1/keys",
+                json!({"org": "acme", "expires_at": "2090-01-01T00:00:00Z"}),
+            )
+            .await
+            .expect(201)
+            .text("id");
         let rotate = format!("/v1/keys/{old}/rotate");
         let new = plane.post(&rotate, json!({"overlap": "1h"})).await.expect(201);
         let again = plane.post(&rotate, json!({"overlap": "1h"})).await.expect(200);
-        assert_eq!((new.text("id"), again.body.get("secret")), (again.text("id"), None));
+        assert_eq!(
+            (new.text("id"), again.body.get("secret")),
+            (again.text("id"), None)
+        );
         assert_eq!(new.text("rotated_from"), old);
         assert_eq!(new.text("expires_at"), "2090-01-01T00:00:00Z");
-        assert!(plane.get(&format!("/v1/keys/{old}")).await.text("expires_at").as_str() < "2090");
+        assert!(
+            plane
+                .get(&format!("/v1/keys/{old}"))
+                .await
+                .text("expires_at")
+                .as_str()
+                < "2090"
+        );
 
-        let undone = plane.post(&format!("/v1/keys/{old}/undo-rotation"), json!({})).await.expect(200);
+        let undone = plane
+            .post(&format!("/v1/keys/{old}/undo-rotation"), json!({}))
+            .await
+            .expect(200);
         assert_eq!(undone.text("expires_at"), "2090-01-01T00:00:00Z");
         let new = plane.get(&format!("/v1/keys/{}", new.text("id"))).await;
         assert!(new.body["revoked_at"].is_string());
-        plane.post(&format!("/v1/keys/{old}/undo-rotation"), json!({})).await.expect(409).says("not being rotated");
+        plane
+            .post(&format!("/v1/keys/{old}/undo-rotation"), json!({}))
+            .await
+            .expect(409)
+            .says("not being rotated");
 
         plane.post(&rotate, json!({"overlap": "0s"})).await.expect(201);
         assert!(plane.get(&format!("/v1/keys/{old}")).await.body["revoked_at"].is_string());
@@ -168,16 +343,35 @@ async fn a_freeze_is_in_force_until_it_ends() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
         let freeze = plane
-            .post("/v1/freezes", json!({"target": {"project": "acme/search"}, "reason": "leak", "for": "30m"}))
+            .post(
+                "/v1/freezes",
+                json!({"target": {"project": "acme/search"}, "reason": "leak", "for": "30m"}),
+            )
             .await
             .expect(201);
         let id = freeze.text("id");
-        plane.post("/v1/freezes", json!({"target": {"project": "acme/search"}, "reason": "too"})).await.expect(409).says(&id);
+        plane
+            .post(
+                "/v1/freezes",
+                json!({"target": {"project": "acme/search"}, "reason": "too"}),
+            )
+            .await
+            .expect(409)
+            .says(&id);
         assert_eq!(plane.get("/v1/freezes").await.body["items"][0]["reason"], "leak");
         let document = plane.get("/v1/directory").await.expect(200).body;
-        assert_eq!(document["orgs"]["acme"]["projects"]["search"]["status"], "suspended");
-        plane.post(&format!("/v1/freezes/{id}/end"), json!({})).await.expect(200);
-        plane.post(&format!("/v1/freezes/{id}/end"), json!({})).await.expect(200);
+        assert_eq!(
+            document["orgs"]["acme"]["projects"]["search"]["status"],
+            "suspended"
+        );
+        plane
+            .post(&format!("/v1/freezes/{id}/end"), json!({}))
+            .await
+            .expect(200);
+        plane
+            .post(&format!("/v1/freezes/{id}/end"), json!({}))
+            .await
+            .expect(200);
         assert_eq!(plane.get("/v1/freezes").await.body["items"], json!([]));
         let document = plane.get("/v1/directory").await.body;
         assert_eq!(document["orgs"]["acme"]["projects"]["search"]["status"], "active");
@@ -194,8 +388,18 @@ async fn lists_come_in_pages() {
     }
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
-        let page = plane.get(&format!("/v1/orgs?limit=2{after}")).await.expect(200).body;
-        seen.extend(page["items"].as_array().unwrap().iter().map(|org| org["id"].as_str().unwrap().to_owned()));
+        let page = plane
+            .get(&format!("/v1/orgs?limit=2{after}"))
+            .await
+            .expect(200)
+            .body;
+        seen.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|org| org["id"].as_str().unwrap().to_owned()),
+        );
         match page["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
             None => break,
@@ -208,15 +412,30 @@ async fn lists_come_in_pages() {
 async fn nothing_that_is_used_is_removed() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
-        let key = plane.post("/v1/keys", json!({"org": "acme", "project": "search"})).await.expect(201).text("id");
+        let key = plane
+            .post("/v1/keys", json!({"org": "acme", "project": "search"}))
+            .await
+            .expect(201)
+            .text("id");
         plane.delete("/v1/orgs/acme").await.expect(409).says("1 keys");
-        plane.delete("/v1/orgs/acme/projects/search").await.expect(409).says("1 keys");
-        plane.post(&format!("/v1/keys/{key}/revoke"), json!({})).await.expect(200);
+        plane
+            .delete("/v1/orgs/acme/projects/search")
+            .await
+            .expect(409)
+            .says("1 keys");
+        plane
+            .post(&format!("/v1/keys/{key}/revoke"), json!({}))
+            .await
+            .expect(200);
         plane.delete("/v1/orgs/acme").await.expect(409).says("1 projects");
         plane.delete("/v1/orgs/acme/projects/search").await.expect(200);
         plane.delete("/v1/orgs/acme").await.expect(200);
         plane.get("/v1/orgs/acme").await.expect(404);
-        plane.post("/v1/orgs", json!({"id": "acme"})).await.expect(409).says("choose another id");
+        plane
+            .post("/v1/orgs", json!({"id": "acme"}))
+            .await
+            .expect(409)
+            .says("choose another id");
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;

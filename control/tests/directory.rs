@@ -1,6 +1,10 @@
 //! What gateways fetch: whole, or what changed; at once.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
 mod support;
 
@@ -22,9 +26,17 @@ async fn the_document_is_what_the_filters_read() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
         plane.org("globex").await;
-        let key = plane.post("/v1/keys", json!({"org": "acme", "project": "search", "networks": ["10.0.0.0/8"]})).await;
+        let key = plane
+            .post(
+                "/v1/keys",
+                json!({"org": "acme", "project": "search", "networks": ["10.0.0.0/8"]}),
+            )
+            .await;
         let gone = plane.post("/v1/keys", json!({"org": "globex"})).await.text("id");
-        plane.post(&format!("/v1/keys/{gone}/revoke"), json!({})).await.expect(200);
+        plane
+            .post(&format!("/v1/keys/{gone}/revoke"), json!({}))
+            .await
+            .expect(200);
         let document = plane.get("/v1/directory").await.expect(200).body;
         let loaded = Loader::load(document.to_string().into_bytes()).unwrap();
         assert_eq!((loaded.keys(), loaded.orgs()), (1, 2));
@@ -41,12 +53,24 @@ async fn it_is_compressed_for_who_takes_that() {
     let request = Request::get("/v1/directory")
         .header("authorization", format!("Bearer {}", plane.owner))
         .header("accept-encoding", "br, gzip");
-    let response = tower::ServiceExt::oneshot(plane.router.clone(), request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    let response = tower::ServiceExt::oneshot(
+        plane.router.clone(),
+        request.body(axum::body::Body::empty()).unwrap(),
+    )
+    .await
+    .unwrap();
     assert_eq!(response.headers()["content-encoding"], "gzip");
-    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+        .await
+        .unwrap();
     let mut text = String::new();
-    flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), plane.get("/v1/directory").await.body);
+    flate2::read::GzDecoder::new(&bytes[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&text).unwrap(),
+        plane.get("/v1/directory").await.body
+    );
 }
 
 #[tokio::test]
@@ -57,33 +81,63 @@ async fn what_changed_is_enough() {
         let kept = plane.post("/v1/keys", json!({"org": "acme"})).await;
         let gone = plane.post("/v1/keys", json!({"org": "globex"})).await;
         let first = version(&plane.get("/v1/directory").await);
-        assert_eq!(plane.get(&format!("/v1/directory?after={first}")).await.status, 304);
+        assert_eq!(
+            plane.get(&format!("/v1/directory?after={first}")).await.status,
+            304
+        );
 
-        plane.post(&format!("/v1/keys/{}/revoke", gone.text("id")), json!({})).await.expect(200);
-        plane.patch("/v1/orgs/acme", json!({"status": "suspended"})).await.expect(200);
-        let new = plane.post("/v1/keys", json!({"org": "acme", "project": "search"})).await;
-        let changes = plane.get(&format!("/v1/directory?after={first}")).await.expect(200);
-        assert_eq!(changes.header("content-type"), "application/vnd.tollgate.changes+json");
+        plane
+            .post(&format!("/v1/keys/{}/revoke", gone.text("id")), json!({}))
+            .await
+            .expect(200);
+        plane
+            .patch("/v1/orgs/acme", json!({"status": "suspended"}))
+            .await
+            .expect(200);
+        let new = plane
+            .post("/v1/keys", json!({"org": "acme", "project": "search"}))
+            .await;
+        let changes = plane
+            .get(&format!("/v1/directory?after={first}"))
+            .await
+            .expect(200);
+        assert_eq!(
+            changes.header("content-type"),
+            "application/vnd.tollgate.changes+json"
+        );
         assert!(changes.body.to_string().len() < 2_048);
         assert_eq!(changes.body["after"], first.as_str());
         assert_eq!(changes.body["removed_keys"], json!([gone.text("sha256")]));
         assert_eq!(changes.body["orgs"]["acme"]["status"], "suspended");
-        assert_eq!(changes.body["orgs"]["acme"]["projects"]["search"]["status"], "active");
+        assert_eq!(
+            changes.body["orgs"]["acme"]["projects"]["search"]["status"],
+            "active"
+        );
         assert_eq!(changes.body["orgs"].as_object().unwrap().len(), 1);
         assert_eq!(changes.body["keys"].as_array().unwrap().len(), 1);
         assert_eq!(changes.body["keys"][0]["id"], new.text("id").as_str());
         assert!(!changes.body.to_string().contains(&kept.text("id")));
 
         let second = version(&changes);
-        plane.post(&format!("/v1/keys/{}/revoke", new.text("id")), json!({})).await.expect(200);
+        plane
+            .post(&format!("/v1/keys/{}/revoke", new.text("id")), json!({}))
+            .await
+            .expect(200);
         plane.delete("/v1/orgs/globex/projects/search").await.expect(200);
         plane.delete("/v1/orgs/globex").await.expect(200);
-        let changes = plane.get(&format!("/v1/directory?after={second}")).await.expect(200).body;
+        let changes = plane
+            .get(&format!("/v1/directory?after={second}"))
+            .await
+            .expect(200)
+            .body;
         assert_eq!(changes["orgs"], json!({"globex": null}));
         // A token is nothing that gateways know of.
         let third = version(&plane.get("/v1/directory").await);
         plane.token("viewer", None).await;
-        assert_eq!(plane.get(&format!("/v1/directory?after={third}")).await.status, 304);
+        assert_eq!(
+            plane.get(&format!("/v1/directory?after={third}")).await.status,
+            304
+        );
     })
     .await;
 }
@@ -93,12 +147,18 @@ async fn who_has_another_databases_version_gets_it_whole() {
     let plane = Plane::sqlite().await;
     plane.org("acme").await;
     for after in ["0123456789abcdef-1", "nonsense", "-", "0-99999999999999999999"] {
-        let answer = plane.get(&format!("/v1/directory?after={after}")).await.expect(200);
+        let answer = plane
+            .get(&format!("/v1/directory?after={after}"))
+            .await
+            .expect(200);
         assert_eq!(answer.header("content-type"), "application/json", "{after}");
     }
     let own = version(&plane.get("/v1/directory").await);
     let (name, _) = own.rsplit_once('-').unwrap();
-    let ahead = plane.get(&format!("/v1/directory?after={name}-999999")).await.expect(200);
+    let ahead = plane
+        .get(&format!("/v1/directory?after={name}-999999"))
+        .await
+        .expect(200);
     assert_eq!(ahead.header("content-type"), "application/json");
     plane.get("/v1/directory?wait=301").await.expect(422);
 }
@@ -112,10 +172,16 @@ async fn who_waits_is_told_at_once() {
         let begun = Instant::now();
         let (answer, ()) = tokio::join!(plane.get(&path), async {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            plane.patch("/v1/orgs/acme", json!({"tier": "free"})).await.expect(200);
+            plane
+                .patch("/v1/orgs/acme", json!({"tier": "free"}))
+                .await
+                .expect(200);
         });
         assert_eq!(answer.expect(200).body["orgs"]["acme"]["tier"], "free");
-        assert!(begun.elapsed() < Duration::from_secs(20), "it waited for the time to be over");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "it waited for the time to be over"
+        );
     })
     .await;
 }
@@ -124,8 +190,17 @@ async fn who_waits_is_told_at_once() {
 async fn it_is_for_gateways_and_operators() {
     let plane = Plane::sqlite().await;
     let gateway = plane.token("gateway", None).await;
-    plane.as_token(&gateway, Method::GET, "/v1/directory", None).await.expect(200);
-    plane.as_token(&gateway, Method::GET, "/v1/orgs", None).await.expect(403);
+    plane
+        .as_token(&gateway, Method::GET, "/v1/directory", None)
+        .await
+        .expect(200);
+    plane
+        .as_token(&gateway, Method::GET, "/v1/orgs", None)
+        .await
+        .expect(403);
     let viewer = plane.token("viewer", None).await;
-    plane.as_token(&viewer, Method::GET, "/v1/directory", None).await.expect(403);
+    plane
+        .as_token(&viewer, Method::GET, "/v1/directory", None)
+        .await
+        .expect(403);
 }

@@ -1,6 +1,10 @@
 //! Each cell of the table role × action in docs/operating.md, by asking.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
 mod support;
 
@@ -13,7 +17,10 @@ use support::Plane;
 /// The table's rows: what is done, and a request that does it.
 const ACTIONS: [(&str, &str); 14] = [
     ("read organizations, projects, keys and freezes", "GET /v1/keys"),
-    ("read its organizations' part of the trail", "GET /v1/audit?org=acme"),
+    (
+        "read its organizations' part of the trail",
+        "GET /v1/audit?org=acme",
+    ),
     ("freeze a key or project", "freeze key"),
     ("freeze an organization", "freeze org"),
     ("end a freeze", "end"),
@@ -48,7 +55,9 @@ async fn the_table_is_true() {
     let table = table();
     let mut wrong = Vec::new();
     for role in ROLES {
-        let (name, orgs) = role.split_once(" of ").map_or((role, None), |(name, org)| (name, Some([org])));
+        let (name, orgs) = role
+            .split_once(" of ")
+            .map_or((role, None), |(name, org)| (name, Some([org])));
         let token = plane.token(name, orgs.as_ref().map(<[&str; 1]>::as_slice)).await;
         for (action, request) in ACTIONS {
             let status = ask(&plane, &token, request).await;
@@ -70,36 +79,86 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
     use core::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("n{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let key = async || plane.post("/v1/keys", json!({"org": "acme", "project": "search"})).await.text("id");
+    let key = async || {
+        plane
+            .post("/v1/keys", json!({"org": "acme", "project": "search"}))
+            .await
+            .text("id")
+    };
     let freeze = |target: Value| json!({"target": target, "reason": "x"});
     let (method, path, body) = match request {
-        "freeze key" => (Method::POST, "/v1/freezes".to_owned(), freeze(json!({"key": key().await}))),
+        "freeze key" => (
+            Method::POST,
+            "/v1/freezes".to_owned(),
+            freeze(json!({"key": key().await})),
+        ),
         "freeze org" => {
             let body = json!({"id": name, "models": ["*"]});
             plane.post("/v1/orgs", body).await.expect(201);
             // A confined token sees no other.
-            let org = if plane.as_token(token, Method::GET, "/v1/orgs/globex", None).await.status == 404 { "acme" } else { &name };
-            (Method::POST, "/v1/freezes".to_owned(), freeze(json!({"org": org})))
+            let org = if plane
+                .as_token(token, Method::GET, "/v1/orgs/globex", None)
+                .await
+                .status
+                == 404
+            {
+                "acme"
+            } else {
+                &name
+            };
+            (
+                Method::POST,
+                "/v1/freezes".to_owned(),
+                freeze(json!({"org": org})),
+            )
         }
         "end" => {
             // One that the token itself began, where it may.
             let body = Some(freeze(json!({"key": key().await})));
-            let own = plane.as_token(token, Method::POST, "/v1/freezes", body.clone()).await;
-            let freeze = if own.status == 201 { own } else { plane.as_token(&plane.owner, Method::POST, "/v1/freezes", body).await };
-            (Method::POST, format!("/v1/freezes/{}/end", freeze.text("id")), json!({}))
+            let own = plane
+                .as_token(token, Method::POST, "/v1/freezes", body.clone())
+                .await;
+            let freeze = if own.status == 201 {
+                own
+            } else {
+                plane
+                    .as_token(&plane.owner, Method::POST, "/v1/freezes", body)
+                    .await
+            };
+            (
+                Method::POST,
+                format!("/v1/freezes/{}/end", freeze.text("id")),
+                json!({}),
+            )
         }
-        "revoke" => (Method::POST, format!("/v1/keys/{}/revoke", key().await), json!({})),
-        "POST /v1/orgs/acme/projects" => (Method::POST, "/v1/orgs/acme/projects".to_owned(), json!({"id": name})),
+        "revoke" => (
+            Method::POST,
+            format!("/v1/keys/{}/revoke", key().await),
+            json!({}),
+        ),
+        "POST /v1/orgs/acme/projects" => (
+            Method::POST,
+            "/v1/orgs/acme/projects".to_owned(),
+            json!({"id": name}),
+        ),
         "POST /v1/keys" => (Method::POST, "/v1/keys".to_owned(), json!({"org": "acme"})),
         "POST /v1/orgs" => (Method::POST, "/v1/orgs".to_owned(), json!({"id": name})),
         "PATCH /v1/orgs/acme" => (Method::PATCH, "/v1/orgs/acme".to_owned(), json!({"tier": name})),
         "POST /v1/import" => {
             let sha256 = format!("{:0>64}", name.trim_start_matches('n'));
-            (Method::POST, "/v1/import".to_owned(), json!({"keys": [{"id": name, "sha256": sha256, "org": "acme"}]}))
+            (
+                Method::POST,
+                "/v1/import".to_owned(),
+                json!({"keys": [{"id": name, "sha256": sha256, "org": "acme"}]}),
+            )
         }
         "POST /v1/tokens" => (Method::POST, "/v1/tokens".to_owned(), json!({"role": "viewer"})),
         "POST /v1/audit/verify" => (Method::POST, "/v1/audit/verify".to_owned(), json!({})),
-        get => (Method::GET, get.trim_start_matches("GET ").to_owned(), Value::Null),
+        get => (
+            Method::GET,
+            get.trim_start_matches("GET ").to_owned(),
+            Value::Null,
+        ),
     };
     let body = (method != Method::GET).then_some(body);
     plane.as_token(token, method, &path, body).await.status.as_u16()
@@ -108,15 +167,24 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
 /// The table as docs/operating.md has it.
 fn table() -> BTreeMap<String, BTreeMap<String, bool>> {
     let text = include_str!("../../docs/operating.md");
-    let mut rows = text.lines().skip_while(|line| !line.starts_with("| | gateway")).map(|line| {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
-    });
+    let mut rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| | gateway"))
+        .map(|line| {
+            line.trim_matches('|')
+                .split('|')
+                .map(|cell| cell.trim().to_owned())
+                .collect::<Vec<_>>()
+        });
     let columns = rows.next().unwrap();
     assert_eq!(columns[1..], ROLES, "the table's columns");
     let rows = rows.skip(1).take_while(|row| row.len() == columns.len());
     let rows: BTreeMap<_, _> = rows
         .map(|row| {
-            let cells = columns[1..].iter().cloned().zip(row[1..].iter().map(|cell| cell == "yes"));
+            let cells = columns[1..]
+                .iter()
+                .cloned()
+                .zip(row[1..].iter().map(|cell| cell == "yes"));
             (row[0].clone(), cells.collect())
         })
         .collect();
@@ -130,7 +198,10 @@ async fn what_is_another_organizations_does_not_exist() {
     plane.org("acme").await;
     plane.org("globex").await;
     let key = plane.post("/v1/keys", json!({"org": "globex"})).await.text("id");
-    let freeze = plane.post("/v1/freezes", json!({"target": {"key": key}, "reason": "x"})).await.text("id");
+    let freeze = plane
+        .post("/v1/freezes", json!({"target": {"key": key}, "reason": "x"}))
+        .await
+        .text("id");
     let token = plane.token("owner", Some(&["acme"])).await;
     for (method, path, body) in [
         (Method::GET, "/v1/orgs/globex".to_owned(), None),
@@ -140,21 +211,41 @@ async fn what_is_another_organizations_does_not_exist() {
         (Method::GET, "/v1/keys?org=globex".to_owned(), None),
         (Method::GET, "/v1/audit?org=globex".to_owned(), None),
         (Method::GET, format!("/v1/freezes/{freeze}"), None),
-        (Method::PATCH, format!("/v1/keys/{key}"), Some(json!({"name": "x"}))),
+        (
+            Method::PATCH,
+            format!("/v1/keys/{key}"),
+            Some(json!({"name": "x"})),
+        ),
         (Method::POST, format!("/v1/keys/{key}/revoke"), Some(json!({}))),
         (Method::POST, format!("/v1/keys/{key}/rotate"), Some(json!({}))),
-        (Method::POST, "/v1/keys".to_owned(), Some(json!({"org": "globex"}))),
-        (Method::POST, "/v1/orgs/globex/projects".to_owned(), Some(json!({"id": "x"}))),
+        (
+            Method::POST,
+            "/v1/keys".to_owned(),
+            Some(json!({"org": "globex"})),
+        ),
+        (
+            Method::POST,
+            "/v1/orgs/globex/projects".to_owned(),
+            Some(json!({"id": "x"})),
+        ),
         (Method::POST, format!("/v1/freezes/{freeze}/end"), Some(json!({}))),
     ] {
         let answer = plane.as_token(&token, method, &path, body).await;
         assert_eq!(answer.status, 404, "{path}: {}", answer.body);
         // Exactly as for what nobody has.
-        assert!(!answer.body.to_string().contains("search\",\"") || path.contains("search"), "{}", answer.body);
+        assert!(
+            !answer.body.to_string().contains("search\",\"") || path.contains("search"),
+            "{}",
+            answer.body
+        );
     }
     for path in ["/v1/orgs", "/v1/keys", "/v1/freezes", "/v1/audit"] {
         let answer = plane.as_token(&token, Method::GET, path, None).await.expect(200);
-        assert!(!answer.body.to_string().contains("globex"), "{path}: {}", answer.body);
+        assert!(
+            !answer.body.to_string().contains("globex"),
+            "{path}: {}",
+            answer.body
+        );
     }
 }
 
@@ -163,13 +254,23 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     let plane = Plane::sqlite().await;
     plane.org("acme").await;
     let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
-    let freeze = plane.post("/v1/freezes", json!({"target": {"key": key}, "reason": "abuse"})).await.text("id");
+    let freeze = plane
+        .post("/v1/freezes", json!({"target": {"key": key}, "reason": "abuse"}))
+        .await
+        .text("id");
     let token = plane.token("owner", Some(&["acme"])).await;
     let end = format!("/v1/freezes/{freeze}/end");
-    plane.as_token(&token, Method::POST, &end, Some(json!({}))).await.expect(403).says("by the platform");
+    plane
+        .as_token(&token, Method::POST, &end, Some(json!({})))
+        .await
+        .expect(403)
+        .says("by the platform");
     // Nor by changing the key: what is frozen is no member that a client sets.
     let body = Some(json!({"frozen_by": null, "status": "active"}));
-    plane.as_token(&token, Method::PATCH, &format!("/v1/keys/{key}"), body).await.expect(200);
+    plane
+        .as_token(&token, Method::PATCH, &format!("/v1/keys/{key}"), body)
+        .await
+        .expect(200);
     let rows = plane.get("/v1/directory").await.body["keys"].clone();
     assert_eq!(rows[0]["status"], "suspended", "{rows}");
 }
@@ -177,15 +278,29 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
 #[tokio::test]
 async fn a_token_that_is_not_good_opens_nothing() {
     let plane = Plane::sqlite().await;
-    let made = plane.post("/v1/tokens", json!({"role": "viewer"})).await.expect(201);
+    let made = plane
+        .post("/v1/tokens", json!({"role": "viewer"}))
+        .await
+        .expect(201);
     let token = made.text("secret");
-    plane.as_token(&token, Method::GET, "/v1/orgs", None).await.expect(200);
-    plane.post(&format!("/v1/tokens/{}/revoke", made.text("id")), json!({})).await.expect(200);
+    plane
+        .as_token(&token, Method::GET, "/v1/orgs", None)
+        .await
+        .expect(200);
+    plane
+        .post(&format!("/v1/tokens/{}/revoke", made.text("id")), json!({}))
+        .await
+        .expect(200);
     for token in [&token, "tg-token-x", "", "sk-tg-x"] {
-        let answer = plane.as_token(token, Method::GET, "/v1/orgs", None).await.expect(401);
+        let answer = plane
+            .as_token(token, Method::GET, "/v1/orgs", None)
+            .await
+            .expect(401);
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
-    let bare = axum::http::Request::get("/v1/orgs").body(axum::body::Body::empty()).unwrap();
+    let bare = axum::http::Request::get("/v1/orgs")
+        .body(axum::body::Body::empty())
+        .unwrap();
     plane.ask(bare).await.expect(401).says("send a token");
 }
 

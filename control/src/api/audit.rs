@@ -14,7 +14,7 @@ use crate::problem::{Problem, Problems};
 
 /// Which entries.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Of this organization only.
@@ -48,16 +48,23 @@ pub(super) async fn list(
     let org = one_org(&caller, wanted.org.as_deref())?;
     let limit = wanted.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
-        return Err(Problem::invalid("limit", &limit.to_string(), "a number from 1 to 1000"));
+        return Err(Problem::invalid(
+            "limit",
+            &limit.to_string(),
+            "a number from 1 to 1000",
+        ));
     }
     let org = Some(org.as_str()).filter(|org| !org.is_empty());
-    let items = app.store.trail(org, i64::from(wanted.after), i64::from(limit)).await?;
+    let items = app
+        .store
+        .trail(org, i64::from(wanted.after), i64::from(limit))
+        .await?;
     Ok(axum::Json(Trail { items }))
 }
 
 /// Checkpoints that were kept elsewhere.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub(super) struct Kept {
     /// As they were signed.
     checkpoints: Vec<Checkpoint>,
@@ -77,8 +84,14 @@ pub(super) async fn verify(
 ) -> Result<axum::Json<Verdict>, Problem> {
     caller.may(Act::Trail)?;
     let wrong = || Problem::field("public_key", "expected an Ed25519 key of 32 bytes in base64");
-    let key = kept.public_key.as_deref().map(|text| public_key(text).ok_or_else(wrong)).transpose()?;
-    Ok(axum::Json(app.store.verify(&kept.checkpoints, key.as_ref()).await?))
+    let key = kept
+        .public_key
+        .as_deref()
+        .map(|text| public_key(text).ok_or_else(wrong))
+        .transpose()?;
+    Ok(axum::Json(
+        app.store.verify(&kept.checkpoints, key.as_ref()).await?,
+    ))
 }
 
 /// Signs where the trail ends now. Kept elsewhere, it finds a trail that was cut or written anew behind it.

@@ -53,7 +53,11 @@ pub(super) async fn fetch(
 ) -> Result<Response, Problem> {
     caller.may(Act::Fetch)?;
     if wanted.wait > LONGEST_WAIT {
-        return Err(Problem::invalid("wait", &wanted.wait.to_string(), "a number of seconds from 0 to 300"));
+        return Err(Problem::invalid(
+            "wait",
+            &wanted.wait.to_string(),
+            "a number of seconds from 0 to 300",
+        ));
     }
     let held = match &wanted.after {
         Some(after) => Some(after.as_str()),
@@ -71,8 +75,14 @@ pub(super) async fn fetch(
             && let Some((version, changes)) = app.store.changed_since(held).await?
         {
             let json = serde_json::to_vec(&changes).unwrap_or_default();
-            let mut response = if gzip && json.len() > 1_024 { gzipped(&json)? } else { json.into_response() };
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES));
+            let mut response = if gzip && json.len() > 1_024 {
+                gzipped(&json)?
+            } else {
+                json.into_response()
+            };
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES));
             return Ok(tagged(response, &version));
         }
     }
@@ -90,7 +100,9 @@ fn tagged(mut response: Response, version: &Version) -> Response {
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", version.text())) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -104,34 +116,38 @@ fn takes_gzip(accepted: &str) -> bool {
 fn gzipped(json: &[u8]) -> Result<Response, Problem> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let done = encoder.write_all(json).and_then(|()| encoder.finish());
-    let bytes = done.map_err(|error| Problem::unavailable(format!("the answer cannot be compressed: {error}")))?;
+    let bytes =
+        done.map_err(|error| Problem::unavailable(format!("the answer cannot be compressed: {error}")))?;
     Ok(([(header::CONTENT_ENCODING, "gzip")], bytes).into_response())
 }
 
 /// The document's pieces as a body. One that fails cuts the body short.
 fn body(pieces: mpsc::Receiver<Result<Bytes, Problem>>, gzip: bool) -> Body {
     let encoder = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
-    Body::from_stream(stream::unfold((pieces, encoder), |(mut pieces, mut encoder)| async {
-        loop {
-            let next = pieces.recv().await;
-            let Some(coder) = encoder.as_mut() else {
-                return next.map(|piece| (piece.map_err(std::io::Error::other), (pieces, encoder)));
-            };
-            let done = match next {
-                Some(Ok(piece)) => coder.write_all(&piece).map(|()| core::mem::take(coder.get_mut())),
-                Some(Err(problem)) => Err(std::io::Error::other(problem)),
-                None => {
-                    let last = encoder.take()?.finish().map(Bytes::from);
-                    // Nothing follows: the next call finds no more pieces and no encoder.
-                    return Some((last, (pieces, None)));
+    Body::from_stream(stream::unfold(
+        (pieces, encoder),
+        |(mut pieces, mut encoder)| async {
+            loop {
+                let next = pieces.recv().await;
+                let Some(coder) = encoder.as_mut() else {
+                    return next.map(|piece| (piece.map_err(std::io::Error::other), (pieces, encoder)));
+                };
+                let done = match next {
+                    Some(Ok(piece)) => coder.write_all(&piece).map(|()| core::mem::take(coder.get_mut())),
+                    Some(Err(problem)) => Err(std::io::Error::other(problem)),
+                    None => {
+                        let last = encoder.take()?.finish().map(Bytes::from);
+                        // Nothing follows: the next call finds no more pieces and no encoder.
+                        return Some((last, (pieces, None)));
+                    }
+                };
+                match done {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    done => return Some((done.map(Bytes::from), (pieces, encoder))),
                 }
-            };
-            match done {
-                Ok(bytes) if bytes.is_empty() => {}
-                done => return Some((done.map(Bytes::from), (pieces, encoder))),
             }
-        }
-    }))
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -140,7 +156,13 @@ mod tests {
 
     #[test]
     fn gzip_is_taken_where_it_is_named() {
-        for (accepted, takes) in [("gzip", true), ("br, GZIP;q=0.5", true), ("gzip; q=0", false), ("br", false), ("", false)] {
+        for (accepted, takes) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("gzip; q=0", false),
+            ("br", false),
+            ("", false),
+        ] {
             assert_eq!(takes_gzip(accepted), takes, "{accepted}");
         }
     }

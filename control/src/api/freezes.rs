@@ -58,15 +58,30 @@ pub(super) async fn list(
     let org = one_org(&caller, wanted.org.as_deref())?;
     let mut found: Vec<Stored<Freeze>> = Vec::new();
     loop {
-        let after = found.last().map(|last| last.document.id.clone()).unwrap_or_default();
-        let some = app.store.list::<Freeze>(Page { org: &org, after: &after, limit: 1_000 }).await?;
+        let after = found
+            .last()
+            .map(|last| last.document.id.clone())
+            .unwrap_or_default();
+        let some = app
+            .store
+            .list::<Freeze>(Page {
+                org: &org,
+                after: &after,
+                limit: 1_000,
+            })
+            .await?;
         if some.is_empty() {
             break;
         }
         found.extend(some);
     }
     found.retain(|freeze| wanted.ended || freeze.document.ended_at.is_none());
-    Ok(page(found, usize::MAX, |freeze: &Freeze| freeze.id.clone(), |freeze| freeze))
+    Ok(page(
+        found,
+        usize::MAX,
+        |freeze: &Freeze| freeze.id.clone(),
+        |freeze| freeze,
+    ))
 }
 
 /// One freeze.
@@ -101,7 +116,11 @@ pub(super) async fn begin(
     if reason.is_empty() || reason.chars().count() > 500 || reason.chars().any(char::is_control) {
         return Err(Problem::field("reason", "say why, in at most 500 characters"));
     }
-    let span = body.span.as_deref().map(|span| time::span("for", span)).transpose()?;
+    let span = body
+        .span
+        .as_deref()
+        .map(|span| time::span("for", span))
+        .transpose()?;
     let once = Once::of(&headers, "freezes", &body)?;
     let mut write = app.store.begin(&caller, "freeze.begin", Some(reason)).await?;
     if let Some(once) = &once
@@ -144,7 +163,9 @@ async fn org_of(write: &mut Write<'_>, caller: &Caller, target: &Target) -> Resu
     };
     hidden(caller, Act::Freeze, &org, kind.noun(), id)?;
     if caller.is_confined() && kind == Kind::Org {
-        return Err(Problem::forbidden("a token that is confined to organizations may not freeze one whole"));
+        return Err(Problem::forbidden(
+            "a token that is confined to organizations may not freeze one whole",
+        ));
     }
     Ok(org)
 }
@@ -170,7 +191,10 @@ async fn mark<D: Document + Freezable + Clone>(
     let mut after = before.document.clone();
     let about = after.about_mut();
     if let (Some(_), Some(other)) = (freeze, &about.frozen_by) {
-        return Err(Problem::conflict(format!("the {} `{id}` is frozen already, by `{other}`", D::KIND.noun())));
+        return Err(Problem::conflict(format!(
+            "the {} `{id}` is frozen already, by `{other}`",
+            D::KIND.noun()
+        )));
     }
     about.frozen_by = freeze.map(str::to_owned);
     write.replace(&before, &after).await
@@ -187,18 +211,27 @@ pub(super) async fn end(
     how: How,
 ) -> Result<Response, Problem> {
     caller.may(Act::Freeze)?;
-    let mut write = app.store.begin(&caller, "freeze.end", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "freeze.end", how.reason.as_deref())
+        .await?;
     let before: Stored<Freeze> = write.get(&id).await?;
     hidden(&caller, Act::Freeze, &before.document.org, "freeze", &id)?;
     if caller.is_confined() && !before.document.by_confined {
-        return Err(Problem::forbidden("it was begun by the platform, and a token that is confined may not end it"));
+        return Err(Problem::forbidden(
+            "it was begun by the platform, and a token that is confined may not end it",
+        ));
     }
     let freeze = ended(&mut write, &before, &caller).await?;
     finish(write, &freeze.org, &how, StatusCode::OK, &freeze, before.revision).await
 }
 
 /// Ends a freeze, if it has not ended.
-pub(crate) async fn ended(write: &mut Write<'_>, before: &Stored<Freeze>, caller: &Caller) -> Result<Freeze, Problem> {
+pub(crate) async fn ended(
+    write: &mut Write<'_>,
+    before: &Stored<Freeze>,
+    caller: &Caller,
+) -> Result<Freeze, Problem> {
     let freeze = &before.document;
     if freeze.ended_at.is_some() {
         return Ok(freeze.clone());

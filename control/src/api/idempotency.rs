@@ -34,10 +34,16 @@ impl Once {
             return Ok(None);
         };
         if !(1..=255).contains(&key.len()) {
-            return Err(Problem::malformed("`idempotency-key` is to have 1 to 255 characters"));
+            return Err(Problem::malformed(
+                "`idempotency-key` is to have 1 to 255 characters",
+            ));
         }
         let body = serde_json::to_string(body).unwrap_or_default();
-        let digest = Sha256::new().chain_update(endpoint).chain_update([0]).chain_update(body).finalize();
+        let digest = Sha256::new()
+            .chain_update(endpoint)
+            .chain_update([0])
+            .chain_update(body)
+            .finalize();
         Ok(Some(Self {
             key: key.to_owned(),
             request: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -65,10 +71,14 @@ impl Once {
             ));
         }
         let status = u16::try_from(row.try_get::<i64, _>("status")?).ok();
-        let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
+        let status = status
+            .and_then(|status| StatusCode::from_u16(status).ok())
+            .unwrap_or(StatusCode::OK);
         let answer: Value = serde_json::from_str(&row.try_get::<String, _>("answer")?).unwrap_or_default();
         let mut response = super::shown(status, &answer, 1);
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
         Ok(Some(response))
     }
 

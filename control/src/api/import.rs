@@ -65,7 +65,11 @@ pub(super) async fn import(
 ) -> Result<Response, Problem> {
     caller.may(Act::Orgs)?;
     if rows.is_empty() || rows.len() > MOST {
-        return Err(Problem::invalid("keys", &format!("{} rows", rows.len()), "1 to 10,000 rows"));
+        return Err(Problem::invalid(
+            "keys",
+            &format!("{} rows", rows.len()),
+            "1 to 10,000 rows",
+        ));
     }
     let created_at = time::text(time::now());
     let read = |(at, row): (usize, Value)| {
@@ -74,8 +78,14 @@ pub(super) async fn import(
     let keys: Vec<Key> = rows.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
     // The work of some milliseconds, and before anybody waits for the database.
     check::keys(&keys)?;
-    let mut write = app.store.begin(&caller, "key.import", how.reason.as_deref()).await?;
-    let owners: BTreeSet<(&str, Option<&str>)> = keys.iter().map(|key| (key.org.as_str(), key.project.as_deref())).collect();
+    let mut write = app
+        .store
+        .begin(&caller, "key.import", how.reason.as_deref())
+        .await?;
+    let owners: BTreeSet<(&str, Option<&str>)> = keys
+        .iter()
+        .map(|key| (key.org.as_str(), key.project.as_deref()))
+        .collect();
     for (org, project) in owners {
         if write.find::<Org>(org).await?.is_none() {
             return Err(Problem::invalid("keys", org, "organizations that exist"));
@@ -83,11 +93,23 @@ pub(super) async fn import(
         if let Some(project) = project
             && write.find::<Project>(&project_id(org, project)).await?.is_none()
         {
-            return Err(Problem::invalid("keys", project, &format!("projects of `{org}` that exist")));
+            return Err(Problem::invalid(
+                "keys",
+                project,
+                &format!("projects of `{org}` that exist"),
+            ));
         }
     }
     write.create_all(&keys).await?;
-    finish(write, "", &how, StatusCode::CREATED, &Done { imported: keys.len() }, 0).await
+    finish(
+        write,
+        "",
+        &how,
+        StatusCode::CREATED,
+        &Done { imported: keys.len() },
+        0,
+    )
+    .await
 }
 
 fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {

@@ -59,7 +59,12 @@ pub(super) async fn list(
         after: part.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(app.store.list(wanted).await?, limit, |key: &Key| key.id.clone(), |key| key))
+    Ok(page(
+        app.store.list(wanted).await?,
+        limit,
+        |key: &Key| key.id.clone(),
+        |key| key,
+    ))
 }
 
 /// One key.
@@ -93,7 +98,10 @@ pub(super) async fn create(
     let once = Once::of(&headers, "keys", &body)?;
     let (org, project, spec) = owned(body)?;
     caller.may_in(Act::Change, &org)?;
-    let mut write = app.store.begin(&caller, "key.create", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "key.create", how.reason.as_deref())
+        .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
     {
@@ -130,7 +138,9 @@ pub(super) async fn create(
 
 /// An answer that holds a secret is kept by nobody on its way.
 pub(super) fn secretly(mut response: Response) -> Result<Response, Problem> {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -168,7 +178,11 @@ async fn owner(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Resul
     if let Some(project) = project
         && write.find::<Project>(&project_id(org, project)).await?.is_none()
     {
-        return Err(Problem::invalid("project", project, &format!("a project of `{org}`")));
+        return Err(Problem::invalid(
+            "project",
+            project,
+            &format!("a project of `{org}`"),
+        ));
     }
     Ok(())
 }
@@ -187,7 +201,10 @@ pub(super) async fn change(
     Body(change): Body<Value>,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
-    let mut write = app.store.begin(&caller, "key.change", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "key.change", how.reason.as_deref())
+        .await?;
     let before = live(&mut write, &caller, &id).await?;
     unless_stale(&before, &expected)?;
     let key = Key {
@@ -205,7 +222,9 @@ async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored
     hidden(caller, Act::Change, &key.document.org, "key", id)?;
     match &key.document.revoked_at {
         None => Ok(key),
-        Some(at) => Err(Problem::conflict(format!("the key `{id}` was revoked at {at}; make a new one"))),
+        Some(at) => Err(Problem::conflict(format!(
+            "the key `{id}` was revoked at {at}; make a new one"
+        ))),
     }
 }
 
@@ -221,7 +240,10 @@ pub(super) async fn revoke(
     expected: Expected,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
-    let mut write = app.store.begin(&caller, "key.revoke", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "key.revoke", how.reason.as_deref())
+        .await?;
     let before: Stored<Key> = write.get(&id).await?;
     hidden(&caller, Act::Change, &before.document.org, "key", &id)?;
     unless_stale(&before, &expected)?;
@@ -239,7 +261,7 @@ fn revoked(key: &Key, now: i64) -> Key {
 
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub(super) struct Overlap {
     /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day where absent.
     overlap: Option<String>,
@@ -266,7 +288,10 @@ pub(super) async fn rotate(
         Some("0s") => 0,
         Some(text) => time::span("overlap", text)?,
     };
-    let mut write = app.store.begin(&caller, "key.rotate", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "key.rotate", how.reason.as_deref())
+        .await?;
     let before = live(&mut write, &caller, &id).await?;
     unless_stale(&before, &expected)?;
     if let Some(rotation) = &before.document.rotation {
@@ -282,7 +307,9 @@ pub(super) async fn rotate(
     let ends_before = before.document.spec.expires_at.as_deref();
     let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
     if ends_before.is_some_and(|at| at <= now) {
-        return Err(Problem::conflict(format!("the key `{id}` has expired; make a new one")));
+        return Err(Problem::conflict(format!(
+            "the key `{id}` has expired; make a new one"
+        )));
     }
     let secret = mint()?;
     let new = Key {
@@ -306,7 +333,11 @@ pub(super) async fn rotate(
         ..before.document.clone()
     };
     // One that was to begin later, and ends before that, never begins.
-    let old = if overlap == 0 || check::keys(core::slice::from_ref(&old)).is_err() { revoked(&old, now) } else { old };
+    let old = if overlap == 0 || check::keys(core::slice::from_ref(&old)).is_err() {
+        revoked(&old, now)
+    } else {
+        old
+    };
     write.create(&new).await?;
     write.replace(&before, &old).await?;
     let org = new.org.clone();
@@ -332,7 +363,10 @@ pub(super) async fn undo_rotation(
     expected: Expected,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
-    let mut write = app.store.begin(&caller, "key.undo_rotation", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "key.undo_rotation", how.reason.as_deref())
+        .await?;
     let before = live(&mut write, &caller, &id).await?;
     unless_stale(&before, &expected)?;
     let now = write.time();
@@ -342,7 +376,9 @@ pub(super) async fn undo_rotation(
         return Err(Problem::conflict(format!("the key `{id}` is not being rotated")));
     };
     if expires_at.is_some_and(|at| at <= now) {
-        return Err(Problem::conflict(format!("the overlap is over: the key `{id}` has ended")));
+        return Err(Problem::conflict(format!(
+            "the overlap is over: the key `{id}` has ended"
+        )));
     }
     let key = Key {
         spec: KeySpec {

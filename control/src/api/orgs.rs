@@ -40,7 +40,9 @@ pub(super) async fn list(
     caller.may(Act::Read)?;
     let limit = part.limit()?;
     if let Some(orgs) = caller.orgs() {
-        let wanted = orgs.iter().filter(|org| part.org.as_ref().is_none_or(|wanted| wanted == *org));
+        let wanted = orgs
+            .iter()
+            .filter(|org| part.org.as_ref().is_none_or(|wanted| wanted == *org));
         let mut found = Vec::new();
         for org in wanted {
             found.extend(app.store.find::<Org>(org).await?);
@@ -52,7 +54,12 @@ pub(super) async fn list(
         after: part.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(app.store.list(wanted).await?, limit, |org: &Org| org.id.clone(), |org| org))
+    Ok(page(
+        app.store.list(wanted).await?,
+        limit,
+        |org: &Org| org.id.clone(),
+        |org| org,
+    ))
 }
 
 /// One organization.
@@ -85,7 +92,10 @@ pub(super) async fn create(
     let once = Once::of(&headers, "orgs", &body)?;
     let (id, spec) = named(body)?;
     let spec: OrgSpec = spec;
-    let mut write = app.store.begin(&caller, "org.create", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "org.create", how.reason.as_deref())
+        .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
     {
@@ -131,7 +141,10 @@ pub(super) async fn change(
     Body(change): Body<Value>,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Orgs, &id)?;
-    let mut write = app.store.begin(&caller, "org.change", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "org.change", how.reason.as_deref())
+        .await?;
     let before: Stored<Org> = write.get(&id).await?;
     unless_stale(&before, &expected)?;
     let org = Org {
@@ -144,9 +157,15 @@ pub(super) async fn change(
 }
 
 /// What a client sets, with a change merged into it.
-pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(spec: &T, change: Value) -> Result<T, Problem> {
+pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
+    spec: &T,
+    change: Value,
+) -> Result<T, Problem> {
     if !change.is_object() {
-        return Err(Problem::field("", "expected an object with the members to change"));
+        return Err(Problem::field(
+            "",
+            "expected an object with the members to change",
+        ));
     }
     let mut whole = json!(spec);
     merge(&mut whole, change);
@@ -165,17 +184,32 @@ pub(super) async fn remove(
     expected: Expected,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Orgs, &id)?;
-    let mut write = app.store.begin(&caller, "org.remove", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "org.remove", how.reason.as_deref())
+        .await?;
     let before: Stored<Org> = write.get(&id).await?;
     unless_stale(&before, &expected)?;
     let keys = write.live_keys(&id, None).await?;
     if keys > 0 {
-        return Err(Problem::conflict(format!("`{id}` still has {keys} keys; revoke them first")));
+        return Err(Problem::conflict(format!(
+            "`{id}` still has {keys} keys; revoke them first"
+        )));
     }
     let projects = write.count(Kind::Project, &id).await?;
     if projects > 0 {
-        return Err(Problem::conflict(format!("`{id}` still has {projects} projects; remove them first")));
+        return Err(Problem::conflict(format!(
+            "`{id}` still has {projects} projects; remove them first"
+        )));
     }
     write.remove(&before).await?;
-    finish(write, &id, &how, StatusCode::OK, &before.document, before.revision).await
+    finish(
+        write,
+        &id,
+        &how,
+        StatusCode::OK,
+        &before.document,
+        before.revision,
+    )
+    .await
 }

@@ -43,13 +43,21 @@ pub(super) async fn list(
     caller.may_in(Act::Read, &org)?;
     app.store.get::<Org>(&org).await?;
     let limit = part.limit()?;
-    let after = part.after.map(|after| project_id(&org, &after)).unwrap_or_default();
+    let after = part
+        .after
+        .map(|after| project_id(&org, &after))
+        .unwrap_or_default();
     let wanted = Page {
         org: &org,
         after: &after,
         limit: limit as i64 + 1,
     };
-    Ok(page(app.store.list(wanted).await?, limit, |project: &Project| project.id.clone(), |project| project))
+    Ok(page(
+        app.store.list(wanted).await?,
+        limit,
+        |project: &Project| project.id.clone(),
+        |project| project,
+    ))
 }
 
 /// One project.
@@ -85,7 +93,10 @@ pub(super) async fn create(
     let once = Once::of(&headers, &format!("projects/{org}"), &body)?;
     let (id, spec) = named(body)?;
     let spec: ProjectSpec = spec;
-    let mut write = app.store.begin(&caller, "project.create", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "project.create", how.reason.as_deref())
+        .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
     {
@@ -124,7 +135,10 @@ pub(super) async fn change(
     Body(change): Body<Value>,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Change, &org)?;
-    let mut write = app.store.begin(&caller, "project.change", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "project.change", how.reason.as_deref())
+        .await?;
     let parent: Stored<Org> = write.get(&org).await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
     unless_stale(&before, &expected)?;
@@ -150,14 +164,27 @@ pub(super) async fn remove(
     expected: Expected,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Change, &org)?;
-    let mut write = app.store.begin(&caller, "project.remove", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "project.remove", how.reason.as_deref())
+        .await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
     unless_stale(&before, &expected)?;
     let keys = write.live_keys(&org, Some(&project)).await?;
     if keys > 0 {
         let id = before.document.id();
-        return Err(Problem::conflict(format!("`{id}` still has {keys} keys; revoke them first")));
+        return Err(Problem::conflict(format!(
+            "`{id}` still has {keys} keys; revoke them first"
+        )));
     }
     write.remove(&before).await?;
-    finish(write, &org, &how, StatusCode::OK, &before.document, before.revision).await
+    finish(
+        write,
+        &org,
+        &how,
+        StatusCode::OK,
+        &before.document,
+        before.revision,
+    )
+    .await
 }

@@ -22,8 +22,13 @@ impl FromRequestParts<Arc<App>> for Caller {
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-        app.gate.caller(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address).await
+        let address = parts
+            .extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|peer| peer.0.ip().to_canonical());
+        app.gate
+            .caller(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address)
+            .await
     }
 }
 
@@ -47,7 +52,10 @@ impl FromRequestParts<Arc<App>> for How {
         let Asked(how) = Asked::<Self>::from_request_parts(parts, app).await?;
         let reason = how.reason.as_deref().unwrap_or_default();
         if reason.chars().count() > 500 || reason.chars().any(char::is_control) {
-            return Err(Problem::field("reason", "expected at most 500 characters, without control characters"));
+            return Err(Problem::field(
+                "reason",
+                "expected at most 500 characters, without control characters",
+            ));
         }
         Ok(how)
     }
@@ -124,34 +132,58 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Bulk<T> {
 
 async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
     let kind = text(request.headers(), header::CONTENT_TYPE)?.unwrap_or("application/json");
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if !["application/json", "application/merge-patch+json"].contains(&kind.as_str()) {
-        return Err(Problem::malformed("the body is to be JSON, with `content-type: application/json`"));
+        return Err(Problem::malformed(
+            "the body is to be JSON, with `content-type: application/json`",
+        ));
     }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: usize| length > most) {
         return Err(Problem::too_large(most));
     }
-    axum::body::to_bytes(request.into_body(), most).await.map_err(|_| Problem::too_large(most))
+    axum::body::to_bytes(request.into_body(), most)
+        .await
+        .map_err(|_| Problem::too_large(most))
 }
 
 /// Reads JSON; the error names the member. A credential in the wrong place is masked.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let mut unknown = None;
+    let mut ignored =
+        |path: serde_ignored::Path<'_>| unknown = unknown.take().or_else(|| Some(path.to_string()));
+    let known = serde_ignored::Deserializer::new(&mut reader, &mut ignored);
+    let value = serde_path_to_error::deserialize(known).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         Problem::refused(&[ConfigError::new(path, error.inner().to_string())], "")
     })?;
     let end = reader.end();
     end.map_err(|error| Problem::refused(&[ConfigError::new("", error.to_string())], ""))?;
-    Ok(value)
+    match unknown {
+        None => Ok(value),
+        Some(path) => Err(Problem::refused(
+            &[ConfigError::new(path, "there is no such member")],
+            "",
+        )),
+    }
 }
 
 /// A header's text.
 pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Problem> {
     let value = headers.get(&name).map(|value| value.to_str());
-    value.transpose().map_err(|_| Problem::malformed(format!("the header `{name}` is not plain text")))
+    value
+        .transpose()
+        .map_err(|_| Problem::malformed(format!("the header `{name}` is not plain text")))
 }
 
 /// Which part of a list.
@@ -175,7 +207,11 @@ impl Part {
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         let limit = self.limit.unwrap_or(100);
         if !(1..=1_000).contains(&limit) {
-            return Err(Problem::invalid("limit", &limit.to_string(), "a number from 1 to 1000"));
+            return Err(Problem::invalid(
+                "limit",
+                &limit.to_string(),
+                "a number from 1 to 1000",
+            ));
         }
         Ok(limit as usize)
     }

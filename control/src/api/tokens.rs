@@ -62,7 +62,12 @@ pub(super) async fn list(
         after: part.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(app.store.list(wanted).await?, limit, |token: &Token| token.id.clone(), |token| token))
+    Ok(page(
+        app.store.list(wanted).await?,
+        limit,
+        |token: &Token| token.id.clone(),
+        |token| token,
+    ))
 }
 
 /// Makes a token. The answer has its secret, which is shown this once.
@@ -79,14 +84,24 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.may(Act::Tokens)?;
     let once = Once::of(&headers, "tokens", &body)?;
-    let mut write = app.store.begin(&caller, "token.create", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "token.create", how.reason.as_deref())
+        .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
     {
         return Ok(answer);
     }
-    if body.name.as_ref().is_some_and(|name| name.chars().count() > 64 || name.chars().any(char::is_control)) {
-        return Err(Problem::field("name", "expected at most 64 characters, without control characters"));
+    if body
+        .name
+        .as_ref()
+        .is_some_and(|name| name.chars().count() > 64 || name.chars().any(char::is_control))
+    {
+        return Err(Problem::field(
+            "name",
+            "expected at most 64 characters, without control characters",
+        ));
     }
     if let Some(at) = &body.expires_at
         && time::parse("expires_at", at)? <= write.time()
@@ -95,16 +110,26 @@ pub(super) async fn create(
     }
     match &body.orgs {
         Some(_) if body.role == Role::Gateway => {
-            return Err(Problem::field("orgs", "a gateway fetches the whole directory: leave it out"));
+            return Err(Problem::field(
+                "orgs",
+                "a gateway fetches the whole directory: leave it out",
+            ));
         }
         Some(orgs) if orgs.is_empty() => {
-            return Err(Problem::field("orgs", "is empty: name organizations, or leave it out for all of them"));
+            return Err(Problem::field(
+                "orgs",
+                "is empty: name organizations, or leave it out for all of them",
+            ));
         }
         _ => {}
     }
     for (at, org) in body.orgs.iter().flatten().enumerate() {
         if write.find::<Org>(org).await?.is_none() {
-            return Err(Problem::invalid(&format!("orgs[{at}]"), org, "an organization that exists"));
+            return Err(Problem::invalid(
+                &format!("orgs[{at}]"),
+                org,
+                "an organization that exists",
+            ));
         }
     }
     let (secret, token) = mint(body.name, body.role, body.orgs, body.expires_at, caller.name())
@@ -116,7 +141,17 @@ pub(super) async fn create(
     if how.dry_run {
         return finish(write, "", &how, StatusCode::CREATED, &token, 0).await;
     }
-    secretly(finish(write, "", &how, StatusCode::CREATED, &MadeToken { secret, token }, 0).await?)
+    secretly(
+        finish(
+            write,
+            "",
+            &how,
+            StatusCode::CREATED,
+            &MadeToken { secret, token },
+            0,
+        )
+        .await?,
+    )
 }
 
 /// Revokes a token, for good. Doing it again changes nothing.
@@ -130,10 +165,19 @@ pub(super) async fn revoke(
     how: How,
 ) -> Result<Response, Problem> {
     caller.may(Act::Tokens)?;
-    let mut write = app.store.begin(&caller, "token.revoke", how.reason.as_deref()).await?;
+    let mut write = app
+        .store
+        .begin(&caller, "token.revoke", how.reason.as_deref())
+        .await?;
     let before: Stored<Token> = write.get(&id).await?;
     let token = Token {
-        revoked_at: Some(before.document.revoked_at.clone().unwrap_or_else(|| time::text(write.time()))),
+        revoked_at: Some(
+            before
+                .document
+                .revoked_at
+                .clone()
+                .unwrap_or_else(|| time::text(write.time())),
+        ),
         ..before.document.clone()
     };
     write.replace(&before, &token).await?;

@@ -72,13 +72,25 @@ impl Plane {
     pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .unwrap();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&bytes).into_owned()));
-        Answer { status, headers, body }
+        Answer {
+            status,
+            headers,
+            body,
+        }
     }
 
-    pub(crate) async fn as_token(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn as_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
         self.with(token, method, path, body, &[]).await
     }
 
@@ -90,7 +102,10 @@ impl Plane {
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -116,8 +131,12 @@ impl Plane {
 
     /// An organization that may use every model, with a project `search`.
     pub(crate) async fn org(&self, name: &str) {
-        self.post("/v1/orgs", json!({"id": name, "tier": "pro", "models": ["*"]})).await.expect(201);
-        self.post(&format!("/v1/orgs/{name}/projects"), json!({"id": "search"})).await.expect(201);
+        self.post("/v1/orgs", json!({"id": name, "tier": "pro", "models": ["*"]}))
+            .await
+            .expect(201);
+        self.post(&format!("/v1/orgs/{name}/projects"), json!({"id": "search"}))
+            .await
+            .expect(201);
     }
 
     /// A token with a role.
@@ -132,7 +151,11 @@ impl Plane {
     /// What a look through the whole trail finds wrong.
     pub(crate) async fn faults(&self) -> Vec<String> {
         let verdict = self.store.verify(&[], None).await.unwrap();
-        verdict.faults.iter().map(|fault| format!("{}: {}", fault.seq, fault.problem)).collect()
+        verdict
+            .faults
+            .iter()
+            .map(|fault| format!("{}: {}", fault.seq, fault.problem))
+            .collect()
     }
 }
 
@@ -153,7 +176,10 @@ impl Answer {
     }
 
     pub(crate) fn text(&self, member: &str) -> String {
-        self.body[member].as_str().unwrap_or_else(|| panic!("no {member} in {}", self.body)).to_owned()
+        self.body[member]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {member} in {}", self.body))
+            .to_owned()
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

@@ -27,7 +27,10 @@ pub(crate) fn database() -> String {
 
 /// Debian keeps the server's programs out of the path.
 fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let newest = versions.map(|version| version.path().join("bin")).max();
     newest.unwrap_or_else(|| PathBuf::from("/usr/bin"))
 }
@@ -35,7 +38,8 @@ fn programs() -> PathBuf {
 /// A shell in which they are found, as somebody whom PostgreSQL serves: not root.
 fn shell(script: &str) -> Command {
     let script = format!("PATH={}:$PATH; {script}", programs().display());
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0);
+    let is_root =
+        std::fs::metadata("/proc/self").is_ok_and(|about| std::os::unix::fs::MetadataExt::uid(&about) == 0);
     let mut command = if is_root {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--", "sh", "-c", &script]);
@@ -51,16 +55,30 @@ fn shell(script: &str) -> Command {
 
 fn run(script: &str) {
     let output = shell(script).stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends with this process, and init waits for it"
+)]
 fn start() -> Server {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     open_to_all(folder.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let at = data.display();
-    run(&format!("initdb -D {at} -U tollgate -A trust --no-sync >/dev/null"));
+    run(&format!(
+        "initdb -D {at} -U tollgate -A trust --no-sync >/dev/null"
+    ));
     let process = shell(&format!(
         "postgres -D {at} -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={at} \
          -c max_connections=300 >{at}/log 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server"
@@ -68,7 +86,12 @@ fn start() -> Server {
     .stdin(Stdio::piped())
     .spawn()
     .unwrap();
-    let ready = || shell(&format!("pg_isready -q -h 127.0.0.1 -p {port}")).status().unwrap().success();
+    let ready = || {
+        shell(&format!("pg_isready -q -h 127.0.0.1 -p {port}"))
+            .status()
+            .unwrap()
+            .success()
+    };
     for _ in 0..600 {
         if ready() {
             return Server {
@@ -79,7 +102,10 @@ fn start() -> Server {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("PostgreSQL does not start: {:?}", std::fs::read_to_string(data.join("log")));
+    panic!(
+        "PostgreSQL does not start: {:?}",
+        std::fs::read_to_string(data.join("log"))
+    );
 }
 
 fn open_to_all(folder: &Path) {

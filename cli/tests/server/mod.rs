@@ -1,0 +1,114 @@
+//! `tollgate serve` as a process, and a client for it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    dead_code,
+    reason = "test support: a test that cannot go on fails by panicking, and no test uses all of it"
+)]
+
+#[path = "../../../control/tests/support/postgres.rs"]
+pub(crate) mod postgres;
+
+use core::time::Duration;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+/// A server that is running.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) url: String,
+    /// The first token, if it was the first start.
+    pub(crate) token: Option<String>,
+}
+
+impl Server {
+    pub(crate) fn start(database: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), database)
+    }
+
+    pub(crate) fn start_by(mut command: Command, database: &str) -> Self {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--database", database]);
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut told = Vec::new();
+        let url = loop {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("it does not serve: {told:?}")
+            };
+            if let Some(at) = line.strip_prefix("tollgate: serving at ") {
+                break format!("http://{at}");
+            }
+            told.push(line);
+        };
+        // What it says later is wanted by nobody, and must not hold it up.
+        std::thread::spawn(move || lines.for_each(drop));
+        let token = (!told.is_empty()).then(|| {
+            let mut token = String::new();
+            let mut stdout = BufReader::new(process.stdout.take().unwrap());
+            stdout.read_line(&mut token).unwrap();
+            token.trim().to_owned()
+        });
+        Self { process, url, token }
+    }
+
+    /// The most memory that it has held so far, in bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap()
+}
+
+/// Status and body; `None` where there was no whole answer.
+pub(crate) async fn post(
+    http: &reqwest::Client,
+    url: &str,
+    token: &str,
+    body: Value,
+) -> Option<(u16, Value)> {
+    let response = http.post(url).bearer_auth(token).json(&body).send().await.ok()?;
+    let status = response.status().as_u16();
+    Some((status, response.json().await.ok()?))
+}
+
+pub(crate) async fn get(http: &reqwest::Client, url: &str, token: &str) -> Value {
+    http.get(url)
+        .bearer_auth(token)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap()
+}
