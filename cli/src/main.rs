@@ -1,5 +1,6 @@
 //! `tollgate`: the operators' tool, on the same core as the filters.
 
+mod check;
 mod directory;
 mod key;
 mod usage;
@@ -21,6 +22,8 @@ enum Command {
     /// API keys: make new ones, take over existing ones.
     #[command(subcommand)]
     Key(key::Command),
+    /// The files that operators edit: all that is wrong with them, with line and column.
+    Check(check::Check),
     /// The directory document: check it, or turn it into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
@@ -32,6 +35,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Key(command) => command.run(),
+        Command::Check(command) => return command.run(),
         Command::Directory(command) => command.run(),
         Command::Usage(command) => command.run(),
     };

@@ -346,6 +346,11 @@ pub fn http_date(seconds: i64) -> Option<String> {
     Some(moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }
 
+/// A moment as an operator writes it, such as `2026-12-31T23:59:59Z` (RFC 3339), in seconds since 1970.
+pub fn moment(text: &str) -> Option<i64> {
+    Some(text.parse::<jiff::Timestamp>().ok()?.as_second())
+}
+
 /// A span of time written as `500ms`, `10s`, `5m`, `2h` or `1d`; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(u64);

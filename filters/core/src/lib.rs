@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod failed_auth;
 pub mod fault;
 pub mod flags;
+pub mod gateway;
 pub mod gcra;
 pub mod glob;
 pub mod headers;

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
-use crate::config::{ConfigError, Map, Object, given};
+use crate::config::{ConfigError, Map, Object, given, moment};
 use crate::endpoint::{Scope, Scopes};
 use crate::key::KeyHash;
 
@@ -279,14 +279,9 @@ fn kept<T>(result: Result<T, ConfigError>, errors: &mut Vec<ConfigError>) -> Opt
 
 fn seconds(field: &str, text: Option<&str>) -> Result<Option<i64>, ConfigError> {
     let Some(text) = text else { return Ok(None) };
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Ok(Some(time.as_second())),
-        Err(_) => Err(ConfigError::expected(
-            field,
-            text,
-            "a time such as `2026-12-31T23:59:59Z` (RFC 3339)",
-        )),
-    }
+    moment(text).map(Some).ok_or_else(|| {
+        ConfigError::expected(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)")
+    })
 }
 
 /// Names go into headers, logs and metrics as they are, so they are plain.
