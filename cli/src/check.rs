@@ -59,9 +59,15 @@ impl Check {
     pub(crate) fn run(self) -> ExitCode {
         let mut report = Report::default();
         let sources = source::read(&self.paths, &mut report);
-        let documents: Vec<Document<'_>> =
-            sources.iter().filter_map(|source| Document::read(source, &mut report)).collect();
-        let envoy = if self.no_envoy { None } else { Envoy::find(self.envoy.as_deref()) };
+        let documents: Vec<Document<'_>> = sources
+            .iter()
+            .filter_map(|source| Document::read(source, &mut report))
+            .collect();
+        let envoy = if self.no_envoy {
+            None
+        } else {
+            Envoy::find(self.envoy.as_deref())
+        };
         let mut asked = 0;
         for group in groups(&documents) {
             together(&group, envoy.as_ref(), &mut report);
@@ -69,7 +75,9 @@ impl Check {
         }
         print!("{report}");
         if envoy.is_none() && !self.no_envoy && asked > 0 {
-            eprintln!("No Envoy was found to ask about bootstraps: name one with --envoy, or leave it out with --no-envoy.");
+            eprintln!(
+                "No Envoy was found to ask about bootstraps: name one with --envoy, or leave it out with --no-envoy."
+            );
         }
         self.outcome(&report)
     }
@@ -81,7 +89,11 @@ impl Check {
             println!("{files}: nothing is wrong");
             return ExitCode::SUCCESS;
         }
-        eprintln!("{files}: {}, {}", counted(errors, "error"), counted(warnings, "warning"));
+        eprintln!(
+            "{files}: {}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        );
         if errors > 0 || self.strict {
             ExitCode::FAILURE
         } else {
@@ -126,7 +138,9 @@ impl<'s> Document<'s> {
         let contents = contents(&root);
         let root = match contents {
             // Envoy's reader knows no merge keys, and this is not read by it.
-            Contents::Bare(Kind::Document) => build(&source.text, origin, Merge::Yes, &mut Report::default())?,
+            Contents::Bare(Kind::Document) => {
+                build(&source.text, origin, Merge::Yes, &mut Report::default())?
+            }
             _ => root,
         };
         match contents {
@@ -158,7 +172,14 @@ fn contents(root: &Rc<Node>) -> Contents {
     if has(&["static_resources", "dynamic_resources"]) {
         return Contents::Bootstrap;
     }
-    if has(&["resources", "bootstrap_extensions", "admin", "layered_runtime", "filter_chains", "load_assignment"]) {
+    if has(&[
+        "resources",
+        "bootstrap_extensions",
+        "admin",
+        "layered_runtime",
+        "filter_chains",
+        "load_assignment",
+    ]) {
         return Contents::Envoy;
     }
     if has(&["services"]) {
@@ -189,8 +210,11 @@ fn merge_keys(root: &Rc<Node>, report: &mut Report) {
 /// Files by the Envoy that they belong to: that of the nearest folder above with a bootstrap in it. Where there is one
 /// such folder, all belong to it.
 fn groups<'d, 's>(documents: &'d [Document<'s>]) -> Vec<Vec<&'d Document<'s>>> {
-    let mut folders: Vec<&Path> =
-        documents.iter().filter(|document| document.is_bootstrap()).map(Document::folder).collect();
+    let mut folders: Vec<&Path> = documents
+        .iter()
+        .filter(|document| document.is_bootstrap())
+        .map(Document::folder)
+        .collect();
     folders.sort();
     folders.dedup();
     let mut groups: BTreeMap<&Path, Vec<&Document<'s>>> = BTreeMap::new();
@@ -198,7 +222,10 @@ fn groups<'d, 's>(documents: &'d [Document<'s>]) -> Vec<Vec<&'d Document<'s>>> {
         let mut above = document.folder().ancestors();
         let nearest = above.find(|folder| folders.contains(folder));
         let only = folders.first().copied().filter(|_| folders.len() == 1);
-        groups.entry(nearest.or(only).unwrap_or(Path::new(""))).or_default().push(document);
+        groups
+            .entry(nearest.or(only).unwrap_or(Path::new("")))
+            .or_default()
+            .push(document);
     }
     groups.into_values().collect()
 }
@@ -232,7 +259,10 @@ fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report)
         }
     }
     let plugins = &world.survey.plugins;
-    let good: Vec<_> = plugins.iter().filter_map(|plugin| settings::check(plugin, report)).collect();
+    let good: Vec<_> = plugins
+        .iter()
+        .filter_map(|plugin| settings::check(plugin, report))
+        .collect();
     world.good.extend(good);
     across::check(&world, report);
     if let Some(envoy) = envoy {
@@ -245,7 +275,10 @@ fn ask(envoy: &Envoy, group: &[&Document<'_>], world: &World<'_>, report: &mut R
     envoy.check_age(&world.survey, &roots, report);
     for document in group.iter().filter(|document| document.is_bootstrap()) {
         if let Some(complaint) = envoy.validate(&document.source.path) {
-            report.error(Place::start(document.source.file), format!("Envoy refuses it: {complaint}"));
+            report.error(
+                Place::start(document.source.file),
+                format!("Envoy refuses it: {complaint}"),
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What only shows where files are held against each other.
 
+mod adapter;
 mod bodies;
 mod chain;
 mod fetch;
@@ -18,6 +19,7 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
         logs::check(world, chain, report);
     }
     fetch::check(world, report);
+    adapter::check(world, report);
     targets::clusters(world, report);
     for scope in world.scopes() {
         names::check(&scope, report);

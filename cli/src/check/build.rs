@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, options};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, options};
 
 use super::finding::{Place, Report};
 use super::tree::{Entry, Node, Scalar, Shift, Value};
@@ -114,7 +114,11 @@ impl Builder<'_, '_> {
                 },
             ),
             Event::SequenceEnd | Event::MappingEnd => {
-                let Open { place, anchor, content } = self.open.pop()?;
+                let Open {
+                    place,
+                    anchor,
+                    content,
+                } = self.open.pop()?;
                 let value = match content {
                     Content::List(items) => Value::List(items),
                     Content::Map { entries, .. } => Value::Map(self.merged(entries)),
@@ -148,41 +152,50 @@ impl Builder<'_, '_> {
     }
 
     fn scalar(&self, text: String, style: ScalarStyle, span: Span) -> Scalar {
+        let folded = style == ScalarStyle::Folded;
         let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
         let place = self.place(span);
         let inside = if block {
-            let indent = self.indent(span).saturating_add(self.origin.shift.others);
-            Shift {
-                lines: place.line,
-                first: indent,
-                others: indent,
-            }
+            Self::block(if folded { "" } else { &text }, place)
         } else {
             Shift {
                 lines: place.line.saturating_sub(1),
-                first: place.column.saturating_sub(u32::from(style == ScalarStyle::Plain)),
+                first: place
+                    .column
+                    .saturating_sub(u32::from(style == ScalarStyle::Plain)),
                 others: 0,
             }
         };
+        let written = folded.then(|| span.slice(self.text).unwrap_or_default().to_owned());
         Scalar {
+            inside: Shift {
+                others: if folded { 0 } else { inside.others },
+                ..inside
+            },
+            written,
             text,
             plain: style == ScalarStyle::Plain,
-            inside,
         }
     }
 
-    /// How far the lines of a block scalar are indented.
-    fn indent(&self, span: Span) -> u32 {
-        let from = span.start.byte_offset().unwrap_or_default();
-        let rest = self.text.get(from..).unwrap_or_default();
-        let mut lines = rest.lines().skip(1);
-        let line = lines.find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let spaces = line.bytes().take_while(|byte| *byte == b' ').count();
-        u32::try_from(spaces).unwrap_or_default()
+    /// The lines of a block scalar. Its span begins at the first of them that is not blank.
+    fn block(text: &str, place: Place) -> Shift {
+        let blank = text.bytes().take_while(|byte| *byte == b'\n').count();
+        let blank = u32::try_from(blank).unwrap_or_default();
+        let indent = place.column.saturating_sub(1);
+        Shift {
+            lines: place.line.saturating_sub(1).saturating_sub(blank),
+            first: indent,
+            others: indent,
+        }
     }
 
     fn open(&mut self, place: Place, anchor: usize, content: Content) {
-        self.open.push(Open { place, anchor, content });
+        self.open.push(Open {
+            place,
+            anchor,
+            content,
+        });
     }
 
     fn node(&mut self, place: Place, value: Value, anchor: usize, ignored: bool) -> Option<()> {
@@ -283,16 +296,30 @@ impl Builder<'_, '_> {
     }
 
     fn refuse(&mut self, error: &ScanError) -> Option<Rc<Node>> {
-        let place = self.place(Span::empty(*error.marker()));
-        let tab = self.text_at(error).starts_with('\t');
-        let hint = if tab {
-            ": a tab stands here, and YAML is indented by spaces"
-        } else {
-            ""
+        let said = error.info();
+        let (marker, hint) = match self
+            .tab(error)
+            .filter(|_| said.contains("tab") || said.contains("indent"))
+        {
+            Some(marker) => (marker, ": YAML is indented by spaces"),
+            None => (*error.marker(), ""),
         };
-        self.report
-            .error(place, format!("is not YAML: {}{hint}", error.info()));
+        let place = self.place(Span::empty(marker));
+        self.report.error(place, format!("is not YAML: {said}{hint}"));
         None
+    }
+
+    /// The first tab that a line behind an error begins with, or that stands there itself.
+    fn tab(&self, error: &ScanError) -> Option<Marker> {
+        let from = *error.marker();
+        let rest = self.text_at(error);
+        if rest.starts_with('\t') {
+            return Some(from);
+        }
+        let mut lines = rest.lines().zip(from.line()..).skip(1);
+        let indent = |line: &str| line.chars().take_while(|c| *c == ' ').count();
+        let (line, number) = lines.find(|(line, _)| line.trim_start_matches(' ').starts_with('\t'))?;
+        Some(Marker::new(0, number, indent(line)))
     }
 
     /// The text from where an error is.

@@ -42,7 +42,10 @@ impl Envoy {
                 let (major, found) = version;
                 report.error(
                     place,
-                    format!("{what} needs Envoy 1.{minor}, and {} is {major}.{found}", self.binary.display()),
+                    format!(
+                        "{what} needs Envoy 1.{minor}, and {} is {major}.{found}",
+                        self.binary.display()
+                    ),
                 );
             }
         };
@@ -66,7 +69,14 @@ impl Envoy {
     pub(super) fn validate(&self, bootstrap: &Path) -> Option<String> {
         let mut command = Command::new(&self.binary);
         command
-            .args(["--mode", "validate", "--log-level", "error", "--disable-hot-restart", "-c"])
+            .args([
+                "--mode",
+                "validate",
+                "--log-level",
+                "error",
+                "--disable-hot-restart",
+                "-c",
+            ])
             .arg(bootstrap)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

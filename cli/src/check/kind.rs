@@ -39,7 +39,14 @@ const MEMBERS: [(Kind, &[&str]); 7] = [
     (Kind::KeyAuth, &["directory", "failed_auth", "route_on_identity"]),
     (
         Kind::TenantRouter,
-        &["catalogue", "breaker", "allow_fallback", "priorities", "uploads", "refusals"],
+        &[
+            "catalogue",
+            "breaker",
+            "allow_fallback",
+            "priorities",
+            "uploads",
+            "refusals",
+        ],
     ),
     (
         Kind::RateLimit,

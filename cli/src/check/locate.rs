@@ -1,5 +1,7 @@
 //! From the path of a configuration error to its place in the file.
 
+use std::borrow::Cow;
+
 use super::finding::{Place, masked};
 use super::tree::{Entry, Node};
 
@@ -42,9 +44,12 @@ fn below<'n>(here: Found<'n>, rest: &str) -> Found<'n> {
             };
             below(found, rest.get(used..).unwrap_or_default())
         })
-        .fold(here, |best, found| {
-            if found.reached > best.reached { found } else { best }
-        })
+        .fold(
+            here,
+            |best, found| {
+                if found.reached > best.reached { found } else { best }
+            },
+        )
 }
 
 type Step<'n> = (&'n Node, Option<&'n Entry>, usize);
@@ -60,8 +65,11 @@ fn members<'n>(node: &'n Node, rest: &str) -> impl Iterator<Item = Step<'n>> {
     let name = rest.get(dot..).unwrap_or_default().to_owned();
     node.entries().iter().filter_map(move |entry| {
         // An error masks a key that stands for a name.
-        let wanted = masked(&entry.name);
-        let after = name.strip_prefix(&wanted)?;
+        let wanted: Cow<'_, str> = match entry.name.contains("sk-") {
+            true => masked(&entry.name).into(),
+            false => entry.name.as_str().into(),
+        };
+        let after = name.strip_prefix(&*wanted)?;
         let whole = after.is_empty() || after.starts_with(['.', '[']);
         (whole && !name.is_empty()).then_some((&*entry.value, Some(entry), dot + wanted.len()))
     })

@@ -14,6 +14,8 @@ use super::tree::Node;
 
 /// The most unknown fields of one configuration that are told.
 const MAX_ROUNDS: usize = 50;
+/// The most errors of one configuration that are told.
+const MAX_ERRORS: usize = 200;
 
 /// Reads a configuration as its filter does; whether it is good.
 pub(super) fn check(kind: Kind, root: &Node, reader: Reader, report: &mut Report) -> bool {
@@ -22,7 +24,14 @@ pub(super) fn check(kind: Kind, root: &Node, reader: Reader, report: &mut Report
     for _ in 0..MAX_ROUNDS {
         let errors = parse(kind, &reader.json(root, &without));
         let before = without.len();
-        for error in &errors {
+        if errors.len() > MAX_ERRORS {
+            let text = format!(
+                "there are {} more mistakes than those told",
+                errors.len() - MAX_ERRORS
+            );
+            report.error(root.place, text);
+        }
+        for error in errors.iter().take(MAX_ERRORS) {
             let found = find(root, &error.path);
             // What is missing where a field is misspelt is that field.
             let known = incomplete.contains(&error.path) && error.problem.starts_with("missing field");
@@ -31,9 +40,7 @@ pub(super) fn check(kind: Kind, root: &Node, reader: Reader, report: &mut Report
                 report.error(place, text);
             }
             // A reader stops at the first field that it does not know. Without that one it goes on.
-            if let Some(entry) = found
-                .entry
-                .filter(|_| error.problem.starts_with("unknown field"))
+            if let Some(entry) = found.entry.filter(|_| error.problem.starts_with("unknown field"))
                 && without.insert(entry.place)
             {
                 incomplete.push(parent(&error.path, &entry.name));
@@ -90,9 +97,14 @@ fn told(found: &Found<'_>, error: &ConfigError) -> (Place, String) {
 /// The loader speaks of the list where two rows do not go together: the second one's place.
 fn twice(found: &Found<'_>, problem: &str) -> Option<Place> {
     let same = problem.contains("is given twice") || problem.contains("have the same sha256");
-    let name = problem.split('`').filter(|_| same).nth(if problem.contains("and `") { 3 } else { 1 })?;
+    let name = problem
+        .split('`')
+        .filter(|_| same)
+        .nth(if problem.contains("and `") { 3 } else { 1 })?;
     let rows = found.node.items().iter();
-    let row = rows.filter(|row| row.text_at(&["id"]) == Some(name)).next_back()?;
+    let row = rows
+        .filter(|row| row.text_at(&["id"]) == Some(name))
+        .next_back()?;
     Some(row.place)
 }
 
@@ -104,6 +116,9 @@ fn hint(found: &Found<'_>, problem: &str) -> String {
         && truth(&scalar.text).is_some()
     {
         return format!("; an unquoted `{}` is a boolean: put it in quotes", scalar.text);
+    }
+    if scalar.is_some() && problem.ends_with("expected a string") && !problem.contains("null") {
+        return "; a duration or a rate has a unit, and a name of digits stands in quotes".to_owned();
     }
     if problem.starts_with("unknown field")
         && let Some(near) = nearest(problem)

@@ -157,6 +157,7 @@ mod tests {
         reader.typed(&Scalar {
             text: text.to_owned(),
             plain: true,
+            written: None,
             inside: Default::default(),
         })
     }

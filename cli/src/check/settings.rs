@@ -52,7 +52,10 @@ pub(super) fn check(plugin: &Plugin, report: &mut Report) -> Option<Good> {
     };
     let Some(any) = plugin.node.get(member) else {
         if kind != Kind::Attempts {
-            let text = format!("`{}` has no `{member}`: without one it refuses every request", kind.name());
+            let text = format!(
+                "`{}` has no `{member}`: without one it refuses every request",
+                kind.name()
+            );
             report.error(plugin.node.place, text);
         }
         return None;
@@ -79,7 +82,10 @@ fn settings(kind: Kind, any: &Node, report: &mut Report) -> Option<Rc<Node>> {
             None
         }
         ("StringValue", Some(value)) => {
-            report.error(any_type(any).unwrap_or(value.place), "a google.protobuf.StringValue is text, and its `value` is none: say google.protobuf.Struct");
+            report.error(
+                any_type(any).unwrap_or(value.place),
+                "a google.protobuf.StringValue is text, and its `value` is none: say google.protobuf.Struct",
+            );
             None
         }
         ("Struct" | "StringValue", _) => {
@@ -106,7 +112,7 @@ fn any_type(any: &Node) -> Option<Place> {
 fn text(kind: Kind, value: &Node, report: &mut Report) -> Option<Rc<Node>> {
     let scalar = value.scalar()?;
     let file = value.place.file;
-    if let Err(error) = serde_json::from_str::<&serde_json::value::RawValue>(&scalar.text) {
+    if let Err(error) = serde_json::from_str::<&serde_json::value::RawValue>(scalar.lines()) {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let place = scalar
             .inside
@@ -123,7 +129,7 @@ fn text(kind: Kind, value: &Node, report: &mut Report) -> Option<Rc<Node>> {
         file,
         shift: scalar.inside,
     };
-    let root = build(&scalar.text, origin, Merge::No, report)?;
+    let root = build(scalar.lines(), origin, Merge::No, report)?;
     parse::check_text(kind, scalar.text.as_bytes(), &root, report).then_some(root)
 }
 
@@ -181,11 +187,13 @@ fn load(plugin: &Plugin, kind: Kind, report: &mut Report) {
     if let Some(open) = node.get("fail_open")
         && open.text().and_then(truth) == Some(true)
     {
-        let text = "a filter that breaks would let everybody in: expected `failure_policy: FAIL_RELOAD` instead";
+        let text =
+            "a filter that breaks would let everybody in: expected `failure_policy: FAIL_RELOAD` instead";
         report.error(open.place, text);
     }
     if kind.is_filter() && node.get("failure_policy").is_none() && node.get("fail_open").is_none() {
-        let text = "without `failure_policy: FAIL_RELOAD` a filter that broke once refuses all requests for good";
+        let text =
+            "without `failure_policy: FAIL_RELOAD` a filter that broke once refuses all requests for good";
         report.warning(node.place, text);
     }
     module(node, kind, report);
@@ -205,7 +213,11 @@ fn module(node: &Node, kind: Kind, report: &mut Report) {
     };
     if !parts.contains(&kind) {
         let names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
-        let text = format!("this module has no `{}`: it has {}", kind.name(), names.join(" and "));
+        let text = format!(
+            "this module has no `{}`: it has {}",
+            kind.name(),
+            names.join(" and ")
+        );
         report.error(file.place, text);
     }
 }

@@ -79,7 +79,10 @@ impl Survey {
     /// Adds what stands in a file.
     pub(super) fn add(&mut self, root: &Rc<Node>) {
         root.walk(&mut |node| self.look(node));
-        let lists = [root.at(&["static_resources", "clusters"]), root.get("clusters").map(Rc::as_ref)];
+        let lists = [
+            root.at(&["static_resources", "clusters"]),
+            root.get("clusters").map(Rc::as_ref),
+        ];
         for list in lists.into_iter().flatten() {
             list.items().iter().for_each(|node| self.cluster(node));
         }
@@ -104,7 +107,8 @@ impl Survey {
                 filters: filters.value.items().iter().filter_map(link).collect(),
             });
         }
-        self.body_limits.extend(node.get("request_body_buffer_limit").cloned());
+        self.body_limits
+            .extend(node.get("request_body_buffer_limit").cloned());
     }
 
     /// A filter with a file of its own.
@@ -180,9 +184,13 @@ pub(super) const NATIVE: [(&str, &str); 3] = [
 /// The kind of a native one; none of either where it is somebody else's.
 fn native(node: &Node) -> Option<Option<Kind>> {
     let mut names = NATIVE.iter();
-    let kind = names.find_map(|(name, _)| node.text_at(&[name])).and_then(Kind::named);
+    let kind = names
+        .find_map(|(name, _)| node.text_at(&[name]))
+        .and_then(Kind::named);
     let module = node.get("dynamic_module_config")?;
-    let file = module.text_at(&["module", "local", "filename"]).or(module.text_at(&["name"]));
+    let file = module
+        .text_at(&["module", "local", "filename"])
+        .or(module.text_at(&["name"]));
     let ours = file.is_some_and(|file| file.contains("tollgate"));
     (ours || kind.is_some()).then_some(kind)
 }

@@ -38,8 +38,17 @@ pub(super) struct Scalar {
     pub(super) text: String,
     /// Neither quoted nor a block.
     pub(super) plain: bool,
-    /// From places in the text to places in the file.
+    /// Its lines as they are written, where those of the text are not: in a folded block.
+    pub(super) written: Option<String>,
+    /// From places in its lines to places in the file.
     pub(super) inside: Shift,
+}
+
+impl Scalar {
+    /// What places in it are counted in.
+    pub(super) fn lines(&self) -> &str {
+        self.written.as_deref().unwrap_or(&self.text)
+    }
 }
 
 /// How far places in a text are from those in the file that it stands in.

@@ -48,7 +48,9 @@ impl Model<'_> {
 
     pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
         let aliases = self.entry.value.get("aliases").into_iter();
-        aliases.flat_map(|list| list.items()).filter_map(|alias| alias.text())
+        aliases
+            .flat_map(|list| list.items())
+            .filter_map(|alias| alias.text())
     }
 
     pub(super) fn endpoints(&self) -> Vec<&str> {
@@ -124,7 +126,11 @@ impl World<'_> {
     /// What no chain of these files has: each whole gateway by itself, and the rest together, unless a chain has some of
     /// it already; then they are other forms of what that has.
     fn loose(&self, used: &[*const Node]) -> Vec<Scope> {
-        let unused = || self.good.iter().filter(|good| !used.contains(&Rc::as_ptr(&good.root)));
+        let unused = || {
+            self.good
+                .iter()
+                .filter(|good| !used.contains(&Rc::as_ptr(&good.root)))
+        };
         let (whole, parts): (Vec<&Good>, Vec<&Good>) = unused().partition(|good| good.kind == Kind::Gateway);
         let mut scopes: Vec<Scope> = whole
             .into_iter()

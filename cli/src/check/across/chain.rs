@@ -28,9 +28,13 @@ pub(super) fn check(world: &World<'_>, chain: &Chain, report: &mut Report) {
 fn discovered(world: &World<'_>, link: &Link, report: &mut Report) {
     let Some(path) = &link.path else { return };
     let mut resources = world.survey.plugins.iter();
-    let here = resources.find(|plugin| plugin.resource.is_some() && world.is_file(plugin.node.place.file, &path.name));
+    let here = resources
+        .find(|plugin| plugin.resource.is_some() && world.is_file(plugin.node.place.file, &path.name));
     let Some(name) = here.and_then(|plugin| plugin.resource.as_ref()) else {
-        let known = world.files.iter().any(|file| world.is_file(file.number, &path.name));
+        let known = world
+            .files
+            .iter()
+            .any(|file| world.is_file(file.number, &path.name));
         if !known && link.name.name.starts_with("tollgate.") && !std::path::Path::new(&path.name).exists() {
             let text = format!(
                 "there is no file {} among these, and until Envoy finds it every request is refused",
@@ -67,7 +71,10 @@ fn once(ours: &[(Kind, Place)], report: &mut Report) {
         }
         let part = matches!(kind, Kind::KeyAuth | Kind::TenantRouter | Kind::RateLimit);
         if part && ours.iter().any(|(other, _)| *other == Kind::Gateway) {
-            let text = format!("`gateway` has `{}` in it: take one of them out of the chain", kind.name());
+            let text = format!(
+                "`gateway` has `{}` in it: take one of them out of the chain",
+                kind.name()
+            );
             report.error(*place, text);
         }
         if *kind == Kind::UpstreamAdapter {
@@ -84,7 +91,9 @@ fn order(ours: &[(Kind, Place)], report: &mut Report) {
         (Kind::RateLimit, Kind::TenantRouter, "what is asked for"),
     ] {
         let place_of = |wanted| ours.iter().position(|(kind, _)| *kind == wanted);
-        let Some((_, place)) = ours.iter().find(|(found, _)| *found == kind) else { continue };
+        let Some((_, place)) = ours.iter().find(|(found, _)| *found == kind) else {
+            continue;
+        };
         let good = place_of(needed).is_some_and(|needed| Some(needed) < place_of(kind));
         let whole = place_of(Kind::Gateway).is_some();
         if !good && !whole {
@@ -101,22 +110,35 @@ fn order(ours: &[(Kind, Place)], report: &mut Report) {
 /// Envoy's own filters that ours need, or that need ours.
 fn neighbours(world: &World<'_>, chain: &Chain, report: &mut Report) {
     const ROUTER: &str = ".http.router.v3.Router";
-    let kind = |link: &Link| link.typed.as_ref().map(|typed| crate::check::survey::type_of(typed).to_owned());
+    let kind = |link: &Link| {
+        link.typed
+            .as_ref()
+            .map(|typed| crate::check::survey::type_of(typed).to_owned())
+    };
     let place_of = |ending: &str| {
         let mut filters = chain.filters.iter();
         filters.position(|link| kind(link).is_some_and(|kind| kind.ends_with(ending)))
     };
-    let first = chain.filters.iter().position(|link| {
-        matches!(world.kind(link), Some(Kind::KeyAuth | Kind::Gateway))
-    });
-    let behind = place_of(ROUTER).and_then(|router| chain.filters.get(router + 1..)).unwrap_or_default();
+    let first = chain
+        .filters
+        .iter()
+        .position(|link| matches!(world.kind(link), Some(Kind::KeyAuth | Kind::Gateway)));
+    let behind = place_of(ROUTER)
+        .and_then(|router| chain.filters.get(router + 1..))
+        .unwrap_or_default();
     for link in behind.iter().filter(|link| world.kind(link).is_some()) {
         let text = "stands behind Envoy's router, which no request passes: put it in front";
         report.error(link.name.place, text);
     }
-    let Some(link) = first.and_then(|at| chain.filters.get(at)) else { return };
+    let Some(link) = first.and_then(|at| chain.filters.get(at)) else {
+        return;
+    };
     let tokens = world.good(link).and_then(|good| {
-        let section = if good.kind == Kind::Gateway { good.root.get("key_auth") } else { Some(&good.root) };
+        let section = if good.kind == Kind::Gateway {
+            good.root.get("key_auth")
+        } else {
+            Some(&good.root)
+        };
         section?.entry("jwt").map(|entry| entry.place)
     });
     let verifier = place_of(".http.jwt_authn.v3.JwtAuthentication");

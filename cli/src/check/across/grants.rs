@@ -16,7 +16,11 @@ use crate::check::world::{Model, Scope};
 pub(super) fn check(scope: &Scope, report: &mut Report) {
     let models = scope.models();
     for org in scope.orgs() {
-        let projects = org.value.get("projects").map(|list| list.entries()).unwrap_or_default();
+        let projects = org
+            .value
+            .get("projects")
+            .map(|list| list.entries())
+            .unwrap_or_default();
         let levels = std::iter::once(&*org.value).chain(projects.iter().map(|project| &*project.value));
         for level in levels.filter(|_| !models.is_empty()) {
             patterns(level, &models, report);
@@ -44,7 +48,9 @@ fn patterns(level: &Node, models: &[Model<'_>], report: &mut Report) {
         if models.iter().any(|model| fits(pattern, model.name())) {
             continue;
         }
-        let named = models.iter().find(|model| model.aliases().any(|alias| fits(pattern, alias)));
+        let named = models
+            .iter()
+            .find(|model| model.aliases().any(|alias| fits(pattern, alias)));
         let text = match named {
             Some(model) => format!(
                 "`{}` is an alias, and grants go by the model's own name: `{}`",
@@ -54,7 +60,10 @@ fn patterns(level: &Node, models: &[Model<'_>], report: &mut Report) {
             None => {
                 let names: Vec<&str> = models.iter().map(Model::name).collect();
                 let meant = meant(pattern, names.iter().copied());
-                format!("grants nothing: the catalogue has no model `{}`{meant}", shown(pattern, 64))
+                format!(
+                    "grants nothing: the catalogue has no model `{}`{meant}",
+                    shown(pattern, 64)
+                )
             }
         };
         report.error(place, text);
@@ -83,12 +92,23 @@ fn out_of_reach(key: &Rc<Node>, scope: &Scope, models: &[Model<'_>]) -> Option<(
     if models.is_empty() {
         return None;
     }
-    let levels = [Some(&*org.value), project.map(|project| &*project.value), Some(&**key)];
+    let levels = [
+        Some(&*org.value),
+        project.map(|project| &*project.value),
+        Some(&**key),
+    ];
     let granted: Vec<&Model<'_>> = models.iter().filter(|model| grants(&levels, model)).collect();
-    let ungranted = granted.is_empty() && org.value.get("models").is_some_and(|list| !list.items().is_empty());
+    let ungranted = granted.is_empty()
+        && org
+            .value
+            .get("models")
+            .is_some_and(|list| !list.items().is_empty());
     if ungranted {
         let place = key.entry("models").map_or(key.place, |entry| entry.place);
-        return Some((place, "no model is granted by key, project and organization together".into()));
+        return Some((
+            place,
+            "no model is granted by key, project and organization together".into(),
+        ));
     }
     unserved(key, &granted)
 }
@@ -114,7 +134,10 @@ fn unserved(key: &Node, granted: &[&Model<'_>]) -> Option<(Place, String)> {
         return None;
     }
     let names: Vec<&str> = names.into_iter().map(|(name, _)| name).collect();
-    let text = format!("none of its models is served for its scopes ({})", names.join(", "));
+    let text = format!(
+        "none of its models is served for its scopes ({})",
+        names.join(", ")
+    );
     let place = key.entry("scopes").map_or(scopes.place, |entry| entry.place);
     Some((place, text))
 }

@@ -24,7 +24,12 @@ pub(super) fn check(world: &World<'_>, chain: &Chain, report: &mut Report) {
         Some(Kind::Attempts) => attempts.push(node),
         _ => {}
     });
-    for logger in chain.owner.get("access_log").map(|list| list.items()).unwrap_or_default() {
+    for logger in chain
+        .owner
+        .get("access_log")
+        .map(|list| list.items())
+        .unwrap_or_default()
+    {
         if mentions(logger, USAGE) {
             records += 1;
             line(logger, report);
@@ -76,12 +81,19 @@ fn line(logger: &Rc<Node>, report: &mut Report) {
 
 /// The logger of attempts knows what the router knows only in the same VM.
 fn shared(world: &World<'_>, chain: &Chain, logger: &Rc<Node>, report: &mut Report) {
-    let Some(id) = logger.at(&["vm_config"]).and_then(|vm| named(vm, "vm_id")) else { return };
-    let routers = chain.filters.iter().filter(|link| {
-        matches!(world.kind(link), Some(Kind::TenantRouter | Kind::Gateway))
-    });
-    let Some(router) = routers.filter_map(|link| world.good(link)).next() else { return };
-    let Some(theirs) = router.plugin.node.text_at(&["vm_config", "vm_id"]) else { return };
+    let Some(id) = logger.at(&["vm_config"]).and_then(|vm| named(vm, "vm_id")) else {
+        return;
+    };
+    let routers = chain
+        .filters
+        .iter()
+        .filter(|link| matches!(world.kind(link), Some(Kind::TenantRouter | Kind::Gateway)));
+    let Some(router) = routers.filter_map(|link| world.good(link)).next() else {
+        return;
+    };
+    let Some(theirs) = router.plugin.node.text_at(&["vm_config", "vm_id"]) else {
+        return;
+    };
     if matches!(logger.value, Value::Map(_)) && theirs != id.name {
         let text = format!(
             "the logger of attempts shares what it knows with `{}` by this name: expected `{theirs}`",

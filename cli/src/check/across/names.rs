@@ -23,7 +23,10 @@ pub(super) fn check(scope: &Scope, report: &mut Report) {
     }
     for row in rows(scope, "capacity") {
         known.models(row, report);
-        let weights = row.get("weights").into_iter().flat_map(|weights| weights.entries());
+        let weights = row
+            .get("weights")
+            .into_iter()
+            .flat_map(|weights| weights.entries());
         for entry in weights.filter(|_| known.directory) {
             known.one("organization", &entry.name, &known.orgs, entry.place, report);
         }
@@ -36,7 +39,11 @@ pub(super) fn check(scope: &Scope, report: &mut Report) {
 }
 
 fn rows<'s>(scope: &'s Scope, section: &'s str) -> impl Iterator<Item = &'s Node> {
-    scope.limits.iter().flat_map(move |config| list(config, section)).map(|row| &**row)
+    scope
+        .limits
+        .iter()
+        .flat_map(move |config| list(config, section))
+        .map(|row| &**row)
 }
 
 fn list<'n>(node: &'n Node, member: &str) -> impl Iterator<Item = &'n std::rc::Rc<Node>> {
@@ -104,11 +111,22 @@ impl<'s> Known<'s> {
         }
     }
 
-    fn one(&self, what: &str, name: &str, known: &BTreeSet<&str>, place: crate::check::finding::Place, report: &mut Report) {
+    fn one(
+        &self,
+        what: &str,
+        name: &str,
+        known: &BTreeSet<&str>,
+        place: crate::check::finding::Place,
+        report: &mut Report,
+    ) {
         if known.contains(name) {
             return;
         }
-        let who = if what == "tier" { "no organization of the directory has the tier" } else { "the directory has no" };
+        let who = if what == "tier" {
+            "no organization of the directory has the tier"
+        } else {
+            "the directory has no"
+        };
         let text = match what {
             "tier" => format!("{who} `{}`", shown(name, 64)),
             _ => format!("{who} {what} `{}`", shown(name, 64)),

@@ -16,9 +16,16 @@ use crate::check::world::{Scope, World};
 pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
     let clusters = &world.survey.clusters;
     for model in scope.models() {
-        let targets = model.entry.value.get("targets").map(|list| list.items()).unwrap_or_default();
+        let targets = model
+            .entry
+            .value
+            .get("targets")
+            .map(|list| list.items())
+            .unwrap_or_default();
         for target in targets {
-            let Some(cluster) = target.get("cluster") else { continue };
+            let Some(cluster) = target.get("cluster") else {
+                continue;
+            };
             let name = cluster.text().unwrap_or_default();
             if clusters.is_empty() || clusters.iter().any(|cluster| cluster.name.name == name) {
                 continue;
@@ -39,12 +46,21 @@ pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
 /// A model stands in only where it is served.
 fn stand_ins(scope: &Scope, model: &crate::check::world::Model<'_>, report: &mut Report) {
     let endpoints = model.endpoints();
-    let fallback = model.entry.value.get("fallback").map(|list| list.names()).unwrap_or_default();
+    let fallback = model
+        .entry
+        .value
+        .get("fallback")
+        .map(|list| list.names())
+        .unwrap_or_default();
     for (name, place) in fallback {
         let models = scope.models();
         let other = models.iter().find(|other| other.name() == name);
         let Some(other) = other else { continue };
-        if !other.endpoints().iter().any(|endpoint| endpoints.contains(endpoint)) {
+        if !other
+            .endpoints()
+            .iter()
+            .any(|endpoint| endpoints.contains(endpoint))
+        {
             let text = format!(
                 "`{name}` never stands in: it is served at none of this model's endpoints ({})",
                 endpoints.join(", ")
@@ -56,13 +72,20 @@ fn stand_ins(scope: &Scope, model: &crate::check::world::Model<'_>, report: &mut
 
 /// Checks that clusters have hosts, and that the adapter in front of one knows its providers.
 pub(super) fn clusters(world: &World<'_>, report: &mut Report) {
-    let adapters: Vec<&Good> = world.good.iter().filter(|good| good.kind == Kind::UpstreamAdapter).collect();
+    let adapters: Vec<&Good> = world
+        .good
+        .iter()
+        .filter(|good| good.kind == Kind::UpstreamAdapter)
+        .collect();
     let wanted: Vec<String> = world
         .scopes()
         .iter()
         .flat_map(|scope| {
             let models = scope.models();
-            models.iter().flat_map(|model| targets(&model.entry.value)).collect::<Vec<_>>()
+            models
+                .iter()
+                .flat_map(|model| targets(&model.entry.value))
+                .collect::<Vec<_>>()
         })
         .collect();
     for cluster in &world.survey.clusters {

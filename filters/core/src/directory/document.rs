@@ -279,9 +279,9 @@ fn kept<T>(result: Result<T, ConfigError>, errors: &mut Vec<ConfigError>) -> Opt
 
 fn seconds(field: &str, text: Option<&str>) -> Result<Option<i64>, ConfigError> {
     let Some(text) = text else { return Ok(None) };
-    moment(text).map(Some).ok_or_else(|| {
-        ConfigError::expected(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)")
-    })
+    moment(text)
+        .map(Some)
+        .ok_or_else(|| ConfigError::expected(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)"))
 }
 
 /// Names go into headers, logs and metrics as they are, so they are plain.
