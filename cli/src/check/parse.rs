@@ -101,10 +101,8 @@ fn twice(found: &Found<'_>, problem: &str) -> Option<Place> {
         .split('`')
         .filter(|_| same)
         .nth(if problem.contains("and `") { 3 } else { 1 })?;
-    let rows = found.node.items().iter();
-    let row = rows
-        .filter(|row| row.text_at(&["id"]) == Some(name))
-        .next_back()?;
+    let mut rows = found.node.items().iter();
+    let row = rows.rfind(|row| row.text_at(&["id"]) == Some(name))?;
     Some(row.place)
 }
 
