@@ -6,6 +6,7 @@
 
 mod across;
 mod build;
+mod complaint;
 mod envoy;
 mod finding;
 mod kind;
@@ -16,6 +17,7 @@ mod scalar;
 mod secrets;
 mod settings;
 mod source;
+mod stand_in;
 mod survey;
 mod tree;
 mod world;
@@ -28,11 +30,13 @@ use std::rc::Rc;
 use clap::Args;
 
 use build::{Merge, Origin, build};
+use complaint::Complaint;
 use envoy::Envoy;
 use finding::{Place, Report, Severity};
 use kind::Kind;
 use scalar::Reader;
 use source::Source;
+use stand_in::StandIn;
 use survey::Survey;
 use tree::{Node, Shift};
 use world::{File, World};
@@ -273,15 +277,49 @@ fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report)
 fn ask(envoy: &Envoy, group: &[&Document<'_>], world: &World<'_>, report: &mut Report) {
     let roots: Vec<Rc<Node>> = group.iter().map(|document| Rc::clone(&document.root)).collect();
     envoy.check_age(&world.survey, &roots, report);
-    for document in group.iter().filter(|document| document.is_bootstrap()) {
-        let place = Place::start(document.source.file);
-        match envoy.validate(&document.source.path) {
-            None => {}
+    for document in group {
+        if let Some((complaint, place)) = complaint(envoy, document) {
+            let text = complaint.text.as_str();
             // A file for another machine, or a container, names modules and certificates that are there and not here.
-            Some(complaint) if complaint.contains("Invalid path: ") => {
-                report.warning(place, format!("Envoy could not look at all of it: {complaint}"));
+            if complaint.is_of_elsewhere() {
+                report.warning(place, format!("Envoy could not look at all of it: {text}"));
+            } else {
+                report.error(place, format!("Envoy refuses it: {text}"));
             }
-            Some(complaint) => report.error(place, format!("Envoy refuses it: {complaint}")),
         }
+    }
+}
+
+/// What Envoy says of a file that it reads by itself, and the place in it.
+fn complaint(envoy: &Envoy, document: &Document<'_>) -> Option<(Complaint, Place)> {
+    let start = Place::start(document.source.file);
+    if document.is_bootstrap() {
+        let complaint = envoy.validate(&document.source.path)?;
+        let place = complaint
+            .path
+            .as_ref()
+            .map(|path| told(&locate::find(&document.root, path), &complaint));
+        return Some((complaint, place.unwrap_or(start)));
+    }
+    let stand_in = StandIn::of(&document.root).filter(|_| document.contents == Contents::Envoy)?;
+    let file = tempfile::Builder::new()
+        .prefix("tollgate-check-")
+        .suffix(".json")
+        .tempfile();
+    let complaint = match file.and_then(|file| std::fs::write(file.path(), &stand_in.json).map(|()| file)) {
+        Ok(file) => envoy.validate(file.path())?,
+        Err(error) => Complaint::plain(format!("a file for it can't be written: {error}")),
+    };
+    let place = complaint
+        .path
+        .as_ref()
+        .and_then(|path| Some(told(&stand_in.find(path)?, &complaint)));
+    Some((complaint, place.unwrap_or(start)))
+}
+
+fn told(found: &locate::Found<'_>, complaint: &Complaint) -> Place {
+    match found.entry {
+        Some(entry) if complaint.of_name => entry.place,
+        _ => found.place(),
     }
 }

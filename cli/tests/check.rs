@@ -221,10 +221,13 @@ fn what_envoy_ignores_is_ignored() {
 /// An Envoy of a shell: how old it is, and what it says of a bootstrap.
 fn envoy(folder: &Path, version: &str, complaint: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
-    let path = folder.join("envoy");
+    let (path, told) = (folder.join("envoy"), folder.join("told"));
+    let line = format!("[1][critical][main] [x.cc:76] error initializing configuration 'x': {complaint}\n");
+    fs::write(&told, if complaint.is_empty() { "" } else { &line }).unwrap();
+    let told = told.display();
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'envoy  version: 1a2b/{version}/Clean/RELEASE/BoringSSL'; exit; fi\n\
-         [ -z '{complaint}' ] && exit 0\necho '[2026-01-01 00:00:00.000][1][critical][main] [server.cc:76] error initializing configuration: {complaint}' >&2\nexit 1\n"
+         [ -s {told} ] || exit 0\ncat {told} >&2\nexit 1\n"
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -244,7 +247,26 @@ fn envoy_is_asked_about_bootstraps_and_for_its_age() {
     let refuses = ask(&envoy(folder.path(), "1.40.0", "no such field"));
     assert_eq!(
         said(&refuses, "envoy/envoy.yaml"),
-        "1:1: Envoy refuses it: error initializing configuration: no such field\n"
+        "1:1: Envoy refuses it: no such field\n"
+    );
+    let placed = ask(&envoy(
+        folder.path(),
+        "1.40.0",
+        "Protobuf message (reason INVALID_ARGUMENT: invalid JSON in T @ static_resources.listeners[0].filter_chains[0]\
+         .filters[0].typed_config.<any>: message M, near 1:9 (offset 8): no such field: 'codec_type') has unknown fields",
+    ));
+    let listener = fs::read_to_string(repository().join("envoy/listener.yaml")).unwrap();
+    let line = listener
+        .lines()
+        .position(|line| line.contains("codec_type"))
+        .unwrap()
+        + 1;
+    let told = said(&placed, "envoy/listener.yaml");
+    assert!(
+        told.starts_with(&format!(
+            "{line}:9: Envoy refuses it: no such field: 'codec_type'"
+        )),
+        "{told}"
     );
 
     let elsewhere = ask(&envoy(folder.path(), "1.40.0", "Invalid path: /modules/x.wasm"));

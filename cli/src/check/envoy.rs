@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::finding::{Place, Report, masked};
+use super::complaint::Complaint;
+use super::finding::{Place, Report};
 use super::survey::{Form, Survey};
 use super::tree::Node;
 
@@ -66,7 +67,7 @@ impl Envoy {
     }
 
     /// What it says of a bootstrap; `None` where it has no complaint.
-    pub(super) fn validate(&self, bootstrap: &Path) -> Option<String> {
+    pub(super) fn validate(&self, bootstrap: &Path) -> Option<Complaint> {
         let mut command = Command::new(&self.binary);
         command
             .args([
@@ -75,13 +76,18 @@ impl Envoy {
                 "--log-level",
                 "error",
                 "--disable-hot-restart",
+                // What files that are watched need; a bootstrap's own names count first.
+                "--service-node",
+                "check",
+                "--service-cluster",
+                "check",
                 "-c",
             ])
             .arg(bootstrap)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut run = || -> std::io::Result<Option<String>> {
+        let mut run = || -> std::io::Result<Option<Complaint>> {
             let mut child = command.spawn()?;
             let stderr = child.stderr.take();
             let reader = std::thread::spawn(move || stderr.map(std::io::read_to_string));
@@ -92,15 +98,19 @@ impl Envoy {
                     None if since.elapsed() > PATIENCE => {
                         child.kill()?;
                         child.wait()?;
-                        return Ok(Some(format!("gave no answer within {} s", PATIENCE.as_secs())));
+                        let text = format!("it gave no answer within {} s", PATIENCE.as_secs());
+                        return Ok(Some(Complaint::plain(text)));
                     }
                     None => std::thread::sleep(Duration::from_millis(20)),
                 }
             };
             let said = reader.join().ok().flatten().transpose()?.unwrap_or_default();
-            Ok((!status.success()).then(|| complaint(&said)))
+            Ok((!status.success()).then(|| Complaint::of(&said)))
         };
-        run().unwrap_or_else(|error| Some(format!("{} can't be run: {error}", self.binary.display())))
+        run().unwrap_or_else(|error| {
+            let text = format!("{} can't be run: {error}", self.binary.display());
+            Some(Complaint::plain(text))
+        })
     }
 }
 
@@ -114,16 +124,6 @@ fn in_path() -> Option<PathBuf> {
 fn version(said: &str) -> Option<(u32, u32)> {
     let mut parts = said.split_once("version: ")?.1.split('/').nth(1)?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// The reason among what it wrote: the last line that is no more than a log's.
-fn complaint(said: &str) -> String {
-    let lines = said.lines().filter(|line| !line.trim().is_empty());
-    let reasons: Vec<&str> = lines
-        .map(|line| line.rsplit("] ").next().unwrap_or(line))
-        .collect();
-    let told = reasons.iter().find(|line| line.contains("error initializing"));
-    masked(told.or(reasons.last()).copied().unwrap_or("it gave no reason"))
 }
 
 #[cfg(test)]

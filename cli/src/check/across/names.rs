@@ -122,14 +122,10 @@ impl<'s> Known<'s> {
         if known.contains(name) {
             return;
         }
-        let who = if what == "tier" {
-            "no organization of the directory has the tier"
-        } else {
-            "the directory has no"
-        };
+        let name_shown = shown(name, 64);
         let text = match what {
-            "tier" => format!("{who} `{}`", shown(name, 64)),
-            _ => format!("{who} {what} `{}`", shown(name, 64)),
+            "tier" => format!("no organization of the directory has the tier `{name_shown}`"),
+            _ => format!("the directory has no {what} `{name_shown}`"),
         };
         report.error(place, format!("{text}{}", meant(name, known.iter().copied())));
     }
