@@ -3,6 +3,7 @@
 mod check;
 mod directory;
 mod key;
+mod schema;
 mod usage;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     /// The directory document: check it, or turn it into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// JSON Schemas of what operators write, for editors.
+    Schema(schema::Schema),
     /// Usage records: those that a killed gateway left.
     #[command(subcommand)]
     Usage(usage::Command),
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Key(command) => command.run(),
         Command::Check(command) => return command.run(),
         Command::Directory(command) => command.run(),
+        Command::Schema(command) => command.run(),
         Command::Usage(command) => command.run(),
     };
     match done {

@@ -276,8 +276,8 @@ fn envoy_is_asked_about_bootstraps_and_for_its_age() {
     assert!(elsewhere.status.success());
 
     let old = ask(&envoy(folder.path(), "1.38.2", ""));
-    assert!(said(&old, "envoy/filters/gateway-native.yaml").contains("the native library needs Envoy 1.39"));
-    assert!(said(&old, "envoy/routes.yaml").contains("a model with several targets needs Envoy 1.40"));
+    assert!(said(&old, "envoy/filters/gateway-native.yaml").contains("the native library is for Envoy 1.39"));
+    assert!(said(&old, "envoy/routes.yaml").contains("a model with several targets is for Envoy 1.40"));
     assert_eq!(old.status.code(), Some(1));
 }
 

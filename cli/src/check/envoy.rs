@@ -44,7 +44,7 @@ impl Envoy {
                 report.error(
                     place,
                     format!(
-                        "{what} needs Envoy 1.{minor}, and {} is {major}.{found}",
+                        "{what} is for Envoy 1.{minor} and later, and {} is {major}.{found}",
                         self.binary.display()
                     ),
                 );

@@ -1,5 +1,8 @@
 //! What all configuration shares: errors that name a place, and types that can only hold good values.
 
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
+
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;

@@ -36,6 +36,8 @@ pub mod reply;
 pub mod request;
 pub mod retry_after;
 pub mod route;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod settlement;
 pub mod silence;
 pub mod spent;

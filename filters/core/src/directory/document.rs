@@ -14,6 +14,7 @@ use crate::key::KeyHash;
 /// The tier of an organization that names none.
 const DEFAULT_TIER: &str = "default";
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an organization")]
 pub(super) struct RawOrg {
@@ -28,6 +29,7 @@ pub(super) struct RawOrg {
     projects: Map<Object<RawProject>>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a project")]
 struct RawProject {
@@ -39,6 +41,7 @@ struct RawProject {
     labels: Map<String>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum TenantStatus {
@@ -48,12 +51,14 @@ enum TenantStatus {
 }
 
 /// One row of `keys`. Borrows from the document where no escape stands in the way.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a key")]
 pub(super) struct RawKey<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9A-Fa-f]{64}$")))]
     sha256: Cow<'a, str>,
     #[serde(borrow)]
     org: Cow<'a, str>,
@@ -75,6 +80,18 @@ pub(super) struct RawKey<'a> {
     expires_at: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "given")]
     networks: Option<Vec<String>>,
+}
+
+/// The document as a whole; its reader takes it piece by piece.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "for its schema alone")]
+pub struct Document<'a> {
+    #[schemars(range(min = 1, max = 1))]
+    version: u8,
+    orgs: Map<Object<RawOrg>>,
+    keys: Vec<RawKey<'a>>,
 }
 
 /// The organizations of a document, checked.

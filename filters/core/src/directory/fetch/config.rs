@@ -20,6 +20,7 @@ pub struct Config {
     pub allow_empty: bool,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFetch {
@@ -41,6 +42,9 @@ fn refresh() -> Span {
 fn timeout() -> Span {
     Span::from_secs(30)
 }
+
+#[cfg(feature = "schema")]
+crate::config::schema::stands_for!(Config => RawFetch);
 
 impl Config {
     /// Reads the fetcher's configuration; all that is wrong with it is reported.
