@@ -1,6 +1,6 @@
 //! `tollgate check`: the files that operators edit, read as the filters and Envoy will read them.
 //!
-//! Files are read ([`source`]) into trees that know the place of each value ([`build`], [`tree`]). What stands in them is
+//! Files are read ([`source`]) into trees that know the place of each value ([`mod@build`], [`tree`]). What stands in them is
 //! found ([`survey`]), each configuration is read by its filter's own reader ([`settings`], [`parse`]), and then the files
 //! are held against each other ([`world`], [`across`]).
 
@@ -167,7 +167,7 @@ impl<'s> Document<'s> {
     }
 
     fn folder(&self) -> &Path {
-        self.source.path.parent().unwrap_or(Path::new(""))
+        self.source.full.parent().unwrap_or(Path::new(""))
     }
 }
 
@@ -246,6 +246,7 @@ fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report)
         world.files.push(File {
             number: document.source.file,
             path: &document.source.path,
+            full: &document.source.full,
         });
         match document.contents {
             Contents::Bootstrap | Contents::Envoy => world.survey.add(&document.root),

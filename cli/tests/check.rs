@@ -75,6 +75,53 @@ fn nothing_is_wrong_with_what_ships() {
 }
 
 #[test]
+fn it_does_not_matter_where_one_stands() {
+    let envoy = repository().join("envoy");
+    let full = envoy.canonicalize().unwrap();
+    for (folder, path) in [
+        (&envoy, "."),
+        (&envoy, "./filters"),
+        (&envoy, full.to_str().unwrap()),
+    ] {
+        let output = check(folder, &["--no-envoy", "--strict", path]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{path}: {told}");
+    }
+}
+
+/// One mistake is no reason to tell more that is none.
+#[test]
+fn what_depends_on_a_mistake_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        let text = fs::read_to_string(repository().join("envoy").join(name)).unwrap();
+        let path = folder.path().join("envoy").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(
+            path,
+            text.replace("fallback: [llama-70b]", "fallback: [llama-7b]"),
+        )
+        .unwrap();
+    };
+    for name in ["envoy.yaml", "listener.yaml", "clusters.yaml", "routes.yaml"] {
+        copy(name);
+    }
+    for name in [
+        "key-auth",
+        "tenant-router",
+        "rate-limit",
+        "gateway",
+        "upstream-adapter",
+    ] {
+        copy(&format!("filters/{name}.yaml"));
+    }
+    let output = check(folder.path(), &["--no-envoy", "--strict"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("fallback[0]: found `llama-7b`"), "{told}");
+}
+
+#[test]
 fn warnings_fail_only_where_they_are_asked_to() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check");
     let status = |arguments: &[&str]| check(&folder, arguments).status.code();

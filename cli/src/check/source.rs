@@ -15,7 +15,10 @@ const MAX_LEVELS: usize = 32;
 /// A file that is there.
 #[derive(Debug)]
 pub(super) struct Source {
+    /// As it was given, or found below what was.
     pub(super) path: PathBuf,
+    /// The same from the root.
+    pub(super) full: PathBuf,
     pub(super) file: u32,
     /// Whether it was named, and not found in a folder: then it has to be something that is known.
     pub(super) named: bool,
@@ -84,6 +87,7 @@ impl Walk<'_> {
                 if let Some(text) = text(bytes, file, self.report) {
                     self.sources.push(Source {
                         path: path.to_owned(),
+                        full: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
                         file,
                         named,
                         text,

@@ -13,6 +13,8 @@ use super::tree::{Entry, Node};
 pub(super) struct File<'p> {
     pub(super) number: u32,
     pub(super) path: &'p Path,
+    /// The same from the root.
+    pub(super) full: &'p Path,
 }
 
 /// All that belongs to one Envoy.
@@ -150,6 +152,15 @@ impl World<'_> {
         scopes
     }
 
+    /// Whether each catalogue could be read, so that what is in none is nowhere.
+    pub(super) fn knows_all_models(&self) -> bool {
+        let routes = |kind| matches!(kind, Kind::TenantRouter | Kind::Gateway);
+        let plugins = self.survey.plugins.iter();
+        let mut routers = plugins.filter(|plugin| plugin.kind.is_some_and(routes));
+        let good = |node: &Rc<Node>| self.good.iter().any(|good| Rc::ptr_eq(&good.plugin.node, node));
+        routers.all(|plugin| good(&plugin.node))
+    }
+
     fn directories(&self, scope: &Scope) -> Vec<Rc<Node>> {
         let inline = scope.key_auth.iter();
         let inline: Vec<Rc<Node>> = inline
@@ -195,8 +206,9 @@ impl World<'_> {
     /// Whether a path of Envoy's is that of a file; it begins where Envoy is started, which nobody knows here.
     pub(super) fn is_file(&self, number: u32, path: &str) -> bool {
         let path = Path::new(path);
+        let is = |file: &File<'_>| file.full.ends_with(path) || path.ends_with(file.path);
         let mut files = self.files.iter();
-        files.any(|file| file.number == number && (file.path.ends_with(path) || path.ends_with(file.path)))
+        files.any(|file| file.number == number && is(file))
     }
 
     /// The chains that requests pass.

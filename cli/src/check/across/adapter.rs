@@ -12,7 +12,7 @@ use crate::check::world::World;
 /// Checks every provider.
 pub(super) fn check(world: &World<'_>, report: &mut Report) {
     let scopes = world.scopes();
-    let models: Vec<String> = scopes
+    let mut models: Vec<String> = scopes
         .iter()
         .flat_map(|scope| {
             scope
@@ -22,6 +22,11 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
                 .collect::<Vec<_>>()
         })
         .collect();
+    models.sort();
+    models.dedup();
+    if !world.knows_all_models() {
+        models.clear();
+    }
     let adapters = world
         .good
         .iter()
