@@ -140,6 +140,9 @@ impl<'s> Document<'s> {
         };
         let root = build(&source.text, origin, Merge::No, report)?;
         let contents = contents(&root);
+        if contents == Contents::Bare(Kind::Document) {
+            json(source, report);
+        }
         let root = match contents {
             // Envoy's reader knows no merge keys, and this is not read by it.
             Contents::Bare(Kind::Document) => {
@@ -201,6 +204,28 @@ fn contents(root: &Rc<Node>) -> Contents {
     }
 }
 
+/// A document that is served as it is has to be JSON, and that is less than YAML.
+fn json(source: &Source, report: &mut Report) {
+    if source.path.extension().is_none_or(|ending| ending != "json") {
+        return;
+    }
+    if source.marked {
+        let text = "begins with a byte order mark, which is no JSON: save it without";
+        report.error(Place::start(source.file), text);
+    }
+    if let Err(error) = serde_json::from_str::<&serde_json::value::RawValue>(&source.text) {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).max(1);
+        let place = Place {
+            file: source.file,
+            line: number(error.line()),
+            column: number(error.column()),
+        };
+        let said = error.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        report.error(place, format!("is not JSON: {said}"));
+    }
+}
+
 /// Envoy takes `<<` for a member's name.
 fn merge_keys(root: &Rc<Node>, report: &mut Report) {
     root.walk(&mut |node| {
@@ -251,7 +276,7 @@ fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report)
         match document.contents {
             Contents::Bootstrap | Contents::Envoy => world.survey.add(&document.root),
             Contents::Bare(Kind::Document) => {
-                if parse::check(Kind::Document, &document.root, Reader::Core, report) {
+                if parse::check(Kind::Document, &document.root, Reader::Tool, report) {
                     world.documents.push(Rc::clone(&document.root));
                 }
             }

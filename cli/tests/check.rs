@@ -164,6 +164,30 @@ fn line_ends_and_byte_order_marks_move_nothing() {
 }
 
 #[test]
+fn what_is_served_as_it_is_has_to_be_json() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, told) in [
+        ("{\n\t\"version\": 1,\n\t\"orgs\": {}, \"keys\": []\n}\n", ""),
+        (
+            "{\"version\": 1,\n \"orgs\": {}, \"keys\": [],}\n",
+            "2:25: is not JSON: key must be a string\n",
+        ),
+        (
+            "\u{feff}{\"version\": 1, \"orgs\": {}, \"keys\": []}\n",
+            "1:1: begins with a byte order mark, which is no JSON: save it without\n",
+        ),
+    ] {
+        fs::write(folder.path().join("x.json"), text).unwrap();
+        let output = check(folder.path(), &["--no-envoy", "x.json"]);
+        let output = said(&output, "x.json");
+        assert!(
+            output.starts_with(told) && output.is_empty() == told.is_empty(),
+            "{output}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_text_is_told_where_it_begins() {
     assert_eq!(
         said_of(b"limits: []\n# M\xc3\xa4rz\nabandoned_hold: 6\xff0s\n"),

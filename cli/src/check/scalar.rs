@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Number, Value as Json};
+use serde_json::Value as Json;
 
 use super::finding::Place;
 use super::tree::{Node, Scalar, Value};
@@ -12,8 +12,8 @@ use super::tree::{Node, Scalar, Value};
 pub(super) enum Reader {
     /// Envoy's: yaml-cpp, and `MessageUtil::loadFromYaml`, which knows YAML 1.1's words for truth.
     Envoy,
-    /// YAML 1.2's core types: a document that becomes JSON by `tollgate directory build`.
-    Core,
+    /// This tool: a document that becomes JSON by `tollgate directory build`.
+    Tool,
 }
 
 impl Reader {
@@ -66,7 +66,7 @@ impl Reader {
         }
         match self {
             Self::Envoy => envoys(text),
-            Self::Core => core(text),
+            Self::Tool => tools(text),
         }
     }
 }
@@ -123,29 +123,18 @@ fn integer(text: &str) -> Option<i64> {
     }
 }
 
-fn core(text: &str) -> Json {
-    match text {
-        "true" | "True" | "TRUE" => return true.into(),
-        "false" | "False" | "FALSE" => return false.into(),
-        _ => {}
-    }
-    let radix = |prefix, radix| {
-        let digits: &str = text.strip_prefix(prefix)?;
-        i64::from_str_radix(digits, radix).ok()
+/// As `tollgate directory build` makes JSON of it.
+fn tools(text: &str) -> Json {
+    // The longest word that is no text is `false`.
+    let word = text.len() > 5 && text.starts_with(|c: char| c.is_alphabetic());
+    let value = if word {
+        None
+    } else {
+        serde_saphyr::from_str(text).ok()
     };
-    if let Some(number) = text
-        .parse()
-        .ok()
-        .or_else(|| radix("0x", 16))
-        .or_else(|| radix("0o", 8))
-    {
-        return number.into();
-    }
-    let plain = text.bytes().all(|c| c.is_ascii_digit() || b"+-.eE".contains(&c));
-    let number = text.parse().ok().filter(|_| plain);
-    number
-        .and_then(Number::from_f64)
-        .map_or_else(|| text.into(), Json::Number)
+    value
+        .filter(|value: &Json| !value.is_array() && !value.is_object())
+        .unwrap_or_else(|| text.into())
 }
 
 #[cfg(test)]
@@ -185,17 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn json_has_types_of_its_own() {
+    fn a_document_is_read_as_it_is_built() {
         for (text, value) in [
-            ("no", json!("no")),
+            ("no", json!(false)),
+            ("Nobody", json!("Nobody")),
             ("7", json!(7)),
-            ("010", json!(10)),
             ("1.5", json!(1.5)),
             ("true", json!(true)),
             ("null", Json::Null),
             ("-", json!("-")),
+            ("2030-01-01T00:00:00Z", json!("2030-01-01T00:00:00Z")),
         ] {
-            assert_eq!(read(Reader::Core, text), value, "{text}");
+            assert_eq!(read(Reader::Tool, text), value, "{text}");
         }
     }
 }

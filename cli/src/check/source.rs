@@ -9,6 +9,8 @@ use super::finding::{Place, Report};
 
 /// The largest file that is read. A directory of many keys is a matter of `tollgate directory check`.
 const MAX_BYTES: u64 = 32 << 20;
+/// A byte order mark.
+const MARK: &str = "\u{feff}";
 /// Folders in folders.
 const MAX_LEVELS: usize = 32;
 
@@ -22,6 +24,8 @@ pub(super) struct Source {
     pub(super) file: u32,
     /// Whether it was named, and not found in a folder: then it has to be something that is known.
     pub(super) named: bool,
+    /// Whether it began with a byte order mark, which is not in the text.
+    pub(super) marked: bool,
     pub(super) text: String,
 }
 
@@ -84,12 +88,14 @@ impl Walk<'_> {
         let file = self.report.file(path.display().to_string());
         match contents(path) {
             Ok(bytes) => {
+                let marked = bytes.starts_with(MARK.as_bytes());
                 if let Some(text) = text(bytes, file, self.report) {
                     self.sources.push(Source {
                         path: path.to_owned(),
                         full: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
                         file,
                         named,
+                        marked,
                         text,
                     });
                 }
@@ -128,11 +134,7 @@ fn text(bytes: Vec<u8>, file: u32, report: &mut Report) -> Option<String> {
         return None;
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Some(
-            text.strip_prefix('\u{feff}')
-                .map(ToOwned::to_owned)
-                .unwrap_or(text),
-        ),
+        Ok(text) => Some(text.strip_prefix(MARK).map(ToOwned::to_owned).unwrap_or(text)),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let before = error.as_bytes().get(..good).unwrap_or_default();
