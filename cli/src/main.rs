@@ -1,6 +1,7 @@
 //! `tollgate`: the operators' tool, on the same core as the filters, and the control plane.
 
 mod audit;
+mod check;
 mod client;
 mod directory;
 mod freeze;
@@ -9,6 +10,7 @@ mod key;
 mod org;
 mod project;
 mod scan;
+mod schema;
 mod serve;
 mod show;
 mod token;
@@ -60,9 +62,13 @@ enum Command {
     Import(import::Import),
     /// Find our keys in files, by their form and checksum.
     Scan(scan::Scan),
+    /// The files that operators edit: all that is wrong with them, with line and column.
+    Check(check::Check),
     /// The directory document: check it, or turn it into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
+    /// JSON Schemas of what operators write, for editors.
+    Schema(schema::Schema),
     /// Usage records: those that a killed gateway left.
     #[command(subcommand)]
     Usage(usage::Command),
@@ -96,6 +102,8 @@ fn main() -> ExitCode {
 fn run(place: Place, command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(scan) => return scan.run(),
+        Command::Check(command) => return Ok(command.run()),
+        Command::Schema(command) => command.run()?,
         Command::Directory(command) => command.run()?,
         Command::Usage(command) => command.run()?,
         Command::Openapi => print!("{}", tollgate_control::api::openapi()),

@@ -15,6 +15,11 @@ pub(crate) fn text(millis: i64) -> String {
     seconds.to_string()
 }
 
+/// The same of an end: not before it, as a part of a second counts as a whole one.
+pub(crate) fn end_text(millis: i64) -> String {
+    text(millis.saturating_add(999))
+}
+
 /// Milliseconds since 1970 of what a client said.
 pub(crate) fn parse(field: &str, text: &str) -> Result<i64, Problem> {
     let time = text
@@ -78,6 +83,10 @@ mod tests {
     fn times() {
         assert_eq!(parse("at", "1970-01-01T00:00:01Z").unwrap(), 1_000);
         assert_eq!(text(1_999), "1970-01-01T00:00:01Z");
+        assert_eq!(
+            (end_text(1_001), end_text(1_000)),
+            ("1970-01-01T00:00:02Z".into(), text(1_000))
+        );
         assert!(parse("at", "tomorrow").is_err());
     }
 }

@@ -135,7 +135,7 @@ pub(super) async fn begin(
         target: body.target.clone(),
         org,
         reason: reason.to_owned(),
-        until: span.map(|span| time::text(write.time().saturating_add(span))),
+        until: span.map(|span| time::end_text(write.time().saturating_add(span))),
         ended_at: None,
         ended_by: None,
         by_confined: caller.is_confined(),

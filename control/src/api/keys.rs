@@ -323,7 +323,7 @@ pub(super) async fn rotate(
     let ends = now.saturating_add(overlap).min(ends_before.unwrap_or(i64::MAX));
     let old = Key {
         spec: KeySpec {
-            expires_at: Some(time::text(ends)),
+            expires_at: Some(time::end_text(ends)),
             ..before.document.spec.clone()
         },
         rotation: Some(Rotation {

@@ -1,5 +1,11 @@
 //! A PostgreSQL server of the test's own, in a folder that goes with it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support: a test that cannot go on fails by panicking"
+)]
+
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::net::TcpListener;

@@ -59,6 +59,7 @@ macro_rules! members {
     ($($(#[$doc:meta])* $member:ident $name:literal,)*) => {
         /// A member by which a model server reads or writes more than can be seen in the body, or turns to another model or
         /// server, so that no estimate and no grant holds: it is refused, unless the catalogue allows it for a model.
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum Unmetered {
             $($(#[$doc])* #[serde(rename = $name)] $member,)*

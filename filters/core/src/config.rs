@@ -1,5 +1,8 @@
 //! What all configuration shares: errors that name a place, and types that can only hold good values.
 
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
+
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
@@ -351,6 +354,11 @@ pub(crate) fn problem(error: &serde_json::Error) -> String {
 pub fn http_date(seconds: i64) -> Option<String> {
     let moment = jiff::Timestamp::from_second(seconds).ok()?;
     Some(moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
+/// A moment as an operator writes it, such as `2026-12-31T23:59:59Z` (RFC 3339), in seconds since 1970.
+pub fn moment(text: &str) -> Option<i64> {
+    Some(text.parse::<jiff::Timestamp>().ok()?.as_second())
 }
 
 /// A span of time written as `500ms`, `10s`, `5m`, `2h` or `1d`; never zero.

@@ -21,6 +21,8 @@ pub mod record;
 mod source;
 pub mod table;
 
+#[cfg(feature = "schema")]
+pub use document::Document;
 pub use loader::{Loader, Progress};
 pub use record::{Credential, KeyStatus, ProfileId, Tenant};
 pub use source::{OnStale, Source};

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod failed_auth;
 pub mod fault;
 pub mod flags;
+pub mod gateway;
 pub mod gcra;
 pub mod glob;
 pub mod headers;
@@ -35,6 +36,8 @@ pub mod reply;
 pub mod request;
 pub mod retry_after;
 pub mod route;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod settlement;
 pub mod silence;
 pub mod spent;

@@ -24,6 +24,7 @@ pub const TOO_LARGE: &[u8] = b"tollgate_request_too_large_for_limit";
 const SLOTS: u64 = 4096;
 
 /// `refusals` as an operator writes them: what is left out is not limited.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {

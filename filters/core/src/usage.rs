@@ -10,6 +10,7 @@ mod events;
 mod form;
 mod json;
 pub mod line;
+pub mod log;
 pub mod plausible;
 pub mod record;
 mod report;

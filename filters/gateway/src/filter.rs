@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
+use tollgate_core::gateway::Config;
 use tollgate_core::identity::Identity;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::reply::Reply;
@@ -14,8 +15,6 @@ use tollgate_host::{
 use tollgate_key_auth::{KeyAuth, TICK_MILLIS};
 use tollgate_rate_limit::{RateLimit, Stream as Limited, TICK_MILLIS as RATE_LIMIT_TICK};
 use tollgate_tenant_router::{Router, Stream as Routed, TICK_MILLIS as ROUTER_TICK, spent};
-
-use crate::config::Config;
 
 /// Of so many ticks of key-auth, which asks for most, one is the limits' and the router's.
 const TICKS_A_LIMIT: u32 = RATE_LIMIT_TICK / TICK_MILLIS;

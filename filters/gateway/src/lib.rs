@@ -3,7 +3,6 @@
 //!
 //! Modules of their own stay what one mixes with other filters.
 
-mod config;
 mod filter;
 
 pub use filter::Gateway;

@@ -1,29 +1,15 @@
 //! An access logger that writes usage records itself, by way of a journal, so that none is lost where its gateway is killed.
 //! Native alone: it takes a file in memory.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use tollgate_core::config::{ConfigError, from_json};
+use tollgate_core::config::ConfigError;
 use tollgate_core::exchange::Exchange as _;
 use tollgate_core::plugin_config::to_json;
 use tollgate_core::state::Clock as _;
 use tollgate_core::usage::line::Line;
+use tollgate_core::usage::log::Config;
 use tollgate_host::{AccessLogger, Attribute, Journal, JournalSettings, LogContext, RootContext};
-
-/// Where it writes to.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The usage log: a file, begun where there is none.
-    file: PathBuf,
-    /// A folder for journals; best in memory, such as `/dev/shm/tollgate`.
-    journal: PathBuf,
-    /// Whether the levels of limits are kept as well, and a restart begins with them.
-    #[serde(default)]
-    restore_limits: bool,
-}
 
 /// What one worker has.
 pub struct UsageLog {
@@ -35,7 +21,7 @@ impl AccessLogger for UsageLog {
     type Config = Config;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
-        from_json(&to_json(configuration)?).map_err(|error| vec![error])
+        Config::parse(&to_json(configuration)?)
     }
 
     fn start(config: Arc<Config>, _host: &mut RootContext) -> Result<Self, ConfigError> {

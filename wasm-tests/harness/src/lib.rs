@@ -18,6 +18,7 @@ mod cast;
 pub mod catalogue;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod directory;
 pub mod documents;
 pub mod envoy;

@@ -10,12 +10,14 @@ use super::provider::{CLIENT_CREDENTIALS, Credential, Provider, Providers};
 use crate::config::{ConfigError, Map, from_json};
 use crate::headers::{begins, ends_here, is_not_a_models, tells_limits};
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawProviders {
     providers: Map<RawProvider>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a provider")]
 #[derive(Default)]
@@ -31,6 +33,7 @@ struct RawProvider {
     share_identity: Option<bool>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a credential")]
 struct RawCredential {
@@ -38,6 +41,9 @@ struct RawCredential {
     header: Option<String>,
     prefix: Option<String>,
 }
+
+#[cfg(feature = "schema")]
+crate::config::schema::stands_for!(Providers => RawProviders);
 
 impl Providers {
     /// Reads a configuration; all that is wrong with it is reported.

@@ -23,6 +23,7 @@ pub struct Config {
 }
 
 /// Names of claims in the dynamic metadata that Envoy's `jwt_authn` wrote.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenClaims {
@@ -51,6 +52,7 @@ fn subject() -> String {
     "sub".into()
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
@@ -66,13 +68,19 @@ fn yes() -> bool {
     true
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a map with `inline` or `http`")]
 struct RawSource {
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<crate::directory::Document<'static>>")
+    )]
     inline: Option<Box<RawValue>>,
     http: Option<Object<RawHttp>>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawHttp {
@@ -80,6 +88,7 @@ struct RawHttp {
     on_stale: OnStale,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawFailedAuth {
@@ -95,6 +104,9 @@ impl Default for RawFailedAuth {
         }
     }
 }
+
+#[cfg(feature = "schema")]
+crate::config::schema::stands_for!(Config => RawConfig);
 
 impl Config {
     /// Reads the filter's configuration; all that is wrong with it is reported.

@@ -14,12 +14,14 @@ use crate::price::Price;
 const MAX_TOKENS: u64 = 1_000_000_000;
 
 /// The catalogue as it stands in the configuration.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a catalogue")]
 pub struct RawCatalogue {
     models: Map<Object<RawModel>>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a model")]
 struct RawModel {
@@ -49,6 +51,7 @@ struct RawModel {
     sunset_at: Option<String>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a target")]
 struct RawTarget {
@@ -62,6 +65,7 @@ fn one() -> Number {
     Number(1.0)
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
@@ -70,6 +74,7 @@ struct RawRule {
 }
 
 /// A condition as it stands in the configuration.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawWhen {
@@ -114,6 +119,7 @@ impl RawWhen {
     }
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCanary {
@@ -122,6 +128,7 @@ struct RawCanary {
 }
 
 /// In currency units for a million tokens.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "prices for a million tokens")]
 struct RawPrice {
@@ -143,6 +150,7 @@ fn zero() -> Number {
     Number(0.0)
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawTimeouts {

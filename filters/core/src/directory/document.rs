@@ -8,13 +8,14 @@ use serde::Deserialize;
 
 use super::census::Census;
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
-use crate::config::{ConfigError, Map, Object, given};
+use crate::config::{ConfigError, Map, Object, given, moment};
 use crate::endpoint::{Scope, Scopes};
 use crate::key::KeyHash;
 
 /// The tier of an organization that names none.
 const DEFAULT_TIER: &str = "default";
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an organization")]
 pub(super) struct RawOrg {
@@ -29,6 +30,7 @@ pub(super) struct RawOrg {
     projects: Map<Object<RawProject>>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a project")]
 struct RawProject {
@@ -40,6 +42,7 @@ struct RawProject {
     labels: Map<String>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum TenantStatus {
@@ -49,12 +52,14 @@ enum TenantStatus {
 }
 
 /// One row of `keys`. Borrows from the document where no escape stands in the way.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a key")]
 pub(super) struct RawKey<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9A-Fa-f]{64}$")))]
     sha256: Cow<'a, str>,
     #[serde(borrow)]
     org: Cow<'a, str>,
@@ -115,6 +120,19 @@ impl<'de> Deserialize<'de> for Version {
 }
 
 /// Organizations, checked.
+/// The document as a whole; its reader takes it piece by piece.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "for its schema alone")]
+pub struct Document<'a> {
+    #[schemars(range(min = 1, max = 1))]
+    version: u8,
+    orgs: Map<Object<RawOrg>>,
+    keys: Vec<RawKey<'a>>,
+}
+
+/// The organizations of a document, checked.
 #[derive(Debug, Default)]
 pub(super) struct Tenants(BTreeMap<String, Object<RawOrg>>);
 
@@ -336,14 +354,9 @@ fn kept<T>(result: Result<T, ConfigError>, errors: &mut Vec<ConfigError>) -> Opt
 
 fn seconds(field: &str, text: Option<&str>) -> Result<Option<i64>, ConfigError> {
     let Some(text) = text else { return Ok(None) };
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Ok(Some(time.as_second())),
-        Err(_) => Err(ConfigError::expected(
-            field,
-            text,
-            "a time such as `2026-12-31T23:59:59Z` (RFC 3339)",
-        )),
-    }
+    moment(text)
+        .map(Some)
+        .ok_or_else(|| ConfigError::expected(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)"))
 }
 
 /// Names go into headers, logs and metrics as they are, so they are plain.

@@ -33,6 +33,7 @@ impl ProfileId {
 }
 
 /// What an operator made of a key.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyStatus {

@@ -18,6 +18,7 @@ pub enum Source {
 }
 
 /// What is done once the directory could not be confirmed for too long.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStale {

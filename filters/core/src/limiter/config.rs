@@ -21,9 +21,11 @@ pub struct Config {
     pub by_address: bool,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
+    #[cfg_attr(feature = "schema", schemars(required))]
     limits: Option<Vec<Object<RawLimit>>>,
     #[serde(default)]
     capacity: Vec<Object<RawCapacity>>,
@@ -40,6 +42,9 @@ const fn limit_headers() -> bool {
 fn abandoned_hold() -> Span {
     Span::from_secs(60)
 }
+
+#[cfg(feature = "schema")]
+crate::config::schema::stands_for!(Config => RawConfig);
 
 impl Config {
     /// Reads a configuration; all that is wrong with it is reported.

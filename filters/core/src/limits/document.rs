@@ -16,6 +16,7 @@ use crate::gcra::Quota;
 const MAX_ROWS: usize = 64;
 
 /// A limit as it stands in the configuration.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a limit")]
 pub struct RawLimit {
@@ -26,6 +27,7 @@ pub struct RawLimit {
     when: Object<RawSelector>,
     #[serde(default)]
     count: Count,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Rate>"))]
     rate: Option<String>,
     burst: Option<Number>,
     max: Option<Number>,
@@ -36,6 +38,7 @@ pub struct RawLimit {
     overrides: Vec<Object<RawOverride>>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a condition")]
 struct RawSelector {
@@ -46,6 +49,7 @@ struct RawSelector {
     endpoint: NameList<Endpoint>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an override")]
 struct RawOverride {
@@ -55,11 +59,13 @@ struct RawOverride {
     project: NameList<String>,
     model: NameList<String>,
     endpoint: NameList<Endpoint>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Rate>"))]
     rate: Option<String>,
     burst: Option<Number>,
     max: Option<Number>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RawMode {
@@ -67,6 +73,7 @@ enum RawMode {
     Shadow,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RawOnError {
@@ -95,6 +102,21 @@ impl<T> NameList<T> {
 impl<T> Default for NameList<T> {
     fn default() -> Self {
         Self(Vec::new(), Given::No)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for NameList<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        OneOrMore::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        OneOrMore::<T>::json_schema(generator)
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Subject<'a> {
 }
 
 /// What a row can tell apart.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {

@@ -28,6 +28,7 @@ pub struct Config {
     pub uploads: uploads::Policy,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
@@ -45,6 +46,7 @@ struct RawConfig {
     uploads: Object<uploads::RawPolicy>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum Priority {
@@ -52,6 +54,7 @@ enum Priority {
     Default,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a breaker")]
 struct RawBreaker {
@@ -85,6 +88,9 @@ impl RawBreaker {
         }
     }
 }
+
+#[cfg(feature = "schema")]
+crate::config::schema::stands_for!(Config => RawConfig);
 
 impl Config {
     /// Reads the configuration; all that is wrong with it is reported.

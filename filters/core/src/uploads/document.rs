@@ -11,6 +11,7 @@ use crate::config::{ByteRate, ByteSize, ConfigError, Number, Object, Span};
 const MAX_REQUESTS: u64 = 4_096;
 
 /// The section as it is written; what is left out is as by default.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawPolicy {
@@ -21,6 +22,7 @@ pub struct RawPolicy {
     body: Option<ByteSize>,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, bound(deserialize = "T: Deserialize<'de>"))]
 struct RawBounds<T> {

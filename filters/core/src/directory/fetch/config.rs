@@ -48,6 +48,7 @@ pub struct Request {
     pub timeout_millis: u32,
 }
 
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFetch {
@@ -59,6 +60,7 @@ struct RawFetch {
     #[serde(default = "timeout")]
     timeout: Span,
     watch: Option<Span>,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     token: Option<RawToken>,
     #[serde(default)]
     allow_empty: bool,
@@ -84,6 +86,9 @@ fn refresh() -> Span {
 fn timeout() -> Span {
     Span::from_secs(30)
 }
+
+#[cfg(feature = "schema")]
+crate::config::schema::stands_for!(Config => RawFetch);
 
 impl Config {
     /// Reads the fetcher's configuration; all that is wrong with it is reported.

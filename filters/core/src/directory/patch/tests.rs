@@ -207,6 +207,36 @@ proptest! {
         }
     }
 
+    /// A server that does not list the keys of tenants that are gone: who is found is the same.
+    #[test]
+    fn keys_of_tenants_that_are_gone_need_not_be_listed(documents in proptest::collection::vec(documents(), 2..8)) {
+        let mut worker = Worker::at(0);
+        let mut before = &documents[0];
+        let mut census = publish(before, &mut worker).unwrap();
+        for document in &documents[1..] {
+            let mut changes = difference(before, document);
+            let is_gone = |hash: &Value| {
+                let row = before["keys"].as_array().unwrap().iter().find(|row| row["sha256"] == *hash).unwrap();
+                let org = &document["orgs"][row["org"].as_str().unwrap()];
+                let project = row["project"].as_str();
+                org.is_null() || project.is_some_and(|project| org["projects"][project].is_null())
+            };
+            changes["removed_keys"].as_array_mut().unwrap().retain(|hash| !is_gone(hash));
+            census = match patch(&changes, census, &mut worker) {
+                Ok(census) => census,
+                Err(refused) => {
+                    prop_assert!(refused.iter().all(|said| said.contains("never taken out")), "{refused:?}");
+                    publish(document, &mut worker).unwrap()
+                }
+            };
+            before = document;
+            let mut other = Worker::at(0);
+            let whole = publish(document, &mut other).unwrap();
+            prop_assert_eq!(found(&mut worker), found(&mut other));
+            prop_assert_eq!((census.keys(), census.orgs()), (whole.keys(), whole.orgs()));
+        }
+    }
+
     /// Wherever the store fails, the next whole document brings everything to one state.
     #[test]
     fn what_ends_half_way_is_mended(documents in [documents(), documents(), documents()], writes in 0..20_usize) {

@@ -12,6 +12,7 @@ pub(super) const MAX_TIERS: usize = 5;
 const MAX: f64 = 1e6;
 
 /// The capacity of some models, as it stands in the configuration.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a capacity")]
 pub struct RawCapacity {

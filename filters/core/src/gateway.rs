@@ -1,17 +1,21 @@
-//! The configuration: a section for each filter, as in its own file.
+//! The configuration of key-auth, tenant-router and rate-limit as one filter: a section for each, as in its own file.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tollgate_core::config::{ConfigError, from_json};
-use tollgate_core::{auth, limiter, route};
+
+use crate::config::{ConfigError, from_json};
+use crate::{auth, limiter, route};
 
 /// What was checked, of each filter.
 pub struct Config {
-    pub(crate) key_auth: Arc<auth::Config>,
-    pub(crate) tenant_router: Arc<route::Config>,
-    pub(crate) rate_limit: Arc<limiter::Config>,
+    /// Who may call.
+    pub key_auth: Arc<auth::Config>,
+    /// What they may ask for, and where it goes.
+    pub tenant_router: Arc<route::Config>,
+    /// How much of it.
+    pub rate_limit: Arc<limiter::Config>,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,150 @@
+//! `tollgate check`: the files that operators edit, read as the filters and Envoy will read them.
+//!
+//! Files are read ([`source`]) into trees that know the place of each value ([`mod@build`], [`tree`]). What stands in them
+//! is found ([`document`], [`survey`]), each configuration is read by its filter's own reader ([`settings`], [`parse`]),
+//! and then the files are held against each other ([`world`], [`across`]), and against an Envoy ([`mod@ask`]).
+
+mod across;
+mod ask;
+mod build;
+mod complaint;
+mod document;
+mod envoy;
+mod finding;
+mod kind;
+mod locate;
+mod near;
+mod parse;
+mod scalar;
+mod secrets;
+mod settings;
+mod source;
+mod stand_in;
+mod survey;
+mod tree;
+mod world;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use clap::Args;
+
+use document::{Contents, Document, groups};
+use envoy::Envoy;
+use finding::{Report, Severity};
+use kind::Kind;
+use scalar::Reader;
+use survey::Survey;
+use world::{File, World};
+
+/// Read the files that operators edit, and say each mistake with its file, line and column.
+#[derive(Args)]
+pub(crate) struct Check {
+    /// Files, or folders of them: bootstraps, listeners, clusters, filters, a directory document, or what stands in a
+    /// filter's configuration.
+    #[arg(default_value = "envoy", value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Fail on warnings as well.
+    #[arg(long)]
+    strict: bool,
+    /// The Envoy that is asked about bootstraps; else ENVOY_BIN, target/tools/envoy, or that of PATH.
+    #[arg(long, value_name = "BINARY", conflicts_with = "no_envoy")]
+    envoy: Option<PathBuf>,
+    /// Ask no Envoy.
+    #[arg(long)]
+    no_envoy: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> ExitCode {
+        let mut report = Report::default();
+        let sources = source::read(&self.paths, &mut report);
+        let documents: Vec<Document<'_>> = sources
+            .iter()
+            .filter_map(|source| Document::read(source, &mut report))
+            .collect();
+        let envoy = if self.no_envoy {
+            None
+        } else {
+            Envoy::find(self.envoy.as_deref())
+        };
+        let mut asked = 0;
+        for group in groups(&documents) {
+            together(&group, envoy.as_ref(), &mut report);
+            asked += group.iter().filter(|document| document.is_bootstrap()).count();
+        }
+        print!("{report}");
+        if envoy.is_none() && !self.no_envoy && asked > 0 {
+            eprintln!(
+                "No Envoy was found to ask about bootstraps: name one with --envoy, or leave it out with --no-envoy."
+            );
+        }
+        self.outcome(&report)
+    }
+
+    fn outcome(&self, report: &Report) -> ExitCode {
+        let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
+        let files = counted(report.files(), "file");
+        if errors + warnings == 0 {
+            println!("{files}: nothing is wrong");
+            return ExitCode::SUCCESS;
+        }
+        eprintln!(
+            "{files}: {}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        );
+        if errors > 0 || self.strict {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// Checks the files of one Envoy.
+fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
+    let mut world = World {
+        survey: Survey::default(),
+        good: Vec::new(),
+        documents: Vec::new(),
+        files: Vec::new(),
+    };
+    for document in group {
+        world.files.push(File {
+            number: document.source.file,
+            path: &document.source.path,
+            full: &document.source.full,
+        });
+        match document.contents {
+            Contents::Bootstrap | Contents::Envoy => world.survey.add(&document.root),
+            Contents::Bare(Kind::Document) => {
+                if parse::check(Kind::Document, &document.root, Reader::Tool, report) {
+                    world.documents.push(Rc::clone(&document.root));
+                }
+            }
+            Contents::Bare(kind) => {
+                if parse::check(kind, &document.root, Reader::Envoy, report) {
+                    world.good.push(settings::Good::bare(kind, &document.root));
+                }
+            }
+            Contents::Foreign => {}
+        }
+    }
+    let plugins = &world.survey.plugins;
+    let good: Vec<_> = plugins
+        .iter()
+        .filter_map(|plugin| settings::check(plugin, report))
+        .collect();
+    world.good.extend(good);
+    across::check(&world, report);
+    if let Some(envoy) = envoy {
+        ask::ask(envoy, group, &world, report);
+    }
+}

@@ -1,0 +1,86 @@
+//! A directory that is fetched: somebody has to fetch it, from a cluster that is there, for the filters that read it.
+
+use tollgate_core::key::shown;
+
+use super::names::meant;
+use crate::check::finding::Report;
+use crate::check::kind::Kind;
+use crate::check::settings::Good;
+use crate::check::survey::{Form, named};
+use crate::check::world::World;
+
+/// Checks fetchers, and the filters that wait for one.
+pub(super) fn check(world: &World<'_>, report: &mut Report) {
+    let fetchers: Vec<&Good> = world
+        .good
+        .iter()
+        .filter(|good| good.kind == Kind::Directory)
+        .collect();
+    for fetcher in &fetchers {
+        cluster(world, fetcher, report);
+    }
+    let any = world
+        .survey
+        .plugins
+        .iter()
+        .any(|plugin| plugin.kind == Some(Kind::Directory));
+    for chain in world.chains() {
+        for good in chain.filters.iter().filter_map(|link| world.good(link)) {
+            let section = if good.kind == Kind::Gateway {
+                good.root.get("key_auth")
+            } else {
+                Some(&good.root)
+            };
+            let Some(http) = section.and_then(|section| section.get("directory")?.entry("http")) else {
+                continue;
+            };
+            if any {
+                memory(good, &fetchers, report);
+            } else {
+                let text = "nobody fetches the directory: add the fetcher of envoy/directory-http.yaml to the bootstrap, or every request is refused";
+                report.warning(http.place, text);
+            }
+        }
+    }
+}
+
+fn cluster(world: &World<'_>, fetcher: &Good, report: &mut Report) {
+    let clusters = &world.survey.clusters;
+    let Some(cluster) = named(&fetcher.root, "cluster") else {
+        return;
+    };
+    if !clusters.is_empty() && !clusters.iter().any(|known| known.name.name == cluster.name) {
+        let known = clusters.iter().map(|cluster| cluster.name.name.as_str());
+        let text = format!(
+            "there is no cluster `{}` in these files, so no directory would be fetched{}",
+            shown(&cluster.name, 64),
+            meant(&cluster.name, known)
+        );
+        report.error(cluster.place, text);
+    }
+}
+
+/// What fetches and what reads share memory by the name of their VM.
+fn memory(reader: &Good, fetchers: &[&Good], report: &mut Report) {
+    let id = |good: &Good| {
+        good.plugin
+            .node
+            .at(&["vm_config"])
+            .and_then(|vm| named(vm, "vm_id"))
+    };
+    let Some(wanted) = id(reader).filter(|_| reader.plugin.form == Form::Wasm) else {
+        return;
+    };
+    let ids: Vec<String> = fetchers
+        .iter()
+        .filter_map(|fetcher| id(fetcher))
+        .map(|id| id.name)
+        .collect();
+    if !ids.is_empty() && !ids.contains(&wanted.name) {
+        let text = format!(
+            "the fetcher of the directory runs as `{}`, and shares it only with filters of the same vm_id",
+            ids.join("`, `")
+        );
+        report.error(wanted.place, text);
+    }
+}

@@ -1,0 +1,218 @@
+//! The files of one Envoy, put together: which filters work together, and what they know of each other.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::kind::Kind;
+use super::settings::Good;
+use super::survey::{Chain, Link, Survey};
+use super::tree::{Entry, Node};
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct File<'p> {
+    pub(super) number: u32,
+    pub(super) path: &'p Path,
+    /// The same from the root.
+    pub(super) full: &'p Path,
+}
+
+/// All that belongs to one Envoy.
+#[derive(Debug)]
+pub(super) struct World<'p> {
+    pub(super) survey: Survey,
+    /// Filters of ours whose configuration is good.
+    pub(super) good: Vec<Good>,
+    /// Directory documents that are files of their own.
+    pub(super) documents: Vec<Rc<Node>>,
+    pub(super) files: Vec<File<'p>>,
+}
+
+/// Filters that work together on a request, as far as their configurations are known.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    pub(super) key_auth: Vec<Rc<Node>>,
+    pub(super) router: Vec<Rc<Node>>,
+    pub(super) limits: Vec<Rc<Node>>,
+    /// The documents that say who there is; none where they come from elsewhere.
+    pub(super) directories: Vec<Rc<Node>>,
+}
+
+/// A model of a catalogue.
+pub(super) struct Model<'n> {
+    pub(super) entry: &'n Entry,
+}
+
+impl Model<'_> {
+    pub(super) fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
+        let aliases = self.entry.value.get("aliases").into_iter();
+        aliases
+            .flat_map(|list| list.items())
+            .filter_map(|alias| alias.text())
+    }
+
+    pub(super) fn endpoints(&self) -> Vec<&str> {
+        let list = self.entry.value.get("endpoints");
+        list.map(|list| list.names().into_iter().map(|(name, _)| name).collect())
+            .unwrap_or_default()
+    }
+}
+
+impl Scope {
+    /// Every model of its catalogues.
+    pub(super) fn models(&self) -> Vec<Model<'_>> {
+        let catalogues = self.router.iter();
+        let models = catalogues.filter_map(|router| router.at(&["catalogue", "models"]));
+        models
+            .flat_map(|models| models.entries())
+            .map(|entry| Model { entry })
+            .collect()
+    }
+
+    /// Every organization of its directories.
+    pub(super) fn orgs(&self) -> impl Iterator<Item = &Entry> {
+        let directories = self.directories.iter();
+        directories
+            .filter_map(|directory| directory.get("orgs"))
+            .flat_map(|orgs| orgs.entries())
+    }
+
+    /// Every key of its directories.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Rc<Node>> {
+        let directories = self.directories.iter();
+        directories
+            .filter_map(|directory| directory.get("keys"))
+            .flat_map(|keys| keys.items())
+    }
+
+    fn add(&mut self, good: &Good) {
+        let section = |name: &str| good.root.get(name).cloned();
+        match good.kind {
+            Kind::KeyAuth => self.key_auth.push(Rc::clone(&good.root)),
+            Kind::TenantRouter => self.router.push(Rc::clone(&good.root)),
+            Kind::RateLimit => self.limits.push(Rc::clone(&good.root)),
+            Kind::Gateway => {
+                self.key_auth.extend(section("key_auth"));
+                self.router.extend(section("tenant_router"));
+                self.limits.extend(section("rate_limit"));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World<'_> {
+    /// The filters of each chain, and those that are in none.
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        let mut scopes: Vec<Scope> = Vec::new();
+        let mut used: Vec<*const Node> = Vec::new();
+        for chain in self.survey.chains.iter().filter(|chain| !chain.is_upstream()) {
+            let mut scope = Scope::default();
+            for good in chain.filters.iter().filter_map(|link| self.good(link)) {
+                used.push(Rc::as_ptr(&good.root));
+                scope.add(good);
+            }
+            scopes.push(scope);
+        }
+        scopes.extend(self.loose(&used));
+        for scope in &mut scopes {
+            scope.directories = self.directories(scope);
+        }
+        scopes
+    }
+
+    /// What no chain of these files has: each whole gateway by itself, and the rest together, unless a chain has some of
+    /// it already; then they are other forms of what that has.
+    fn loose(&self, used: &[*const Node]) -> Vec<Scope> {
+        let unused = || {
+            self.good
+                .iter()
+                .filter(|good| !used.contains(&Rc::as_ptr(&good.root)))
+        };
+        let (whole, parts): (Vec<&Good>, Vec<&Good>) = unused().partition(|good| good.kind == Kind::Gateway);
+        let mut scopes: Vec<Scope> = whole
+            .into_iter()
+            .map(|good| {
+                let mut scope = Scope::default();
+                scope.add(good);
+                scope
+            })
+            .collect();
+        let part = |good: &&Good| good.kind.is_filter() && good.kind != Kind::Gateway;
+        let taken = self.good.iter().filter(part).count() > parts.iter().copied().filter(part).count();
+        if !taken {
+            let mut rest = Scope::default();
+            parts.into_iter().for_each(|good| rest.add(good));
+            scopes.push(rest);
+        }
+        scopes
+    }
+
+    /// Whether each catalogue could be read, so that what is in none is nowhere.
+    pub(super) fn knows_all_models(&self) -> bool {
+        let routes = |kind| matches!(kind, Kind::TenantRouter | Kind::Gateway);
+        let plugins = self.survey.plugins.iter();
+        let mut routers = plugins.filter(|plugin| plugin.kind.is_some_and(routes));
+        let good = |node: &Rc<Node>| self.good.iter().any(|good| Rc::ptr_eq(&good.plugin.node, node));
+        routers.all(|plugin| good(&plugin.node))
+    }
+
+    fn directories(&self, scope: &Scope) -> Vec<Rc<Node>> {
+        let inline = scope.key_auth.iter();
+        let inline: Vec<Rc<Node>> = inline
+            .filter_map(|config| config.get("directory")?.get("inline").cloned())
+            .collect();
+        let fetched = scope
+            .key_auth
+            .iter()
+            .all(|config| config.at(&["directory", "http"]).is_some());
+        if inline.is_empty() && fetched {
+            self.documents.clone()
+        } else {
+            inline
+        }
+    }
+
+    /// The good configuration of a filter of a chain.
+    pub(super) fn good(&self, link: &Link) -> Option<&Good> {
+        let mut good = self.good.iter();
+        good.find(|good| self.is(link, &good.plugin))
+    }
+
+    /// Which part of ours a filter of a chain is, also where its configuration is bad.
+    pub(super) fn kind(&self, link: &Link) -> Option<Kind> {
+        let mut plugins = self.survey.plugins.iter();
+        let found = plugins.find(|plugin| self.is(link, plugin));
+        found
+            .and_then(|plugin| plugin.kind)
+            .or_else(|| link.name.name.strip_prefix("tollgate.").and_then(Kind::named))
+    }
+
+    fn is(&self, link: &Link, plugin: &super::survey::Plugin) -> bool {
+        if let Some(path) = &link.path {
+            return plugin.resource.is_some() && self.is_file(plugin.node.place.file, &path.name);
+        }
+        let mut found = false;
+        if let Some(typed) = &link.typed {
+            typed.walk(&mut |node| found |= Rc::ptr_eq(node, &plugin.node));
+        }
+        found
+    }
+
+    /// Whether a path of Envoy's is that of a file; it begins where Envoy is started, which nobody knows here.
+    pub(super) fn is_file(&self, number: u32, path: &str) -> bool {
+        let path = Path::new(path);
+        let is = |file: &File<'_>| file.full.ends_with(path) || path.ends_with(file.path);
+        let mut files = self.files.iter();
+        files.any(|file| file.number == number && is(file))
+    }
+
+    /// The chains that requests pass.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.survey.chains.iter()
+    }
+}
