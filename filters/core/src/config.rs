@@ -159,7 +159,7 @@ pub const EMPTY: &str = "is empty: name at least one, or leave it out for any";
 
 /// As much of a text as an error repeats: names and values of any length end up in it.
 fn shortened(mut text: String) -> String {
-    const LONGEST: usize = 1024;
+    const LONGEST: usize = 4096;
     text.truncate(text.floor_char_boundary(LONGEST));
     text
 }
