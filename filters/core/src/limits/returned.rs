@@ -15,7 +15,8 @@ pub(super) struct Run {
     pub(super) amount: u64,
 }
 
-/// Beyond so many, two become one.
+/// Beyond so many, two become one. Charges between them may then count as leaked though they have not: in a bucket that
+/// holds less than is under way, which is far from its limit.
 pub(super) const MAX: usize = 16;
 
 impl Returned {

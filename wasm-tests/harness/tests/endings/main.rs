@@ -35,6 +35,7 @@ const SEED: u64 = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_requests_end_in_every_way_and_each_is_settled_once() {
     let stage = Stage::start("day").await;
+    stage.use_some().await;
     let mut dice = Random::new(SEED);
     let plans: Vec<Plan> = (0..REQUESTS)
         .map(|number| Plan::draw(number, stage.keys.len(), &mut dice))
