@@ -14,7 +14,7 @@ help: ## this list
 demo: ## a scripted tour: model servers, Envoy, fresh keys, some fifty steps
 	@scripts/stack.sh demo $(ARGS)
 
-run: ## the same stack in the foreground, with a key and a curl line to paste
+run: ## the stack in the foreground: a key, a curl line to paste, and a control plane to make more keys
 	@scripts/stack.sh run $(ARGS)
 
 test: ## build the modules and run every test, on a real Envoy too

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `stack.sh run|demo [ARG...]`: model servers and Envoy with the repository's own configuration. `FORM=gateway stack.sh run`:
+# `stack.sh run|demo [ARG...]`: model servers, control plane and Envoy with the repository's own configuration. `FORM=gateway stack.sh run`:
 # the three filters as one module; FORM=native: from the native library.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -15,6 +15,6 @@ esac
 [ "${1:-}" = demo ] && "$root/scripts/setup-python.sh"
 need_rust
 cd "$root"
-cargo build --locked -p tollgate-stack --bin stack
+cargo build --locked -p tollgate-stack --bin stack -p tollgate-cli --bin tollgate
 # In place of this shell, so that Ctrl-C and the exit status are the stack's own.
 exec "$build_dir/debug/stack" "$@"

@@ -24,13 +24,6 @@ pub struct Role {
 pub struct Cast(Vec<Role>);
 
 impl Cast {
-    /// One good key, for `make run`.
-    pub fn one() -> Self {
-        let mut cast = Self::default();
-        cast.add("good", json!({"org": "acme", "project": "search", "name": "run"}));
-        cast
-    }
-
     /// A key of each kind that the contract names.
     pub fn all() -> Self {
         let mut cast = Self::default();

@@ -67,7 +67,7 @@ impl Form {
     pub(crate) fn files(self) -> Vec<(&'static str, &'static str)> {
         match self {
             Self::Chain => vec![
-                ("filters/key-auth.yaml", "organizations, projects, keys"),
+                ("filters/key-auth.yaml", "where keys come from"),
                 ("filters/tenant-router.yaml", "models, and who is served where"),
                 ("filters/rate-limit.yaml", "how much each may ask for"),
             ],

@@ -1,7 +1,7 @@
 //! The whole thing on one machine, for people: `make run` and `make demo`.
 //!
-//! The repository's own `envoy/` configuration on a real Envoy, two stand-in model servers behind it, and keys
-//! minted for this run alone. They are the same parts that the tests run.
+//! The repository's own `envoy/` configuration on a real Envoy, two stand-in model servers behind it, a control plane, and
+//! keys made for this run alone. They are the same parts that the tests run.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
 )]
 
 mod acts;
+mod control;
 mod demo;
 mod reload;
 mod requests;
@@ -23,16 +24,20 @@ use anyhow::{Context as _, Result, bail};
 use tollgate_harness::{Cast, Gateway, Options};
 use tollgate_models::ModelServer;
 
+use control::Control;
+
 pub use demo::demo;
 pub use run::run;
 
-/// Where the gateway and Envoy's admin listen, on 127.0.0.1; 0 is a free port.
+/// Where everything listens, on 127.0.0.1; 0 is a free port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     /// The gateway's.
     pub gateway: u16,
     /// Envoy's admin.
     pub admin: u16,
+    /// The control plane's.
+    pub control: u16,
 }
 
 /// What runs. Dropped, all of it ends.
@@ -53,18 +58,18 @@ impl Stack {
     /// A port is taken, Envoy or the module is missing, or Envoy does not come up: in a sentence for people.
     pub async fn start(ports: Ports, cast: &Cast) -> Result<Self> {
         // The three filters' files are what the tour edits.
-        Self::with(ports, cast, Options::new().chain()).await
+        Self::with(ports, cast.write(Options::new().chain())).await
     }
 
-    /// The same in the form that `TOLLGATE_FORM` says.
+    /// Starts them with the keys of a control plane, in the form that `TOLLGATE_FORM` says.
     ///
     /// # Errors
     /// As of [`Self::start`].
-    pub async fn in_any_form(ports: Ports, cast: &Cast) -> Result<Self> {
-        Self::with(ports, cast, Options::new()).await
+    pub(crate) async fn following(ports: Ports, control: &Control) -> Result<Self> {
+        Self::with(ports, control.followed_by(Options::new()).await?).await
     }
 
-    async fn with(ports: Ports, cast: &Cast, options: Options) -> Result<Self> {
+    async fn with(ports: Ports, options: Options) -> Result<Self> {
         free(ports.gateway, "GATEWAY_PORT")?;
         free(ports.admin, "ADMIN_PORT")?;
         let llama = ModelServer::builder()
@@ -78,7 +83,7 @@ impl Stack {
             .start()
             .await?;
         let options = options.own_limits().ports(ports.gateway, ports.admin);
-        let options = cast.write(options.llama(llama.addr()).gpt_oss(gpt_oss.addr()));
+        let options = options.llama(llama.addr()).gpt_oss(gpt_oss.addr());
         let gateway = Gateway::try_start(options).await?;
         if let Some(why) = reload::refused(&gateway).await {
             bail!("a filter refuses its file in envoy/filters, is dist/ older than it? {why}");

@@ -7,13 +7,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tollgate_stack::{self as stack, Ports};
 
 const USAGE: &str = "\
-usage: stack run  [--gateway-port PORT] [--admin-port PORT]
+usage: stack run  [--gateway-port PORT] [--admin-port PORT] [--control-port PORT]
        stack demo
 
-run   model servers and Envoy in the foreground, with a fresh key and a curl line to paste
+run   model servers, control plane and Envoy in the foreground, with a fresh key and a curl line to paste
 demo  a scripted tour through them; exits non-zero if an exchange was not as promised
 
-The ports can be set by GATEWAY_PORT and ADMIN_PORT as well; `run` takes 10000 and 9901 without, 0 is a free one.
+The ports can be set by GATEWAY_PORT, ADMIN_PORT and CONTROL_PORT as well; `run` takes 10000, 9901 and 7700 without, 0 is
+a free one.
 ";
 
 /// What the command line says.
@@ -93,11 +94,13 @@ fn parse(
     let mut ports = Ports {
         gateway: port("GATEWAY_PORT", 10000)?,
         admin: port("ADMIN_PORT", 9901)?,
+        control: port("CONTROL_PORT", 7700)?,
     };
     while let Some(flag) = arguments.next() {
         let place = match flag.as_str() {
             "--gateway-port" => &mut ports.gateway,
             "--admin-port" => &mut ports.admin,
+            "--control-port" => &mut ports.control,
             "--help" | "-h" => return Ok(Command::Help),
             other => bail!("`{other}` is no option of this command"),
         };
@@ -136,12 +139,20 @@ mod tests {
 
     #[test]
     fn ports_come_from_flags_then_variables_then_the_files() {
-        let run = |gateway, admin| Ok(Command::Run(Ports { gateway, admin }));
-        let variables = [("GATEWAY_PORT", "1"), ("ADMIN_PORT", "2")];
-        assert_eq!(parsed("run", &[]), run(10000, 9901));
-        assert_eq!(parsed("run", &variables), run(1, 2));
-        assert_eq!(parsed("run --admin-port 3", &variables), run(1, 3));
-        assert_eq!(parsed("run", &[("GATEWAY_PORT", "")]), run(10000, 9901));
+        let run = |gateway, admin, control| {
+            let ports = Ports {
+                gateway,
+                admin,
+                control,
+            };
+            Ok(Command::Run(ports))
+        };
+        let variables = [("GATEWAY_PORT", "1"), ("ADMIN_PORT", "2"), ("CONTROL_PORT", "4")];
+        assert_eq!(parsed("run", &[]), run(10000, 9901, 7700));
+        assert_eq!(parsed("run", &variables), run(1, 2, 4));
+        assert_eq!(parsed("run --admin-port 3", &variables), run(1, 3, 4));
+        assert_eq!(parsed("run --control-port 0", &variables), run(1, 2, 0));
+        assert_eq!(parsed("run", &[("GATEWAY_PORT", "")]), run(10000, 9901, 7700));
         assert_eq!(parsed("demo", &variables), Ok(Command::Demo));
         assert_eq!(parsed("run --help", &[]), Ok(Command::Help));
     }

@@ -12,14 +12,17 @@ pub(super) struct Requests {
     file: Option<File>,
     /// A line that is not yet whole.
     rest: String,
+    /// So many lines are still to be left out.
+    skip: usize,
 }
 
 impl Requests {
-    /// From the file's end on. A missing file has no requests.
-    pub(super) fn follow(path: &Path) -> Self {
+    /// All but the first requests, which nobody asks about. A missing file has none.
+    pub(super) fn follow(path: &Path, skip: usize) -> Self {
         Self {
             file: File::open(path).ok(),
             rest: String::new(),
+            skip,
         }
     }
 
@@ -34,7 +37,10 @@ impl Requests {
         }
         self.rest.push_str(&String::from_utf8_lossy(&bytes));
         let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
-        let lines = self.rest[..whole].lines().filter_map(line).collect();
+        let all = self.rest[..whole].lines();
+        let skipped = self.skip.min(all.clone().count());
+        self.skip -= skipped;
+        let lines = all.skip(skipped).filter_map(line).collect();
         self.rest.drain(..whole);
         lines
     }
@@ -76,7 +82,8 @@ mod tests {
     #[test]
     fn whole_records_become_lines() {
         let mut log = tempfile::NamedTempFile::new().unwrap();
-        let mut requests = Requests::follow(log.path());
+        let mut requests = Requests::follow(log.path(), 1);
+        writeln!(log, "{{\"status\":200}}").unwrap();
         let good = r#"{"time":"2026-01-02T12:31:07.123Z","status":200,"method":"POST","path":"/v1/responses",
             "org":"acme","project":"search","key_id":"7f3kq9x2mzd4","duration_ms":12}"#;
         write!(log, "{}\n{{\"status\":", good.replace('\n', "")).unwrap();

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::reload::Edits;
+use super::control::Key;
 use super::requests::Requests;
-use super::{Ports, Stack};
-use tollgate_harness::Cast;
+use super::{Control, Ports, Stack, free};
 use tollgate_harness::config::repository;
 
 /// How often the log and the files are looked at.
@@ -21,14 +21,18 @@ const LOOK: Duration = Duration::from_millis(300);
 /// It can't start, or Envoy ended by itself; in a sentence for people.
 pub async fn run(ports: Ports) -> Result<()> {
     let place = Place::new()?;
-    println!("Starting model servers and Envoy ...");
-    let cast = Cast::one();
-    let mut stack = Stack::in_any_form(ports, &cast).await?;
+    println!("Starting model servers, control plane and Envoy ...");
+    free(ports.control, "CONTROL_PORT")?;
+    let control = Control::start(ports.control)?;
+    control.tenants().await?;
+    let key = control.key("run").await?;
+    let mut stack = Stack::following(ports, &control).await?;
     let files = place.point_at(&stack)?;
-    let mut requests = Requests::follow(&stack.gateway.directory().join("access.log"));
+    let asked = control.reaches(&stack.gateway, &key).await?;
+    let mut requests = Requests::follow(&stack.gateway.directory().join("access.log"), asked);
     // Before anybody is told which files to edit.
     let mut edits = Edits::watch(&stack.gateway).await;
-    print!("{}", welcome(&stack, cast.key("good"), &files));
+    print!("{}", welcome(&stack, &control, &key, &files));
     loop {
         tokio::time::sleep(LOOK).await;
         if !stack.gateway.is_running() {
@@ -84,8 +88,11 @@ fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn welcome(stack: &Stack, key: &str, files: &str) -> String {
+fn welcome(stack: &Stack, control: &Control, key: &Key, files: &str) -> String {
     let (url, admin) = (stack.gateway.url(), stack.gateway.admin_addr());
+    let (plane, token) = (control.url(), control.token());
+    let Key { id, secret: key } = key;
+    let program = control.program();
     let filters = stack.gateway.filter_files().into_iter();
     let filters = filters.map(|(file, what)| format!("  {files}/{file:<27}  {what}"));
     let filters = filters.collect::<Vec<_>>().join("\n");
@@ -93,6 +100,7 @@ fn welcome(stack: &Stack, key: &str, files: &str) -> String {
         r#"
   gateway   {url}/v1
   admin     http://{admin}
+  control   {plane}
   key       {key}
             (organization acme, project search; made for this run, kept nowhere)
 
@@ -110,6 +118,13 @@ With the OpenAI SDK for Python:
   messages = [{{"role": "user", "content": "Say hello"}}]
   for chunk in client.chat.completions.create(model="llama-70b", messages=messages, stream=True):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+Keys, by the control plane, from another terminal; the gateway follows within a second:
+
+  export TOLLGATE_SERVER={plane} TOLLGATE_TOKEN={token}
+  {program} key create --org acme --project search
+  {program} freeze key {id} --for 30s --reason 'to see it'
+  {program} audit show
 
 The configuration of this run; an edit is taken up within a second, and what became of it is said here:
 

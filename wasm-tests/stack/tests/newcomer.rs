@@ -30,12 +30,13 @@ fn stack(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env_remove("GATEWAY_PORT")
-        .env_remove("ADMIN_PORT");
+        .env_remove("ADMIN_PORT")
+        .env_remove("CONTROL_PORT");
     command
 }
 
 fn on_free_ports() -> Command {
-    stack(&["run", "--gateway-port", "0", "--admin-port", "0"])
+    stack(&["run", "--gateway-port", "0", "--admin-port", "0", "--control-port", "0"])
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -59,6 +60,7 @@ struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
     gateway: String,
+    control: String,
     key: String,
 }
 
@@ -77,12 +79,14 @@ impl Running {
             child,
             lines,
             gateway: String::new(),
+            control: String::new(),
             key: String::new(),
         };
         running.gateway = running
             .field("  gateway   http://")
             .trim_end_matches("/v1")
             .to_owned();
+        running.control = running.field("  control   http://");
         running.key = running.field("  key       ");
         running
     }
@@ -113,14 +117,27 @@ impl Running {
         self.client().get("/v1/models").key(&self.key).send().await.status
     }
 
+    /// Its key-auth file, among those of all runs.
+    fn file(&self) -> PathBuf {
+        let (_, port) = self.control.rsplit_once(':').unwrap();
+        let port = format!("port_value: {port}}}");
+        let runs = fs::read_dir(repository().join("target/run")).unwrap();
+        let mut folders = runs.map(|run| run.unwrap().path().join("envoy"));
+        let own = folders.find(|folder| {
+            let clusters = fs::read_to_string(folder.join("clusters.yaml"));
+            clusters.is_ok_and(|text| text.contains(&port))
+        });
+        own.expect("the run has its files")
+            .join("filters/key-auth.yaml")
+    }
+
     fn end(mut self, signal: rustix::process::Signal) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
         let status = self.child.wait().unwrap();
-        assert!(
-            TcpStream::connect(&self.gateway).is_err(),
-            "the gateway still listens"
-        );
+        for addr in [&self.gateway, &self.control] {
+            assert!(TcpStream::connect(addr).is_err(), "{addr} is still listened on");
+        }
         status
     }
 }
@@ -192,28 +209,20 @@ async fn run_says_what_became_of_an_edit() {
     let run = Running::start(on_free_ports());
     run.line("Requests:");
     // Another `stack run` may have pointed the link at its own files by now.
-    let file = file_with(&run.key);
+    let file = run.file();
     let good = fs::read_to_string(&file).unwrap();
-    assert!(good.contains("# Replace this file by `mv`"), "comments are kept");
+    assert!(good.contains("# The last good document serves"), "comments are kept");
 
     // In place, as many editors write.
-    fs::write(&file, good.replace(r#""org":"acme""#, r#""org":"acne""#)).unwrap();
+    fs::write(&file, good.replace("on_stale: deny", "on_stale: maybe")).unwrap();
     run.line("key-auth.yaml: refused, and the old one goes on serving");
-    let reason = run.line("directory.inline.keys[0].org");
-    assert!(reason.contains("acne"), "{reason}");
+    let reason = run.line("directory.http.on_stale");
+    assert!(reason.contains("maybe"), "{reason}");
     assert_eq!(run.status().await, 200);
 
-    fs::write(
-        &file,
-        good.replace(r#""org":"acme""#, r#""status":"suspended","org":"acme""#),
-    )
-    .unwrap();
+    fs::write(&file, good.replace("max_stale: 10m", "max_stale: 20m")).unwrap();
     run.line("key-auth.yaml: taken");
-    // Each worker gets to it by itself.
-    net::eventually("the key is frozen", async || {
-        (run.status().await == 403).then_some(())
-    })
-    .await;
+    assert_eq!(run.status().await, 200);
     // Any other one too, in place and by rename, and none is named that was not edited.
     for name in [
         "filters/tenant-router.yaml",
@@ -237,33 +246,56 @@ async fn run_says_what_became_of_an_edit() {
     assert!(!file.exists(), "the files of a run go with it");
 }
 
-/// The key-auth file of the run whose key this is.
-fn file_with(key: &str) -> PathBuf {
-    let id = key.split('-').nth(2).unwrap();
-    let runs = fs::read_dir(repository().join("target/run"))
-        .unwrap()
-        .map(|run| run.unwrap().path());
-    let mut files = runs.map(|run| run.join("envoy/filters/key-auth.yaml"));
-    files
-        .find(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(id)))
-        .expect("the run has its files")
+#[tokio::test]
+async fn run_prints_commands_for_its_control_plane() {
+    let run = Running::start(on_free_ports());
+    let variables = run.field("  export ");
+    let commands = ["key create", "freeze key", "audit show"].map(|words| run.line(words));
+    let shell = |command: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("export {variables}\n{command}")]);
+        let output = shell.current_dir(repository()).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let [create, freeze, show] = &commands;
+    let another = shell(create).trim().to_owned();
+    net::eventually("the new key is known", async || {
+        let reply = run.client().get("/v1/models").key(&another).send().await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    shell(freeze);
+    // Each worker gets to it by itself.
+    net::eventually("the key is frozen", async || {
+        (run.status().await == 403).then_some(())
+    })
+    .await;
+    let trail = shell(show);
+    assert!(trail.contains("to see it"), "{trail}");
+    assert_eq!(run.end(rustix::process::Signal::TERM).code(), Some(0));
 }
 
 #[test]
 fn a_busy_port_is_one_sentence() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
-    let gateway = stack(&["run", "--admin-port", "0"])
+    let gateway = stack(&["run", "--admin-port", "0", "--control-port", "0"])
         .env("GATEWAY_PORT", &port)
         .output()
         .unwrap();
     let expected = format!("port {port} is in use: stop what listens there, or choose another with");
     assert_eq!(sentence(&gateway), format!("{expected} GATEWAY_PORT=PORT"));
-    let admin = stack(&["run", "--gateway-port", "0"])
+    let admin = stack(&["run", "--gateway-port", "0", "--control-port", "0"])
         .env("ADMIN_PORT", &port)
         .output()
         .unwrap();
     assert_eq!(sentence(&admin), format!("{expected} ADMIN_PORT=PORT"));
+    let control = stack(&["run", "--gateway-port", "0", "--admin-port", "0"])
+        .env("CONTROL_PORT", &port)
+        .output()
+        .unwrap();
+    assert_eq!(sentence(&control), format!("{expected} CONTROL_PORT=PORT"));
 }
 
 #[test]
@@ -325,7 +357,7 @@ async fn with_docker_the_official_image_runs() {
         .collect();
     // Whatever Envoy is told to read lies under a mount, at the same path as here.
     let wasm = repository().join("dist/tollgate-key-auth.wasm");
-    let files = file_with(&run.key);
+    let files = run.file();
     for needed in [&wasm, &files] {
         assert!(
             mounts.iter().any(|mount| needed.starts_with(mount)),

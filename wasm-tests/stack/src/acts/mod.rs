@@ -5,6 +5,7 @@
 mod ask;
 mod bill;
 mod flood;
+mod keys;
 mod limits;
 mod load;
 mod routing;
@@ -21,5 +22,6 @@ pub(super) async fn play() -> Result<()> {
     let mut bill = Bill::default();
     routing::act(&mut bill).await?;
     limits::act(&mut bill).await?;
+    keys::act(&mut bill).await?;
     bill.end()
 }
