@@ -181,8 +181,8 @@ pub(crate) fn usage_logger(listener: &str, filter: &str, log: &str, journal: &st
     let logger = logger.lines().map_while(|line| line.strip_prefix("# "));
     let logger: String = logger.map(|line| format!("        {line}\n")).collect();
     let logger = logger
-        .replace("/var/log/tollgate/usage.jsonl", log)
-        .replace("/run/tollgate", journal);
+        .replace("/run/tollgate", journal)
+        .replace("/var/log/tollgate/usage.jsonl", log);
     let (before, item) = listener
         .split_once(&format!("path: {log} # usage records"))
         .context("listener.yaml has no usage records")?;

@@ -205,6 +205,17 @@ async fn run_prints_what_works_and_ends_when_told() {
 }
 
 #[tokio::test]
+async fn run_serves_in_each_form() {
+    for form in ["gateway", "native"] {
+        let mut command = on_free_ports();
+        command.env("TOLLGATE_FORM", form);
+        let run = Running::start(command);
+        assert_eq!(run.status().await, 200, "{form}");
+        assert_eq!(run.end(rustix::process::Signal::INT).code(), Some(0));
+    }
+}
+
+#[tokio::test]
 async fn run_says_what_became_of_an_edit() {
     let run = Running::start(on_free_ports());
     run.line("Requests:");
