@@ -13,6 +13,7 @@ use tollgate_core::key::{ApiKey, KeyHash};
 
 use crate::client::{Client, encoded};
 use crate::org::set;
+use crate::report::Report;
 use crate::show;
 
 /// What to do with keys.
@@ -32,6 +33,8 @@ pub(crate) enum Command {
         /// Its id.
         key: String,
     },
+    /// Keys that somebody should look at: old ones, ones that end soon, ones that nobody uses.
+    Report(Report),
     /// Make one; prints it once.
     Create {
         #[command(flatten)]
@@ -144,6 +147,7 @@ impl Command {
                 );
             }
             Self::Show { key } => show::object(client, &client.get(&path(&key)).await?),
+            Self::Report(report) => report.run(client).await?,
             Self::Create { owner, spec } => {
                 let mut body = owner.members();
                 body.extend(spec.members());

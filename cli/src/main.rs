@@ -9,6 +9,7 @@ mod import;
 mod key;
 mod org;
 mod project;
+mod report;
 mod scan;
 mod schema;
 mod serve;

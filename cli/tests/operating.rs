@@ -85,6 +85,8 @@ fn every_command_of_the_page_works_as_it_stands_there() {
         &format!("version: 1\norgs:\n  globex:\n    models: ['*']\nkeys:\n{row}\n"),
     );
     shell.write("repository/settings.py", &format!("KEY = '{secret}'\n"));
+    let record = r#"{"event":"usage","time":"2026-11-30T00:00:00Z","key":"b2k7q0x9w1m4"}"#;
+    shell.write("usage.jsonl", &format!("{record}\n"));
     for line in commands {
         if line.starts_with("tollgate scan") {
             let output = shell.run(line);
