@@ -51,15 +51,17 @@ pub async fn serve(
     if settings.tls.is_none() && !listen.ip().is_loopback() {
         return Err(Failure::Clear(listen));
     }
-    let socket = std::net::TcpListener::bind(listen).map_err(|error| Failure::Listen(listen, error))?;
-    socket
-        .set_nonblocking(true)
-        .map_err(|error| Failure::Listen(listen, error))?;
-    ready(
-        socket
-            .local_addr()
-            .map_err(|error| Failure::Listen(listen, error))?,
-    );
+    let tls = match settings.tls {
+        None => None,
+        Some((certificate, key)) => {
+            let tls = RustlsConfig::from_pem_file(&certificate, &key).await;
+            Some(tls.map_err(|error| Failure::Certificate(certificate, error))?)
+        }
+    };
+    let cannot = |error| Failure::Listen(listen, error);
+    let socket = std::net::TcpListener::bind(listen).map_err(cannot)?;
+    socket.set_nonblocking(true).map_err(cannot)?;
+    ready(socket.local_addr().map_err(cannot)?);
     let handle = Handle::new();
     let ending = handle.clone();
     tokio::spawn(async move {
@@ -69,27 +71,18 @@ pub async fn serve(
     let timer = tokio::spawn(timer::run(Arc::clone(&store)));
     let app = api::router(App::new(store, settings.signing));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let served = match settings.tls {
+    let served = match tls {
         None => {
-            axum_server::from_tcp(socket)
-                .map_err(|error| Failure::Listen(listen, error))?
-                .handle(handle)
-                .serve(app)
-                .await
+            let server = axum_server::from_tcp(socket).map_err(cannot)?;
+            server.handle(handle).serve(app).await
         }
-        Some((certificate, key)) => {
-            let tls = RustlsConfig::from_pem_file(&certificate, &key)
-                .await
-                .map_err(|error| Failure::Certificate(certificate, error))?;
-            axum_server::from_tcp_rustls(socket, tls)
-                .map_err(|error| Failure::Listen(listen, error))?
-                .handle(handle)
-                .serve(app)
-                .await
+        Some(tls) => {
+            let server = axum_server::from_tcp_rustls(socket, tls).map_err(cannot)?;
+            server.handle(handle).serve(app).await
         }
     };
     timer.abort();
-    served.map_err(|error| Failure::Listen(listen, error))
+    served.map_err(cannot)
 }
 
 /// The key that signs checkpoints, from its file; made there where there is none.

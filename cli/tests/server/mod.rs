@@ -30,8 +30,22 @@ impl Server {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_tollgate")), database)
     }
 
-    pub(crate) fn start_by(mut command: Command, database: &str) -> Self {
+    pub(crate) fn start_by(command: Command, database: &str) -> Self {
+        Self::start_at("http://", command, &[], database)
+    }
+
+    /// With a certificate for `localhost`.
+    pub(crate) fn start_with_tls(database: &str, certificate: &str, key: &str) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let more = ["--tls-cert", certificate, "--tls-key", key];
+        let mut server = Self::start_at("https://", command, &more, database);
+        server.url = server.url.replace("127.0.0.1", "localhost");
+        server
+    }
+
+    fn start_at(scheme: &str, mut command: Command, more: &[&str], database: &str) -> Self {
         command.args(["serve", "--listen", "127.0.0.1:0", "--database", database]);
+        command.args(more);
         let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -44,7 +58,7 @@ impl Server {
                 panic!("it does not serve: {told:?}")
             };
             if let Some(at) = line.strip_prefix("tollgate: serving at ") {
-                break format!("http://{at}");
+                break format!("{scheme}{at}");
             }
             told.push(line);
         };
