@@ -97,6 +97,11 @@ impl Client {
         self.place.json
     }
 
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.place.dry_run
+    }
+
     /// Why it is done.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.place.reason.as_deref()

@@ -146,7 +146,7 @@ impl Command {
                     members.get(..if revoked { 8 } else { 7 }).unwrap_or_default(),
                 );
             }
-            Self::Show { key } => show::object(client, &client.get(&path(&key)).await?),
+            Self::Show { key } => show::object(client, &client.get(&path(&key)?).await?),
             Self::Report(report) => report.run(client).await?,
             Self::Create { owner, spec } => {
                 let mut body = owner.members();
@@ -158,28 +158,29 @@ impl Command {
             }
             Self::Set { key, spec } => {
                 let body = Value::Object(spec.members());
-                let answer = client.change(Method::PATCH, &path(&key), Some(body)).await?;
+                let answer = client.change(Method::PATCH, &path(&key)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed the key {key}."));
             }
             Self::Rotate { key, overlap } => {
                 let body = json!({"overlap": overlap});
                 let answer = client
-                    .change(Method::POST, &format!("{}/rotate", path(&key)), Some(body))
+                    .change(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
                     .await?;
                 if answer.status == StatusCode::CREATED {
                     secret(client, &answer);
                 } else {
-                    show::changed(client, &answer, |new| {
-                        let id = show::member(new, "id");
-                        format!(
-                            "It is being rotated already, to {id}; the secret was shown then. `undo-rotation` undoes it."
-                        )
-                    });
+                    ensure!(
+                        answer.body.get("dry_run").is_some(),
+                        "the key {key} is already being rotated, to {}; its secret was shown then. To start over: \
+                         tollgate key undo-rotation {key}",
+                        show::member(&answer.body, "id")
+                    );
+                    show::changed(client, &answer, |_| String::new());
                 }
             }
             Self::UndoRotation { key } => {
                 let answer = client
-                    .change(Method::POST, &format!("{}/undo-rotation", path(&key)), None)
+                    .change(Method::POST, &format!("{}/undo-rotation", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| {
                     format!("The key {key} goes on; the new one is revoked.")
@@ -187,7 +188,7 @@ impl Command {
             }
             Self::Revoke { key } => {
                 let answer = client
-                    .change(Method::POST, &format!("{}/revoke", path(&key)), None)
+                    .change(Method::POST, &format!("{}/revoke", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| format!("Revoked the key {key}."));
             }
@@ -198,8 +199,14 @@ impl Command {
     }
 }
 
-fn path(key: &str) -> String {
-    format!("/v1/keys/{}", encoded(key))
+fn path(key: &str) -> Result<String> {
+    if form(key.as_bytes()) == Form::Ours {
+        bail!(
+            "this is the key itself, which is now in the shell's history; its id is {}",
+            key.split('-').nth(2).unwrap_or_default()
+        );
+    }
+    Ok(format!("/v1/keys/{}", encoded(key)))
 }
 
 /// Prints a key that was made: the secret alone on standard output, for a pipe.

@@ -26,7 +26,7 @@ use client::{Client, Place};
 
 /// Tools for operators of a Tollgate gateway.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "tollgate", version, propagate_version = true)]
 struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -38,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Run the control plane: the API, and the directory for gateways.
     Serve(serve::Serve),
+    /// Make the database and print the first token, without serving.
+    Init,
     /// Organizations.
     #[command(subcommand)]
     Org(org::Command),
@@ -95,7 +97,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tollgate: {error:#}");
-            ExitCode::FAILURE
+            // 1 is what `scan`, `check` and `audit verify` found.
+            ExitCode::from(2)
         }
     }
 }
@@ -129,9 +132,16 @@ fn run(place: Place, command: Command) -> Result<ExitCode> {
 
 /// What needs a server, or the database that one would have.
 async fn work(place: Place, command: Command) -> Result<ExitCode> {
-    if let Command::Serve(serve) = command {
-        serve.run(&place).await?;
-        return Ok(ExitCode::SUCCESS);
+    match command {
+        Command::Serve(serve) => {
+            serve.run(&place).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Init => {
+            serve::init(&place).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     let client = Client::open(place).await?;
     match command {

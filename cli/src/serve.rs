@@ -26,13 +26,28 @@ pub(crate) struct Serve {
     tls_key: Option<PathBuf>,
 }
 
+/// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
+pub(crate) async fn init(place: &Place) -> Result<()> {
+    let store = Store::create(&place.database).await?;
+    if !print_first_token(&store).await? {
+        eprintln!("There is a database already, and its first token was shown then.");
+    }
+    Ok(())
+}
+
+async fn print_first_token(store: &Store) -> Result<bool> {
+    let token = store.first_token().await?;
+    if let Some(token) = &token {
+        eprintln!("# The first token: it may do everything. It is shown this once and kept nowhere.");
+        println!("{token}");
+    }
+    Ok(token.is_some())
+}
+
 impl Serve {
     pub(crate) async fn run(self, place: &Place) -> Result<()> {
-        let store = Arc::new(Store::open(&place.database).await?);
-        if let Some(token) = store.first_token().await? {
-            eprintln!("# The first token: it may do everything. It is shown this once and kept nowhere.");
-            println!("{token}");
-        }
+        let store = Arc::new(Store::create(&place.database).await?);
+        print_first_token(&store).await?;
         let signing = place.audit_key.as_deref().map(signing_key).transpose();
         let settings = Settings {
             listen: self.listen,

@@ -1,7 +1,7 @@
 //! Finds out who asks: whose token it is, and how often an address may guess.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
 use crate::access::{Caller, PREFIX, mint, sha256};
@@ -26,7 +26,7 @@ impl Gate {
     /// So many wrong ones from one address in a window, in milliseconds.
     const MOST: u32 = 10;
     const WINDOW: i64 = 60_000;
-    /// Addresses that are remembered; beyond that the oldest windows are forgotten.
+    /// Addresses that are remembered; beyond that all are forgotten.
     const ADDRESSES: usize = 10_000;
 
     pub(crate) fn new() -> Self {
@@ -42,9 +42,6 @@ impl Gate {
         authorization: Option<&str>,
         address: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
-        if let Some(seconds) = address.and_then(|address| self.waits(address, time::now())) {
-            return Err(Problem::throttled(seconds));
-        }
         let Some(authorization) = authorization else {
             return Err(Problem::unauthenticated(
                 "send a token: `authorization: Bearer tg-token-…`",
@@ -64,8 +61,12 @@ impl Gate {
         let good = token
             .map(|token| token.document)
             .filter(|token| is_good(token, now));
+        // A good token always passes, whoever else guesses at its address.
         good.map(|token| Caller::of(token, address)).ok_or_else(|| {
-            if let Some(address) = address {
+            if let Some(address) = address.map(network) {
+                if let Some(seconds) = self.waits(address, now) {
+                    return Problem::throttled(seconds);
+                }
                 self.note(address, now);
             }
             Problem::unauthenticated("the token is not known, has expired or was revoked")
@@ -101,6 +102,14 @@ impl Gate {
     }
 }
 
+/// Whom an address belongs to, as far as can be told: of IPv6 everybody has a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
 fn is_good(token: &Token, now: i64) -> bool {
     let expires_at = token
         .expires_at
@@ -112,11 +121,11 @@ fn is_good(token: &Token, now: i64) -> bool {
 }
 
 impl Store {
-    /// At the first start, a token that may do everything; it is returned in clear once.
+    /// As long as there has never been a token, one that may do everything; it is returned in clear once.
     pub async fn first_token(&self) -> Result<Option<String>, Problem> {
         let system = Caller::system();
         let mut write = self.begin(&system, "token.first", None).await?;
-        if write.seq() > 1 {
+        if write.has_any::<Token>().await? {
             return Ok(None);
         }
         let (clear, token) = mint(Some("first".to_owned()), Role::Owner, None, None, system.name())
@@ -168,5 +177,12 @@ mod tests {
         assert_eq!(gate.waits(guesser, 0), Some(60));
         assert_eq!(gate.waits(other, 0), None);
         assert_eq!(gate.waits(guesser, Gate::WINDOW), None);
+    }
+
+    #[test]
+    fn of_ipv6_a_network_guesses() {
+        let network = |text: &str| super::network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("192.0.2.7"), "192.0.2.7");
     }
 }

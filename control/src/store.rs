@@ -5,6 +5,7 @@
 //! of their commits: who has seen `seq` has seen all before it.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -44,6 +45,14 @@ pub enum Failure {
     /// The address is none that is known.
     #[error("`{0}` is no database: expected `sqlite:FILE` or `postgres://HOST/NAME`")]
     Address(String),
+    /// There is no such file.
+    #[error(
+        "there is no database `{0}`: `tollgate serve` and `tollgate init` make one; of a server, say which: --server"
+    )]
+    Missing(String),
+    /// The file can't be made.
+    #[error("the database `{0}` cannot be made: {1}")]
+    Create(String, std::io::Error),
     /// It can't be opened, or brought to this version's tables.
     #[error("the database cannot be opened: {0}")]
     Open(sqlx::Error),
@@ -88,14 +97,25 @@ pub(crate) struct Page<'a> {
 }
 
 impl Store {
-    /// Opens a database by its address, `sqlite:FILE` or `postgres://…`, and brings its tables to this version.
+    /// Opens a database by its address, `sqlite:FILE` or `postgres://…`, and brings its tables to this version. A file that
+    /// is not there is made only by [`Self::create`].
     pub async fn open(address: &str) -> Result<Self, Failure> {
+        Self::at(address, false).await
+    }
+
+    /// The same, and makes the file where there is none, which its owner alone can read.
+    pub async fn create(address: &str) -> Result<Self, Failure> {
+        Self::at(address, true).await
+    }
+
+    async fn at(address: &str, create: bool) -> Result<Self, Failure> {
         sqlx::any::install_default_drivers();
         let (engine, address) = match address.split_once(':') {
-            Some(("sqlite", file)) => (
-                Engine::Sqlite,
-                format!("sqlite://{}?mode=rwc", file.trim_start_matches("//")),
-            ),
+            Some(("sqlite", file)) => {
+                let file = file.trim_start_matches("//");
+                is_there(file, create)?;
+                (Engine::Sqlite, format!("sqlite://{file}?mode=rw"))
+            }
             Some(("postgres" | "postgresql", _)) => (Engine::Postgres, address.to_owned()),
             _ => return Err(Failure::Address(tollgate_core::key::shown(address, 64))),
         };
@@ -263,6 +283,28 @@ impl Store {
 }
 
 /// Settings of a connection.
+/// A file is there, or is made; its owner alone can read it, as whoever can write it may do everything.
+fn is_there(file: &str, create: bool) -> Result<(), Failure> {
+    let path = std::path::Path::new(file);
+    if path.exists() {
+        return Ok(());
+    }
+    if !create {
+        return Err(Failure::Missing(file.to_owned()));
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        // Another server was quicker.
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Failure::Create(file.to_owned(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn prepare(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
     if engine == Engine::Sqlite {
         // Acknowledged is durable; readers never wait; a writer waits for its turn.
@@ -305,6 +347,15 @@ impl Write<'_> {
     /// The entry's place in the trail.
     pub(crate) fn seq(&self) -> i64 {
         self.entry.seq
+    }
+
+    /// Whether there is an object of a kind, or ever was.
+    pub(crate) async fn has_any<D: Document>(&mut self) -> Result<bool, Problem> {
+        let one = sqlx::query("SELECT seq FROM objects WHERE kind = $1 LIMIT 1")
+            .bind(D::KIND.name())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        Ok(one.is_some())
     }
 
     /// What it changes so far.
@@ -368,11 +419,18 @@ impl Write<'_> {
 
     /// Makes an object; an error where there is one, or was: what trail and records name stays unambiguous.
     pub(crate) async fn create<D: Document>(&mut self, document: &D) -> Result<(), Problem> {
-        self.create_all(core::slice::from_ref(document)).await
+        self.create_missing(core::slice::from_ref(document), |_, _| false)
+            .await
+            .map(drop)
     }
 
-    /// Makes objects, all or none.
-    pub(crate) async fn create_all<D: Document>(&mut self, documents: &[D]) -> Result<(), Problem> {
+    /// Makes objects, all or none, beside those that are there already and are the `same`; how many it made.
+    pub(crate) async fn create_missing<D: Document>(
+        &mut self,
+        documents: &[D],
+        same: impl Fn(&D, &D) -> bool,
+    ) -> Result<usize, Problem> {
+        let mut left_out = BTreeSet::new();
         // Far below what either database takes in one statement.
         for some in documents.chunks(500) {
             let rows: Vec<String> = (0..some.len())
@@ -399,36 +457,54 @@ impl Write<'_> {
             }
             let made = query.execute(&mut *self.transaction).await?.rows_affected();
             if made != some.len() as u64 {
-                return Err(self.taken(some).await?);
+                let there = self.there(some, &same).await?;
+                if made + there.len() as u64 != some.len() as u64 {
+                    let noun = D::KIND.noun();
+                    return Err(Problem::conflict(format!(
+                        "a {noun} with the same id or SHA-256 exists already, or is given twice"
+                    )));
+                }
+                left_out.extend(there);
             }
         }
-        for document in documents {
+        let made = documents
+            .iter()
+            .filter(|document| !left_out.contains(&document.id()));
+        for document in made {
             self.note(D::KIND, document.id(), None, Some(value(document)?));
         }
-        Ok(())
+        Ok(documents.len() - left_out.len())
     }
 
-    /// Says which of these is there already.
-    async fn taken<D: Document>(&mut self, some: &[D]) -> Result<Problem, Problem> {
+    /// Which of these are there already and the same; an error for one that is not.
+    async fn there<D: Document>(
+        &mut self,
+        some: &[D],
+        same: &impl Fn(&D, &D) -> bool,
+    ) -> Result<BTreeSet<String>, Problem> {
+        let mut there = BTreeSet::new();
         for document in some {
-            let row = sqlx::query("SELECT seq FROM objects WHERE kind = $1 AND id = $2")
-                .bind(D::KIND.name())
-                .bind(document.id())
-                .fetch_optional(&mut *self.transaction)
-                .await?;
+            let row =
+                sqlx::query("SELECT seq, gone, revision, document FROM objects WHERE kind = $1 AND id = $2")
+                    .bind(D::KIND.name())
+                    .bind(document.id())
+                    .fetch_optional(&mut *self.transaction)
+                    .await?;
+            let Some(row) = row else { continue };
             // One of this write is there only once.
-            let seq = row.map(|row| row.try_get::<i64, _>("seq")).transpose()?;
-            if seq.is_some_and(|seq| seq != self.entry.seq) {
+            if row.try_get::<i64, _>("seq")? == self.entry.seq {
+                continue;
+            }
+            let known = stored::<D>(&row)?.document;
+            if row.try_get::<i64, _>("gone")? != 0 || !same(&known, document) {
                 let (noun, id) = (D::KIND.noun(), document.id());
-                return Ok(Problem::conflict(format!(
+                return Err(Problem::conflict(format!(
                     "the {noun} `{id}` exists already, or did; choose another id"
                 )));
             }
+            there.insert(document.id());
         }
-        let noun = D::KIND.noun();
-        Ok(Problem::conflict(format!(
-            "a {noun} with the same id or SHA-256 exists already, or is given twice"
-        )))
+        Ok(there)
     }
 
     /// Replaces an object by another with the same id.

@@ -14,7 +14,7 @@ use crate::problem::{Problem, Problems};
 
 /// Which entries.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Of this organization only.

@@ -157,7 +157,13 @@ pub(super) async fn begin(
 async fn org_of(write: &mut Write<'_>, caller: &Caller, target: &Target) -> Result<String, Problem> {
     let (kind, id) = target.object();
     let org = match target {
-        Target::Key(id) => write.get::<Key>(id).await?.document.org,
+        Target::Key(id) => {
+            let key = write.get::<Key>(id).await?.document;
+            if let Some(at) = key.revoked_at.as_ref().filter(|_| caller.sees(&key.org)) {
+                return Err(Problem::conflict(format!("the key `{id}` was revoked at {at}")));
+            }
+            key.org
+        }
         Target::Project(id) => write.get::<Project>(id).await?.document.org,
         Target::Org(id) => write.get::<Org>(id).await?.document.id,
     };

@@ -48,11 +48,14 @@ pub(super) struct Row {
 pub(super) struct Done {
     /// How many keys.
     imported: usize,
+    /// How many were there already, with the same hash and owner; they stay as they are.
+    existed: usize,
 }
 
 const MOST: usize = 10_000;
 
-/// Takes over keys by their hashes: all, or none where one is wrong.
+/// Takes over keys by their hashes: all, or none where one is wrong. A row with `status: revoked` is one of a key that was
+/// revoked elsewhere: its id is taken, and it is good for nothing.
 #[utoipa::path(post, path = "/v1/import", tag = "keys", params(How), request_body = Imported, responses(
     (status = 201, body = Done), (status = 200, body = Preview, description = "A dry run."),
     Problems,
@@ -74,6 +77,9 @@ pub(super) async fn import(
     let created_at = time::text(time::now());
     let read = |(at, row): (usize, Value)| {
         key(row, &created_at, caller.name()).map_err(|problem| problem.under(&format!("keys[{at}]")))
+    };
+    let same = |one: &Key, other: &Key| {
+        (&one.sha256, &one.org, &one.project) == (&other.sha256, &other.org, &other.project)
     };
     let keys: Vec<Key> = rows.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
     // The work of some milliseconds, and before anybody waits for the database.
@@ -100,16 +106,19 @@ pub(super) async fn import(
             ));
         }
     }
-    write.create_all(&keys).await?;
-    finish(
-        write,
-        "",
-        &how,
-        StatusCode::CREATED,
-        &Done { imported: keys.len() },
-        0,
-    )
-    .await
+    let imported = write.create_missing(&keys, same).await?;
+    let done = Done {
+        imported,
+        existed: keys.len() - imported,
+    };
+    // An entry is of one organization, or seen by those alone who see all.
+    let org = keys.first().map_or("", |key| key.org.as_str());
+    let org = if keys.iter().all(|key| key.org == org) {
+        org
+    } else {
+        ""
+    };
+    finish(write, org, &how, StatusCode::CREATED, &done, 0).await
 }
 
 fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
@@ -118,6 +127,10 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         _ => Err(Problem::field(name, "expected a string")),
     };
     let (id, sha256) = (take("id")?, take("sha256")?.to_ascii_lowercase());
+    let is_revoked = row.get("status").is_some_and(|status| status == "revoked");
+    if is_revoked && let Some(members) = row.as_object_mut() {
+        members.remove("status");
+    }
     let (org, project, spec) = owned(row)?;
     Ok(Key {
         id,
@@ -125,7 +138,7 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         org,
         project,
         spec,
-        revoked_at: None,
+        revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,
         rotation: None,
         about: About {

@@ -109,6 +109,11 @@ pub(super) async fn create(
     }
     owner(&mut write, &org, project.as_deref()).await?;
     let secret = mint()?;
+    if let Some(at) = &spec.expires_at
+        && time::parse("expires_at", at)? <= write.time()
+    {
+        return Err(Problem::invalid("expires_at", at, "a time that is still to come"));
+    }
     let key = Key {
         id: secret.id().to_owned(),
         sha256: secret.sha256_hex(),

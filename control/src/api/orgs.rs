@@ -167,12 +167,28 @@ pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
             "expected an object with the members to change",
         ));
     }
+    // One that is removed is not there to be refused below.
+    let removed = change.as_object().into_iter().flatten();
+    for (name, _) in removed.filter(|(_, value)| value.is_null()) {
+        if !is_member::<T>(name) {
+            return Err(Problem::field(name, "there is no such member"));
+        }
+    }
     let mut whole = json!(spec);
     merge(&mut whole, change);
     parse(whole.to_string().as_bytes())
 }
 
-/// Removes an organization that has no keys any more, with its projects. Its name is not used again.
+/// Whether a client sets something of this name.
+fn is_member<T: serde::de::DeserializeOwned>(name: &str) -> bool {
+    let mut known = true;
+    let one = json!({name: null});
+    // That it can't be `null` says that there is one.
+    let _ = T::deserialize(serde_ignored::Deserializer::new(&one, |_| known = false));
+    known
+}
+
+/// Removes an organization that has neither projects nor keys that are not revoked. Its name is not used again.
 #[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)), responses(
     (status = 200, body = Org), Problems,
 ))]

@@ -165,7 +165,10 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(known).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        Problem::refused(&[ConfigError::new(path, error.inner().to_string())], "")
+        Problem::refused(
+            &[ConfigError::new(path, without_place(&error.inner().to_string()))],
+            "",
+        )
     })?;
     let end = reader.end();
     end.map_err(|error| Problem::refused(&[ConfigError::new("", error.to_string())], ""))?;
@@ -175,6 +178,20 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
             &[ConfigError::new(path, "there is no such member")],
             "",
         )),
+    }
+}
+
+/// What is wrong, without where: the member is named, and the JSON may be none that anybody wrote.
+fn without_place(error: &str) -> &str {
+    match error.rsplit_once(" at line ") {
+        Some((what, place))
+            if place
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || b" column".contains(&byte)) =>
+        {
+            what
+        }
+        _ => error,
     }
 }
 

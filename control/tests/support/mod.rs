@@ -50,7 +50,7 @@ pub(crate) async fn on_each(test: impl AsyncFn(Plane)) {
 
 impl Plane {
     async fn open(address: &str, folder: Option<tempfile::TempDir>) -> Self {
-        let store = Arc::new(Store::open(address).await.unwrap());
+        let store = Arc::new(Store::create(address).await.unwrap());
         let owner = store.first_token().await.unwrap().unwrap();
         let signing = SigningKey::from_bytes(&[7; 32]);
         Self {

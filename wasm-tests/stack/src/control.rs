@@ -162,7 +162,10 @@ impl Control {
             .arg(sql);
         let edited = edit.output().await?;
         if !edited.status.success() {
-            bail!("`{sql}` changes nothing: {}", String::from_utf8_lossy(&edited.stderr));
+            bail!(
+                "`{sql}` changes nothing: {}",
+                String::from_utf8_lossy(&edited.stderr)
+            );
         }
         let mut command = self.command();
         command

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::reload::Edits;
 use super::control::Key;
+use super::reload::Edits;
 use super::requests::Requests;
 use super::{Control, Ports, Stack, free};
 use tollgate_harness::config::repository;

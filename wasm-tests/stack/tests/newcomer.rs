@@ -36,7 +36,15 @@ fn stack(arguments: &[&str]) -> Command {
 }
 
 fn on_free_ports() -> Command {
-    stack(&["run", "--gateway-port", "0", "--admin-port", "0", "--control-port", "0"])
+    stack(&[
+        "run",
+        "--gateway-port",
+        "0",
+        "--admin-port",
+        "0",
+        "--control-port",
+        "0",
+    ])
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -127,8 +135,7 @@ impl Running {
             let clusters = fs::read_to_string(folder.join("clusters.yaml"));
             clusters.is_ok_and(|text| text.contains(&port))
         });
-        own.expect("the run has its files")
-            .join("filters/key-auth.yaml")
+        own.expect("the run has its files").join("filters/key-auth.yaml")
     }
 
     fn end(mut self, signal: rustix::process::Signal) -> ExitStatus {
@@ -222,7 +229,10 @@ async fn run_says_what_became_of_an_edit() {
     // Another `stack run` may have pointed the link at its own files by now.
     let file = run.file();
     let good = fs::read_to_string(&file).unwrap();
-    assert!(good.contains("# The last good document serves"), "comments are kept");
+    assert!(
+        good.contains("# The last good document serves"),
+        "comments are kept"
+    );
 
     // In place, as many editors write.
     fs::write(&file, good.replace("on_stale: deny", "on_stale: maybe")).unwrap();

@@ -50,7 +50,16 @@ impl Stage {
     }
 
     async fn made(&self, bill: &mut Bill) -> Result<(String, String)> {
-        let create = ["key", "create", "--org", "acme", "--project", "search", "--name", "demo"];
+        let create = [
+            "key",
+            "create",
+            "--org",
+            "acme",
+            "--project",
+            "search",
+            "--name",
+            "demo",
+        ];
         let key = self.control.tollgate(&create).await?;
         let (came, took) = self.until(&key, "200").await;
         let details = [said(&create), after(took)];
