@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use axum::http::Method;
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,6 +23,11 @@ const KEYS: usize = 5_000;
 impl Import {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let mut document = document(&self.file)?;
+        if let Some(place) = capped(&document) {
+            bail!(
+                "{place} has a cap, which ends nowhere in a file: take it out, and begin it with `tollgate cap`"
+            );
+        }
         let (mut orgs, mut projects) = (0, 0);
         for (name, org) in document
             .get("orgs")
@@ -53,6 +58,17 @@ impl Import {
         );
         Ok(())
     }
+}
+
+/// The first organization or key that has a cap.
+fn capped(document: &Value) -> Option<String> {
+    let has = |row: &Value| row.get("cap").is_some_and(|cap| !cap.is_null());
+    let orgs = document.get("orgs").and_then(Value::as_object);
+    let org = orgs.into_iter().flatten().find(|(_, org)| has(org));
+    let keys = document.get("keys").and_then(Value::as_array);
+    let key = keys.into_iter().flatten().find(|key| has(key));
+    org.map(|(name, _)| format!("the organization `{name}`"))
+        .or_else(|| key.map(|key| format!("the key `{}`", crate::show::member(key, "id"))))
 }
 
 /// Makes something unless it exists.

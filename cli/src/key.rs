@@ -12,6 +12,7 @@ use tollgate_core::directory::Loader;
 use tollgate_core::key::{ApiKey, KeyHash};
 
 use crate::client::{Client, encoded};
+use crate::limit::Limits;
 use crate::org::set;
 use crate::show;
 
@@ -92,6 +93,8 @@ pub(crate) struct Spec {
     /// Whom to tell.
     #[arg(long, value_delimiter = ',')]
     contacts: Option<Vec<String>>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// Whose key it is.
@@ -252,6 +255,7 @@ impl Spec {
         set(&mut members, "not_before", self.not_before.as_ref());
         set(&mut members, "networks", self.networks.as_ref());
         set(&mut members, "contacts", self.contacts.as_ref());
+        set(&mut members, "limits", self.limits.change());
         members
     }
 }

@@ -7,6 +7,7 @@ mod directory;
 mod freeze;
 mod import;
 mod key;
+mod limit;
 mod org;
 mod project;
 mod scan;
@@ -50,7 +51,11 @@ enum Command {
     Freeze(freeze::Freeze),
     /// End a freeze.
     Unfreeze(freeze::Unfreeze),
-    /// What is frozen, and until when.
+    /// Limit the requests of a key or organization at once.
+    Cap(freeze::Cap),
+    /// End a cap.
+    Uncap(freeze::Uncap),
+    /// What is frozen or capped, and until when.
     Status,
     /// Tokens for the API.
     #[command(subcommand)]
@@ -139,6 +144,8 @@ async fn work(place: Place, command: Command) -> Result<ExitCode> {
         Command::Key(command) => command.run(&client).await?,
         Command::Freeze(freeze) => freeze.run(&client).await?,
         Command::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
+        Command::Cap(cap) => cap.run(&client).await?,
+        Command::Uncap(uncap) => uncap.run(&client).await?,
         Command::Status => freeze::status(&client).await?,
         Command::Token(command) => command.run(&client).await?,
         Command::Import(import) => import.run(&client).await?,

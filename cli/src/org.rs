@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::client::{Client, encoded};
+use crate::limit::Limits;
 use crate::show;
 
 /// What to do with organizations.
@@ -57,6 +58,8 @@ pub(crate) struct Spec {
     /// Whom to tell.
     #[arg(long, value_delimiter = ',')]
     contacts: Option<Vec<String>>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 impl Command {
@@ -100,6 +103,7 @@ impl Spec {
         set(&mut members, "status", self.status.as_ref());
         set(&mut members, "models", self.models.as_ref());
         set(&mut members, "labels", labels(&self.label).as_ref());
+        set(&mut members, "limits", self.limits.change());
         set(&mut members, "contacts", self.contacts.as_ref());
         members
     }

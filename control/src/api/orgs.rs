@@ -104,11 +104,7 @@ pub(super) async fn create(
     let org = Org {
         id,
         spec,
-        about: About {
-            created_at: time::text(write.time()),
-            created_by: caller.name().to_owned(),
-            frozen_by: None,
-        },
+        about: About::new(time::text(write.time()), caller.name()),
     };
     check::org(&org, &[])?;
     write.create(&org).await?;
