@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use axum::http::Method;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -34,6 +34,11 @@ struct Count {
 impl Import {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let mut document = document(&self.file)?;
+        if let Some(place) = capped(&document) {
+            bail!(
+                "{place} has a cap, which ends nowhere in a file: take it out, and begin it with `tollgate cap`"
+            );
+        }
         let mut count = Count::default();
         let known = ids(client, "/v1/orgs").await?;
         for (name, org) in members(document.get("orgs")) {
@@ -151,4 +156,14 @@ async fn create(client: &Client, path: &str, name: &str, spec: Value) -> Result<
         .change(Method::POST, path, Some(Value::Object(body)))
         .await?;
     Ok(())
+}
+
+/// The first organization or key that has a cap.
+fn capped(document: &Value) -> Option<String> {
+    let has = |row: &Value| row.get("cap").is_some_and(|cap| !cap.is_null());
+    let org = members(document.get("orgs")).find(|(_, org)| has(org));
+    let keys = document.get("keys").and_then(Value::as_array);
+    let key = keys.into_iter().flatten().find(|key| has(key));
+    org.map(|(name, _)| format!("the organization `{name}`"))
+        .or_else(|| key.map(|key| format!("the key `{}`", member(key, "id"))))
 }

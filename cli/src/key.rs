@@ -7,12 +7,14 @@ use std::io::{IsTerminal, Read as _};
 use anyhow::{Context as _, Result, bail, ensure};
 use axum::http::{Method, StatusCode};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
-use tollgate_core::key::{ApiKey, KeyHash};
+use tollgate_core::key::{ApiKey, Form, KeyHash, form};
 
 use crate::client::{Client, encoded};
-use crate::org::set;
+use crate::limit::Limits;
+use crate::change::{Clear, set};
 use crate::report::Report;
 use crate::show;
 
@@ -38,7 +40,7 @@ pub(crate) enum Command {
     /// Make one; prints it once.
     Create {
         #[command(flatten)]
-        owner: Owner,
+        row: Row,
         #[command(flatten)]
         spec: Spec,
     },
@@ -47,7 +49,11 @@ pub(crate) enum Command {
         /// Its id.
         key: String,
         #[command(flatten)]
+        grant: Grant,
+        #[command(flatten)]
         spec: Spec,
+        #[command(flatten)]
+        clear: Clear,
     },
     /// Give its holder another secret; the old one ends after an overlap.
     Rotate {
@@ -68,7 +74,7 @@ pub(crate) enum Command {
         key: String,
     },
     /// Make a key for a directory that is a file; prints it once, and its row.
-    Mint(Owner),
+    Mint(Row),
     /// The row, for a directory that is a file, of a key that exists: read from standard input (never from the command
     /// line, which others can see).
     Row {
@@ -76,11 +82,11 @@ pub(crate) enum Command {
         #[arg(long)]
         id: String,
         #[command(flatten)]
-        owner: Owner,
+        row: Row,
     },
 }
 
-/// What may be set of a key beside its owner; what is not named stays.
+/// What may be set of a key in a control plane alone; what is not named stays.
 #[derive(Args)]
 pub(crate) struct Spec {
     /// `active` or `suspended`.
@@ -95,17 +101,26 @@ pub(crate) struct Spec {
     /// Whom to tell.
     #[arg(long, value_delimiter = ',')]
     contacts: Option<Vec<String>>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
-/// Whose key it is.
+/// A key's row in a directory, but for its id and hash.
 #[derive(Args)]
-pub(crate) struct Owner {
+pub(crate) struct Row {
     /// Organization, as under `orgs`.
     #[arg(long)]
     org: String,
     /// Project of that organization; without it the key is the organization's.
     #[arg(long)]
     project: Option<String>,
+    #[command(flatten)]
+    grant: Grant,
+}
+
+/// What a key is called and good for; what is not named stays.
+#[derive(Args)]
+pub(crate) struct Grant {
     /// A name for people, such as `ci`.
     #[arg(long)]
     name: Option<String>,
@@ -130,34 +145,36 @@ impl Command {
                 );
                 let mut keys = client.all(&path).await?;
                 keys.retain(|key| revoked || key.get("revoked_at").is_none());
-                let members = [
-                    "id",
-                    "org",
-                    "project",
-                    "name",
-                    "status",
-                    "expires_at",
-                    "frozen_by",
-                    "revoked_at",
-                ];
-                show::list(
-                    client,
-                    &keys,
-                    members.get(..if revoked { 8 } else { 7 }).unwrap_or_default(),
-                );
+                for key in &mut keys {
+                    add_state(key, Timestamp::now());
+                }
+                let mut members = vec!["id", "org", "project", "name", "state", "expires_at"];
+                members.extend(revoked.then_some("revoked_at"));
+                show::list(client, &keys, &members);
             }
-            Self::Show { key } => show::object(client, &client.get(&path(&key)?).await?),
+            Self::Show { key } => {
+                let mut key = client.get(&path(&key)?).await?;
+                add_state(&mut key, Timestamp::now());
+                show::object(client, &key);
+            }
             Self::Report(report) => report.run(client).await?,
-            Self::Create { owner, spec } => {
-                let mut body = owner.members();
+            Self::Create { row, spec } => {
+                let mut body = row.members();
                 body.extend(spec.members());
                 let answer = client
                     .change(Method::POST, "/v1/keys", Some(Value::Object(body)))
                     .await?;
                 secret(client, &answer);
             }
-            Self::Set { key, spec } => {
-                let body = Value::Object(spec.members());
+            Self::Set {
+                key,
+                grant,
+                spec,
+                clear,
+            } => {
+                let mut members = grant.members();
+                members.extend(spec.members());
+                let body = clear.patch(members)?;
                 let answer = client.change(Method::PATCH, &path(&key)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed the key {key}."));
             }
@@ -192,10 +209,33 @@ impl Command {
                     .await?;
                 show::changed(client, &answer, |_| format!("Revoked the key {key}."));
             }
-            Self::Mint(owner) => mint(&owner)?,
-            Self::Row { id, owner } => row(&id, &owner)?,
+            Self::Mint(row) => mint(&row)?,
+            Self::Row { id, row } => hashed(&id, &row)?,
         }
         Ok(())
+    }
+}
+
+/// Adds what a key's members come to, as `state`.
+fn add_state(key: &mut Value, now: Timestamp) {
+    let time = |name: &str| key.get(name)?.as_str()?.parse::<Timestamp>().ok();
+    let state = if key.get("revoked_at").is_some() {
+        "revoked"
+    } else if time("expires_at").is_some_and(|end| end <= now) {
+        "expired"
+    } else if key.get("frozen_by").is_some() {
+        "frozen"
+    } else if key.get("status").is_some_and(|status| status == "suspended") {
+        "suspended"
+    } else if time("not_before").is_some_and(|begin| begin > now) {
+        "not yet valid"
+    } else if key.get("rotation").is_some() {
+        "rotating"
+    } else {
+        "active"
+    };
+    if let Some(members) = key.as_object_mut() {
+        members.insert("state".to_owned(), json!(state));
     }
 }
 
@@ -226,11 +266,11 @@ fn secret(client: &Client, answer: &crate::client::Answer) {
 }
 
 /// Makes a key for a directory that is a file.
-pub(crate) fn mint(owner: &Owner) -> Result<()> {
+pub(crate) fn mint(row: &Row) -> Result<()> {
     let mut random = [0; 40];
     getrandom::fill(&mut random).context("no randomness from the operating system")?;
     let key = ApiKey::mint(&random);
-    let row = owner.row(key.id(), &key.sha256_hex())?;
+    let row = row.of(key.id(), &key.sha256_hex())?;
     eprintln!("# The key, for its owner. It is shown this once and stored nowhere.");
     println!("{}", key.reveal());
     eprintln!("# Its row, for `keys` in the directory:");
@@ -239,7 +279,7 @@ pub(crate) fn mint(owner: &Owner) -> Result<()> {
 }
 
 /// The row of a key that exists, read from standard input.
-pub(crate) fn row(id: &str, owner: &Owner) -> Result<()> {
+pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
     if std::io::stdin().is_terminal() {
         eprintln!("Paste the key, then press Enter and Ctrl-D:");
     }
@@ -252,7 +292,7 @@ pub(crate) fn row(id: &str, owner: &Owner) -> Result<()> {
         key.len() >= 20,
         "a key of fewer than 20 characters can be guessed; make a new one instead"
     );
-    println!("- {}", owner.row(id, &KeyHash::of(key.as_bytes()).to_string())?);
+    println!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?);
     Ok(())
 }
 
@@ -263,36 +303,39 @@ impl Spec {
         set(&mut members, "not_before", self.not_before.as_ref());
         set(&mut members, "networks", self.networks.as_ref());
         set(&mut members, "contacts", self.contacts.as_ref());
+        set(&mut members, "limits", self.limits.change());
         members
     }
 }
 
-impl Owner {
+impl Grant {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
         let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-        set(&mut members, "org", Some(&self.org));
-        set(&mut members, "project", self.project.as_ref());
         set(&mut members, "name", self.name.as_ref());
         set(&mut members, "scopes", list(&self.scopes));
         set(&mut members, "models", list(&self.models));
         set(&mut members, "expires_at", self.expires_at.as_ref());
         members
     }
+}
+
+impl Row {
+    fn members(&self) -> Map<String, Value> {
+        let mut members = Map::new();
+        set(&mut members, "org", Some(&self.org));
+        set(&mut members, "project", self.project.as_ref());
+        members.extend(self.grant.members());
+        members
+    }
 
     /// The row as one line of YAML's flow style, which is JSON; checked in a directory that has its tenant.
-    fn row(&self, id: &str, sha256: &str) -> Result<Value> {
-        let mut row = json!({"id": id, "sha256": sha256, "org": self.org});
-        let mut set = |name: &str, value: serde_json::Value, given: bool| {
-            if given && let Some(row) = row.as_object_mut() {
-                row.insert(name.to_owned(), value);
-            }
-        };
-        set("project", json!(self.project), self.project.is_some());
-        set("name", json!(self.name), self.name.is_some());
-        set("scopes", json!(self.scopes), !self.scopes.is_empty());
-        set("models", json!(self.models), !self.models.is_empty());
-        set("expires_at", json!(self.expires_at), self.expires_at.is_some());
+    fn of(&self, id: &str, sha256: &str) -> Result<Value> {
+        let mut row = Map::new();
+        row.insert("id".to_owned(), json!(id));
+        row.insert("sha256".to_owned(), json!(sha256));
+        row.extend(self.members());
+        let row = Value::Object(row);
         let projects: serde_json::Map<_, _> = self
             .project
             .iter()
@@ -310,6 +353,29 @@ impl Owner {
                     .collect::<Vec<_>>()
                     .join("; ")
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_state() {
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        for (key, state) in [
+            (json!({"status": "active"}), "active"),
+            (json!({"status": "suspended"}), "suspended"),
+            (json!({"status": "active", "frozen_by": "x"}), "frozen"),
+            (json!({"status": "active", "expires_at": "2026-06-01T00:00:00Z"}), "expired"),
+            (json!({"status": "active", "expires_at": "2026-06-01T00:00:01Z", "rotation": {}}), "rotating"),
+            (json!({"status": "active", "not_before": "2026-06-01T00:00:01Z"}), "not yet valid"),
+            (json!({"status": "active", "frozen_by": "x", "revoked_at": "2026-01-01T00:00:00Z"}), "revoked"),
+        ] {
+            let mut key = key;
+            add_state(&mut key, now);
+            assert_eq!(key["state"], state, "{key}");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `tollgate`: the operators' tool, on the same core as the filters, and the control plane.
 
 mod audit;
+mod change;
 mod check;
 mod client;
 mod directory;
 mod freeze;
 mod import;
 mod key;
+mod limit;
 mod org;
 mod project;
 mod report;
@@ -53,7 +55,11 @@ enum Command {
     Freeze(freeze::Freeze),
     /// End a freeze.
     Unfreeze(freeze::Unfreeze),
-    /// What is frozen, and until when.
+    /// Limit the requests of a key or organization at once.
+    Cap(freeze::Cap),
+    /// End a cap.
+    Uncap(freeze::Uncap),
+    /// What is frozen or capped, and until when.
     Status,
     /// Tokens for the API.
     #[command(subcommand)]
@@ -123,8 +129,8 @@ fn run(place: Place, command: Command) -> Result<ExitCode> {
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
             clap_mangen::generate_to(Arguments::command(), &folder).context("cannot write the pages")?;
         }
-        Command::Key(key::Command::Mint(owner)) => key::mint(&owner)?,
-        Command::Key(key::Command::Row { id, owner }) => key::row(&id, &owner)?,
+        Command::Key(key::Command::Mint(row)) => key::mint(&row)?,
+        Command::Key(key::Command::Row { id, row }) => key::hashed(&id, &row)?,
         command => return tokio::runtime::Runtime::new()?.block_on(work(place, command)),
     }
     Ok(ExitCode::SUCCESS)
@@ -150,6 +156,8 @@ async fn work(place: Place, command: Command) -> Result<ExitCode> {
         Command::Key(command) => command.run(&client).await?,
         Command::Freeze(freeze) => freeze.run(&client).await?,
         Command::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
+        Command::Cap(cap) => cap.run(&client).await?,
+        Command::Uncap(uncap) => uncap.run(&client).await?,
         Command::Status => freeze::status(&client).await?,
         Command::Token(command) => command.run(&client).await?,
         Command::Import(import) => import.run(&client).await?,

@@ -5,7 +5,9 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use crate::change::{Clear, labels, set};
 use crate::client::{Client, encoded};
+use crate::limit::Limits;
 use crate::show;
 
 /// What to do with organizations.
@@ -31,6 +33,8 @@ pub(crate) enum Command {
         org: String,
         #[command(flatten)]
         spec: Spec,
+        #[command(flatten)]
+        clear: Clear,
     },
     /// Remove one that has no keys or projects any more.
     Remove {
@@ -57,6 +61,8 @@ pub(crate) struct Spec {
     /// Whom to tell.
     #[arg(long, value_delimiter = ',')]
     contacts: Option<Vec<String>>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 impl Command {
@@ -75,8 +81,8 @@ impl Command {
                     .await?;
                 show::changed(client, &answer, |_| format!("Made the organization {org}."));
             }
-            Self::Set { org, spec } => {
-                let body = Value::Object(spec.members());
+            Self::Set { org, spec, clear } => {
+                let body = clear.patch(spec.members())?;
                 let answer = client.change(Method::PATCH, &path(&org), Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed the organization {org}."));
             }
@@ -100,23 +106,8 @@ impl Spec {
         set(&mut members, "status", self.status.as_ref());
         set(&mut members, "models", self.models.as_ref());
         set(&mut members, "labels", labels(&self.label).as_ref());
+        set(&mut members, "limits", self.limits.change());
         set(&mut members, "contacts", self.contacts.as_ref());
         members
     }
-}
-
-/// Sets a member that is given.
-pub(crate) fn set(members: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
-    if let Some(value) = value {
-        members.insert(name.to_owned(), json!(value));
-    }
-}
-
-/// Labels as a change; `None` where none is given.
-pub(crate) fn labels(given: &[String]) -> Option<Map<String, Value>> {
-    let label = |label: &String| match label.split_once('=') {
-        Some((name, value)) if !value.is_empty() => (name.to_owned(), json!(value)),
-        _ => (label.trim_end_matches('=').to_owned(), Value::Null),
-    };
-    (!given.is_empty()).then(|| given.iter().map(label).collect())
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::client::{Client, encoded};
-use crate::org::{labels, set};
+use crate::change::{Clear, labels, set};
 use crate::show;
 
 /// What to do with projects.
@@ -35,6 +35,8 @@ pub(crate) enum Command {
         project: String,
         #[command(flatten)]
         spec: Spec,
+        #[command(flatten)]
+        clear: Clear,
     },
     /// Remove one that has no keys any more.
     Remove {
@@ -80,8 +82,8 @@ impl Command {
                     .await?;
                 show::changed(client, &answer, |_| format!("Made the project {project}."));
             }
-            Self::Set { project, spec } => {
-                let body = Value::Object(spec.members());
+            Self::Set { project, spec, clear } => {
+                let body = clear.patch(spec.members())?;
                 let answer = client.change(Method::PATCH, &path(&project)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed the project {project}."));
             }

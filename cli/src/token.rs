@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value};
 
 use crate::client::{Client, encoded};
-use crate::org::set;
+use crate::change::set;
 use crate::show;
 
 /// What to do with tokens for the API.

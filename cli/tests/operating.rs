@@ -111,11 +111,16 @@ fn every_command_of_the_page_works_as_it_stands_there() {
         if line.starts_with("tollgate freeze") {
             shell.set("FREEZE", said.trim().rsplit(' ').next().unwrap());
         }
+        if line.starts_with("tollgate cap") {
+            shell.set("CAP", said.trim().rsplit(' ').next().unwrap());
+        }
     }
     let trail = shell.must("tollgate audit show");
     for part in [
         "key.create",
         "freeze.begin",
+        "cap.begin",
+        "cap.end",
         "contract 17",
         "+ models: llama-*, whisper-1, kokoro",
     ] {
@@ -168,6 +173,12 @@ fn mistakes_are_told_in_words() {
         ("tollgate key create --org nobody", "an organization that exists"),
         ("tollgate project create acme", "expected `ORG/PROJECT`"),
         ("tollgate freeze org acme", "say why"),
+        ("tollgate cap org acme --rate 1/second", "say why"),
+        ("tollgate org create acme --limit key-rpm", "expected `NAME=RATE`"),
+        (
+            "tollgate org create acme --limit key-rpm=60",
+            "limits.key-rpm.rate: found `60`",
+        ),
         ("tollgate --server http://example.com org list", "in clear"),
         ("tollgate --server http://127.0.0.1:1 org list", "wants a token"),
         (

@@ -1,7 +1,8 @@
 //! Who may do what. Nothing is allowed that no rule here allows.
 //!
 //! A token has a role, and may be confined to organizations. A confined one sees these alone, and of everything else that
-//! it does not exist; it changes their projects and keys, and never what they were granted: their tier, models and status.
+//! it does not exist; it changes their projects and keys, and never what they were granted: their tier, models, status and
+//! limits.
 
 use std::net::IpAddr;
 
@@ -19,9 +20,9 @@ pub(crate) const PREFIX: &str = "tg-token-";
 pub enum Act {
     /// Fetch the directory.
     Fetch,
-    /// Read organizations, projects, keys and freezes, and their part of the trail.
+    /// Read organizations, projects, keys, freezes and caps, and their part of the trail.
     Read,
-    /// Begin and end freezes.
+    /// Begin and end freezes and caps.
     Freeze,
     /// Make and change projects and keys.
     Change,
@@ -70,7 +71,7 @@ impl Act {
         match self {
             Self::Fetch => "fetch the directory",
             Self::Read => "read",
-            Self::Freeze => "freeze",
+            Self::Freeze => "freeze or cap",
             Self::Change => "change projects and keys",
             Self::Orgs => "change organizations or import keys",
             Self::Trail => "read the whole trail",
@@ -190,11 +191,7 @@ pub(crate) fn mint(
         orgs,
         expires_at,
         revoked_at: None,
-        about: About {
-            created_at: time::text(time::now()),
-            created_by: by.to_owned(),
-            frozen_by: None,
-        },
+        about: About::new(time::text(time::now()), by),
     };
     Ok((clear, token))
 }

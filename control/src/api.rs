@@ -1,10 +1,12 @@
 //! The HTTP API. Each endpoint reads what was asked, has [`access`](crate::access) judge it, and has the store do it.
 
 mod audit;
+mod caps;
 mod directory;
 mod freezes;
 mod idempotency;
 mod import;
+mod incidents;
 mod keys;
 mod orgs;
 mod projects;
@@ -29,8 +31,8 @@ use crate::entry::Change;
 use crate::gate::Gate;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
-pub(crate) use freezes::ended;
 pub(crate) use idempotency::KEPT;
+pub(crate) use incidents::ended;
 use request::How;
 
 /// Largest body of a request, but of an import.
@@ -123,6 +125,9 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(freezes::list, freezes::begin))
         .routes(routes!(freezes::get))
         .routes(routes!(freezes::end))
+        .routes(routes!(caps::list, caps::begin))
+        .routes(routes!(caps::get))
+        .routes(routes!(caps::end))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
 
 use crate::directory::{key_row, org_member};
-use crate::documents::{Key, Org, Project};
+use crate::documents::{CapRate, Key, Org, Project};
 use crate::problem::Problem;
 
 /// Checks an organization, or one of its projects.
@@ -31,6 +31,14 @@ pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     let rows: Vec<Value> = keys.iter().map(key_row).collect();
     let at = if rows.len() == 1 { "keys[0]" } else { "" };
     judge(json!({"version": 1, "orgs": orgs, "keys": rows}), at)
+}
+
+/// Checks what a cap allows.
+pub(crate) fn cap(rate: &CapRate) -> Result<(), Problem> {
+    judge(
+        json!({"version": 1, "orgs": {"it": {"cap": rate}}, "keys": []}),
+        "orgs.it.cap",
+    )
 }
 
 fn judge(document: Value, at: &str) -> Result<(), Problem> {

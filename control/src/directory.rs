@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sqlx::{Any, Row as _, Transaction};
 use tokio::sync::mpsc;
 
-use crate::documents::{Key, Org, Project, Status};
+use crate::documents::{CapRate, Key, Limit, Org, Project, Status};
 use crate::problem::Problem;
 use crate::store::{Store, read};
 
@@ -71,6 +71,12 @@ pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
         "projects": projects.iter().map(|one| (one.id.clone(), project_member(one))).collect::<Map<_, _>>(),
     });
     set(&mut member, "tier", spec.tier.as_ref());
+    set(
+        &mut member,
+        "limits",
+        Some(&spec.limits).filter(|limits| !limits.is_empty()),
+    );
+    set(&mut member, "cap", org.about.cap.as_ref().map(|cap| &cap.rate));
     member
 }
 
@@ -116,6 +122,10 @@ pub(crate) fn key_row(key: &Key) -> Value {
         expires_at: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         networks: Option<&'a [String]>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        limits: &'a BTreeMap<String, Limit>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cap: Option<&'a CapRate>,
     }
     let spec = &key.spec;
     json!(Row {
@@ -129,6 +139,8 @@ pub(crate) fn key_row(key: &Key) -> Value {
         not_before: spec.not_before.as_deref(),
         expires_at: spec.expires_at.as_deref(),
         networks: spec.networks.as_deref(),
+        limits: &spec.limits,
+        cap: key.about.cap.as_ref().map(|cap| &cap.rate),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes.
+//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes, caps.
 //!
 //! Of each there are the members that a client may set (`OrgSpec`, …), and the whole, which has them and what the server
 //! knows besides. Names and meanings are those of the directory document (docs/configuration.md).
@@ -23,6 +23,8 @@ pub enum Kind {
     Token,
     /// A freeze.
     Freeze,
+    /// A cap.
+    Cap,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
             Self::Key => "key",
             Self::Token => "token",
             Self::Freeze => "freeze",
+            Self::Cap => "cap",
         }
     }
 
@@ -45,6 +48,7 @@ impl Kind {
             Self::Key => "key",
             Self::Token => "token",
             Self::Freeze => "freeze",
+            Self::Cap => "cap",
         }
     }
 }
@@ -77,6 +81,21 @@ pub enum Status {
     Suspended,
 }
 
+/// What replaces the bound of a limit: `rate`, with or without `burst`, or `max`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Limit {
+    /// Such as `5000/minute`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// How many at once; what `rate` says where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+    /// How many under way, of a limit on those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
+}
+
 /// The members of an organization that a client sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
@@ -90,6 +109,9 @@ pub struct OrgSpec {
     pub models: Vec<String>,
     /// For usage records and metrics.
     pub labels: BTreeMap<String, String>,
+    /// What replaces the bounds of limits for it, by their names in rate-limit's table.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Limit>,
     /// Whom to tell, for people.
     pub contacts: Vec<String>,
 }
@@ -133,6 +155,9 @@ pub struct KeySpec {
     /// Where it is good from, such as `10.0.0.0/8`; anywhere where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<String>>,
+    /// What replaces the bounds of limits for it, of those that tell keys apart.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Limit>,
     /// Whom to tell, for people.
     pub contacts: Vec<String>,
 }
@@ -147,6 +172,41 @@ pub struct About {
     /// The freeze that is in force, by its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_by: Option<String>,
+    /// The cap that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<Capped>,
+}
+
+/// The cap that is in force on something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Capped {
+    /// By its id.
+    pub by: String,
+    /// How much it allows.
+    #[serde(flatten)]
+    pub rate: CapRate,
+}
+
+/// How much a cap allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CapRate {
+    /// Requests, such as `10/second`.
+    pub rate: String,
+    /// How many at once; what `rate` says where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+}
+
+impl About {
+    /// Of what is made now.
+    pub(crate) fn new(created_at: String, created_by: &str) -> Self {
+        Self {
+            created_at,
+            created_by: created_by.to_owned(),
+            frozen_by: None,
+            cap: None,
+        }
+    }
 }
 
 /// An organization.
@@ -258,7 +318,7 @@ pub struct Token {
     pub about: About,
 }
 
-/// What a freeze keeps out of use: one of the three.
+/// What a freeze or a cap is on: one of the three.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Target {
@@ -281,12 +341,10 @@ impl Target {
     }
 }
 
-/// Something that was taken out of use at once, for a reason, and often for a time.
+/// What freezes and caps have in common: on what, why, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Freeze {
-    /// Its id.
-    pub id: String,
-    /// What is frozen.
+pub struct Terms {
+    /// What it is on.
     pub target: Target,
     /// Whose that is.
     pub org: String,
@@ -304,6 +362,32 @@ pub struct Freeze {
     /// Whether a token that is confined to organizations began it, so that one may end it.
     #[serde(default)]
     pub by_confined: bool,
+}
+
+/// Something that was taken out of use at once, for a reason, and often for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Freeze {
+    /// Its id.
+    pub id: String,
+    /// On what, why, and for how long.
+    #[serde(flatten)]
+    pub terms: Terms,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// A limit on requests that was set at once, for a reason, and often for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cap {
+    /// Its id.
+    pub id: String,
+    /// How much it allows.
+    #[serde(flatten)]
+    pub rate: CapRate,
+    /// On what, why, and for how long.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// What the server knows.
     #[serde(flatten)]
     pub about: About,
@@ -373,28 +457,107 @@ impl Document for Freeze {
     }
 
     fn org(&self) -> &str {
-        &self.org
+        &self.terms.org
     }
 }
 
-/// What has a freeze in force or none.
-pub(crate) trait Freezable: Document {
+impl Document for Cap {
+    const KIND: Kind = Kind::Cap;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn org(&self) -> &str {
+        &self.terms.org
+    }
+}
+
+/// What is begun on something at once, for a reason, and ends by somebody or by itself: a freeze or a cap.
+pub(crate) trait Incident: Document + Clone {
+    /// What is done, as in `freeze`.
+    const VERB: &'static str;
+    /// What was done, as in `frozen`.
+    const DONE: &'static str;
+    /// What the trail says of its beginning, of its end, and of its end by itself.
+    const TRAIL: [&'static str; 3];
+
+    fn terms(&self) -> &Terms;
+
+    fn terms_mut(&mut self) -> &mut Terms;
+
+    /// By which of them something is held already.
+    fn holds(about: &About) -> Option<&str>;
+
+    /// Notes on what it holds that it is in force, or no more.
+    fn note(&self, about: &mut About, in_force: bool);
+}
+
+impl Incident for Freeze {
+    const VERB: &'static str = "freeze";
+    const DONE: &'static str = "frozen";
+    const TRAIL: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
+
+    fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+
+    fn holds(about: &About) -> Option<&str> {
+        about.frozen_by.as_deref()
+    }
+
+    fn note(&self, about: &mut About, in_force: bool) {
+        about.frozen_by = in_force.then(|| self.id.clone());
+    }
+}
+
+impl Incident for Cap {
+    const VERB: &'static str = "cap";
+    const DONE: &'static str = "capped";
+    const TRAIL: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
+
+    fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+
+    fn holds(about: &About) -> Option<&str> {
+        about.cap.as_ref().map(|cap| cap.by.as_str())
+    }
+
+    fn note(&self, about: &mut About, in_force: bool) {
+        about.cap = in_force.then(|| Capped {
+            by: self.id.clone(),
+            rate: self.rate.clone(),
+        });
+    }
+}
+
+/// What a freeze or a cap can be on.
+pub(crate) trait Held: Document + Clone {
     fn about_mut(&mut self) -> &mut About;
 }
 
-impl Freezable for Org {
+impl Held for Org {
     fn about_mut(&mut self) -> &mut About {
         &mut self.about
     }
 }
 
-impl Freezable for Project {
+impl Held for Project {
     fn about_mut(&mut self) -> &mut About {
         &mut self.about
     }
 }
 
-impl Freezable for Key {
+impl Held for Key {
     fn about_mut(&mut self) -> &mut About {
         &mut self.about
     }

@@ -1,4 +1,4 @@
-//! What happens by itself: freezes end when their time is over, answers to repeated creates are forgotten, and what other
+//! What happens by itself: freezes and caps end when their time is over, answers to repeated creates are forgotten, and what other
 //! servers changed is seen.
 
 use core::time::Duration;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use crate::access::Caller;
 use crate::api::{KEPT, ended};
-use crate::documents::Freeze;
+use crate::documents::{Cap, Freeze, Incident};
 use crate::problem::Problem;
 use crate::store::{Page, Store, Stored};
 use crate::time;
 
 /// How often another server's changes are looked for: a part of the second within which each is in force.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often freezes are looked through, in looks.
-const FREEZES: u32 = 5;
+/// How often freezes and caps are looked through, in looks.
+const INCIDENTS: u32 = 5;
 /// How often what is old is forgotten, in looks.
 const OLD: u32 = 36_000;
 
@@ -37,8 +37,9 @@ pub(crate) async fn run(store: Arc<Store>) {
 
 async fn step(store: &Store, turn: u32) -> Result<(), Problem> {
     store.look().await?;
-    if turn.is_multiple_of(FREEZES) {
-        end_freezes(store, time::now()).await?;
+    if turn.is_multiple_of(INCIDENTS) {
+        end_those_over::<Freeze>(store, time::now()).await?;
+        end_those_over::<Cap>(store, time::now()).await?;
     }
     if turn % OLD == 1 {
         sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
@@ -49,7 +50,7 @@ async fn step(store: &Store, turn: u32) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn end_freezes(store: &Store, now: i64) -> Result<(), Problem> {
+async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Problem> {
     let mut after = String::new();
     loop {
         let page = Page {
@@ -57,22 +58,24 @@ async fn end_freezes(store: &Store, now: i64) -> Result<(), Problem> {
             after: &after,
             limit: 1_000,
         };
-        let freezes = store.list::<Freeze>(page).await?;
-        let Some(last) = freezes.last() else { return Ok(()) };
-        after.clone_from(&last.document.id);
-        for freeze in freezes.iter().filter(|freeze| is_over(&freeze.document, now)) {
+        let all = store.list::<D>(page).await?;
+        let Some(last) = all.last() else { return Ok(()) };
+        after = last.document.id();
+        for one in all.iter().filter(|one| is_over(&one.document, now)) {
             let caller = Caller::system();
-            let mut write = store.begin(&caller, "freeze.over", None).await?;
+            let [.., over] = D::TRAIL;
+            let mut write = store.begin(&caller, over, None).await?;
             // As it is now: somebody may have ended it.
-            let freeze: Stored<Freeze> = write.get(&freeze.document.id).await?;
-            ended(&mut write, &freeze, &caller).await?;
-            write.commit(&freeze.document.org).await?;
+            let one: Stored<D> = write.get(&one.document.id()).await?;
+            ended(&mut write, &one, &caller).await?;
+            write.commit(one.document.org()).await?;
         }
     }
 }
 
 /// Whether its time is over.
-fn is_over(freeze: &Freeze, now: i64) -> bool {
-    let until = freeze.until.as_deref().map(|until| time::parse("until", until));
-    freeze.ended_at.is_none() && until.is_some_and(|until| until.is_ok_and(|until| until <= now))
+fn is_over(one: &impl Incident, now: i64) -> bool {
+    let terms = one.terms();
+    let until = terms.until.as_deref().map(|until| time::parse("until", until));
+    terms.ended_at.is_none() && until.is_some_and(|until| until.is_ok_and(|until| until <= now))
 }

@@ -9,7 +9,7 @@
 mod support;
 
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Plane, on_each};
 use tollgate_core::key::{Form, KeyHash, form};
 
@@ -378,6 +378,99 @@ async fn a_freeze_is_in_force_until_it_ends() {
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_cap_is_in_force_until_it_ends() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let cap = |target: Value| json!({"target": target, "rate": "10/second", "burst": 2, "reason": "x", "for": "1h"});
+        let org = plane
+            .post("/v1/caps", cap(json!({"org": "acme"})))
+            .await
+            .expect(201);
+        plane
+            .post("/v1/caps", cap(json!({"org": "acme"})))
+            .await
+            .expect(409)
+            .says(&org.text("id"));
+        let own = plane.post("/v1/caps", cap(json!({"key": key}))).await.expect(201);
+        assert_eq!(
+            plane.get("/v1/caps").await.body["items"].as_array().unwrap().len(),
+            2
+        );
+        let document = plane.get("/v1/directory").await.expect(200).body;
+        let rate = json!({"rate": "10/second", "burst": 2});
+        assert_eq!(document["orgs"]["acme"]["cap"], rate);
+        assert_eq!(document["keys"][0]["cap"], rate);
+        // A key with another secret would have none.
+        plane
+            .post(&format!("/v1/keys/{key}/rotate"), json!({}))
+            .await
+            .expect(409)
+            .says("is capped");
+        for id in [org.text("id"), own.text("id")] {
+            for _ in 0..2 {
+                plane
+                    .post(&format!("/v1/caps/{id}/end"), json!({}))
+                    .await
+                    .expect(200);
+            }
+        }
+        assert_eq!(plane.get("/v1/caps").await.body["items"], json!([]));
+        let document = plane.get("/v1/directory").await.body;
+        assert!(!document.to_string().contains("cap"), "{document}");
+        for (body, field) in [
+            (json!({"target": {"project": "acme/search"}, "rate": "1/second", "reason": "x"}), "target"),
+            (json!({"target": {"org": "acme"}, "rate": "10", "reason": "x"}), "rate"),
+            (json!({"target": {"org": "acme"}, "rate": "1/second", "burst": 0, "reason": "x"}), "burst"),
+        ] {
+            let answer = plane.post("/v1/caps", body).await.expect(422);
+            assert_eq!(answer.body["errors"][0]["field"], field, "{}", answer.body);
+        }
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// Bounds are checked as the filters check them, and a change replaces what it names.
+#[tokio::test]
+async fn limits_of_an_organization_and_a_key() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let limits = json!({"org-rpm": {"rate": "5000/minute", "burst": 9000}, "org-concurrent": {"max": 40}});
+    plane
+        .patch("/v1/orgs/acme", json!({"limits": limits}))
+        .await
+        .expect(200);
+    let key = json!({"org": "acme", "limits": {"key-rpm": {"rate": "7/minute"}}});
+    plane.post("/v1/keys", key).await.expect(201);
+    let document = plane.get("/v1/directory").await.expect(200).body;
+    assert_eq!(document["orgs"]["acme"]["limits"], limits);
+    assert_eq!(
+        document["keys"][0]["limits"],
+        json!({"key-rpm": {"rate": "7/minute"}})
+    );
+    plane
+        .patch("/v1/orgs/acme", json!({"limits": {"org-rpm": null}}))
+        .await
+        .expect(200);
+    let org = plane.get("/v1/orgs/acme").await.body;
+    assert_eq!(org["limits"], json!({"org-concurrent": {"max": 40}}));
+    for (limits, field) in [
+        (json!({"a": {"rate": "1"}}), "limits.a.rate"),
+        (json!({"a": {"rate": "1/day", "max": 1}}), "limits.a.max"),
+        (json!({"A": {"max": 1}}), "limits.A"),
+        (json!({"cap": {"max": 1}}), "limits.cap"),
+        (json!({"a": {"rates": "1/day"}}), "limits.a.rates"),
+    ] {
+        let answer = plane
+            .patch("/v1/orgs/acme", json!({"limits": limits}))
+            .await
+            .expect(422);
+        assert_eq!(answer.body["errors"][0]["field"], field, "{}", answer.body);
+    }
 }
 
 #[tokio::test]

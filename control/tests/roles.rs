@@ -15,8 +15,11 @@ use serde_json::{Value, json};
 use support::Plane;
 
 /// The table's rows: what is done, and a request that does it.
-const ACTIONS: [(&str, &str); 14] = [
-    ("read organizations, projects, keys and freezes", "GET /v1/keys"),
+const ACTIONS: [(&str, &str); 18] = [
+    (
+        "read organizations, projects, keys, freezes and caps",
+        "GET /v1/keys",
+    ),
     (
         "read its organizations' part of the trail",
         "GET /v1/audit?org=acme",
@@ -24,9 +27,13 @@ const ACTIONS: [(&str, &str); 14] = [
     ("freeze a key or project", "freeze key"),
     ("freeze an organization", "freeze org"),
     ("end a freeze", "end"),
+    ("cap a key", "cap key"),
+    ("cap an organization", "cap org"),
+    ("end a cap", "end cap"),
     ("make projects", "POST /v1/orgs/acme/projects"),
     ("make keys", "POST /v1/keys"),
     ("revoke keys", "revoke"),
+    ("change the limits of keys", "limit key"),
     ("make organizations", "POST /v1/orgs"),
     ("change organizations", "PATCH /v1/orgs/acme"),
     ("import keys", "POST /v1/import"),
@@ -86,13 +93,24 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
             .text("id")
     };
     let freeze = |target: Value| json!({"target": target, "reason": "x"});
+    let cap = |target: Value| json!({"target": target, "rate": "1/second", "reason": "x"});
     let (method, path, body) = match request {
         "freeze key" => (
             Method::POST,
             "/v1/freezes".to_owned(),
             freeze(json!({"key": key().await})),
         ),
-        "freeze org" => {
+        "cap key" => (
+            Method::POST,
+            "/v1/caps".to_owned(),
+            cap(json!({"key": key().await})),
+        ),
+        "limit key" => (
+            Method::PATCH,
+            format!("/v1/keys/{}", key().await),
+            json!({"limits": {"key-rpm": {"rate": "9000/minute"}}}),
+        ),
+        "freeze org" | "cap org" => {
             let body = json!({"id": name, "models": ["*"]});
             plane.post("/v1/orgs", body).await.expect(201);
             // A confined token sees no other.
@@ -106,28 +124,30 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
             } else {
                 &name
             };
-            (
-                Method::POST,
-                "/v1/freezes".to_owned(),
-                freeze(json!({"org": org})),
-            )
+            let target = json!({"org": org});
+            match request {
+                "cap org" => (Method::POST, "/v1/caps".to_owned(), cap(target)),
+                _ => (Method::POST, "/v1/freezes".to_owned(), freeze(target)),
+            }
         }
-        "end" => {
+        "end" | "end cap" => {
+            let target = json!({"key": key().await});
+            let (path, body) = match request {
+                "end cap" => ("/v1/caps", cap(target)),
+                _ => ("/v1/freezes", freeze(target)),
+            };
             // One that the token itself began, where it may.
-            let body = Some(freeze(json!({"key": key().await})));
             let own = plane
-                .as_token(token, Method::POST, "/v1/freezes", body.clone())
+                .as_token(token, Method::POST, path, Some(body.clone()))
                 .await;
-            let freeze = if own.status == 201 {
+            let begun = if own.status == 201 {
                 own
             } else {
-                plane
-                    .as_token(&plane.owner, Method::POST, "/v1/freezes", body)
-                    .await
+                plane.as_token(&plane.owner, Method::POST, path, Some(body)).await
             };
             (
                 Method::POST,
-                format!("/v1/freezes/{}/end", freeze.text("id")),
+                format!("{path}/{}/end", begun.text("id")),
                 json!({}),
             )
         }
@@ -258,13 +278,21 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
         .post("/v1/freezes", json!({"target": {"key": key}, "reason": "abuse"}))
         .await
         .text("id");
-    let token = plane.token("owner", Some(&["acme"])).await;
-    let end = format!("/v1/freezes/{freeze}/end");
-    plane
-        .as_token(&token, Method::POST, &end, Some(json!({})))
+    let cap = plane
+        .post(
+            "/v1/caps",
+            json!({"target": {"key": key}, "rate": "1/second", "reason": "abuse"}),
+        )
         .await
-        .expect(403)
-        .says("by the platform");
+        .text("id");
+    let token = plane.token("owner", Some(&["acme"])).await;
+    for end in [format!("/v1/freezes/{freeze}/end"), format!("/v1/caps/{cap}/end")] {
+        plane
+            .as_token(&token, Method::POST, &end, Some(json!({})))
+            .await
+            .expect(403)
+            .says("by the platform");
+    }
     // Nor by changing the key: what is frozen is no member that a client sets.
     let body = Some(json!({"frozen_by": null, "status": "active"}));
     plane
@@ -273,6 +301,56 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
         .expect(200);
     let rows = plane.get("/v1/directory").await.body["keys"].clone();
     assert_eq!(rows[0]["status"], "suspended", "{rows}");
+    assert_eq!(rows[0]["cap"], json!({"rate": "1/second"}), "{rows}");
+}
+
+/// A key's own limits stand in place of the platform's: whoever may set them may raise them.
+#[tokio::test]
+async fn a_customers_administrator_changes_no_limits() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let limits = json!({"key-rpm": {"rate": "10/minute"}});
+    let key = plane
+        .post("/v1/keys", json!({"org": "acme", "limits": limits}))
+        .await
+        .expect(201)
+        .text("id");
+    let token = plane.token("owner", Some(&["acme"])).await;
+    for (method, path, body) in [
+        (
+            Method::POST,
+            "/v1/keys".to_owned(),
+            json!({"org": "acme", "limits": limits}),
+        ),
+        (
+            Method::PATCH,
+            format!("/v1/keys/{key}"),
+            json!({"limits": {"key-rpm": {"rate": "20/minute"}}}),
+        ),
+        (Method::PATCH, format!("/v1/keys/{key}"), json!({"limits": null})),
+        (
+            Method::PATCH,
+            "/v1/orgs/acme".to_owned(),
+            json!({"limits": limits}),
+        ),
+    ] {
+        plane
+            .as_token(&token, method, &path, Some(body))
+            .await
+            .expect(403);
+    }
+    // All else of the key it may change, and rotate it, which gives the new one the same limits.
+    let patch = Some(json!({"name": "ci"}));
+    plane
+        .as_token(&token, Method::PATCH, &format!("/v1/keys/{key}"), patch)
+        .await
+        .expect(200);
+    let rotate = format!("/v1/keys/{key}/rotate");
+    let new = plane
+        .as_token(&token, Method::POST, &rotate, Some(json!({})))
+        .await
+        .expect(201);
+    assert_eq!(new.body["limits"], limits);
 }
 
 #[tokio::test]

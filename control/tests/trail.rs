@@ -159,7 +159,7 @@ async fn a_random_history_is_rebuilt_from_its_trail() {
     let (mut orgs, mut keys, mut freezes) = (Vec::new(), Vec::new(), Vec::new());
     let mut done = 0;
     while done < 1_000 {
-        let answer = match random.below(10) {
+        let answer = match random.below(11) {
             0 => {
                 let name = format!("o{done}");
                 let answer = plane.post("/v1/orgs", json!({"id": name, "models": ["*"]})).await;
@@ -222,6 +222,15 @@ async fn a_random_history_is_rebuilt_from_its_trail() {
                     freezes.push(answer.text("id"));
                 }
                 answer
+            }
+            10 => {
+                let target = json!({"key": random.of(&keys)});
+                plane
+                    .post(
+                        "/v1/caps",
+                        json!({"target": target, "rate": "1/second", "reason": "x"}),
+                    )
+                    .await
             }
             8 if !freezes.is_empty() => {
                 plane

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod bodies;
+mod bounds;
 mod chain;
 mod fetch;
 mod grants;
@@ -23,6 +24,7 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
     targets::clusters(world, report);
     for scope in world.scopes() {
         names::check(&scope, report);
+        bounds::check(&scope, report);
         targets::check(world, &scope, report);
         grants::check(&scope, report);
         bodies::check(world, &scope, report);

@@ -141,10 +141,6 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,
         rotation: None,
-        about: About {
-            created_at: created_at.to_owned(),
-            created_by: by.to_owned(),
-            frozen_by: None,
-        },
+        about: About::new(created_at.to_owned(), by),
     })
 }

@@ -16,7 +16,7 @@ use super::request::{Asked, Body, Expected, How, Part, Path, parse};
 use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
 use crate::access::{Act, Caller};
 use crate::check;
-use crate::documents::{About, Key, KeySpec, Org, Project, Rotation, project_id};
+use crate::documents::{About, Cap, Freeze, Incident as _, Key, KeySpec, Org, Project, Rotation, project_id};
 use crate::problem::{Problem, Problems};
 use crate::store::{Failure, Page, Stored, Write};
 use crate::time;
@@ -108,6 +108,7 @@ pub(super) async fn create(
         return Ok(answer);
     }
     owner(&mut write, &org, project.as_deref()).await?;
+    may_limit(&caller, &KeySpec::default(), &spec)?;
     let secret = mint()?;
     if let Some(at) = &spec.expires_at
         && time::parse("expires_at", at)? <= write.time()
@@ -156,11 +157,7 @@ fn mint() -> Result<ApiKey, Problem> {
 }
 
 fn about(write: &Write<'_>, caller: &Caller) -> About {
-    About {
-        created_at: time::text(write.time()),
-        created_by: caller.name().to_owned(),
-        frozen_by: None,
-    }
+    About::new(time::text(write.time()), caller.name())
 }
 
 /// Takes the owner out of a body: what is left is all that a client sets, and nothing unknown.
@@ -216,9 +213,20 @@ pub(super) async fn change(
         spec: patched(&before.document.spec, change)?,
         ..before.document.clone()
     };
+    may_limit(&caller, &before.document.spec, &key.spec)?;
     check::keys(core::slice::from_ref(&key))?;
     write.replace(&before, &key).await?;
     finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+}
+
+/// A key's own limits stand in place of the platform's, so a confined token changes none.
+fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), Problem> {
+    if caller.is_confined() && before.limits != after.limits {
+        return Err(Problem::forbidden(
+            "a token that is confined to organizations may not change the limits of keys",
+        ));
+    }
+    Ok(())
 }
 
 /// A key that is not revoked, and that the caller may change.
@@ -303,9 +311,11 @@ pub(super) async fn rotate(
         let new: Stored<Key> = write.get(&rotation.to).await?;
         return Ok(shown(StatusCode::OK, &new.document, new.revision));
     }
-    if let Some(freeze) = &before.document.about.frozen_by {
+    let old = &before.document.about;
+    let held = Freeze::holds(old).map(|by| (Freeze::DONE, by));
+    if let Some((done, by)) = held.or_else(|| Cap::holds(old).map(|by| (Cap::DONE, by))) {
         return Err(Problem::conflict(format!(
-            "the key `{id}` is frozen by `{freeze}`; end that first, or make a new key and revoke this one"
+            "the key `{id}` is {done} by `{by}`; end that first, or make a new key and revoke this one"
         )));
     }
     let now = write.time();

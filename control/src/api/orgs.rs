@@ -104,11 +104,7 @@ pub(super) async fn create(
     let org = Org {
         id,
         spec,
-        about: About {
-            created_at: time::text(write.time()),
-            created_by: caller.name().to_owned(),
-            frozen_by: None,
-        },
+        about: About::new(time::text(write.time()), caller.name()),
     };
     check::org(&org, &[])?;
     write.create(&org).await?;
@@ -184,7 +180,8 @@ fn is_member<T: serde::de::DeserializeOwned>(name: &str) -> bool {
     let mut known = true;
     let one = json!({name: null});
     // That it can't be `null` says that there is one.
-    let _ = T::deserialize(serde_ignored::Deserializer::new(&one, |_| known = false));
+    let mut ignored = |_: serde_ignored::Path<'_>| known = false;
+    let _ = T::deserialize(serde_ignored::Deserializer::new(&one, &mut ignored));
     known
 }
 

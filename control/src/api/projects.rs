@@ -107,11 +107,7 @@ pub(super) async fn create(
         id,
         org,
         spec,
-        about: About {
-            created_at: time::text(write.time()),
-            created_by: caller.name().to_owned(),
-            frozen_by: None,
-        },
+        about: About::new(time::text(write.time()), caller.name()),
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.create(&project).await?;

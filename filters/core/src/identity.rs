@@ -1,5 +1,6 @@
 //! Who is calling, as it is known once it was authenticated: the filter state `tollgate.identity`.
 
+use crate::bound::Overrides;
 use crate::endpoint::Scopes;
 
 /// The name of the filter state: [`crate::directory::Credential::state`].
@@ -22,6 +23,8 @@ pub struct Identity {
     pub models: Grants,
     /// Labels of the organization and, over them, of the project: name and value, sorted by name.
     pub labels: Vec<(String, String)>,
+    /// What replaces the bounds of limits for it.
+    pub overrides: Overrides,
 }
 
 impl Identity {
@@ -79,6 +82,7 @@ impl Identity {
                 key: None,
             },
             labels: vec![],
+            overrides: Overrides::NONE,
         }
     }
 }

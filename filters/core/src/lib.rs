@@ -5,6 +5,7 @@ pub mod adapt;
 pub mod address;
 pub mod auth;
 pub mod body;
+pub mod bound;
 pub mod catalogue;
 pub mod config;
 pub mod directory;

@@ -31,6 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use crate::bound::Bound;
 pub use amounts::{Amounts, Count};
 pub use answer::unavailable;
 pub use backlog::Backlog;
@@ -41,4 +42,4 @@ pub use refusal::{Code, Refusal};
 pub use reserve::{Admitted, Ask, Denied, LimitStatus, Reason, Refused, Wait};
 pub use settle::{Hold, Reservation, Unsettled};
 pub use subject::{Dimension, Per, Subject};
-pub use table::{Bound, Mode, OnError, Row, Table};
+pub use table::{Mode, OnError, Row, Table};

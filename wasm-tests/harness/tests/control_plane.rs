@@ -22,12 +22,12 @@ use tollgate_core::key::KeyHash;
 use tollgate_harness::client::Credential;
 use tollgate_harness::control::ControlPlane;
 use tollgate_harness::models::ModelServer;
-use tollgate_harness::{Gateway, Options, net};
+use tollgate_harness::{Gateway, Options, Reply, net};
 
 /// From the request to the API until no worker goes by what was before.
 const BOUND: Duration = Duration::from_secs(1);
 
-async fn start(control: &ControlPlane, models: &ModelServer) -> Gateway {
+async fn following(control: &ControlPlane, models: &ModelServer) -> Options {
     let token = control.gateway_token().await.unwrap();
     let watch = format!("timeout: 30s\n          watch: 25s\n          token: {token}");
     Options::new()
@@ -43,8 +43,6 @@ async fn start(control: &ControlPlane, models: &ModelServer) -> Gateway {
         }))
         .llama(models.addr())
         .documents(control.addr())
-        .start()
-        .await
 }
 
 /// Keys that nobody uses.
@@ -84,7 +82,10 @@ async fn follows(database: &str) {
     let newcomer = tollgate_harness::directory::mint();
 
     let models = ModelServer::builder().keep(0).start().await.unwrap();
-    let gateways = [start(&control, &models).await, start(&control, &models).await];
+    let gateways = [
+        following(&control, &models).await.start().await,
+        following(&control, &models).await.start().await,
+    ];
     for gateway in &gateways {
         for lane in &mut lane::lanes(gateway).await {
             net::eventually("a worker has the directory", async || {
@@ -147,6 +148,79 @@ async fn follows(database: &str) {
         }
         assert_no_vm_broke(gateway).await;
     }
+}
+
+/// Asks for a completion, on a connection of its own.
+async fn chat(gateway: &Gateway, key: &str) -> Reply {
+    let body = json!({"model": "llama-70b", "messages": [{"role": "user", "content": "one two"}]});
+    gateway
+        .post("/v1/chat/completions")
+        .key(key)
+        .json(body)
+        .send()
+        .await
+}
+
+/// So many answers once a change that was made then must be in force: connections enough for each worker to have some.
+async fn answers(gateway: &Gateway, key: &str, at: Instant) -> Vec<Reply> {
+    tokio::time::sleep_until((at + BOUND).into()).await;
+    let mut answers = Vec::new();
+    for _ in 0..16 {
+        answers.push(chat(gateway, key).await);
+    }
+    answers
+}
+
+/// What stands in place of a limit's bound, and a cap, are in force within a second, and rate-limit's configuration is never
+/// touched. A cap ends by itself.
+#[tokio::test]
+async fn limits_and_caps_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let control = ControlPlane::start(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let acme = json!({"id": "acme", "models": ["*"]});
+    control.post("/v1/orgs", &acme).await.unwrap();
+    let (_, key) = control.key("acme").await.unwrap();
+    let models = ModelServer::builder().keep(0).start().await.unwrap();
+    let limits = json!({"limits": [{"name": "org-rph", "per": ["org"], "rate": "1/hour"}]});
+    let gateway = following(&control, &models).await.limits(limits).start().await;
+    net::eventually("the limit of the table is used up", async || {
+        (chat(&gateway, &key).await.status == 429).then_some(())
+    })
+    .await;
+
+    let raised = Instant::now();
+    let change = json!({"limits": {"org-rph": {"rate": "1000000/hour"}}});
+    control
+        .ask(reqwest::Method::PATCH, "/v1/orgs/acme", &change)
+        .await
+        .unwrap();
+    for answer in answers(&gateway, &key, raised).await {
+        let answer = answer.expect(200);
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some(r#""org-rph";q=1000000;w=3600"#)
+        );
+    }
+
+    let capped = Instant::now();
+    let cap = json!({"target": {"org": "acme"}, "rate": "1/hour", "reason": "a loop", "for": "5s"});
+    control.post("/v1/caps", &cap).await.unwrap();
+    let told = answers(&gateway, &key, capped).await;
+    assert!(capped.elapsed() < Duration::from_secs(5), "too slow to tell");
+    let passed = told.iter().filter(|answer| answer.status == 200).count();
+    assert!(passed <= 1, "{passed} of one an hour");
+    let refused = told.into_iter().find(|answer| answer.status == 429).unwrap();
+    let refused = refused.code("rate_limit_exceeded").says("in organization acme");
+    let policy = refused.header("ratelimit-policy").unwrap();
+    assert!(policy.contains(r#""cap";q=1;w=3600"#), "{policy}");
+
+    net::eventually("the cap is over", async || {
+        (chat(&gateway, &key).await.status == 200).then_some(())
+    })
+    .await;
+    assert!(capped.elapsed() >= Duration::from_secs(5));
+    assert_no_vm_broke(&gateway).await;
 }
 
 #[tokio::test]

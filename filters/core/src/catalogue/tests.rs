@@ -6,6 +6,7 @@ use super::choose::side;
 use super::document::RawCatalogue;
 use super::*;
 use crate::body::read_json;
+use crate::bound::Overrides;
 use crate::config::from_json;
 use crate::endpoint::{Endpoint, Scopes};
 use crate::identity::{Grants, Identity};
@@ -43,6 +44,7 @@ fn who(org: &str) -> Identity {
             key: None,
         },
         labels: vec![],
+        overrides: Overrides::NONE,
     }
 }
 

@@ -5,7 +5,7 @@
 //! while requests go on: each key is judged by its old record or by its new one, never by a mix.
 //!
 //! Layout: for each key its hash (32 bytes), then the length of its record (2 bytes, little-endian), then the
-//! record. Store keys hold the number of this layout, 1: what another version of the module wrote is not found, instead
+//! record. Store keys hold the number of this layout, 2: what another version of the module wrote is not found, instead
 //! of being misread. Raise it with each change of a record.
 
 use core::ops::RangeInclusive;
@@ -31,12 +31,12 @@ pub fn of(hash: &KeyHash) -> u16 {
 /// The shared-store key of a bucket.
 pub fn store_key(bucket: u16) -> [u8; 10] {
     let [a, b, c, d] = hex(bucket);
-    [b'k', b'e', b'y', b'-', b'1', b'-', a, b, c, d]
+    [b'k', b'e', b'y', b'-', b'2', b'-', a, b, c, d]
 }
 
 /// The shared-store key of a tenant's profile.
 pub fn profile_store_key(id: ProfileId) -> [u8; 22] {
-    let mut key = *b"tnt-1-0000000000000000";
+    let mut key = *b"tnt-2-0000000000000000";
     let [a, b, c, d, e, f, g, h] = id.0.to_be_bytes();
     for (digits, pair) in key.iter_mut().skip(6).zip(
         [[a, b], [c, d], [e, f], [g, h]]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::census::Census;
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
+use crate::bound::{Bounds, RawBound, RawCap};
 use crate::config::{ConfigError, Map, Object, given, moment};
 use crate::endpoint::{Scope, Scopes};
 use crate::key::KeyHash;
@@ -28,6 +29,9 @@ pub(super) struct RawOrg {
     labels: Map<String>,
     #[serde(default)]
     projects: Map<Object<RawProject>>,
+    #[serde(default)]
+    limits: Map<Object<RawBound>>,
+    cap: Option<Object<RawCap>>,
 }
 
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -81,6 +85,9 @@ pub(super) struct RawKey<'a> {
     expires_at: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "given")]
     networks: Option<Vec<String>>,
+    #[serde(default)]
+    limits: Map<Object<RawBound>>,
+    cap: Option<Object<RawCap>>,
 }
 
 /// The number 1, so far. A front end may write every number as a double.
@@ -147,6 +154,8 @@ impl Tenants {
             }
             check_globs(&org.models, &format!("{path}.models"), errors);
             check_labels(&org.labels, &format!("{path}.labels"), errors);
+            let wrong = org.bounds().err().into_iter().flatten();
+            errors.extend(wrong.map(|error| error.under(&path)));
             for (name, Object(project)) in &org.projects.0 {
                 let path = format!("{path}.projects.{name}");
                 check_name(name, &path, errors);
@@ -209,6 +218,10 @@ impl Tenants {
 }
 
 impl RawOrg {
+    fn bounds(&self) -> Result<Option<Bounds>, Vec<ConfigError>> {
+        Bounds::check(&self.limits, self.cap.as_ref().map(|Object(cap)| cap))
+    }
+
     fn profile<'a>(&'a self, name: &'a str, project: Option<(&'a str, &'a RawProject)>) -> Profile<'a> {
         let mut labels: BTreeMap<&str, &str> = text(&self.labels).collect();
         if let Some((_, project)) = project {
@@ -225,6 +238,8 @@ impl RawOrg {
                 .and_then(|(_, project)| project.models.as_ref())
                 .map(|models| models.iter().map(String::as_str).collect()),
             labels: labels.into_iter().collect(),
+            // Wrong ones were refused.
+            org_bounds: self.bounds().ok().flatten(),
         }
     }
 }
@@ -279,6 +294,11 @@ impl RawKey<'_> {
                 "is empty, so the key is good for nothing; leave it out for all, or set `status: suspended`",
             ));
         }
+        let cap = self.cap.as_ref().map(|Object(cap)| cap);
+        let bounds = Bounds::check(&self.limits, cap).unwrap_or_else(|wrong| {
+            errors.extend(wrong);
+            None
+        });
         let (Some(hash), Some(profile), true) = (hash, profile, errors.is_empty()) else {
             return Err(errors);
         };
@@ -294,6 +314,7 @@ impl RawKey<'_> {
                 .as_ref()
                 .map(|models| models.iter().map(String::as_str).collect()),
             networks,
+            bounds,
         };
         match postcard::to_extend(&record, core::mem::take(out)) {
             Ok(extended) => *out = extended,

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::bound::{Bounds, Overrides};
 use crate::endpoint::Scopes;
 use crate::identity::{Caller, Grants, Identity};
 
@@ -58,6 +59,7 @@ pub(crate) struct KeyRecord<'a> {
     #[serde(borrow)]
     pub(crate) models: Option<Vec<&'a str>>,
     pub(crate) networks: Vec<IpNet>,
+    pub(crate) bounds: Option<Bounds>,
 }
 
 /// Whose key a record is of; `None` where it can't be read.
@@ -78,6 +80,7 @@ pub(crate) struct Profile<'a> {
     pub(crate) org_models: Vec<&'a str>,
     pub(crate) project_models: Option<Vec<&'a str>>,
     pub(crate) labels: Vec<(&'a str, &'a str)>,
+    pub(crate) org_bounds: Option<Bounds>,
 }
 
 /// An organization, or a project of it, as all of its keys share it.
@@ -181,6 +184,7 @@ impl Credential {
             expires_at: None,
             models: None,
             networks: Vec::new(),
+            bounds: None,
         };
         let record = postcard::to_allocvec(&key).ok()?;
         Self::from_record(&record, |_| Ok::<_, Infallible>(Some(tenant)))
@@ -229,6 +233,10 @@ impl Identity {
                 .iter()
                 .map(|(name, value)| ((*name).into(), (*value).into()))
                 .collect(),
+            overrides: Overrides {
+                org: tenant.org_bounds,
+                key: key.bounds,
+            },
         })
     }
 }

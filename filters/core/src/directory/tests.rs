@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{Refusal, authorize};
+use crate::bound::{Bound, CAP, Overrides};
 use crate::endpoint::{Scope, Scopes};
+use crate::gcra::Quota;
 use crate::identity::Identity;
 use crate::key::{ApiKey, KeyHash};
 use crate::request::Request;
@@ -110,6 +112,73 @@ fn a_key_inherits_from_project_and_organization() {
     }
 }
 
+/// What replaces bounds of limits, and caps, are told apart by whose they are.
+#[test]
+fn bounds_travel_with_the_identity() {
+    let (plain, special) = (key(1), key(2));
+    let rows = [
+        row(&plain, json!({"project": "search"})),
+        row(
+            &special,
+            json!({"limits": {"key-rpm": {"rate": "5000/minute", "burst": 9000}}, "cap": {"rate": "3/second"}}),
+        ),
+    ];
+    let mut document = document(&rows);
+    document["orgs"]["acme"]["limits"] = json!({"org-concurrent": {"max": 40}});
+    let directory = load(&document).unwrap();
+    let overrides = |key| identity(&find(&directory, key).unwrap()).overrides;
+    let rate = |rate: &str, burst| Bound::Rate(Quota::new(rate.parse().unwrap(), burst).unwrap());
+    for key in [&plain, &special] {
+        let org = overrides(key).org.unwrap();
+        assert_eq!(org.of("org-concurrent"), Some(Bound::Max(40)));
+        assert_eq!(org.of("key-rpm").or(org.of(CAP)), None);
+    }
+    assert_eq!(overrides(&plain).key, None);
+    let own = overrides(&special).key.unwrap();
+    assert_eq!(own.of("key-rpm"), Some(rate("5000/minute", 9_000)));
+    assert_eq!(own.of(CAP), Some(rate("3/second", 3)));
+}
+
+/// Whoever has none pays one byte for it in the key's record, and one in the tenant's.
+#[test]
+fn no_bounds_are_a_byte() {
+    let key = key(1);
+    let directory = load(&document(&[row(&key, json!({}))])).unwrap();
+    let credential = find(&directory, &key).unwrap();
+    assert_eq!(identity(&credential).overrides, Overrides::NONE);
+    let record = directory.record(&hash(&key)).unwrap();
+    assert_eq!(record.last(), Some(&0));
+    assert_eq!(credential.state.last(), Some(&0));
+}
+
+#[test]
+fn wrong_bounds_are_said_with_their_path() {
+    let key = key(1);
+    let mut document = document(&[row(
+        &key,
+        json!({"limits": {"key-rpm": {"max": 0}, "a b": {"max": 1}}, "cap": {"rate": "x"}}),
+    )]);
+    document["orgs"]["acme"]["limits"] = json!({"org-rpm": {"rate": "60"}, "cap": {"max": 1}});
+    let rate = "a rate such as `30/second`, `30/minute`, `30/hour` or `30/day`, from 1 to 1000000000000";
+    assert_eq!(
+        errors(&document),
+        [
+            "orgs.acme.limits.cap: is no limit of a table: it is set by the member `cap` beside `limits`"
+                .to_owned(),
+            format!("orgs.acme.limits.org-rpm.rate: found `60`, expected {rate}"),
+            "keys[0].limits.a b: found `a b`, expected 1 to 40 characters of `a-z 0-9 -`".into(),
+            "keys[0].limits.key-rpm.max: found `0`, expected a whole number from 1 to 4294967295".into(),
+            format!("keys[0].cap.rate: found `x`, expected {rate}"),
+        ]
+    );
+    document["orgs"]["acme"]["limits"] = json!({});
+    document["orgs"]["acme"]["cap"] = json!({"rate": "1/second", "max": 1});
+    assert_eq!(
+        errors(&document)[0],
+        "orgs.acme.cap.max: unknown field `max`, expected `rate` or `burst`"
+    );
+}
+
 #[test]
 fn nothing_is_granted_by_default() {
     let key = key(1);
@@ -203,7 +272,7 @@ fn what_is_wrong_is_said_with_its_path() {
                 .into(),
             "keys[4].sha256: expected the SHA-256 of the key as 64 hexadecimal digits".into(),
             "keys[5].expires: unknown field `expires`, expected one of `id`, `sha256`, `org`, `project`, `name`, \
-             `status`, `scopes`, `models`, `not_before`, `expires_at`, `networks`"
+             `status`, `scopes`, `models`, `not_before`, `expires_at`, `networks`, `limits`, `cap`"
                 .into(),
             "keys[6].models[0]: found `llama 70b`, expected a model name or pattern: 1 to 128 characters of \
              `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run"
@@ -227,7 +296,7 @@ fn organizations_are_checked_too() {
     assert_eq!(
         errors(&document),
         [
-            "orgs.acme.teir: unknown field `teir`, expected one of `tier`, `status`, `models`, `labels`, `projects`"
+            "orgs.acme.teir: unknown field `teir`, expected one of `tier`, `status`, `models`, `labels`, `projects`, `limits`, `cap`"
         ]
     );
 }
@@ -350,6 +419,31 @@ proptest! {
         text[at] = byte;
         if Loader::load(text.clone()).is_ok() {
             prop_assert!(serde_json::from_slice::<Value>(&text).is_ok());
+        }
+    }
+
+    /// Whatever stands in the filter state, no bound is read from it that no document could have.
+    #[test]
+    fn a_damaged_identity_has_no_bound_that_none_can_have(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let key = key(1);
+        let limits = json!({"a": {"rate": "5000/minute", "burst": 9000}, "b": {"max": 3}});
+        let mut document = document(&[row(&key, json!({"limits": limits, "cap": {"rate": "7/day"}}))]);
+        document["orgs"]["acme"]["limits"] = limits;
+        let mut state = find(&load(&document).unwrap(), &key).unwrap().state;
+        prop_assert_eq!(Identity::decode(&state[..cut.index(state.len())]), None);
+        let at = at.index(state.len());
+        state[at] = byte;
+        let Some(identity) = Identity::decode(&state) else { return Ok(()) };
+        let Overrides { org, key } = identity.overrides;
+        for bound in [org, key].iter().flatten().flat_map(|bounds| ["a", "b", CAP].map(|name| bounds.of(name))) {
+            match bound {
+                Some(Bound::Rate(quota)) => {
+                    let (amount, period, burst) = quota.parts();
+                    prop_assert!(Quota::from_parts(amount, period, burst).is_some());
+                }
+                Some(Bound::Max(max)) => prop_assert!(max > 0),
+                None => {}
+            }
         }
     }
 

@@ -6,10 +6,13 @@
 
 use core::num::NonZeroU32;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Rate;
 
 /// A rate and a burst whose arithmetic is known to fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(u64, u64, u64)", into = "(u64, u64, u64)")]
 pub struct Quota {
     amount: u64,
     period: u64,
@@ -99,6 +102,20 @@ impl Quota {
             0 => Verdict::Admit,
             over => Verdict::Wait(self.leaks_in(over)),
         }
+    }
+}
+
+impl From<Quota> for (u64, u64, u64) {
+    fn from(quota: Quota) -> Self {
+        quota.parts()
+    }
+}
+
+impl TryFrom<(u64, u64, u64)> for Quota {
+    type Error = &'static str;
+
+    fn try_from((amount, period, burst): (u64, u64, u64)) -> Result<Self, Self::Error> {
+        Self::from_parts(amount, period, burst).ok_or("no quota has these parts")
     }
 }
 

@@ -166,6 +166,7 @@ impl Limiter {
             model: &routed.model,
             endpoint: routed.endpoint,
             address,
+            overrides: &who.overrides,
         };
         let model = routed.model.clone().into_owned();
         match self.reserve(host, &subject, (terms.reserved, certain), now) {

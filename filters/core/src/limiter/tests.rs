@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::body::Input;
+use crate::bound::Overrides;
 use crate::endpoint::{Endpoint, Scopes};
 use crate::identity::{Grants, Identity};
 use crate::limits::Refusal;
@@ -104,6 +105,7 @@ fn acme() -> Identity {
             key: None,
         },
         labels: Vec::new(),
+        overrides: Overrides::NONE,
     }
 }
 

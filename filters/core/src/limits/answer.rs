@@ -5,7 +5,8 @@ use super::headers::{duration, rounded};
 use super::refusal::Code;
 use super::reserve::{Denied, Reason, Refused, Wait};
 use super::subject::{Dimension, Subject};
-use super::table::{Bound, Row, Table};
+use super::table::{Row, Table};
+use crate::bound::Bound;
 use crate::error::{ApiError, Retry};
 
 const DAY: u64 = 86_400_000_000_000;

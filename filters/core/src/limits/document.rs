@@ -3,15 +3,14 @@
 use core::fmt;
 
 use serde::{Deserialize, Deserializer};
-use sha2::{Digest, Sha256};
 
 use super::amounts::Count;
 use super::headers::policy;
 use super::subject::{Dimension, Per};
-use super::table::{Bound, Mode, OnError, Row, Selector, Table};
-use crate::config::{ConfigError, EMPTY, Number, Object, OneOrMore, Rate};
+use super::table::{Mode, OnError, Row, Selector, Table, id};
+use crate::bound::{Bound, CAP, NAME, RawBound, is_name};
+use crate::config::{ConfigError, EMPTY, Number, Object, OneOrMore};
 use crate::endpoint::Endpoint;
-use crate::gcra::Quota;
 
 const MAX_ROWS: usize = 64;
 
@@ -27,7 +26,7 @@ pub struct RawLimit {
     when: Object<RawSelector>,
     #[serde(default)]
     count: Count,
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Rate>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::config::Rate>"))]
     rate: Option<String>,
     burst: Option<Number>,
     max: Option<Number>,
@@ -59,7 +58,7 @@ struct RawOverride {
     project: NameList<String>,
     model: NameList<String>,
     endpoint: NameList<Endpoint>,
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Rate>"))]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::config::Rate>"))]
     rate: Option<String>,
     burst: Option<Number>,
     max: Option<Number>,
@@ -183,7 +182,7 @@ impl Check<'_> {
             model: selector.model.0,
             endpoint: selector.endpoint.0,
         };
-        let numbers = Numbers {
+        let numbers = RawBound {
             rate: raw.rate,
             burst: raw.burst,
             max: raw.max,
@@ -201,7 +200,7 @@ impl Check<'_> {
             name: raw.name,
             per,
             count: raw.count,
-            bound,
+            bound: Some(bound),
             mode: match raw.mode {
                 Some(RawMode::Shadow) => Mode::Shadow,
                 Some(RawMode::Enforce) | None => Mode::Enforce,
@@ -216,9 +215,11 @@ impl Check<'_> {
     }
 
     fn name(&mut self, name: &str) {
-        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        if !(1..=40).contains(&name.len()) || !name.bytes().all(plain) {
-            self.wrong("name", name, "1 to 40 characters of `a-z 0-9 -`");
+        if name == CAP {
+            let problem = "`cap` is what the directory caps organizations and keys by; choose another name";
+            self.problem("name", problem);
+        } else if !is_name(name) {
+            self.wrong("name", name, NAME);
         }
     }
 
@@ -245,7 +246,7 @@ impl Check<'_> {
         &mut self,
         at: usize,
         raw: RawOverride,
-        own: &Numbers,
+        own: &RawBound,
         count: Count,
         per: Per,
     ) -> Option<(Selector, Bound)> {
@@ -289,7 +290,7 @@ impl Check<'_> {
         }
         // The burst of another rate is its own amount again.
         let burst = if raw.rate.is_some() { None } else { own.burst };
-        let numbers = Numbers {
+        let numbers = RawBound {
             rate: raw.rate.or_else(|| own.rate.clone()),
             burst: raw.burst.or(burst),
             max: raw.max.or(own.max),
@@ -304,7 +305,7 @@ impl Check<'_> {
         }
     }
 
-    fn bound(&mut self, place: &str, numbers: &Numbers, count: Count) -> Option<Bound> {
+    fn bound(&mut self, place: &str, numbers: &RawBound, count: Count) -> Option<Bound> {
         let before = self.errors.len();
         let concurrent = count == Count::Concurrent;
         for (name, given) in [
@@ -320,41 +321,17 @@ impl Check<'_> {
                 self.problem(&format!("{place}{name}"), &problem);
             }
         }
-        let bound = if concurrent {
-            let max = self.given(&format!("{place}max"), numbers.max)?;
-            let max = self.whole(&format!("{place}max"), max, u64::from(u32::MAX))?;
-            u32::try_from(max).ok().map(Bound::Max)
-        } else {
-            let rate = self.given(&format!("{place}rate"), numbers.rate.as_deref())?;
-            let rate = self.rate(&format!("{place}rate"), rate)?;
-            let burst = match numbers.burst {
-                Some(burst) => self.whole(&format!("{place}burst"), burst, Quota::MAX_BURST)?,
-                None => rate.amount(),
-            };
-            Quota::new(rate, burst).map(Bound::Rate)
+        let bound = match concurrent {
+            true => numbers.max(),
+            false => numbers.rate(),
         };
-        bound.filter(|_| self.errors.len() == before)
-    }
-
-    fn given<T>(&mut self, place: &str, value: Option<T>) -> Option<T> {
-        if value.is_none() {
-            self.problem(place, "is missing");
+        match bound {
+            Ok(bound) => (self.errors.len() == before).then_some(bound),
+            Err(ConfigError { path, problem }) => {
+                self.problem(&format!("{place}{path}"), &problem);
+                None
+            }
         }
-        value
-    }
-
-    fn rate(&mut self, place: &str, text: &str) -> Option<Rate> {
-        text.parse()
-            .map_err(|expected| self.wrong(place, text, expected))
-            .ok()
-    }
-
-    fn whole(&mut self, place: &str, Number(number): Number, most: u64) -> Option<u64> {
-        let fits = number.fract() == 0.0 && (1.0..=most as f64).contains(&number);
-        if !fits {
-            self.wrong(place, number, &format!("a whole number from 1 to {most}"));
-        }
-        fits.then_some(number as u64)
     }
 
     fn wrong(&mut self, place: &str, found: impl fmt::Display, expected: &str) {
@@ -369,23 +346,4 @@ impl Check<'_> {
         self.errors
             .push(ConfigError::new(format!("{}.{place}", self.path), problem));
     }
-}
-
-/// What a row or an override says of its size.
-struct Numbers {
-    rate: Option<String>,
-    burst: Option<Number>,
-    max: Option<Number>,
-}
-
-/// A row that is renamed, or counts something else, starts anew.
-fn id(name: &str, count: Count) -> u64 {
-    let hash = Sha256::new()
-        .chain_update(count.name())
-        .chain_update([0])
-        .chain_update(name)
-        .finalize();
-    let mut id = [0; 8];
-    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    u64::from_le_bytes(id)
 }

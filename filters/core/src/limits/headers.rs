@@ -10,7 +10,8 @@ use core::cmp::Ordering;
 
 use super::amounts::Count;
 use super::reserve::{Admitted, Denied, LimitStatus, Reason, Refused, Wait};
-use super::table::{Bound, Mode, Row, Table};
+use super::table::{Mode, Row, Table};
+use crate::bound::Bound;
 use crate::endpoint::Dialect;
 use crate::gcra::product;
 
@@ -147,7 +148,7 @@ pub(super) fn rounded(nanos: u64) -> u64 {
 impl Shown<'_> {
     /// Appends `"key-rpm";q=60;w=60`.
     fn policy(&self, list: &mut String) {
-        if self.bound == self.row.bound {
+        if self.row.bound == Some(self.bound) {
             list.push_str(&self.row.policy);
         } else {
             list.push_str(&policy(&self.row.name, self.bound));

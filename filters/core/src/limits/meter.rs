@@ -7,7 +7,8 @@ mod gcra;
 use super::record::LimitRecord;
 use super::reserve::{Ask, LimitStatus, Wait};
 use super::settle::Held;
-use super::table::{Bound, Hit};
+use super::table::Hit;
+use crate::bound::Bound;
 
 /// One row's way to count, by its bound for one request.
 trait Meter {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::address::slot;
+use crate::bound::Overrides;
 use crate::endpoint::Endpoint;
 use crate::state::Keyspace;
 
@@ -25,6 +26,8 @@ pub struct Subject<'a> {
     pub endpoint: Endpoint,
     /// The client's address, where it is known.
     pub address: Option<IpAddr>,
+    /// What the directory has in place of the rows' bounds.
+    pub overrides: &'a Overrides,
 }
 
 /// What a row can tell apart.
@@ -152,6 +155,7 @@ mod tests {
             model,
             endpoint: Endpoint::Chat,
             address: None,
+            overrides: &Overrides::NONE,
         }
     }
 

@@ -1,12 +1,14 @@
 //! The rows of the table, compiled, and which of them cover a request.
 
+use sha2::{Digest as _, Sha256};
+
 use super::amounts::Count;
 use super::subject::{Dimension, Per, Subject};
+use crate::bound::{Bound, Bounds, CAP, Overrides};
 use crate::endpoint::Endpoint;
-use crate::gcra::Quota;
 use crate::glob;
 
-/// All limits.
+/// All limits: those of the configuration, and behind them the caps.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     pub(super) rows: Vec<Row>,
@@ -30,8 +32,8 @@ pub struct Row {
     pub per: Per,
     /// What it counts.
     pub count: Count,
-    /// How much, but for whom an override names.
-    pub bound: Bound,
+    /// How much, but for whom an override names. `None` limits only whose bound is in the directory: a cap.
+    pub bound: Option<Bound>,
     /// What it does with a request that is over.
     pub mode: Mode,
     /// What it does when the store fails.
@@ -42,15 +44,6 @@ pub struct Row {
     pub(super) id: u64,
     pub(super) when: Selector,
     pub(super) overrides: Vec<(Selector, Bound)>,
-}
-
-/// How much a row allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// So much at once, and so much in each unit of time.
-    Rate(Quota),
-    /// So many requests in flight.
-    Max(u32),
 }
 
 /// What a row does with a request that is over.
@@ -97,12 +90,14 @@ impl Table {
         self.rows.get(at)
     }
 
-    /// All rows, in the order of the configuration.
+    /// All rows, in the order of the configuration, and the caps.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    pub(super) fn new(rows: Vec<Row>) -> Self {
+    /// The table of these rows and of the caps.
+    pub(super) fn new(mut rows: Vec<Row>) -> Self {
+        rows.extend([Dimension::Org, Dimension::Key].map(Row::cap));
         let mut groups: Vec<Group> = Vec::new();
         for (at, row) in rows.iter().enumerate() {
             match groups.iter_mut().find(|group| group.per == row.per) {
@@ -123,25 +118,72 @@ impl Table {
             .iter()
             .filter_map(|at| Some((*at, self.rows.get(*at)?)));
         rows.filter(|(_, row)| row.when.fits(subject))
-            .map(|(at, row)| Hit {
-                at,
-                row,
-                bound: row.bound_for(subject),
+            .filter_map(|(at, row)| {
+                let bound = row.bound_for(subject)?;
+                Some(Hit { at, row, bound })
             })
             .collect()
     }
 
+    /// Whether a row that is always in force has this id. A cap is not: what it counted goes when it has leaked.
     pub(super) fn knows(&self, id: u64) -> bool {
-        self.rows.iter().any(|row| row.id == id)
+        self.rows.iter().any(|row| row.id == id && row.bound.is_some())
     }
 }
 
 impl Row {
-    /// What it allows `subject`: the first override that fits, or its own.
-    pub fn bound_for(&self, subject: &Subject<'_>) -> Bound {
-        let special = self.overrides.iter().find(|(selector, _)| selector.fits(subject));
-        special.map_or(self.bound, |(_, bound)| *bound)
+    /// A cap of each organization, or of each key.
+    fn cap(whose: Dimension) -> Self {
+        let count = Count::Requests;
+        Self {
+            name: CAP.to_owned(),
+            per: Per::default().with(whose).unwrap_or_default(),
+            count,
+            bound: None,
+            mode: Mode::Enforce,
+            on_error: OnError::Deny,
+            policy: String::new(),
+            id: id(CAP, count),
+            when: Selector::default(),
+            overrides: Vec::new(),
+        }
     }
+
+    /// What it allows `subject`: what the directory has for it, else the first override that fits, else its own.
+    pub fn bound_for(&self, subject: &Subject<'_>) -> Option<Bound> {
+        self.in_directory(subject.overrides).or_else(|| {
+            let special = self.overrides.iter().find(|(selector, _)| selector.fits(subject));
+            special.map_or(self.bound, |(_, bound)| Some(*bound))
+        })
+    }
+
+    /// The bound that the directory has for this row: the key's where keys are told apart, else the organization's.
+    /// Requests that share a state agree on it, so a row that several organizations share has none.
+    fn in_directory(&self, Overrides { org, key }: &Overrides) -> Option<Bound> {
+        if (org.is_none() && key.is_none()) || self.per.is_shared() {
+            return None;
+        }
+        let concurrent = self.count == Count::Concurrent;
+        let fits = |bound: &Bound| matches!(bound, Bound::Max(_)) == concurrent;
+        let of = |bounds: &Option<Bounds>| bounds.as_ref()?.of(&self.name).filter(fits);
+        match self.per.has(Dimension::Key) {
+            // An organization's cap is not one of each of its keys.
+            true => of(key).or_else(|| self.bound.and_then(|_| of(org))),
+            false => of(org),
+        }
+    }
+}
+
+/// A row that is renamed, or counts something else, starts anew.
+pub(super) fn id(name: &str, count: Count) -> u64 {
+    let hash = Sha256::new()
+        .chain_update(count.name())
+        .chain_update([0])
+        .chain_update(name)
+        .finalize();
+    let mut id = [0; 8];
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    u64::from_le_bytes(id)
 }
 
 impl Selector {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod differential;
+mod directory;
 mod documents;
 mod later;
 mod races;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::*;
+use crate::bound::Overrides;
 use crate::config::{ConfigError, Object, from_json};
 use crate::endpoint::Endpoint;
 use crate::gcra::Quota;
@@ -96,6 +98,7 @@ fn acme() -> Subject<'static> {
         model: "llama-70b",
         endpoint: Endpoint::Chat,
         address: Some(IpAddr::from([192, 0, 2, 1])),
+        overrides: &Overrides::NONE,
     }
 }
 

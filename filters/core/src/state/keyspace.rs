@@ -21,13 +21,13 @@ macro_rules! keyspaces {
 
 keyspaces! {
     /// Which directory is in force: one value.
-    DIRECTORY "dir-1-",
+    DIRECTORY "dir-2-",
     /// Which tenants the directory in force has: one value.
-    TENANTS "tenants-1-",
+    TENANTS "tenants-2-",
     /// A tenant's profile, by its id.
-    PROFILE "tnt-1-",
+    PROFILE "tnt-2-",
     /// A bucket of keys, by its number.
-    KEYS "key-1-",
+    KEYS "key-2-",
     /// Failed authentications, by a slot of addresses.
     FAILED_AUTH "fail-1-",
     /// Refused requests, by a slot of keys or addresses.

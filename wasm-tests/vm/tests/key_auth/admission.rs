@@ -1,6 +1,7 @@
 //! What goes on to the model of an admitted request: who it is, and nothing of how that was proved.
 
 use serde_json::json;
+use tollgate_core::bound::Overrides;
 use tollgate_core::endpoint::Scopes;
 use tollgate_core::identity::{Grants, Identity};
 use tollgate_vm::{Headers, Request};
@@ -36,6 +37,7 @@ fn the_identity_goes_on_in_headers_and_in_filter_state() {
             ("cost_center".into(), "42".into()),
             ("region".into(), "eu".into()),
         ],
+        overrides: Overrides::NONE,
     };
     assert_eq!(identity, expected);
     assert_eq!(decisions(&gateway.world), [("allow.api_key".to_owned(), 1)]);

@@ -9,6 +9,7 @@
 mod bad_config;
 mod chains;
 mod clock;
+mod directory;
 mod endings;
 mod faults;
 #[path = "../support/identity.rs"]

@@ -34,6 +34,11 @@ type Row = Option<(usize, Option<usize>, bool)>;
 
 fn document(orgs: &[Org; 3], rows: &[Row]) -> Value {
     let status = |frozen: bool| if frozen { "suspended" } else { "active" };
+    // Who is frozen has a bound and a cap of its own too.
+    let limits = |frozen: bool| match frozen {
+        true => json!({"key-rpm": {"rate": "5/minute"}}),
+        false => json!({}),
+    };
     let mut given = Map::new();
     for (at, org) in orgs.iter().enumerate() {
         let Some((frozen, projects)) = org else { continue };
@@ -44,7 +49,7 @@ fn document(orgs: &[Org; 3], rows: &[Row]) -> Value {
             .collect();
         given.insert(
             format!("o{at}"),
-            json!({"status": status(*frozen), "models": ["*"], "projects": projects}),
+            json!({"status": status(*frozen), "models": ["*"], "projects": projects, "limits": limits(*frozen)}),
         );
     }
     let mut keys = Vec::new();
@@ -64,6 +69,10 @@ fn document(orgs: &[Org; 3], rows: &[Row]) -> Value {
         let key = key(n);
         let mut row =
             json!({"id": key.id(), "sha256": key.sha256_hex(), "org": org, "status": status(frozen)});
+        if frozen {
+            row["limits"] = limits(frozen);
+            row["cap"] = json!({"rate": "3/second"});
+        }
         if let Some(project) = project {
             row["project"] = json!(project);
         }

@@ -35,6 +35,10 @@ fn each_mistake_has_its_path() {
     );
     wrong(r#"[{"name": "a"}]"#, &["limits[0].rate: is missing"]);
     wrong(
+        r#"[{"name": "cap", "rate": "1/day"}]"#,
+        &["limits[0].name: `cap` is what the directory caps organizations and keys by; choose another name"],
+    );
+    wrong(
         r#"[{"name": "a", "count": "concurrent"}, {"name": "b", "count": "concurrent", "max": "0"}]"#,
         &[
             "limits[0].max: is missing",
@@ -116,7 +120,8 @@ fn at_most_so_many_rows() {
             .collect();
         format!("[{}]", rows.join(","))
     };
-    assert_eq!(table(&rows(64)).rows().len(), 64);
+    // And two caps.
+    assert_eq!(table(&rows(64)).rows().len(), 66);
     wrong(&rows(65), &["limits: found `65`, expected at most 64 limits"]);
 }
 
@@ -125,7 +130,7 @@ fn numbers_as_envoy_gives_them() {
     let table = table(
         r#"[{"name": "a", "rate": "4000000000/second", "burst": 100.0}, {"name": "b", "count": "concurrent", "max": "3.0"}]"#,
     );
-    let bounds: Vec<_> = table.rows().iter().map(|row| row.bound).collect();
+    let bounds: Vec<_> = table.rows().iter().filter_map(|row| row.bound).collect();
     let quota = Quota::new("4000000000/second".parse().unwrap(), 100).unwrap();
     assert_eq!(bounds, [Bound::Rate(quota), Bound::Max(3)]);
 }

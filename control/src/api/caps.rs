@@ -1,0 +1,115 @@
+//! `/v1/caps`: limits the requests of a key or organization at once, for a reason, and often for a time.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::idempotency::Once;
+use super::incidents::{self, New, Wanted};
+use super::request::{Asked, Body, How, Path};
+use super::{App, Listed, Preview};
+use crate::access::{Act, Caller};
+use crate::check;
+use crate::documents::{Cap, CapRate, Target};
+use crate::problem::{Problem, Problems};
+
+/// A new cap.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewCap {
+    /// What is to be capped: a key or an organization.
+    target: Target,
+    /// How many requests it may make, such as `10/second`.
+    rate: String,
+    /// How many at once; what `rate` says where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<u64>,
+    /// Why, for the trail and for whoever looks at it later.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+    /// For how long, such as `30m`; until somebody ends it where absent.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    span: Option<String>,
+}
+
+/// The caps in force.
+#[utoipa::path(get, path = "/v1/caps", params(Wanted), tag = "caps", responses(
+    (status = 200, body = Listed<Cap>),
+    Problems,
+))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<axum::Json<Listed<Cap>>, Problem> {
+    incidents::list(&app, &caller, &wanted).await
+}
+
+/// One cap.
+#[utoipa::path(get, path = "/v1/caps/{cap}", tag = "caps", params(("cap" = String, Path)), responses(
+    (status = 200, body = Cap), Problems,
+))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    incidents::get::<Cap>(&app, &caller, &id).await
+}
+
+/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow.
+#[utoipa::path(post, path = "/v1/caps", tag = "caps", params(How), request_body = NewCap, responses(
+    (status = 201, body = Cap), (status = 200, body = Preview, description = "A dry run."),
+    Problems,
+))]
+pub(super) async fn begin(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    how: How,
+    headers: HeaderMap,
+    Body(body): Body<NewCap>,
+) -> Result<Response, Problem> {
+    caller.may(Act::Freeze)?;
+    let once = Once::of(&headers, "caps", &body)?;
+    if let Target::Project(_) = body.target {
+        return Err(Problem::field(
+            "target",
+            "expected a key or an organization: a project can't be capped",
+        ));
+    }
+    let rate = CapRate {
+        rate: body.rate,
+        burst: body.burst,
+    };
+    check::cap(&rate)?;
+    let new = New {
+        target: body.target,
+        reason: body.reason,
+        span: body.span,
+        once,
+    };
+    let make = |id, terms, about| Cap {
+        id,
+        rate,
+        terms,
+        about,
+    };
+    incidents::begin(&app, &caller, &how, new, make).await
+}
+
+/// Ends a cap. Doing it again changes nothing.
+#[utoipa::path(post, path = "/v1/caps/{cap}/end", tag = "caps", params(How, ("cap" = String, Path)), responses(
+    (status = 200, body = Cap), Problems,
+))]
+pub(super) async fn end(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    how: How,
+) -> Result<Response, Problem> {
+    incidents::end::<Cap>(&app, &caller, &how, &id).await
+}

@@ -1,0 +1,216 @@
+//! What freezes and caps have in common: each is begun on something at once, for a reason, and ended by somebody, or by
+//! itself once its time is over.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::idempotency::Once;
+use super::request::How;
+use super::{App, Listed, finish, hidden, one_org, page, shown};
+use crate::access::{Act, Caller, random_text};
+use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
+use crate::problem::Problem;
+use crate::store::{Failure, Page, Stored, Write};
+use crate::time;
+
+/// Which of them.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Of this organization only.
+    #[param(required = false, nullable = false)]
+    org: Option<String>,
+    /// Those that have ended too.
+    #[param(required = false)]
+    ended: bool,
+}
+
+/// What a client says of a new one.
+pub(super) struct New {
+    pub(super) target: Target,
+    pub(super) reason: String,
+    pub(super) span: Option<String>,
+    /// Whether it was asked for before.
+    pub(super) once: Option<Once>,
+}
+
+/// Those in force.
+pub(super) async fn list<D: Incident>(
+    app: &App,
+    caller: &Caller,
+    wanted: &Wanted,
+) -> Result<axum::Json<Listed<D>>, Problem> {
+    caller.may(Act::Read)?;
+    let org = one_org(caller, wanted.org.as_deref())?;
+    let mut found: Vec<Stored<D>> = Vec::new();
+    loop {
+        let after = found.last().map(|last| last.document.id()).unwrap_or_default();
+        let some = app
+            .store
+            .list::<D>(Page {
+                org: &org,
+                after: &after,
+                limit: 1_000,
+            })
+            .await?;
+        if some.is_empty() {
+            break;
+        }
+        found.extend(some);
+    }
+    found.retain(|one| wanted.ended || one.document.terms().ended_at.is_none());
+    Ok(page(found, usize::MAX, D::id, |one| one))
+}
+
+/// One of them.
+pub(super) async fn get<D: Incident>(app: &App, caller: &Caller, id: &str) -> Result<Response, Problem> {
+    caller.may(Act::Read)?;
+    let one = app.store.get::<D>(id).await?;
+    hidden(caller, Act::Read, one.document.org(), D::KIND.noun(), id)?;
+    Ok(shown(StatusCode::OK, &one.document, one.revision))
+}
+
+/// Begins one, which `make` makes of its id, its terms and what the server knows.
+pub(super) async fn begin<D: Incident>(
+    app: &App,
+    caller: &Caller,
+    how: &How,
+    new: New,
+    make: impl FnOnce(String, Terms, About) -> D,
+) -> Result<Response, Problem> {
+    caller.may(Act::Freeze)?;
+    let reason = new.reason.trim();
+    if reason.is_empty() || reason.chars().count() > 500 || reason.chars().any(char::is_control) {
+        return Err(Problem::field("reason", "say why, in at most 500 characters"));
+    }
+    let span = new.span.as_deref();
+    let span = span.map(|span| time::span("for", span)).transpose()?;
+    let [begun, ..] = D::TRAIL;
+    let mut write = app.store.begin(caller, begun, Some(reason)).await?;
+    if let Some(once) = &new.once
+        && let Some(answer) = once.answered(&mut write, caller).await?
+    {
+        return Ok(answer);
+    }
+    let org = org_of::<D>(&mut write, caller, &new.target).await?;
+    let id = random_text(12, 36).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    let terms = Terms {
+        target: new.target,
+        org,
+        reason: reason.to_owned(),
+        until: span.map(|span| time::end_text(write.time().saturating_add(span))),
+        ended_at: None,
+        ended_by: None,
+        by_confined: caller.is_confined(),
+    };
+    let about = About::new(time::text(write.time()), caller.name());
+    let one = make(id, terms, about);
+    note(&mut write, &one, true).await?;
+    write.create(&one).await?;
+    if let Some(once) = &new.once {
+        once.remember(&mut write, caller, &one).await?;
+    }
+    finish(write, one.org(), how, StatusCode::CREATED, &one, 0).await
+}
+
+/// Whose the target is; an error where the caller can't see it.
+async fn org_of<D: Incident>(
+    write: &mut Write<'_>,
+    caller: &Caller,
+    target: &Target,
+) -> Result<String, Problem> {
+    let (kind, id) = target.object();
+    let org = match target {
+        Target::Key(id) => {
+            let key = write.get::<Key>(id).await?.document;
+            if let Some(at) = key.revoked_at.as_ref().filter(|_| caller.sees(&key.org)) {
+                return Err(Problem::conflict(format!("the key `{id}` was revoked at {at}")));
+            }
+            key.org
+        }
+        Target::Project(id) => write.get::<Project>(id).await?.document.org,
+        Target::Org(id) => write.get::<Org>(id).await?.document.id,
+    };
+    hidden(caller, Act::Freeze, &org, kind.noun(), id)?;
+    if caller.is_confined() && kind == Kind::Org {
+        let problem = format!(
+            "a token that is confined to organizations may not {} one whole",
+            D::VERB
+        );
+        return Err(Problem::forbidden(problem));
+    }
+    Ok(org)
+}
+
+/// Notes on its target that it is in force, or no more.
+async fn note<D: Incident>(write: &mut Write<'_>, one: &D, in_force: bool) -> Result<(), Problem> {
+    match &one.terms().target {
+        Target::Key(id) => note_on::<Key, D>(write, id, one, in_force).await,
+        Target::Project(id) => note_on::<Project, D>(write, id, one, in_force).await,
+        Target::Org(id) => note_on::<Org, D>(write, id, one, in_force).await,
+    }
+}
+
+async fn note_on<T: Held, D: Incident>(
+    write: &mut Write<'_>,
+    id: &str,
+    one: &D,
+    in_force: bool,
+) -> Result<(), Problem> {
+    let Some(before) = write.find::<T>(id).await? else {
+        // It was removed meanwhile.
+        return Ok(());
+    };
+    let mut after = before.document.clone();
+    let about = after.about_mut();
+    if let (true, Some(other)) = (in_force, D::holds(about)) {
+        let (noun, done) = (T::KIND.noun(), D::DONE);
+        return Err(Problem::conflict(format!(
+            "the {noun} `{id}` is {done} already, by `{other}`"
+        )));
+    }
+    one.note(about, in_force);
+    write.replace(&before, &after).await
+}
+
+/// Ends one. Doing it again changes nothing.
+pub(super) async fn end<D: Incident>(
+    app: &App,
+    caller: &Caller,
+    how: &How,
+    id: &str,
+) -> Result<Response, Problem> {
+    caller.may(Act::Freeze)?;
+    let [_, end, _] = D::TRAIL;
+    let mut write = app.store.begin(caller, end, how.reason.as_deref()).await?;
+    let before: Stored<D> = write.get(id).await?;
+    hidden(caller, Act::Freeze, before.document.org(), D::KIND.noun(), id)?;
+    if caller.is_confined() && !before.document.terms().by_confined {
+        return Err(Problem::forbidden(
+            "it was begun by the platform, and a token that is confined may not end it",
+        ));
+    }
+    let one = ended(&mut write, &before, caller).await?;
+    finish(write, one.org(), how, StatusCode::OK, &one, before.revision).await
+}
+
+/// Ends one, if it has not ended.
+pub(crate) async fn ended<D: Incident>(
+    write: &mut Write<'_>,
+    before: &Stored<D>,
+    caller: &Caller,
+) -> Result<D, Problem> {
+    let mut one = before.document.clone();
+    if one.terms().ended_at.is_some() {
+        return Ok(one);
+    }
+    let terms = one.terms_mut();
+    terms.ended_at = Some(time::text(write.time()));
+    terms.ended_by = Some(caller.name().to_owned());
+    note(write, &one, false).await?;
+    write.replace(before, &one).await?;
+    Ok(one)
+}
