@@ -22,7 +22,10 @@ impl Clear {
             );
             members.insert(name.clone(), Value::Null);
         }
-        ensure!(!members.is_empty(), "nothing to change: give at least one option, see --help");
+        ensure!(
+            !members.is_empty(),
+            "nothing to change: give at least one option, see --help"
+        );
         Ok(Value::Object(members))
     }
 }

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
 use tollgate_core::key::{ApiKey, Form, KeyHash, form};
 
+use crate::change::{Clear, set};
 use crate::client::{Client, encoded};
 use crate::limit::Limits;
-use crate::change::{Clear, set};
 use crate::report::Report;
 use crate::show;
 
@@ -368,10 +368,22 @@ mod tests {
             (json!({"status": "active"}), "active"),
             (json!({"status": "suspended"}), "suspended"),
             (json!({"status": "active", "frozen_by": "x"}), "frozen"),
-            (json!({"status": "active", "expires_at": "2026-06-01T00:00:00Z"}), "expired"),
-            (json!({"status": "active", "expires_at": "2026-06-01T00:00:01Z", "rotation": {}}), "rotating"),
-            (json!({"status": "active", "not_before": "2026-06-01T00:00:01Z"}), "not yet valid"),
-            (json!({"status": "active", "frozen_by": "x", "revoked_at": "2026-01-01T00:00:00Z"}), "revoked"),
+            (
+                json!({"status": "active", "expires_at": "2026-06-01T00:00:00Z"}),
+                "expired",
+            ),
+            (
+                json!({"status": "active", "expires_at": "2026-06-01T00:00:01Z", "rotation": {}}),
+                "rotating",
+            ),
+            (
+                json!({"status": "active", "not_before": "2026-06-01T00:00:01Z"}),
+                "not yet valid",
+            ),
+            (
+                json!({"status": "active", "frozen_by": "x", "revoked_at": "2026-01-01T00:00:00Z"}),
+                "revoked",
+            ),
         ] {
             let mut key = key;
             add_state(&mut key, now);

@@ -5,8 +5,8 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, encoded};
 use crate::change::{Clear, labels, set};
+use crate::client::{Client, encoded};
 use crate::show;
 
 /// What to do with projects.

@@ -5,8 +5,8 @@ use axum::http::Method;
 use clap::Subcommand;
 use serde_json::{Map, Value};
 
-use crate::client::{Client, encoded};
 use crate::change::set;
+use crate::client::{Client, encoded};
 use crate::show;
 
 /// What to do with tokens for the API.

@@ -132,22 +132,18 @@ fn every_command_of_the_page_works_as_it_stands_there() {
 #[test]
 fn a_trail_that_was_tampered_with_is_found() {
     let shell = Shell::new();
+    shell.must("tollgate init");
     shell.must("tollgate org create acme --models '*'");
     shell.must("tollgate audit checkpoint > kept.json");
     shell.must("tollgate audit verify kept.json");
-    let before = std::fs::read(shell.folder.path().join("tollgate.db")).unwrap();
     shell.must("tollgate org set acme --tier pro");
     shell.must("tollgate audit checkpoint > kept.json");
-    drop(before);
     let file = shell.folder.path().join("tollgate.db");
     edit(&file);
     let output = shell.run("tollgate audit verify kept.json");
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("is not what the trail says"), "{told}");
 }
 
 /// Changes a stored document behind the server's back: in the file, all of which SQLite has put there by the end of the
@@ -167,7 +163,16 @@ fn edit(file: &Path) {
 #[test]
 fn mistakes_are_told_in_words() {
     let shell = Shell::new();
+    let output = shell.run("tollgate status");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("there is no database `tollgate.db`"), "{told}");
+    shell.must("tollgate init");
+    let key = shell.must("tollgate key mint --org acme 2>/dev/null");
+    let show = format!("tollgate key show {}", key.lines().next().unwrap());
+    let id = format!("its id is {}", id_of(key.lines().next().unwrap()));
     for (line, says) in [
+        (show.as_str(), id.as_str()),
+        ("tollgate org set acme", "nothing to change"),
         ("tollgate org create 'a b'", "1 to 64 characters"),
         ("tollgate org show nobody", "there is no organization `nobody`"),
         ("tollgate key create --org nobody", "an organization that exists"),
@@ -188,12 +193,16 @@ fn mistakes_are_told_in_words() {
         ("tollgate --database mysql://x org list", "is no database"),
         (
             "tollgate --database sqlite:/nowhere/x.db org list",
-            "cannot be opened",
+            "there is no database `/nowhere/x.db`",
         ),
+        ("tollgate serve --database sqlite:/nowhere/x.db", "cannot be made"),
         ("tollgate serve --listen 0.0.0.0:0", "in clear"),
     ] {
         let output = shell.run(line);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && told.contains(says), "{line}: {told}");
+        assert!(
+            output.status.code() == Some(2) && told.contains(says),
+            "{line}: {told}"
+        );
     }
 }
