@@ -19,11 +19,11 @@ pub(crate) enum Command {
         /// Of this organization only.
         #[arg(long)]
         org: Option<String>,
-        /// Entries behind this number.
+        /// Entries after this number.
         #[arg(long, default_value_t = 0)]
         after: u32,
     },
-    /// Look through all of it: exits with 1 where something was changed, dropped, moved or cut.
+    /// Verify all of it; exits with 1 if anything was changed, dropped, moved or cut.
     Verify {
         /// Files with checkpoints that were kept elsewhere.
         checkpoints: Vec<PathBuf>,
@@ -31,7 +31,7 @@ pub(crate) enum Command {
         #[arg(long)]
         public_key: Option<String>,
     },
-    /// Sign where it ends now; keep what is printed elsewhere.
+    /// Sign the current end of the trail; store the output elsewhere.
     Checkpoint,
     /// Print all of it, a line of JSON for each entry, with its hash.
     Export,
@@ -144,10 +144,7 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
     if client.json() {
         println!("{verdict:#}");
     } else if faults.is_empty() {
-        println!(
-            "{} entries, each as it was written.",
-            show::member(&verdict, "entries")
-        );
+        println!("{} entries verified.", show::member(&verdict, "entries"));
     } else {
         for fault in faults {
             println!(

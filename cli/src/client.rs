@@ -39,7 +39,7 @@ pub(crate) struct Place {
     /// File of the key that signs checkpoints of the trail; made where there is none.
     #[arg(long, global = true, env = "TOLLGATE_AUDIT_KEY")]
     pub(crate) audit_key: Option<PathBuf>,
-    /// Why, for the trail.
+    /// Reason to record in the trail.
     #[arg(long, global = true)]
     pub(crate) reason: Option<String>,
     /// Change nothing, and show what would be changed.

@@ -19,7 +19,7 @@ enum Kind {
     Org,
 }
 
-/// Take something out of use at once: its callers are refused, and told that it is suspended.
+/// Block something immediately: its callers get 403 and are told that it is suspended.
 #[derive(Args)]
 pub(crate) struct Freeze {
     /// What it is.
@@ -31,11 +31,12 @@ pub(crate) struct Freeze {
     span: Option<String>,
 }
 
-/// End a freeze.
+/// End a freeze: of a key, project or organization (`unfreeze key ID`), or by its own id.
 #[derive(Args)]
 pub(crate) struct Unfreeze {
-    /// The freeze's id, as `tollgate status` shows it.
-    freeze: String,
+    /// `key`, `project` or `org` and which one; or the freeze's id, as `tollgate status` shows it.
+    #[arg(num_args = 1..=2, required = true, value_name = "KIND ID")]
+    what: Vec<String>,
 }
 
 /// What can be capped.
@@ -65,11 +66,12 @@ pub(crate) struct Cap {
     span: Option<String>,
 }
 
-/// End a cap.
+/// End a cap: of a key or organization (`uncap org acme`), or by its own id.
 #[derive(Args)]
 pub(crate) struct Uncap {
-    /// The cap's id, as `tollgate status` shows it.
-    cap: String,
+    /// `key` or `org` and which one; or the cap's id, as `tollgate status` shows it.
+    #[arg(num_args = 1..=2, required = true, value_name = "KIND ID")]
+    what: Vec<String>,
 }
 
 impl Freeze {
@@ -85,7 +87,7 @@ impl Freeze {
         show::changed(client, &answer, |freeze| {
             let (until, id) = (until(freeze), show::member(freeze, "id"));
             format!(
-                "Froze the {kind} {}{until}. To end it: tollgate unfreeze {id}",
+                "Froze {kind} {}{until}. To end it: tollgate unfreeze {id}",
                 self.id
             )
         });
@@ -95,10 +97,7 @@ impl Freeze {
 
 impl Unfreeze {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
-        let path = format!("/v1/freezes/{}/end", encoded(&self.freeze));
-        let answer = client.change(Method::POST, &path, None).await?;
-        show::changed(client, &answer, |_| format!("Ended the freeze {}.", self.freeze));
-        Ok(())
+        end(client, "freeze", &self.what).await
     }
 }
 
@@ -116,7 +115,7 @@ impl Cap {
         show::changed(client, &answer, |cap| {
             let (until, id) = (until(cap), show::member(cap, "id"));
             format!(
-                "Capped the {kind} {} at {}{until}. To end it: tollgate uncap {id}",
+                "Capped {kind} {} at {}{until}. To end it: tollgate uncap {id}",
                 self.id, self.rate
             )
         });
@@ -126,11 +125,37 @@ impl Cap {
 
 impl Uncap {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
-        let path = format!("/v1/caps/{}/end", encoded(&self.cap));
-        let answer = client.change(Method::POST, &path, None).await?;
-        show::changed(client, &answer, |_| format!("Ended the cap {}.", self.cap));
-        Ok(())
+        end(client, "cap", &self.what).await
     }
+}
+
+/// Ends a freeze or a cap, by its id or by what it is on.
+async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
+    let path = format!("/v1/{noun}s");
+    let id = match what {
+        [kind, target] => {
+            let org = match kind.as_str() {
+                "org" => Some(target.as_str()),
+                "project" => target.split_once('/').map(|(org, _)| org),
+                _ => None,
+            };
+            let org = org.map_or_else(String::new, |org| format!("?org={}", encoded(org)));
+            let all = client.get(&format!("{path}{org}")).await?;
+            let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
+            let mut on_it = items.filter(|one| one.get("target") == Some(&json!({kind.as_str(): target})));
+            let found = on_it.next().map(|one| show::member(one, "id"));
+            found.with_context(|| {
+                format!("there is no {noun} on the {kind} `{target}`; see tollgate status")
+            })?
+        }
+        [id] => id.clone(),
+        _ => String::new(),
+    };
+    let answer = client
+        .change(Method::POST, &format!("{path}/{}/end", encoded(&id)), None)
+        .await?;
+    show::changed(client, &answer, |_| format!("Ended {noun} {id}."));
+    Ok(())
 }
 
 /// Why, which has to be said here.
@@ -159,6 +184,17 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
     if all.is_empty() && !client.json() {
         println!("Nothing is frozen or capped.");
         return Ok(());
+    }
+    for one in &mut all {
+        if let Some(Value::Object(target)) = one.get("target").filter(|_| !client.json()) {
+            let named = target
+                .iter()
+                .map(|(kind, id)| format!("{kind} {}", show::text(id)));
+            let named = named.collect::<String>();
+            if let Some(members) = one.as_object_mut() {
+                members.insert("target".to_owned(), json!(named));
+            }
+        }
     }
     let members = [
         "id",

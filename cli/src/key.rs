@@ -176,7 +176,7 @@ impl Command {
                 members.extend(spec.members());
                 let body = clear.patch(members)?;
                 let answer = client.change(Method::PATCH, &path(&key)?, Some(body)).await?;
-                show::changed(client, &answer, |_| format!("Changed the key {key}."));
+                show::changed(client, &answer, |_| format!("Changed key {key}."));
             }
             Self::Rotate { key, overlap } => {
                 let body = json!({"overlap": overlap});
@@ -200,14 +200,14 @@ impl Command {
                     .change(Method::POST, &format!("{}/undo-rotation", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| {
-                    format!("The key {key} goes on; the new one is revoked.")
+                    format!("Key {key} goes on; the new one is revoked.")
                 });
             }
             Self::Revoke { key } => {
                 let answer = client
                     .change(Method::POST, &format!("{}/revoke", path(&key)?), None)
                     .await?;
-                show::changed(client, &answer, |_| format!("Revoked the key {key}."));
+                show::changed(client, &answer, |_| format!("Revoked key {key}."));
             }
             Self::Mint(row) => mint(&row)?,
             Self::Row { id, row } => hashed(&id, &row)?,
@@ -260,7 +260,7 @@ fn secret(client: &Client, answer: &crate::client::Answer) {
             println!("{secret}");
         }
         _ => show::changed(client, answer, |key| {
-            format!("Made the key {}.", show::member(key, "id"))
+            format!("Created key {}.", show::member(key, "id"))
         }),
     }
 }

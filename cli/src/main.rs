@@ -51,7 +51,7 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(key::Command),
-    /// Take a key, project or organization out of use at once.
+    /// Block a key, project or organization immediately.
     Freeze(freeze::Freeze),
     /// End a freeze.
     Unfreeze(freeze::Unfreeze),

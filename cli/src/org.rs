@@ -79,16 +79,16 @@ impl Command {
                 let answer = client
                     .change(Method::POST, "/v1/orgs", Some(Value::Object(body)))
                     .await?;
-                show::changed(client, &answer, |_| format!("Made the organization {org}."));
+                show::changed(client, &answer, |_| format!("Created organization {org}."));
             }
             Self::Set { org, spec, clear } => {
                 let body = clear.patch(spec.members())?;
                 let answer = client.change(Method::PATCH, &path(&org), Some(body)).await?;
-                show::changed(client, &answer, |_| format!("Changed the organization {org}."));
+                show::changed(client, &answer, |_| format!("Changed organization {org}."));
             }
             Self::Remove { org } => {
                 let answer = client.change(Method::DELETE, &path(&org), None).await?;
-                show::changed(client, &answer, |_| format!("Removed the organization {org}."));
+                show::changed(client, &answer, |_| format!("Removed organization {org}."));
             }
         }
         Ok(())

@@ -80,16 +80,16 @@ impl Command {
                 let answer = client
                     .change(Method::POST, &path, Some(Value::Object(body)))
                     .await?;
-                show::changed(client, &answer, |_| format!("Made the project {project}."));
+                show::changed(client, &answer, |_| format!("Created project {project}."));
             }
             Self::Set { project, spec, clear } => {
                 let body = clear.patch(spec.members())?;
                 let answer = client.change(Method::PATCH, &path(&project)?, Some(body)).await?;
-                show::changed(client, &answer, |_| format!("Changed the project {project}."));
+                show::changed(client, &answer, |_| format!("Changed project {project}."));
             }
             Self::Remove { project } => {
                 let answer = client.change(Method::DELETE, &path(&project)?, None).await?;
-                show::changed(client, &answer, |_| format!("Removed the project {project}."));
+                show::changed(client, &answer, |_| format!("Removed project {project}."));
             }
         }
         Ok(())

@@ -74,7 +74,7 @@ fn preview(body: &Value) {
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    println!("Nothing was changed. It would be:");
+    println!("Dry run, nothing changed. Would change:");
     for change in changes {
         let word = |name: &str| text(change.get(name).unwrap_or(&Value::Null));
         println!("{} {}", word("kind"), word("id"));

@@ -22,7 +22,7 @@ pub(crate) enum Command {
         /// A name for people.
         #[arg(long)]
         name: Option<String>,
-        /// Organizations it is confined to.
+        /// Organizations to limit it to; without it, all.
         #[arg(long, value_delimiter = ',')]
         orgs: Option<Vec<String>>,
         /// When it ends, as in `2026-12-31T23:59:59Z`.

@@ -88,7 +88,7 @@ pub struct Limit {
     /// Such as `5000/minute`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// How many at once; what `rate` says where absent.
+    /// How many at once; what `rate` says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
     /// How many under way, of a limit on those.
@@ -103,11 +103,11 @@ pub struct OrgSpec {
     /// Class of service; `default` where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Suspended, none of its keys is good.
+    /// `suspended` refuses requests of all its keys with 403.
     pub status: Status,
-    /// Models it may use, as names or patterns; none where empty.
+    /// Models it may use, as names or patterns; none if empty.
     pub models: Vec<String>,
-    /// For usage records and metrics.
+    /// Labels for usage records and metrics.
     pub labels: BTreeMap<String, String>,
     /// What replaces the bounds of limits for it, by their names in rate-limit's table.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -120,12 +120,12 @@ pub struct OrgSpec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ProjectSpec {
-    /// Suspended, none of its keys is good.
+    /// `suspended` refuses requests of all its keys with 403.
     pub status: Status,
-    /// Models it may use, of those that its organization may; all of those where absent.
+    /// Models it may use, of those that its organization may; all of those if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
-    /// Over those of the organization.
+    /// Labels for usage records and metrics; they override the organization's.
     pub labels: BTreeMap<String, String>,
     /// Whom to tell, for people.
     pub contacts: Vec<String>,
@@ -138,21 +138,21 @@ pub struct KeySpec {
     /// A name for people, such as `ci`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Suspended, it is not good, and its holder is told so.
+    /// `suspended` refuses the key's requests with 403.
     pub status: Status,
-    /// Endpoints it is good for, such as `chat`; all where absent.
+    /// Endpoints it may use, such as `chat`; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
-    /// Models it may use, of those that its project may; all of those where absent.
+    /// Models it may use, of those that its project may; all of those if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
-    /// When it begins to be good (RFC 3339).
+    /// When it becomes valid (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<String>,
-    /// When it ends (RFC 3339).
+    /// When it expires (RFC 3339); never if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// Where it is good from, such as `10.0.0.0/8`; anywhere where absent.
+    /// Networks it may be used from, such as `10.0.0.0/8`; any if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<String>>,
     /// What replaces the bounds of limits for it, of those that tell keys apart.
@@ -192,7 +192,7 @@ pub struct Capped {
 pub struct CapRate {
     /// Requests, such as `10/second`.
     pub rate: String,
-    /// How many at once; what `rate` says where absent.
+    /// How many at once; what `rate` says if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
 }
@@ -304,10 +304,10 @@ pub struct Token {
     pub name: Option<String>,
     /// What it may do.
     pub role: Role,
-    /// To which organizations it is confined; to none where absent.
+    /// Organizations it is limited to; unrestricted if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orgs: Option<Vec<String>>,
-    /// When it ends (RFC 3339).
+    /// When it expires (RFC 3339); never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
     /// When it was revoked.

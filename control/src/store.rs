@@ -90,7 +90,7 @@ pub(crate) struct Stored<D> {
 pub(crate) struct Page<'a> {
     /// Of this organization only; of all where empty.
     pub(crate) org: &'a str,
-    /// Behind this id.
+    /// After this id.
     pub(crate) after: &'a str,
     /// So many at most.
     pub(crate) limit: i64,
@@ -549,7 +549,7 @@ impl Write<'_> {
         });
     }
 
-    /// Makes it all lasting; where nothing was changed, nothing is noted either. What it changed.
+    /// Commits, and returns what changed. Without changes it rolls back and adds no entry.
     pub(crate) async fn commit(mut self, org: &str) -> Result<Vec<Change>, Problem> {
         if self.entry.changes.is_empty() {
             self.transaction.rollback().await?;

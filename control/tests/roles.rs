@@ -367,7 +367,10 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     }
     // Nor by changing the key: what is frozen is no member that a client sets.
     let path = format!("/v1/keys/{key}");
-    for (body, status) in [(json!({"frozen_by": null}), 422), (json!({"status": "active"}), 200)] {
+    for (body, status) in [
+        (json!({"frozen_by": null}), 422),
+        (json!({"status": "active"}), 200),
+    ] {
         plane
             .as_token(&token, Method::PATCH, &path, Some(body))
             .await

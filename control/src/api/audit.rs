@@ -20,10 +20,10 @@ pub(super) struct Wanted {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     org: Option<String>,
-    /// Behind this `seq`.
+    /// After this `seq`.
     #[param(required = false, minimum = 0)]
     after: u32,
-    /// So many at most, up to 1,000; 100 where absent.
+    /// At most so many, up to 1,000; 100 if absent.
     #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }

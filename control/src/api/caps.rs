@@ -25,13 +25,13 @@ pub(super) struct NewCap {
     target: Target,
     /// How many requests it may make, such as `10/second`.
     rate: String,
-    /// How many at once; what `rate` says where absent.
+    /// How many at once; what `rate` says if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     burst: Option<u64>,
     /// Why, for the trail and for whoever looks at it later.
     #[schema(min_length = 1, max_length = 500)]
     reason: String,
-    /// For how long, such as `30m`; until somebody ends it where absent.
+    /// For how long, such as `30m`; until somebody ends it if absent.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     span: Option<String>,
 }

@@ -25,7 +25,7 @@ pub(super) struct NewFreeze {
     /// Why, for the trail and for whoever looks at it later.
     #[schema(min_length = 1, max_length = 500)]
     reason: String,
-    /// For how long, such as `30m`; until somebody ends it where absent.
+    /// For how long, such as `30m`; until somebody ends it if absent.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     span: Option<String>,
 }

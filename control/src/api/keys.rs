@@ -26,7 +26,7 @@ use crate::time;
 pub(super) struct NewKey {
     /// Its organization.
     org: String,
-    /// Its project; a key of the whole organization where absent.
+    /// Its project; a key of the whole organization if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     project: Option<String>,
     #[serde(flatten)]
@@ -142,7 +142,7 @@ pub(super) async fn create(
     secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
 }
 
-/// An answer that holds a secret is kept by nobody on its way.
+/// Answers with a secret must not be cached.
 pub(super) fn secretly(mut response: Response) -> Result<Response, Problem> {
     response
         .headers_mut()
@@ -276,7 +276,7 @@ fn revoked(key: &Key, now: i64) -> Key {
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub(super) struct Overlap {
-    /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day where absent.
+    /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day if absent.
     overlap: Option<String>,
 }
 
@@ -347,7 +347,7 @@ pub(super) async fn rotate(
         }),
         ..before.document.clone()
     };
-    // One that was to begin later, and ends before that, never begins.
+    // If the overlap ends before `not_before`, the old key is revoked now.
     let old = if overlap == 0 || check::keys(core::slice::from_ref(&old)).is_err() {
         revoked(&old, now)
     } else {

@@ -40,7 +40,7 @@ pub(super) struct How {
     /// Change nothing, and show what would be changed.
     #[param(required = false)]
     pub(super) dry_run: bool,
-    /// Why, for the trail.
+    /// Reason to record in the trail.
     #[param(required = false, nullable = false, max_length = 500)]
     pub(super) reason: Option<String>,
 }
@@ -211,10 +211,10 @@ pub(super) struct Part {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     pub(super) org: Option<String>,
-    /// Behind this id: `next` of the page before.
+    /// After this id: `next` of the page before.
     #[param(required = false, nullable = false)]
     pub(super) after: Option<String>,
-    /// So many at most, up to 1,000; 100 where absent.
+    /// At most so many, up to 1,000; 100 if absent.
     #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
     pub(super) limit: Option<u32>,
 }

@@ -28,10 +28,10 @@ pub(super) struct NewToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     name: Option<String>,
-    /// To which organizations it is confined; to none where absent.
+    /// Organizations it is limited to; unrestricted if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     orgs: Option<Vec<String>>,
-    /// When it ends (RFC 3339); never where absent.
+    /// When it ends (RFC 3339); never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
 }

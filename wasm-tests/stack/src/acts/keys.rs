@@ -131,7 +131,7 @@ impl Stage {
         );
 
         let verified = self.control.tollgate(&["audit", "verify"]).await?;
-        let promised = format!("{} entries, each as it was written.", entries.len());
+        let promised = format!("{} entries verified.", entries.len());
         bill.show("tollgate audit verify", &promised, &verified, &[]);
 
         let sql = "UPDATE audit SET entry = replace(entry, 'public', 'closed')";
