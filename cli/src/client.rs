@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 
 /// Which control plane, and how.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Place {
     /// A server, such as `https://control.example:7700`; without one, the database is opened here.
     #[arg(long, global = true, env = "TOLLGATE_SERVER")]

@@ -21,7 +21,7 @@ use crate::show;
 /// What to do with keys.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List them.
+    /// List keys.
     List {
         /// Of this organization only.
         #[arg(long)]
@@ -30,23 +30,23 @@ pub(crate) enum Command {
         #[arg(long)]
         revoked: bool,
     },
-    /// Show one.
+    /// Show a key.
     Show {
-        /// Its id.
+        /// Key id.
         key: String,
     },
     /// Keys that somebody should look at: old ones, ones that end soon, ones that nobody uses.
     Report(Report),
-    /// Make one; prints it once.
+    /// Create a key; prints it once.
     Create {
         #[command(flatten)]
         row: Row,
         #[command(flatten)]
         spec: Spec,
     },
-    /// Change one.
+    /// Change a key.
     Set {
-        /// Its id.
+        /// Key id.
         key: String,
         #[command(flatten)]
         grant: Grant,
@@ -55,9 +55,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         clear: Clear,
     },
-    /// Give its holder another secret; the old one ends after an overlap.
+    /// Replace a key by a new one; the old one ends after an overlap.
     Rotate {
-        /// Its id.
+        /// Key id.
         key: String,
         /// How long the old one stays good, such as `24h`; `0s` ends it at once.
         #[arg(long, default_value = "24h")]
@@ -68,9 +68,9 @@ pub(crate) enum Command {
         /// The old key's id.
         key: String,
     },
-    /// Revoke one, for good.
+    /// Revoke a key, for good.
     Revoke {
-        /// Its id.
+        /// Key id.
         key: String,
     },
     /// Make a key for a directory that is a file; prints it once, and its row.

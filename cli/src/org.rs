@@ -13,21 +13,21 @@ use crate::show;
 /// What to do with organizations.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List them.
+    /// List organizations.
     List,
-    /// Show one.
+    /// Show an organization.
     Show {
         /// Its name.
         org: String,
     },
-    /// Make one.
+    /// Create an organization.
     Create {
         /// Its name. It can't be changed.
         org: String,
         #[command(flatten)]
         spec: Spec,
     },
-    /// Change one.
+    /// Change an organization.
     Set {
         /// Its name.
         org: String,
@@ -36,7 +36,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         clear: Clear,
     },
-    /// Remove one that has no keys or projects any more.
+    /// Remove an organization that has no keys or projects any more.
     Remove {
         /// Its name.
         org: String,

@@ -17,19 +17,19 @@ pub(crate) enum Command {
         /// The organization.
         org: String,
     },
-    /// Show one.
+    /// Show a project.
     Show {
         /// `ORG/PROJECT`.
         project: String,
     },
-    /// Make one.
+    /// Create a project.
     Create {
         /// `ORG/PROJECT`. It can't be changed.
         project: String,
         #[command(flatten)]
         spec: Spec,
     },
-    /// Change one.
+    /// Change a project.
     Set {
         /// `ORG/PROJECT`.
         project: String,
@@ -38,7 +38,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         clear: Clear,
     },
-    /// Remove one that has no keys any more.
+    /// Remove a project that has no keys any more.
     Remove {
         /// `ORG/PROJECT`.
         project: String,

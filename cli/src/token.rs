@@ -12,9 +12,9 @@ use crate::show;
 /// What to do with tokens for the API.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List them.
+    /// List tokens.
     List,
-    /// Make one; prints it once.
+    /// Create a token; prints it once.
     Create {
         /// `gateway`, `viewer`, `support`, `operator` or `owner`.
         #[arg(long)]
@@ -29,9 +29,9 @@ pub(crate) enum Command {
         #[arg(long)]
         expires_at: Option<String>,
     },
-    /// Revoke one, for good.
+    /// Revoke a token, for good.
     Revoke {
-        /// Its id.
+        /// Token id.
         token: String,
     },
 }

@@ -146,18 +146,18 @@ fn a_trail_that_was_tampered_with_is_found() {
     assert!(told.contains("is not what the trail says"), "{told}");
 }
 
-/// Changes a stored document behind the server's back: in the file, all of which SQLite has put there by the end of the
-/// last command.
+/// Changes a stored document outside the server.
 fn edit(file: &Path) {
-    let bytes = std::fs::read(file).unwrap();
-    let at = bytes
-        .windows(14)
-        .rposition(|window| window == b"\"tier\":\"pro\"}}")
-        .or_else(|| bytes.windows(11).rposition(|window| window == b"\"tier\":\"pro"));
-    let at = at.unwrap();
-    let mut edited = bytes;
-    edited[at + 8] = b'P';
-    std::fs::write(file, edited).unwrap();
+    let edit = async {
+        sqlx::any::install_default_drivers();
+        let pool = sqlx::AnyPool::connect(&format!("sqlite://{}", file.display())).await?;
+        let sql = "UPDATE objects SET document = replace(document, '\"pro\"', '\"free\"') WHERE kind = 'org'";
+        let edited = sqlx::query(sql).execute(&pool).await?.rows_affected();
+        pool.close().await;
+        Ok::<u64, sqlx::Error>(edited)
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(runtime.block_on(edit).unwrap(), 1);
 }
 
 #[test]
