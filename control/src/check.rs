@@ -9,6 +9,10 @@ use crate::problem::Problem;
 
 /// Checks an organization, or one of its projects.
 pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
+    contacts(&org.spec.contacts)?;
+    projects
+        .iter()
+        .try_for_each(|project| contacts(&project.spec.contacts))?;
     let at = match projects {
         [project] => format!("orgs.{}.projects.{}", org.id, project.id),
         _ => format!("orgs.{}", org.id),
@@ -21,6 +25,13 @@ pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
 
 /// Checks the rows of keys; the error says which row, unless there is but one.
 pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
+    for (at, key) in keys.iter().enumerate() {
+        let checked = name(key.spec.name.as_deref()).and_then(|()| contacts(&key.spec.contacts));
+        checked.map_err(|problem| match keys {
+            [_] => problem,
+            _ => problem.under(&format!("keys[{at}]")),
+        })?;
+    }
     let mut orgs = Map::new();
     for key in keys {
         let org = orgs.entry(&key.org).or_insert_with(|| json!({"projects": {}}));
@@ -31,6 +42,31 @@ pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     let rows: Vec<Value> = keys.iter().map(key_row).collect();
     let at = if rows.len() == 1 { "keys[0]" } else { "" };
     judge(json!({"version": 1, "orgs": orgs, "keys": rows}), at)
+}
+
+/// Checks a name for people, which no filter reads.
+pub(crate) fn name(name: Option<&str>) -> Result<(), Problem> {
+    match name {
+        Some(name) if !is_line(name, 64) => Err(Problem::field(
+            "name",
+            "expected at most 64 characters, without control characters",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn contacts(contacts: &[String]) -> Result<(), Problem> {
+    if contacts.len() <= 16 && contacts.iter().all(|contact| is_line(contact, 128)) {
+        return Ok(());
+    }
+    Err(Problem::field(
+        "contacts",
+        "expected at most 16, of at most 128 characters each, without control characters",
+    ))
+}
+
+fn is_line(text: &str, most: usize) -> bool {
+    text.chars().count() <= most && !text.chars().any(char::is_control)
 }
 
 /// Checks what a cap allows.

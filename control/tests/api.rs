@@ -175,6 +175,30 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
                 "without control characters",
             ),
             ("/v1/orgs", json!({"id": "x", "teir": "pro"}), "teir", "teir"),
+            (
+                "/v1/orgs",
+                json!({"id": "x", "contacts": ["x".repeat(129)]}),
+                "contacts",
+                "at most 128",
+            ),
+            (
+                "/v1/orgs",
+                json!({"id": "x", "status": "frozen"}),
+                "status",
+                "expected `active` or `suspended`",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "name": "x".repeat(65)}),
+                "name",
+                "at most 64 characters",
+            ),
+            (
+                "/v1/keys",
+                json!({"org": "acme", "expires_at": "2020-01-01T00:00:00Z"}),
+                "expires_at",
+                "still to come",
+            ),
             ("/v1/orgs", json!({"tier": "pro"}), "id", "expected the name"),
             (
                 "/v1/orgs/acme/projects",
@@ -529,6 +553,51 @@ async fn nothing_that_is_used_is_removed() {
             .await
             .expect(409)
             .says("choose another id");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// Rows of keys that were taken over before stay as they are; the same ids for other keys are refused.
+#[tokio::test]
+async fn an_import_may_be_sent_again() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let row = |id: &str, digit: &str| json!({"id": id, "sha256": digit.repeat(64), "org": "acme"});
+        let import = async |rows: Value| plane.post("/v1/import", json!({"keys": rows})).await;
+        let first = import(json!([row("one", "1"), row("two", "2")]))
+            .await
+            .expect(201);
+        assert_eq!(first.body, json!({"imported": 2, "existed": 0}));
+        plane.post("/v1/keys/one/revoke", json!({})).await.expect(200);
+        let again = json!([row("one", "1"), row("three", "3"), row("two", "2")]);
+        let again = import(again).await.expect(201);
+        assert_eq!(again.body, json!({"imported": 1, "existed": 2}));
+        // It stays revoked.
+        let key = plane.get("/v1/keys/one").await.body;
+        assert!(key["revoked_at"].is_string(), "{key}");
+
+        for other in [
+            row("two", "4"),
+            row("four", "2"),
+            json!({"id": "two", "sha256": "2".repeat(64), "org": "none"}),
+        ] {
+            let status = import(json!([row("five", "5"), other])).await.status;
+            assert!([409, 422].contains(&status.as_u16()), "{other}: {status}");
+        }
+        plane.get("/v1/keys/five").await.expect(404);
+        let twice = import(json!([row("six", "6"), row("six", "6")])).await;
+        assert!(!twice.status.is_success(), "{}", twice.body);
+
+        let revoked = json!({"id": "old", "sha256": "7".repeat(64), "org": "acme", "status": "revoked"});
+        import(json!([revoked])).await.expect(201);
+        assert!(plane.get("/v1/keys/old").await.body["revoked_at"].is_string());
+        let rows = plane.get("/v1/directory").await.body["keys"].clone();
+        assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+        // Its organization sees it in the trail.
+        let token = plane.token("viewer", Some(&["acme"])).await;
+        let trail = plane.as_token(&token, Method::GET, "/v1/audit", None).await;
+        assert!(trail.body.to_string().contains("key.import"), "{}", trail.body);
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;

@@ -13,6 +13,7 @@ use super::keys::secretly;
 use super::request::{Asked, Body, How, Part, Path};
 use super::{App, Listed, Preview, finish, page};
 use crate::access::{Act, Caller, mint};
+use crate::check;
 use crate::documents::{Org, Role, Token};
 use crate::problem::{Problem, Problems};
 use crate::store::{Failure, Page, Stored};
@@ -93,16 +94,7 @@ pub(super) async fn create(
     {
         return Ok(answer);
     }
-    if body
-        .name
-        .as_ref()
-        .is_some_and(|name| name.chars().count() > 64 || name.chars().any(char::is_control))
-    {
-        return Err(Problem::field(
-            "name",
-            "expected at most 64 characters, without control characters",
-        ));
-    }
+    check::name(body.name.as_deref())?;
     if let Some(at) = &body.expires_at
         && time::parse("expires_at", at)? <= write.time()
     {
