@@ -87,6 +87,40 @@ async fn assert_whole(http: &reqwest::Client, url: &str, token: &str, acknowledg
     assert!(acknowledged.len() > 100, "only {} were made", acknowledged.len());
 }
 
+/// What was begun for a time ends by itself, also if the server was down when that was over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_for_a_time_ends_though_the_server_was_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let server = Server::start(&database);
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let begin = async |path: &str, body| {
+        let (status, body) = post(&http, &format!("{}{path}", server.url), &token, body)
+            .await
+            .unwrap();
+        assert_eq!(status, 201, "{body}");
+    };
+    begin("/v1/orgs", json!({"id": "acme"})).await;
+    let target = json!({"org": "acme"});
+    let freeze = json!({"target": target, "reason": "x", "for": "1s"});
+    begin("/v1/freezes", freeze).await;
+    let cap = json!({"target": target, "rate": "1/second", "reason": "x", "for": "1s"});
+    begin("/v1/caps", cap).await;
+    server.kill();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let server = Server::start(&database);
+    let started = Instant::now();
+    loop {
+        let directory = get(&http, &format!("{}/v1/directory", server.url), &token).await;
+        let acme = &directory["orgs"]["acme"];
+        if acme["status"] == "active" && acme.get("cap").is_none() {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "{acme}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_writers_and_a_server_that_is_killed() {
     let folder = tempfile::tempdir().unwrap();
