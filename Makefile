@@ -1,6 +1,6 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test accountant soak crash fuzz sanitize lint wasm native bench clean
+.PHONY: help demo run test accountant soak crash fuzz sanitize lint generate wasm native bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
@@ -37,6 +37,9 @@ sanitize: ## the native library under AddressSanitizer
 
 lint: ## formatting, circles between modules, clippy on every crate and for wasm, documentation, shell scripts
 	@scripts/lint.sh
+
+generate: ## docs/openapi.json and docs/schemas, from the types
+	@scripts/generate.sh
 
 wasm: ## the modules, in dist/ with SHA256SUMS
 	@scripts/wasm.sh

@@ -13,7 +13,7 @@ fn the_committed_description_is_the_servers() {
     let committed = include_str!("../../docs/openapi.json");
     assert!(
         String::from_utf8(output.stdout).unwrap() == committed,
-        "type `cargo run -p tollgate-cli -- openapi > docs/openapi.json`"
+        "make generate"
     );
 }
 

@@ -21,7 +21,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         let committed = fs::read_to_string(&path).unwrap();
         assert!(
             made == committed,
-            "run: cargo run -p tollgate-cli -- schema {name} > {}",
+            "{} is not what the types say: make generate",
             path.display()
         );
     }
