@@ -87,16 +87,19 @@ pub struct Caller {
     role: Role,
     orgs: Option<Vec<String>>,
     address: String,
+    /// The token it asks by.
+    token: Option<String>,
 }
 
 impl Caller {
-    /// A command on the server's own machine that opened the database itself: whoever can read its file is its owner.
+    /// A command on the server's own machine that opened the database itself: whoever can write its file is its owner.
     pub fn local() -> Self {
         Self {
             name: "local".to_owned(),
             role: Role::Owner,
             orgs: None,
             address: "local".to_owned(),
+            token: None,
         }
     }
 
@@ -114,7 +117,13 @@ impl Caller {
             role: token.role,
             orgs: token.orgs,
             address: address.map_or_else(|| "local".to_owned(), |address| address.to_string()),
+            token: Some(token.id),
         }
+    }
+
+    /// The id of the token it asks by; `None` of who needs none.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// As the trail names it.
@@ -170,6 +179,30 @@ impl Caller {
             Err(Problem::not_found("organization", org))
         }
     }
+}
+
+/// The token of a caller that was good when it came is good still: since then its body, or a change, was waited for.
+pub(crate) fn still_good(token: Option<&Token>) -> Result<(), Problem> {
+    match token {
+        Some(token) if is_good(token, time::now()) => Ok(()),
+        _ => Err(not_good()),
+    }
+}
+
+/// What is said of a token that is not good, whatever the reason.
+pub(crate) fn not_good() -> Problem {
+    Problem::unauthenticated("the token is not known, has expired or was revoked")
+}
+
+/// Whether a token is good at `now`, in milliseconds since 1970.
+pub(crate) fn is_good(token: &Token, now: i64) -> bool {
+    let expires_at = token
+        .expires_at
+        .as_deref()
+        .map(|at| time::parse("expires_at", at));
+    // One that can't be read has expired.
+    let has_expired = expires_at.is_some_and(|at| at.map_or(true, |at| at <= now));
+    token.revoked_at.is_none() && !has_expired
 }
 
 /// A new token in clear, to be shown once, and what is kept of it.

@@ -5,22 +5,23 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{Any, Row as _, Transaction};
-use tokio::sync::mpsc;
 
 use crate::documents::{CapRate, Key, Limit, Org, Project, Status};
 use crate::problem::Problem;
+use crate::spool::Spool;
 use crate::store::{Store, read};
 
 /// The media type of what changed.
 pub const CHANGES: &str = "application/vnd.tollgate.changes+json";
 /// Who is further behind gets the whole document.
 const MOST_CHANGES: i64 = 5_000;
-/// Rows that are read, and sent, at once.
+/// Rows that are read, and written, at once.
 const ROWS: i64 = 2_000;
 
 /// Which directory it is.
@@ -220,20 +221,20 @@ impl Store {
         Ok(Some((version, changes)))
     }
 
-    /// The whole document, piece by piece. The receiver may go away at any time.
-    pub(crate) async fn document(
-        &self,
-    ) -> Result<(Version, mpsc::Receiver<Result<Bytes, Problem>>), Problem> {
+    /// The whole document. It is made once for all who ask for the same version, one version at a time.
+    pub(crate) async fn document(&self) -> Result<Arc<Spool>, Problem> {
+        let mut whole = self.whole().lock().await;
+        let now = self.version().await?.text();
+        if let Some(known) = whole.as_ref().filter(|known| known.version() == now) {
+            return Ok(Arc::clone(known));
+        }
         let mut snapshot = self.snapshot().await?;
-        let version = self.version_in(&mut snapshot).await?;
-        let (sender, receiver) = mpsc::channel(4);
-        tokio::spawn(async move {
-            if let Err(problem) = send(&mut snapshot, &sender).await {
-                // Cut short, it is no document, and the gateway keeps the one it has.
-                let _ = sender.send(Err(problem)).await;
-            }
-        });
-        Ok((version, receiver))
+        let version = self.version_in(&mut snapshot).await?.text();
+        let mut writer = Spool::writer().map_err(unwritten)?;
+        write(&mut snapshot, &mut writer).await?;
+        let made = Arc::new(writer.finish(version).map_err(unwritten)?);
+        *whole = Some(Arc::clone(&made));
+        Ok(made)
     }
 
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
@@ -268,9 +269,11 @@ async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<O
     Ok(Some(org_member(&org, &projects)))
 }
 
-type Sender = mpsc::Sender<Result<Bytes, Problem>>;
+fn unwritten(error: std::io::Error) -> Problem {
+    Problem::unavailable(format!("the document cannot be written where temporary files go: {error}"))
+}
 
-async fn send(snapshot: &mut Transaction<'static, Any>, sender: &Sender) -> Result<(), Problem> {
+async fn write(snapshot: &mut Transaction<'static, Any>, into: &mut impl Write) -> Result<(), Problem> {
     let mut text = String::from("{\"version\":1,\"orgs\":{");
     let mut after = String::new();
     let mut first = true;
@@ -284,9 +287,7 @@ async fn send(snapshot: &mut Transaction<'static, Any>, sender: &Sender) -> Resu
                 text.push_str(&format!("{}:{member}", Value::from(id)));
             }
         }
-        if !pass(sender, &mut text).await {
-            return Ok(());
-        }
+        pass(into, &mut text)?;
     }
     text.push_str("},\"keys\":[");
     let mut after = String::new();
@@ -302,13 +303,10 @@ async fn send(snapshot: &mut Transaction<'static, Any>, sender: &Sender) -> Resu
                 text.push_str(&key_row(&key).to_string());
             }
         }
-        if !pass(sender, &mut text).await {
-            return Ok(());
-        }
+        pass(into, &mut text)?;
     }
     text.push_str("]}");
-    pass(sender, &mut text).await;
-    Ok(())
+    pass(into, &mut text)
 }
 
 fn separate(text: &mut String, first: &mut bool) {
@@ -317,12 +315,14 @@ fn separate(text: &mut String, first: &mut bool) {
     }
 }
 
-/// Sends what there is; `false` where nobody wants it.
-async fn pass(sender: &Sender, text: &mut String) -> bool {
-    sender.send(Ok(Bytes::from(core::mem::take(text)))).await.is_ok()
+/// Writes what there is.
+fn pass(into: &mut impl Write, text: &mut String) -> Result<(), Problem> {
+    let written = into.write_all(text.as_bytes());
+    text.clear();
+    written.map_err(unwritten)
 }
 
-/// Ids and documents of a kind behind an id.
+/// Ids and documents of a kind after an id.
 async fn page(
     snapshot: &mut Transaction<'static, Any>,
     kind: &str,

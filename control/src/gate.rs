@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, PREFIX, mint, sha256};
+use crate::access::{Caller, PREFIX, is_good, mint, not_good, sha256};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Failure, Store};
@@ -69,7 +69,7 @@ impl Gate {
                 }
                 self.note(address, now);
             }
-            Problem::unauthenticated("the token is not known, has expired or was revoked")
+            not_good()
         })
     }
 
@@ -108,16 +108,6 @@ fn network(address: IpAddr) -> IpAddr {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
     }
-}
-
-fn is_good(token: &Token, now: i64) -> bool {
-    let expires_at = token
-        .expires_at
-        .as_deref()
-        .map(|at| time::parse("expires_at", at));
-    // One that can't be read has expired.
-    let has_expired = expires_at.is_some_and(|at| at.map_or(true, |at| at <= now));
-    token.revoked_at.is_none() && !has_expired
 }
 
 impl Store {

@@ -18,6 +18,7 @@ pub mod entry;
 mod gate;
 mod problem;
 pub mod serve;
+mod spool;
 pub mod store;
 mod time;
 mod timer;

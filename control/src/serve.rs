@@ -23,6 +23,11 @@ pub struct Settings {
     pub signing: Option<SigningKey>,
 }
 
+/// A connection is closed that has not asked anything so long after it began.
+const FIRST: Duration = Duration::from_secs(10);
+/// The same of each later request.
+const IDLE: Duration = Duration::from_secs(75);
+
 /// Why it does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -73,12 +78,14 @@ pub async fn serve(
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let served = match tls {
         None => {
-            let server = axum_server::from_tcp(socket).map_err(cannot)?;
-            server.handle(handle).serve(app).await
+            let mut server = axum_server::from_tcp(socket).map_err(cannot)?;
+            server.http_builder().http1().header_read_timeout(IDLE);
+            server.handle(handle).first_request_timeout(FIRST).serve(app).await
         }
         Some(tls) => {
-            let server = axum_server::from_tcp_rustls(socket, tls).map_err(cannot)?;
-            server.handle(handle).serve(app).await
+            let mut server = axum_server::from_tcp_rustls(socket, tls).map_err(cannot)?;
+            server.http_builder().http1().header_read_timeout(IDLE);
+            server.handle(handle).first_request_timeout(FIRST).serve(app).await
         }
     };
     timer.abort();

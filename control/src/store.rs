@@ -6,28 +6,35 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
-use crate::access::Caller;
+use crate::access::{Caller, still_good};
 
-use crate::documents::{Document, Key, Kind};
+use crate::documents::{Document, Key, Kind, Token};
 use crate::entry::{self, Change, Entry};
 use crate::problem::Problem;
+use crate::spool::Spool;
 use crate::time;
 
 /// A database.
 pub struct Store {
+    /// Reads.
     pool: AnyPool,
+    /// Writes: they wait for one another, and nobody else for them.
+    writers: AnyPool,
     engine: Engine,
     /// Which database this is.
     name: String,
     /// The end of the trail, as far as this server has seen it.
     seen: watch::Sender<i64>,
+    /// The directory's whole document as it was last asked for.
+    whole: Mutex<Option<Arc<Spool>>>,
 }
 
 /// Which database it is.
@@ -122,13 +129,15 @@ impl Store {
         // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
         let mut first = AnyConnection::connect(&address).await.map_err(Failure::Open)?;
         prepare(&mut first, engine).await.map_err(Failure::Open)?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(16)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(move |connection, _| Box::pin(prepare(connection, engine)))
-            .connect(&address)
-            .await
-            .map_err(Failure::Open)?;
+        let pool = async |connections| {
+            let options = AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(10))
+                .after_connect(move |connection, _| Box::pin(prepare(connection, engine)))
+                .before_acquire(|connection, _| Box::pin(is_idle(connection)));
+            options.connect(&address).await.map_err(Failure::Open)
+        };
+        let (pool, writers) = (pool(16).await?, pool(4).await?);
         sqlx::migrate!("./migrations").run(&pool).await?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(Failure::Random)?;
@@ -147,9 +156,11 @@ impl Store {
         let seq = head.try_get("seq").map_err(Failure::Open)?;
         Ok(Self {
             pool,
+            writers,
             engine,
             name,
             seen: watch::Sender::new(seq),
+            whole: Mutex::default(),
         })
     }
 
@@ -161,6 +172,11 @@ impl Store {
     /// Its name, by which versions of two databases differ.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The directory's whole document as it was last asked for; who holds this makes it anew.
+    pub(crate) fn whole(&self) -> &Mutex<Option<Arc<Spool>>> {
+        &self.whole
     }
 
     pub(crate) fn pool(&self) -> &AnyPool {
@@ -261,11 +277,11 @@ impl Store {
         action: &str,
         reason: Option<&str>,
     ) -> Result<Write<'_>, Problem> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writers.begin().await?;
         let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
             .fetch_one(&mut *transaction)
             .await?;
-        Ok(Write {
+        let mut write = Write {
             store: self,
             previous: head.try_get("hash")?,
             entry: Entry {
@@ -278,11 +294,22 @@ impl Store {
                 changes: Vec::new(),
             },
             transaction,
-        })
+        };
+        if let Some(id) = caller.token() {
+            let token = write.find::<Token>(id).await?;
+            still_good(token.as_ref().map(|token| &token.document))?;
+        }
+        Ok(write)
+    }
+
+    /// Whether the token that a caller came with is good still.
+    pub(crate) async fn still_good(&self, caller: &Caller) -> Result<(), Problem> {
+        let Some(id) = caller.token() else { return Ok(()) };
+        let token = self.find::<Token>(id).await?;
+        still_good(token.as_ref().map(|token| &token.document))
     }
 }
 
-/// Settings of a connection.
 /// A file is there, or is made; its owner alone can read it, as whoever can write it may do everything.
 fn is_there(file: &str, create: bool) -> Result<(), Failure> {
     let path = std::path::Path::new(file);
@@ -305,13 +332,27 @@ fn is_there(file: &str, create: bool) -> Result<(), Failure> {
     }
 }
 
+/// Settings of a connection.
 async fn prepare(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
-    if engine == Engine::Sqlite {
+    let settings = match engine {
         // Acknowledged is durable; readers never wait; a writer waits for its turn.
-        let settings = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-        sqlx::raw_sql(settings).execute(connection).await?;
-    }
+        Engine::Sqlite => {
+            "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+        }
+        // One server that hangs holds up no other.
+        Engine::Postgres => {
+            "SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
+             SET idle_in_transaction_session_timeout = '30s';"
+        }
+    };
+    sqlx::raw_sql(settings).execute(connection).await?;
     Ok(())
+}
+
+/// Whether a connection can be used again. One whose transaction SQLite has rolled back by itself, as on a full disk, counts
+/// as in a transaction for ever: what it writes would be acknowledged and never be lasting. It is closed.
+async fn is_idle(connection: &mut AnyConnection) -> sqlx::Result<bool> {
+    Ok(!connection.is_in_transaction())
 }
 
 fn stored<D: Document>(row: &AnyRow) -> Result<Stored<D>, Problem> {

@@ -13,7 +13,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
 use super::App;
@@ -21,6 +20,7 @@ use super::request::{Asked, text};
 use crate::access::{Act, Caller};
 use crate::directory::{CHANGES, Version};
 use crate::problem::{Problem, Problems};
+use crate::spool::Spool;
 
 /// Longest wait for a change, in seconds.
 const LONGEST_WAIT: u32 = 300;
@@ -68,8 +68,11 @@ pub(super) async fn fetch(
     if let Some(held) = &held {
         let wait = Duration::from_secs(wanted.wait.into());
         let version = app.store.version_after(held, wait).await?;
+        if wanted.wait > 0 {
+            app.store.still_good(&caller).await?;
+        }
         if version == *held {
-            return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &version));
+            return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &version.text()));
         }
         if wanted.after.is_some()
             && let Some((version, changes)) = app.store.changed_since(held).await?
@@ -83,11 +86,12 @@ pub(super) async fn fetch(
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES));
-            return Ok(tagged(response, &version));
+            return Ok(tagged(response, &version.text()));
         }
     }
-    let (version, pieces) = app.store.document().await?;
-    let mut response = Response::new(body(pieces, gzip));
+    let document = app.store.document().await?;
+    let version = document.version().to_owned();
+    let mut response = Response::new(body(document, gzip));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if gzip {
@@ -96,8 +100,8 @@ pub(super) async fn fetch(
     Ok(tagged(response, &version))
 }
 
-fn tagged(mut response: Response, version: &Version) -> Response {
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", version.text())) {
+fn tagged(mut response: Response, version: &str) -> Response {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
@@ -121,29 +125,34 @@ fn gzipped(json: &[u8]) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_ENCODING, "gzip")], bytes).into_response())
 }
 
-/// The document's pieces as a body. One that fails cuts the body short.
-fn body(pieces: mpsc::Receiver<Result<Bytes, Problem>>, gzip: bool) -> Body {
+/// The document as a body. Where it can't be read it is cut short, and the gateway keeps the one it has.
+fn body(document: Arc<Spool>, gzip: bool) -> Body {
     let encoder = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
-    Body::from_stream(stream::unfold(
-        (pieces, encoder),
-        |(mut pieces, mut encoder)| async {
-            loop {
-                let next = pieces.recv().await;
-                let Some(coder) = encoder.as_mut() else {
-                    return next.map(|piece| (piece.map_err(std::io::Error::other), (pieces, encoder)));
-                };
-                let done = match next {
-                    Some(Ok(piece)) => coder.write_all(&piece).map(|()| core::mem::take(coder.get_mut())),
-                    Some(Err(problem)) => Err(std::io::Error::other(problem)),
-                    None => {
-                        let last = encoder.take()?.finish().map(Bytes::from);
-                        // Nothing follows: the next call finds no more pieces and no encoder.
-                        return Some((last, (pieces, None)));
+    Body::from_stream(stream::try_unfold(
+        (0_u64, encoder, false),
+        move |(mut at, mut encoder, is_over)| {
+            let document = Arc::clone(&document);
+            async move {
+                if is_over {
+                    return Ok(None);
+                }
+                loop {
+                    let piece = document.read(at)?;
+                    at += piece.len() as u64;
+                    let Some(coder) = &mut encoder else {
+                        let piece = (!piece.is_empty()).then(|| Bytes::from(piece));
+                        return Ok::<_, std::io::Error>(piece.map(|piece| (piece, (at, None, false))));
+                    };
+                    if piece.is_empty() {
+                        let last = encoder.take().map(GzEncoder::finish).transpose()?;
+                        let last = Bytes::from(last.unwrap_or_default());
+                        return Ok(Some((last, (at, None, true))));
                     }
-                };
-                match done {
-                    Ok(bytes) if bytes.is_empty() => {}
-                    done => return Some((done.map(Bytes::from), (pieces, encoder))),
+                    coder.write_all(&piece)?;
+                    let bytes = core::mem::take(coder.get_mut());
+                    if !bytes.is_empty() {
+                        return Ok(Some((Bytes::from(bytes), (at, encoder, false))));
+                    }
                 }
             }
         },

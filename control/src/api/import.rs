@@ -1,12 +1,14 @@
 //! `/v1/import`: many keys at once, by their hashes.
 
+use core::fmt;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -25,7 +27,34 @@ use crate::time;
 pub(super) struct Imported {
     /// Up to 10,000 rows.
     #[schema(value_type = Vec<Row>, max_items = 10000)]
+    #[serde(deserialize_with = "rows")]
     keys: Vec<Value>,
+}
+
+/// Up to [`MOST`] rows: a body of many small ones would take a hundred times its bytes.
+fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Value>, D::Error> {
+    struct Rows;
+
+    impl<'de> Visitor<'de> for Rows {
+        type Value = Vec<Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of rows")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Vec<Value>, A::Error> {
+            let mut rows = Vec::new();
+            while let Some(row) = all.next_element()? {
+                if rows.len() == MOST {
+                    return Err(A::Error::custom(format!("more than {MOST} rows: send them in several imports")));
+                }
+                rows.push(row);
+            }
+            Ok(rows)
+        }
+    }
+
+    from.deserialize_seq(Rows)
 }
 
 /// A key by its hash.
@@ -64,15 +93,13 @@ pub(super) async fn import(
     State(app): State<Arc<App>>,
     caller: Caller,
     how: How,
-    Bulk(Imported { keys: rows }): Bulk<Imported>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    // Before its large body is read.
     caller.may(Act::Orgs)?;
-    if rows.is_empty() || rows.len() > MOST {
-        return Err(Problem::invalid(
-            "keys",
-            &format!("{} rows", rows.len()),
-            "1 to 10,000 rows",
-        ));
+    let Bulk(Imported { keys: rows }) = Bulk::from_request(request, &app).await?;
+    if rows.is_empty() {
+        return Err(Problem::field("keys", "expected at least one row"));
     }
     let created_at = time::text(time::now());
     let read = |(at, row): (usize, Value)| {

@@ -1,5 +1,6 @@
 //! What a request says beside its path: who asks, how, and with which body.
 
+use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -119,6 +120,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     }
 }
 
+/// Whoever sends a body slower than this has gone, or holds a place for later.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
 /// The body of an import, as JSON.
 pub(super) struct Bulk<T>(pub(super) T);
 
@@ -150,9 +154,11 @@ async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
     if length.is_some_and(|length: usize| length > most) {
         return Err(Problem::too_large(most));
     }
-    axum::body::to_bytes(request.into_body(), most)
-        .await
-        .map_err(|_| Problem::too_large(most))
+    let body = axum::body::to_bytes(request.into_body(), most);
+    let Ok(body) = tokio::time::timeout(BODY_WITHIN, body).await else {
+        return Err(Problem::malformed("the body did not come within 30 seconds"));
+    };
+    body.map_err(|_| Problem::too_large(most))
 }
 
 /// Reads JSON; the error names the member. A credential in the wrong place is masked.
