@@ -222,7 +222,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     let mut small = Command::new("sh");
     small.args([
         "-c",
-        "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"",
+        "trap '' XFSZ; ulimit -S -f 1024; exec \"$0\" \"$@\"",
         env!("CARGO_BIN_EXE_tollgate"),
     ]);
     let server = Server::start_by(small, &database);
@@ -237,7 +237,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     .unwrap();
     let mut acknowledged = BTreeSet::new();
     let problem = loop {
-        let body = json!({"org": "acme", "contacts": ["x".repeat(20_000)]});
+        let body = json!({"org": "acme", "contacts": vec!["x".repeat(128); 16]});
         match post(&http, &format!("{}/v1/keys", server.url), &token, body)
             .await
             .unwrap()
@@ -255,9 +255,30 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
             .contains("nothing was changed"),
         "{problem}"
     );
+    for _ in 0..4 {
+        let body = json!({"org": "acme", "contacts": vec!["x".repeat(128); 16]});
+        let key = post(&http, &format!("{}/v1/keys", server.url), &token, body)
+            .await
+            .unwrap();
+        assert_eq!(key.0, 503, "{}", key.1);
+    }
     // The last directory goes on being served.
     let document = get(&http, &format!("{}/v1/directory", server.url), &token).await;
     assert_eq!(document["keys"].as_array().unwrap().len(), acknowledged.len());
+    // There is room again: what is acknowledged from now on is lasting, and in force at once.
+    server.may_write_any_amount();
+    for at in 0..12 {
+        let body = json!({"org": "acme", "name": format!("after {at}")});
+        let (status, key) = post(&http, &format!("{}/v1/keys", server.url), &token, body)
+            .await
+            .unwrap();
+        assert_eq!(status, 201, "{key}");
+        let id = key["id"].as_str().unwrap().to_owned();
+        for _ in 0..10 {
+            get(&http, &format!("{}/v1/keys/{id}", server.url), &token).await;
+        }
+        acknowledged.insert(id);
+    }
     server.kill();
     let server = Server::start(&database);
     let stored: BTreeSet<String> = keys(&http, &server.url, &token).await.into_iter().collect();

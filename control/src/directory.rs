@@ -14,7 +14,7 @@ use sqlx::{Any, Row as _, Transaction};
 
 use crate::documents::{CapRate, Key, Limit, Org, Project, Status};
 use crate::problem::Problem;
-use crate::spool::Spool;
+use crate::spool::{Spool, Writer};
 use crate::store::{Store, read};
 
 /// The media type of what changed.
@@ -228,13 +228,25 @@ impl Store {
         if let Some(known) = whole.as_ref().filter(|known| known.version() == now) {
             return Ok(Arc::clone(known));
         }
-        let mut snapshot = self.snapshot().await?;
-        let version = self.version_in(&mut snapshot).await?.text();
-        let mut writer = Spool::writer().map_err(unwritten)?;
-        write(&mut snapshot, &mut writer).await?;
-        let made = Arc::new(writer.finish(version).map_err(unwritten)?);
+        let made = match Spool::in_file() {
+            Ok(writer) => self.written(writer).await,
+            Err(error) => Err(unwritten(error)),
+        };
+        let made = match made {
+            Ok(made) => made,
+            // The disk is full, perhaps: the directory is served all the same.
+            Err(_) => self.written(Spool::in_memory()).await?,
+        };
+        let made = Arc::new(made);
         *whole = Some(Arc::clone(&made));
         Ok(made)
+    }
+
+    async fn written(&self, mut into: Writer) -> Result<Spool, Problem> {
+        let mut snapshot = self.snapshot().await?;
+        let version = self.version_in(&mut snapshot).await?.text();
+        write(&mut snapshot, &mut into).await?;
+        into.finish(version).map_err(unwritten)
     }
 
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
@@ -270,7 +282,9 @@ async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<O
 }
 
 fn unwritten(error: std::io::Error) -> Problem {
-    Problem::unavailable(format!("the document cannot be written where temporary files go: {error}"))
+    Problem::unavailable(format!(
+        "the document cannot be written where temporary files go: {error}"
+    ))
 }
 
 async fn write(snapshot: &mut Transaction<'static, Any>, into: &mut impl Write) -> Result<(), Problem> {

@@ -80,12 +80,20 @@ pub async fn serve(
         None => {
             let mut server = axum_server::from_tcp(socket).map_err(cannot)?;
             server.http_builder().http1().header_read_timeout(IDLE);
-            server.handle(handle).first_request_timeout(FIRST).serve(app).await
+            server
+                .handle(handle)
+                .first_request_timeout(FIRST)
+                .serve(app)
+                .await
         }
         Some(tls) => {
             let mut server = axum_server::from_tcp_rustls(socket, tls).map_err(cannot)?;
             server.http_builder().http1().header_read_timeout(IDLE);
-            server.handle(handle).first_request_timeout(FIRST).serve(app).await
+            server
+                .handle(handle)
+                .first_request_timeout(FIRST)
+                .serve(app)
+                .await
         }
     };
     timer.abort();

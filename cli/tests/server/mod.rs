@@ -83,6 +83,16 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Lifts the limit on the size of its files.
+    pub(crate) fn may_write_any_amount(&self) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let none = Rlimit {
+            current: None,
+            maximum: None,
+        };
+        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, none).unwrap();
+    }
+
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

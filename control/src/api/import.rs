@@ -46,7 +46,9 @@ fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Value>, D::Error> {
             let mut rows = Vec::new();
             while let Some(row) = all.next_element()? {
                 if rows.len() == MOST {
-                    return Err(A::Error::custom(format!("more than {MOST} rows: send them in several imports")));
+                    return Err(A::Error::custom(format!(
+                        "more than {MOST} rows: send them in several imports"
+                    )));
                 }
                 rows.push(row);
             }
