@@ -204,3 +204,65 @@ async fn it_is_for_gateways_and_operators() {
         .await
         .expect(403);
 }
+
+/// A gateway whose network hangs holds up nobody.
+#[tokio::test]
+async fn who_reads_nothing_holds_up_nobody() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let rows =
+        (0..10_000).map(|at| json!({"id": format!("k{at}"), "sha256": format!("{at:064}"), "org": "acme"}));
+    let rows: Vec<Value> = rows.collect();
+    plane.post("/v1/import", json!({"keys": rows})).await.expect(201);
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let request =
+            Request::get("/v1/directory").header("authorization", format!("Bearer {}", plane.owner));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        unread.push(
+            tower::ServiceExt::oneshot(plane.router.clone(), request)
+                .await
+                .unwrap(),
+        );
+    }
+    let others = async {
+        plane.post("/v1/keys", json!({"org": "acme"})).await.expect(201);
+        plane.get("/v1/keys").await.expect(200);
+        plane.get("/v1/directory").await.expect(200).body["keys"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let keys = tokio::time::timeout(Duration::from_secs(8), others)
+        .await
+        .unwrap();
+    assert_eq!(keys, 10_001);
+    // And each gets the document as it was.
+    let body = unread.pop().unwrap().into_body();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let document: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(document["keys"].as_array().unwrap().len(), 10_000);
+}
+
+/// A token that is revoked while its holder waits for a change gets nothing any more.
+#[tokio::test]
+async fn who_waits_with_a_revoked_token_is_told_nothing() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let made = plane
+        .post("/v1/tokens", json!({"role": "gateway"}))
+        .await
+        .expect(201);
+    let (token, id) = (made.text("secret"), made.text("id"));
+    let known = version(&plane.as_token(&token, Method::GET, "/v1/directory", None).await);
+    let wait = format!("/v1/directory?after={known}&wait=20");
+    let (answer, ()) = tokio::join!(plane.as_token(&token, Method::GET, &wait, None), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        plane
+            .post(&format!("/v1/tokens/{id}/revoke"), json!({}))
+            .await
+            .expect(200);
+        plane.post("/v1/keys", json!({"org": "acme"})).await.expect(201);
+    });
+    answer.expect(401);
+}

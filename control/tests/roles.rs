@@ -464,3 +464,56 @@ async fn the_first_token_is_told_once() {
     let plane = Plane::sqlite().await;
     assert_eq!(plane.store.first_token().await.unwrap(), None);
 }
+
+/// A body that comes when its token is revoked already does nothing.
+#[tokio::test]
+async fn a_body_that_comes_after_the_end_of_its_token_does_nothing() {
+    let plane = Plane::sqlite().await;
+    let made = plane
+        .post("/v1/tokens", json!({"role": "owner"}))
+        .await
+        .expect(201);
+    let (token, id) = (made.text("secret"), made.text("id"));
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<&str, std::io::Error>>(1);
+    let body = futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
+    let request = axum::http::Request::post("/v1/tokens")
+        .header("authorization", format!("Bearer {token}"))
+        .body(axum::body::Body::from_stream(body))
+        .unwrap();
+    let (answer, ()) = tokio::join!(plane.ask(request), async {
+        sender.send(Ok("{\"role\": \"owner\"")).await.unwrap();
+        plane
+            .post(&format!("/v1/tokens/{id}/revoke"), json!({}))
+            .await
+            .expect(200);
+        sender.send(Ok("}")).await.unwrap();
+        drop(sender);
+    });
+    answer.expect(401);
+    assert_eq!(
+        plane.get("/v1/tokens").await.body["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+/// Who may not import is told so before a large body is read.
+#[tokio::test]
+async fn a_body_is_read_for_who_may_send_it_alone() {
+    let plane = Plane::sqlite().await;
+    let token = plane.token("viewer", None).await;
+    let never = futures_util::stream::pending::<Result<&str, std::io::Error>>();
+    let request = axum::http::Request::post("/v1/import")
+        .header("authorization", format!("Bearer {token}"))
+        .body(axum::body::Body::from_stream(never))
+        .unwrap();
+    let answer = tokio::time::timeout(core::time::Duration::from_secs(10), plane.ask(request)).await;
+    answer.unwrap().expect(403);
+    let many: Vec<Value> = vec![json!({}); 10_001];
+    let answer = plane.post("/v1/import", json!({"keys": many})).await;
+    answer.expect(422).says("more than 10000 rows");
+}
