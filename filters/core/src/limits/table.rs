@@ -139,23 +139,48 @@ impl Table {
 impl Row {
     /// What it allows `subject`: the first override that fits, or its own.
     pub fn bound_for(&self, subject: &Subject<'_>) -> Bound {
-        let special = self.overrides.iter().find(|(selector, _)| selector.fits(subject));
-        special.map_or(self.bound, |(_, bound)| *bound)
+        let special = self
+            .override_of(subject)
+            .and_then(|at| Some(self.overrides.get(at)?.1));
+        special.unwrap_or(self.bound)
+    }
+
+    /// The place of the first override that fits.
+    pub(super) fn override_of(&self, subject: &Subject<'_>) -> Option<usize> {
+        let mut overrides = self.overrides.iter();
+        overrides.position(|(selector, _)| selector.fits(subject))
     }
 }
 
 impl Selector {
     pub(super) fn fits(&self, subject: &Subject<'_>) -> bool {
+        self.misfit(subject).is_none()
+    }
+
+    /// What of `subject` does not fit, first.
+    pub(super) fn misfit(&self, subject: &Subject<'_>) -> Option<Dimension> {
         let one_of = |names: &[String], name: &str| names.is_empty() || names.iter().any(|one| one == name);
-        one_of(&self.key, subject.key)
-            && (self.project.is_empty()
+        let project = || {
+            self.project.is_empty()
                 || subject
                     .project
-                    .is_some_and(|project| one_of(&self.project, project)))
-            && one_of(&self.org, subject.org)
-            && one_of(&self.tier, subject.tier)
-            && (self.model.is_empty() || glob::fits_any(&self.model, subject.model))
-            && (self.endpoint.is_empty() || self.endpoint.contains(&subject.endpoint))
+                    .is_some_and(|project| one_of(&self.project, project))
+        };
+        if !one_of(&self.key, subject.key) {
+            Some(Dimension::Key)
+        } else if !project() {
+            Some(Dimension::Project)
+        } else if !one_of(&self.org, subject.org) {
+            Some(Dimension::Org)
+        } else if !one_of(&self.tier, subject.tier) {
+            Some(Dimension::Tier)
+        } else if !self.model.is_empty() && !glob::fits_any(&self.model, subject.model) {
+            Some(Dimension::Model)
+        } else if !self.endpoint.is_empty() && !self.endpoint.contains(&subject.endpoint) {
+            Some(Dimension::Endpoint)
+        } else {
+            None
+        }
     }
 
     /// The dimensions that it asks about.
