@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod client;
 mod directory;
+mod files;
 mod freeze;
 mod import;
 mod key;
