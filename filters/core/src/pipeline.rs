@@ -1,5 +1,5 @@
 //! A request through every decision, in the order in which the gateway's filters take them: who is calling, where it goes,
-//! whether it may. Tools and tests run it over a host of their own; with a [`Trace`](crate::trace::Trace) that notes, it
+//! whether it may. Tools and tests run it over a host of their own; with a [`Trace`] that notes, it
 //! says why.
 
 #[cfg(test)]
