@@ -1,42 +1,23 @@
 //! `tollgate check`: the files that operators edit, read as the filters and Envoy will read them.
 //!
-//! Files are read ([`source`]) into trees that know the place of each value ([`mod@build`], [`tree`]). What stands in them
-//! is found ([`document`], [`survey`]), each configuration is read by its filter's own reader ([`settings`], [`parse`]),
-//! and then the files are held against each other ([`world`], [`across`]), and against an Envoy ([`mod@ask`]).
+//! They are read ([`crate::files`]), and then held against each other ([`across`]), and against an Envoy ([`mod@ask`]).
 
 mod across;
 mod ask;
-mod build;
 mod complaint;
-mod document;
 mod envoy;
-mod finding;
-mod kind;
-mod locate;
-mod near;
-mod parse;
-mod scalar;
-mod secrets;
-mod settings;
-mod source;
 mod stand_in;
-mod survey;
-mod tree;
-mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use clap::Args;
 
-use document::{Contents, Document, groups};
+use crate::files::document::{Document, groups};
+use crate::files::finding::{Report, Severity};
+use crate::files::source;
+use crate::files::world::World;
 use envoy::Envoy;
-use finding::{Report, Severity};
-use kind::Kind;
-use scalar::Reader;
-use survey::Survey;
-use world::{File, World};
 
 /// Read the files that operators edit, and say each mistake with its file, line and column.
 #[derive(Args)]
@@ -110,39 +91,7 @@ fn counted(count: usize, what: &str) -> String {
 
 /// Checks the files of one Envoy.
 fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
-    let mut world = World {
-        survey: Survey::default(),
-        good: Vec::new(),
-        documents: Vec::new(),
-        files: Vec::new(),
-    };
-    for document in group {
-        world.files.push(File {
-            number: document.source.file,
-            path: &document.source.path,
-            full: &document.source.full,
-        });
-        match document.contents {
-            Contents::Bootstrap | Contents::Envoy => world.survey.add(&document.root),
-            Contents::Bare(Kind::Document) => {
-                if parse::check(Kind::Document, &document.root, Reader::Tool, report) {
-                    world.documents.push(Rc::clone(&document.root));
-                }
-            }
-            Contents::Bare(kind) => {
-                if parse::check(kind, &document.root, Reader::Envoy, report) {
-                    world.good.push(settings::Good::bare(kind, &document.root));
-                }
-            }
-            Contents::Foreign => {}
-        }
-    }
-    let plugins = &world.survey.plugins;
-    let good: Vec<_> = plugins
-        .iter()
-        .filter_map(|plugin| settings::check(plugin, report))
-        .collect();
-    world.good.extend(good);
+    let world = World::of(group, report);
     across::check(&world, report);
     if let Some(envoy) = envoy {
         ask::ask(envoy, group, &world, report);

@@ -5,6 +5,8 @@ mod change;
 mod check;
 mod client;
 mod directory;
+mod explain;
+mod files;
 mod freeze;
 mod import;
 mod key;
@@ -73,6 +75,8 @@ enum Command {
     Scan(scan::Scan),
     /// The files that operators edit: all that is wrong with them, with line and column.
     Check(check::Check),
+    /// What the gateway decides about a request, and by which rule of which file.
+    Explain(Box<explain::Explain>),
     /// The directory document: check it, or turn it into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
@@ -113,6 +117,7 @@ fn run(place: Place, command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(scan) => return scan.run(),
         Command::Check(command) => return Ok(command.run()),
+        Command::Explain(command) => return command.run(place),
         Command::Schema(command) => command.run()?,
         Command::Directory(command) => command.run()?,
         Command::Usage(command) => command.run()?,

@@ -63,6 +63,20 @@ impl Shell {
     }
 }
 
+/// A gateway that has the directory fetched.
+const GATEWAY: &str = r#"
+key_auth: {directory: {http: {max_stale: 1h, on_stale: deny}}}
+tenant_router:
+  catalogue:
+    models:
+      llama-70b: {endpoints: [chat], targets: [{cluster: llama}]}
+rate_limit:
+  limits:
+  - {name: key-tpm, per: [key], count: tokens, rate: 20000/minute}
+"#;
+/// Of a key that the control plane has not.
+const RECORD: &str = r#"{"event":"usage","v":1,"id":"62fa46b2-e61d-411a-a906-90e4ff475fa8","time":"2026-11-24T08:42:42.144Z","status":429,"flags":"-","cluster":"llama","attempts":0,"bytes_in":178,"bytes_out":218,"duration_ms":0,"org":"globex","key":"2mzd47f3kq9x","tier":"free","endpoint":"chat","model":"llama-70b","stream":false,"reserved_tokens":131,"outcome":"limited","input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"source":"nothing","limit":"key-tpm"}"#;
+
 fn id_of(secret: &str) -> &str {
     secret.rsplit_once('-').unwrap().0.rsplit('-').next().unwrap()
 }
@@ -85,8 +99,9 @@ fn every_command_of_the_page_works_as_it_stands_there() {
         &format!("version: 1\norgs:\n  globex:\n    models: ['*']\nkeys:\n{row}\n"),
     );
     shell.write("repository/settings.py", &format!("KEY = '{secret}'\n"));
-    let record = r#"{"event":"usage","time":"2026-11-30T00:00:00Z","key":"b2k7q0x9w1m4"}"#;
-    shell.write("usage.jsonl", &format!("{record}\n"));
+    shell.write("envoy/gateway.yaml", GATEWAY);
+    shell.write("usage.jsonl", &format!("{RECORD}\n"));
+    shell.set("REQUEST", "62fa46b2-e61d-411a-a906-90e4ff475fa8");
     for line in commands {
         if line.starts_with("tollgate scan") {
             let output = shell.run(line);
@@ -99,12 +114,23 @@ fn every_command_of_the_page_works_as_it_stands_there() {
             continue;
         }
         // A key that is revoked, or rotated, is not what the next command is about.
-        let over = line.contains("freeze key") || line.contains("key show");
+        let over = ["freeze key", "key show", "explain envoy --key"];
+        let over = over.iter().any(|part| line.contains(part));
         if over {
             let key = shell.must("tollgate key create --org acme 2>/dev/null");
             shell.set("KEY", id_of(key.trim()));
         }
         let said = shell.must(line);
+        if line.starts_with("tollgate explain") {
+            // The directory is the control plane's.
+            let last = said.lines().rfind(|line| line.starts_with("result")).unwrap();
+            let wanted = if line.contains("--key") {
+                "passes"
+            } else {
+                "invalid_api_key"
+            };
+            assert!(last.contains(wanted), "{said}");
+        }
         if line.starts_with("tollgate token create") {
             shell.set("TOKEN", id_of(said.trim()));
         }

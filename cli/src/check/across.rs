@@ -10,8 +10,8 @@ mod logs;
 mod names;
 mod targets;
 
-use super::finding::Report;
-use super::world::World;
+use crate::files::finding::Report;
+use crate::files::world::World;
 
 /// Checks the files of one Envoy.
 pub(super) fn check(world: &World<'_>, report: &mut Report) {

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 
 use super::complaint::Complaint;
-use super::document::{Contents, Document};
 use super::envoy::Envoy;
-use super::finding::{Place, Report};
-use super::locate::{Found, find};
 use super::stand_in::StandIn;
-use super::tree::Node;
-use super::world::World;
+use crate::files::document::{Contents, Document};
+use crate::files::finding::{Place, Report};
+use crate::files::locate::{Found, find};
+use crate::files::tree::Node;
+use crate::files::world::World;
 
 /// Holds the files of one Envoy against the Envoy that is here.
 pub(super) fn ask(envoy: &Envoy, group: &[&Document<'_>], world: &World<'_>, report: &mut Report) {

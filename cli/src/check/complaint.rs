@@ -1,6 +1,6 @@
 //! What Envoy says of a file that it refuses.
 
-use super::finding::masked;
+use crate::files::finding::masked;
 
 /// How much of a reason is repeated, in characters.
 const MOST: usize = 300;

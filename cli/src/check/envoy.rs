@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::complaint::Complaint;
-use super::finding::{Place, Report};
-use super::survey::{Form, Survey};
-use super::tree::Node;
+use crate::files::finding::{Place, Report};
+use crate::files::survey::{Form, Survey};
+use crate::files::tree::Node;
 
 /// How long it may look at a file.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ impl Envoy {
         }
         for root in roots {
             root.walk(&mut |node| {
-                let kind = super::survey::type_of(node);
+                let kind = crate::files::survey::type_of(node);
                 if kind.ends_with(".PriorityGroupClusterSpecifier") {
                     needs(node.place, 40, "a model with several targets");
                 }

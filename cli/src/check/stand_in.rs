@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
-use super::finding::Place;
-use super::locate::{Found, find};
-use super::scalar::Reader;
-use super::survey::type_of;
-use super::tree::Node;
+use crate::files::finding::Place;
+use crate::files::locate::{Found, find};
+use crate::files::scalar::Reader;
+use crate::files::survey::type_of;
+use crate::files::tree::Node;
 
 /// Resources as a bootstrap, and which of them stands where in it.
 pub(super) struct StandIn {

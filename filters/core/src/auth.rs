@@ -18,6 +18,7 @@ use crate::exchange::Exchange;
 use crate::reply::{Reader, Reply};
 use crate::request::{Presented, Request, Secret};
 use crate::state::Clock;
+use crate::trace::{Check, Note, Trace};
 
 /// Why a request is refused. Each has one answer ([`Refusal::answer`]) and one [`Reason`] for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,17 +230,18 @@ pub fn presented<'a>(request: &Request<'a>) -> Result<Secret<'a>, Refusal> {
     }
 }
 
-/// Judges a request that presents `credential`. The host is asked for the time and the client's address only where the
-/// credential depends on them.
+/// Judges a request that presents `credential`, and notes each check that it passes. The host is asked for the time and the
+/// client's address only where the credential depends on them.
 pub fn authorize(
     credential: &Credential,
     request: &Request<'_>,
     masked: impl FnOnce() -> String,
-    host: &(impl Clock + Exchange),
+    host: &mut (impl Clock + Exchange + Trace),
 ) -> Result<(), Refusal> {
     if credential.status == KeyStatus::Revoked {
         return Err(Refusal::Revoked(masked()));
     }
+    host.note(|| Note::Passed(Check::Known));
     if credential.depends_on_time() {
         // Without a clock no limit in time can be kept.
         let now = host.seconds().ok_or(Refusal::Misconfigured)? as i64;
@@ -249,19 +251,28 @@ pub fn authorize(
         if credential.not_before.is_some_and(|start| now < start) {
             return Err(Refusal::NotYetValid(masked()));
         }
+        host.note(|| Note::Passed(Check::Time));
     }
-    if !credential.networks.is_empty() && !credential.allows_address(host.client()) {
-        return Err(Refusal::AddressNotAllowed);
+    if !credential.networks.is_empty() {
+        let network = credential
+            .network_of(host.client())
+            .ok_or(Refusal::AddressNotAllowed)?;
+        host.note(|| Note::Passed(Check::Network(network)));
     }
     if credential.tenant.org_suspended {
         return Err(Refusal::OrganizationSuspended);
     }
+    host.note(|| Note::Passed(Check::Organization));
     if credential.tenant.project_suspended {
         return Err(Refusal::ProjectSuspended);
+    }
+    if credential.tenant.project.is_some() {
+        host.note(|| Note::Passed(Check::Project));
     }
     if credential.status == KeyStatus::Suspended {
         return Err(Refusal::KeySuspended);
     }
+    host.note(|| Note::Passed(Check::Status));
     if !request.organization.agrees(Some(&credential.tenant.org)) {
         return Err(Refusal::MismatchedOrganization);
     }
@@ -274,5 +285,6 @@ pub fn authorize(
             scope.map_or("", crate::endpoint::Scope::name),
         ));
     }
+    host.note(|| Note::Passed(Check::Scope));
     Ok(())
 }

@@ -8,9 +8,9 @@ mod document;
 pub mod listing;
 mod model;
 
-pub use choose::{Choice, Route};
+pub use choose::{Choice, Pool, Route};
 pub use document::{RawCatalogue, RawWhen};
-pub use model::{Cap, Catalogue, Model, Refusal, Target, When};
+pub use model::{Cap, Catalogue, Granted, Level, Model, Refusal, Target, When};
 
 #[cfg(test)]
 mod tests;

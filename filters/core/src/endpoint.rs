@@ -140,6 +140,24 @@ impl Endpoint {
         })
     }
 
+    /// Its path; of the list of models, where it has several.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+            Self::Responses => "/v1/responses",
+            Self::Messages => "/v1/messages",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Moderations => "/v1/moderations",
+            Self::ImagesGenerations => "/v1/images/generations",
+            Self::ImagesEdits => "/v1/images/edits",
+            Self::Speech => "/v1/audio/speech",
+            Self::Transcriptions => "/v1/audio/transcriptions",
+            Self::Translations => "/v1/audio/translations",
+            Self::Models => "/v1/models",
+        }
+    }
+
     /// Its name in configurations and records.
     pub const fn name(self) -> &'static str {
         match self {
@@ -234,6 +252,7 @@ mod tests {
             "models",
         ] {
             let endpoint = Endpoint::of(format!("/v1/{path}").as_bytes()).unwrap();
+            assert_eq!(endpoint.path(), format!("/v1/{path}"));
             assert_eq!(serde_json::to_value(endpoint).unwrap(), endpoint.name());
         }
     }

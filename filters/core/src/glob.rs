@@ -35,7 +35,12 @@ pub fn fits(pattern: &str, name: &str) -> bool {
 
 /// Whether `name` fits one of `patterns`.
 pub fn fits_any<P: AsRef<str>>(patterns: &[P], name: &str) -> bool {
-    patterns.iter().any(|pattern| fits(pattern.as_ref(), name))
+    fitting(patterns, name).is_some()
+}
+
+/// The place of the first pattern that `name` fits.
+pub fn fitting<P: AsRef<str>>(patterns: &[P], name: &str) -> Option<usize> {
+    patterns.iter().position(|pattern| fits(pattern.as_ref(), name))
 }
 
 #[cfg(test)]

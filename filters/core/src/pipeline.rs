@@ -1,5 +1,5 @@
 //! A request through every decision, in the order in which the gateway's filters take them: who is calling, where it goes,
-//! whether it may. Tools and tests run it over a host of their own; with a [`Trace`](crate::trace::Trace) that notes, it
+//! whether it may. Tools and tests run it over a host of their own; with a [`Trace`] that notes, it
 //! says why.
 
 #[cfg(test)]
@@ -13,12 +13,13 @@ use crate::exchange::Host;
 use crate::headers::Headers;
 use crate::identity::Identity;
 use crate::limiter::{self, Limiter};
-use crate::limits::Holds;
+use crate::limits::{Holds, Refusal};
 use crate::reply::{Reader, Reply};
 use crate::request::Request;
 use crate::route::{self, Begun};
 use crate::spent::Spent;
 use crate::state::{Clock, Store, StoreError};
+use crate::trace::{Note, Room, Trace};
 use crate::uploads::Uploads;
 use crate::workers::Workers;
 
@@ -92,35 +93,39 @@ impl Pipeline {
         draw: u64,
         reader: &Reader,
     ) -> Result<Decision, Reply> {
-        let caller = self
-            .callers
-            .judge(host, request)
-            .map_err(|refusal| refusal.reply(reader))?;
-        let misconfigured = || route::Refusal::Misconfigured.reply(reader);
-        let who = caller.credential.identity().ok_or_else(misconfigured)?;
-        let misrouted = |refusal: route::Refusal| refusal.reply(reader);
+        let caller = self.callers.judge(host, request).map_err(|refusal| {
+            refused(host, Room::Auth, refusal.reason().name(), None);
+            refusal.reply(reader)
+        })?;
+        let who = caller.credential.identity();
+        let who = who.ok_or_else(|| misrouted(host, &route::Refusal::Misconfigured, reader))?;
         let head = match self
             .route
             .begin(host, headers, &who, body.is_empty())
-            .map_err(misrouted)?
+            .map_err(|refusal| misrouted(host, &refusal, reader))?
         {
             Begun::Answered(document) => return Ok(Decision::Answered(Reply::document("models", document))),
             Begun::Held(head) => head,
         };
+        let max_body = self.uploads.max_body();
+        if body.len() as u64 > max_body {
+            return Err(misrouted(host, &route::Refusal::TooLarge(Some(max_body)), reader));
+        }
         let decoded = match head.coding {
             Some(coding) => Some(
                 coding
-                    .decode(body, self.uploads.max_body())
-                    .map_err(|error| misrouted(error.into()))?,
+                    .decode(body, max_body)
+                    .map_err(|error| misrouted(host, &error.into(), reader))?,
             ),
             None => None,
         };
         let body = decoded.as_deref().unwrap_or(body);
-        let now = host.now().ok_or_else(misconfigured)?;
+        let now = host.now();
+        let now = now.ok_or_else(|| misrouted(host, &route::Refusal::Misconfigured, reader))?;
         let plan = self
             .route
             .plan(host, &head, &who, body, draw)
-            .map_err(misrouted)?;
+            .map_err(|refusal| misrouted(host, &refusal, reader))?;
         let by_address = self.limiter.config().by_address;
         let routed = plan.routed(now);
         let asked = limiter::Request {
@@ -139,6 +144,11 @@ impl Pipeline {
             }))),
             Err(rejection) => {
                 request.withdraw(host);
+                let limit = match rejection.refusal() {
+                    Refusal::Limit(row) => Some(row),
+                    Refusal::Capacity | Refusal::Unavailable => None,
+                };
+                refused(host, Room::Limits, rejection.code(), limit);
                 Err(rejection.reply(reader.request_id.clone()))
             }
         }
@@ -156,4 +166,13 @@ impl Pipeline {
             .limiter
             .finish(host, &mut self.holds, admitted, Spent::default());
     }
+}
+
+fn misrouted(host: &mut impl Trace, refusal: &route::Refusal, reader: &Reader) -> Reply {
+    refused(host, Room::Route, refusal.reason().name(), None);
+    refusal.reply(reader)
+}
+
+fn refused(host: &mut impl Trace, room: Room, reason: &'static str, limit: Option<usize>) {
+    host.note(|| Note::Refused { room, reason, limit });
 }

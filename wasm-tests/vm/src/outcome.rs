@@ -145,6 +145,13 @@ impl Outcome {
         self.request.chunks.concat()
     }
 
+    /// What a filter answered in the upstream's place: status, details and body; `None` where none did.
+    #[must_use]
+    pub fn local_reply(&self) -> Option<(u32, &str, &[u8])> {
+        let local = self.local.as_ref()?;
+        Some((local.status, &local.details, &local.body))
+    }
+
     /// Filter state by its path, as `tollgate.identity`.
     #[must_use]
     pub fn filter_state(&self, path: &str) -> Option<&[u8]> {

@@ -4,10 +4,10 @@ use tollgate_core::glob::fits;
 use tollgate_core::key::{may_be_credential, shown};
 
 use super::names::meant;
-use crate::check::finding::Report;
-use crate::check::kind::Kind;
-use crate::check::tree::Node;
-use crate::check::world::World;
+use crate::files::finding::Report;
+use crate::files::kind::Kind;
+use crate::files::tree::Node;
+use crate::files::world::World;
 
 /// Checks every provider.
 pub(super) fn check(world: &World<'_>, report: &mut Report) {

@@ -2,8 +2,8 @@
 
 use tollgate_core::config::ByteSize;
 
-use crate::check::finding::Report;
-use crate::check::world::{Scope, World};
+use crate::files::finding::Report;
+use crate::files::world::{Scope, World};
 
 /// What the gateway may add to a body.
 const ADDED: u64 = 64 << 10;

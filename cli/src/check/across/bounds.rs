@@ -3,9 +3,9 @@
 use tollgate_core::key::shown;
 
 use super::names::meant;
-use crate::check::finding::Report;
-use crate::check::tree::{Entry, Node};
-use crate::check::world::Scope;
+use crate::files::finding::Report;
+use crate::files::tree::{Entry, Node};
+use crate::files::world::Scope;
 
 /// Whose bounds they are.
 #[derive(Clone, Copy, PartialEq, Eq)]

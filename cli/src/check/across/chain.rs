@@ -1,9 +1,9 @@
 //! Chains of filters: which of ours are in one, and in which order.
 
-use crate::check::finding::{Place, Report};
-use crate::check::kind::Kind;
-use crate::check::survey::{Chain, Link};
-use crate::check::world::World;
+use crate::files::finding::{Place, Report};
+use crate::files::kind::Kind;
+use crate::files::survey::{Chain, Link};
+use crate::files::world::World;
 
 /// Checks a chain that has filters of ours.
 pub(super) fn check(world: &World<'_>, chain: &Chain, report: &mut Report) {
@@ -113,7 +113,7 @@ fn neighbours(world: &World<'_>, chain: &Chain, report: &mut Report) {
     let kind = |link: &Link| {
         link.typed
             .as_ref()
-            .map(|typed| crate::check::survey::type_of(typed).to_owned())
+            .map(|typed| crate::files::survey::type_of(typed).to_owned())
     };
     let place_of = |ending: &str| {
         let mut filters = chain.filters.iter();

@@ -3,11 +3,11 @@
 use tollgate_core::key::shown;
 
 use super::names::meant;
-use crate::check::finding::Report;
-use crate::check::kind::Kind;
-use crate::check::settings::Good;
-use crate::check::survey::{Form, named};
-use crate::check::world::World;
+use crate::files::finding::Report;
+use crate::files::kind::Kind;
+use crate::files::settings::Good;
+use crate::files::survey::{Form, named};
+use crate::files::world::World;
 
 /// Checks fetchers, and the filters that wait for one.
 pub(super) fn check(world: &World<'_>, report: &mut Report) {

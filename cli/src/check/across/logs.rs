@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::check::finding::Report;
-use crate::check::kind::Kind;
-use crate::check::survey::{Chain, named, plugin_kind};
-use crate::check::tree::{Node, Value};
-use crate::check::world::World;
+use crate::files::finding::Report;
+use crate::files::kind::Kind;
+use crate::files::survey::{Chain, named, plugin_kind};
+use crate::files::tree::{Node, Value};
+use crate::files::world::World;
 
 /// What the filter leaves for loggers.
 const USAGE: &str = "wasm.tollgate.usage";

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use tollgate_core::glob::fits;
 use tollgate_core::key::shown;
 
-use crate::check::finding::Report;
-use crate::check::near::nearest;
-use crate::check::tree::Node;
-use crate::check::world::Scope;
+use crate::files::finding::Report;
+use crate::files::near::nearest;
+use crate::files::tree::Node;
+use crate::files::world::Scope;
 
 /// The tier of an organization that names none.
 const DEFAULT_TIER: &str = "default";
@@ -65,7 +65,7 @@ struct Known<'s> {
 impl<'s> Known<'s> {
     fn of(scope: &'s Scope) -> Self {
         let projects = scope.orgs().filter_map(|org| org.value.get("projects"));
-        let tier = |org: &'s crate::check::tree::Entry| org.value.text_at(&["tier"]).unwrap_or(DEFAULT_TIER);
+        let tier = |org: &'s crate::files::tree::Entry| org.value.text_at(&["tier"]).unwrap_or(DEFAULT_TIER);
         let models = scope.models();
         let models = models.iter().map(|model| {
             let aliases = model.aliases().map(ToOwned::to_owned).collect();
@@ -116,7 +116,7 @@ impl<'s> Known<'s> {
         what: &str,
         name: &str,
         known: &BTreeSet<&str>,
-        place: crate::check::finding::Place,
+        place: crate::files::finding::Place,
         report: &mut Report,
     ) {
         if known.contains(name) {

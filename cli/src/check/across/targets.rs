@@ -5,12 +5,12 @@ use std::rc::Rc;
 use tollgate_core::key::shown;
 
 use super::names::meant;
-use crate::check::finding::Report;
-use crate::check::kind::Kind;
-use crate::check::settings::Good;
-use crate::check::survey::Cluster;
-use crate::check::tree::Node;
-use crate::check::world::{Scope, World};
+use crate::files::finding::Report;
+use crate::files::kind::Kind;
+use crate::files::settings::Good;
+use crate::files::survey::Cluster;
+use crate::files::tree::Node;
+use crate::files::world::{Scope, World};
 
 /// Checks every target of every model.
 pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
@@ -44,7 +44,7 @@ pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
 }
 
 /// A model stands in only where it is served.
-fn stand_ins(scope: &Scope, model: &crate::check::world::Model<'_>, report: &mut Report) {
+fn stand_ins(scope: &Scope, model: &crate::files::world::Model<'_>, report: &mut Report) {
     let endpoints = model.endpoints();
     let fallback = model
         .entry

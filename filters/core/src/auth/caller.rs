@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::{Config, Refusal, TokenClaims, authorize, presented};
+use crate::bound::Overrides;
 use crate::directory::Credential;
 use crate::directory::lookup::Lookup;
 use crate::exchange::{Exchange, Host};
@@ -71,6 +72,9 @@ impl Authenticator {
                     org: tenant.org.clone(),
                     project: tenant.project.clone(),
                     tier: tenant.tier.clone(),
+                    overrides: credential
+                        .identity()
+                        .map_or(Overrides::NONE, |identity| identity.overrides.clone()),
                 }
             });
         }

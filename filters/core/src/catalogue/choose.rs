@@ -40,29 +40,70 @@ pub struct Choice<'m> {
     pub route: Route,
 }
 
+/// The targets that a request may go to, by their places in the model's list, and why those.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The rule that names them; `None` where it is all of them.
+    pub rule: Option<usize>,
+    /// The canary, and whether the organization is of its share: then it is asked first, and else not at all.
+    pub canary: Option<(usize, bool)>,
+    /// All others, to be chosen from by weight.
+    pub targets: Vec<usize>,
+}
+
 impl Model {
     /// The place of the rule that a request goes by; `None` where the weights decide.
     pub fn rule(&self, who: &Identity, endpoint: Endpoint) -> Option<usize> {
         self.rules.iter().position(|rule| rule.when.holds(who, endpoint))
     }
 
+    /// The targets that a request may go to.
+    pub fn pool(&self, who: &Identity, endpoint: Endpoint) -> Pool {
+        let at = self.rule(who, endpoint);
+        let rule = at.and_then(|at| self.rules.get(at));
+        let mut targets: Vec<usize> =
+            rule.map_or_else(|| (0..self.targets.len()).collect(), |rule| rule.targets.clone());
+        let canary = self.canary.as_ref().filter(|_| rule.is_none()).map(|canary| {
+            // Only the canary's share sees it at all, also where everything else is broken.
+            targets.retain(|target| *target != canary.target);
+            (canary.target, side(&self.name, &who.org) < canary.share)
+        });
+        Pool {
+            rule: at,
+            canary,
+            targets,
+        }
+    }
+
+    /// How likely each target of a pool is the one that is asked first, while all work: in so many of so many.
+    pub fn chances(&self, pool: &Pool) -> Vec<(usize, u64, u64)> {
+        if let Some((target, true)) = pool.canary {
+            return vec![(target, 1, 1)];
+        }
+        let weight = |target: &usize| self.targets.get(*target).map_or(0, |one| u64::from(one.weight));
+        let sum: u64 = pool.targets.iter().map(weight).sum();
+        if sum == 0 {
+            let first = self.weighted(&pool.targets, 0);
+            return first
+                .and_then(|at| Some((*pool.targets.get(at)?, 1, 1)))
+                .into_iter()
+                .collect();
+        }
+        let each = pool.targets.iter();
+        each.map(|target| (*target, weight(target), sum))
+            .filter(|(_, weight, _)| *weight > 0)
+            .collect()
+    }
+
     /// Targets in the order in which they are to be tried, the chosen one first. `draw` is a random number; the
     /// canary does not depend on it but on the organization alone.
     pub fn candidates(&self, who: &Identity, endpoint: Endpoint, draw: u64) -> Vec<Choice<'_>> {
-        let rule = self.rule(who, endpoint).and_then(|at| self.rules.get(at));
-        let mut rest: Vec<usize> =
-            rule.map_or_else(|| (0..self.targets.len()).collect(), |rule| rule.targets.clone());
+        let pool = self.pool(who, endpoint);
+        let mut rest = pool.targets;
         let mut order = Vec::with_capacity(rest.len() + 1);
-        if rule.is_none()
-            && let Some(canary) = &self.canary
-        {
-            // Only the canary's share sees it at all, also where everything else is broken.
-            rest.retain(|target| *target != canary.target);
-            if side(&self.name, &who.org) < canary.share {
-                order.push(canary.target);
-            }
-        }
-        let canary = !order.is_empty();
+        let canary = pool.canary.filter(|(_, chosen)| *chosen);
+        order.extend(canary.map(|(target, _)| target));
+        let canary = canary.is_some();
         let mut draw = draw;
         while let Some(at) = self.weighted(&rest, draw) {
             order.push(rest.remove(at));

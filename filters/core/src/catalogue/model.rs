@@ -6,7 +6,7 @@ use crate::body::{Body, Caps, Unmetered};
 use crate::config::Span;
 use crate::endpoint::Endpoint;
 use crate::error::{ApiError, Retry};
-use crate::glob::fits_any;
+use crate::glob::fitting;
 use crate::identity::Identity;
 use crate::key::shown;
 use crate::price::Price;
@@ -168,24 +168,39 @@ impl Catalogue {
 }
 
 /// The level whose grant is missing.
-enum Level {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The organization.
     Organization,
+    /// Its project.
     Project,
+    /// The key.
     Key,
 }
 
+/// By which pattern each level grants a model: its place in the level's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// Of the organization.
+    pub org: usize,
+    /// Of the project; `None` where it has no list, and inherits.
+    pub project: Option<usize>,
+    /// Of the key; likewise.
+    pub key: Option<usize>,
+}
+
 impl Model {
-    fn granted(&self, who: &Identity) -> Result<(), Level> {
-        let allows = |list: &Option<Vec<String>>| list.as_ref().is_none_or(|list| fits_any(list, &self.name));
-        if !fits_any(&who.models.org, &self.name) {
-            Err(Level::Organization)
-        } else if !allows(&who.models.project) {
-            Err(Level::Project)
-        } else if !allows(&who.models.key) {
-            Err(Level::Key)
-        } else {
-            Ok(())
-        }
+    /// Whether each level grants it, and by what.
+    pub fn granted(&self, who: &Identity) -> Result<Granted, Level> {
+        let by = |list: &Option<Vec<String>>, level| {
+            let list = list.as_ref().map(|list| fitting(list, &self.name).ok_or(level));
+            list.transpose()
+        };
+        Ok(Granted {
+            org: fitting(&who.models.org, &self.name).ok_or(Level::Organization)?,
+            project: by(&who.models.project, Level::Project)?,
+            key: by(&who.models.key, Level::Key)?,
+        })
     }
 
     /// Whether each of these clusters can be asked for the usage of a stream.

@@ -202,11 +202,13 @@ impl Credential {
         self.not_before.is_some() || self.expires_at.is_some()
     }
 
-    /// Whether it may be used from `address`; an unknown address is in no network.
-    pub fn allows_address(&self, address: Option<IpAddr>) -> bool {
+    /// The place of the network that `address` is in; an unknown address is in none.
+    pub fn network_of(&self, address: Option<IpAddr>) -> Option<usize> {
         // A client of a dual-stack listener shows up as ::ffff:10.1.2.3; the directory says 10.0.0.0/8.
-        let address = address.map(|address| address.to_canonical());
-        address.is_some_and(|address| self.networks.iter().any(|network| network.contains(&address)))
+        let address = address?.to_canonical();
+        self.networks
+            .iter()
+            .position(|network| network.contains(&address))
     }
 }
 

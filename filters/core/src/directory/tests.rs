@@ -69,12 +69,12 @@ fn identity(credential: &Credential) -> Identity {
 
 fn judge(credential: &Credential, headers: &[(&str, &str)], now: i64, address: &str) -> Result<(), Refusal> {
     let request = Request::read(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-    let host = Worker::at(now as u64 * 1_000_000_000);
+    let mut host = Worker::at(now as u64 * 1_000_000_000);
     host.tell(Told {
         client: address.parse().ok(),
         ..Told::default()
     });
-    authorize(credential, &request, || "masked".into(), &host)
+    authorize(credential, &request, || "masked".into(), &mut host)
 }
 
 const CHAT: &[(&str, &str)] = &[(":path", "/v1/chat/completions")];

@@ -113,6 +113,11 @@ impl Rejection {
         self.grounds.refusal
     }
 
+    /// The operators' name of it.
+    pub const fn code(&self) -> &'static str {
+        self.grounds.error.code
+    }
+
     /// Rows in shadow mode that would have refused it as well, by their places in the table.
     pub fn would_refuse(&self) -> &[usize] {
         &self.grounds.would_refuse
@@ -168,6 +173,10 @@ impl Limiter {
             address,
             overrides: &who.overrides,
         };
+        host.note(|| Note::Reserved {
+            amounts: terms.reserved,
+            cap: terms.demand.max_output,
+        });
         let model = routed.model.clone().into_owned();
         match self.reserve(host, &subject, (terms.reserved, certain), now) {
             Ok((admitted, slot)) => Ok(Box::new(InFlight {
@@ -215,6 +224,7 @@ impl Limiter {
             certain,
             workers: &self.workers,
         };
+        host.note(|| Note::Rows(self.config.limits.covers(&ask)));
         let admitted = match self.config.limits.reserve(host, &ask) {
             Ok(admitted) => admitted,
             Err(refused) => return Err(self.limited(host, refused, subject, now)),
@@ -235,6 +245,7 @@ impl Limiter {
         let taken = capacity.take(host, &self.workers, whose, now);
         host.note(|| Note::Capacity {
             model: subject.model.to_owned(),
+            row: self.config.capacities.place(subject.model).unwrap_or_default(),
             room: matches!(taken, Ok(Some(_))),
         });
         let (refusal, error) = match taken {

@@ -60,7 +60,12 @@ impl Capacities {
     /// The capacity of `model`: the first whose pattern fits. Every model has its own, also where one pattern fits
     /// several.
     pub fn of(&self, model: &str) -> Option<&Capacity> {
-        self.0.iter().find(|capacity| fits(&capacity.model, model))
+        self.0.get(self.place(model)?)
+    }
+
+    /// The place of that row.
+    pub fn place(&self, model: &str) -> Option<usize> {
+        self.0.iter().position(|capacity| fits(&capacity.model, model))
     }
 }
 

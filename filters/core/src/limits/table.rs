@@ -152,14 +152,20 @@ impl Row {
     /// What it allows `subject`: what the directory has for it, else the first override that fits, else its own.
     pub fn bound_for(&self, subject: &Subject<'_>) -> Option<Bound> {
         self.in_directory(subject.overrides).or_else(|| {
-            let special = self.overrides.iter().find(|(selector, _)| selector.fits(subject));
+            let special = self.override_of(subject).and_then(|at| self.overrides.get(at));
             special.map_or(self.bound, |(_, bound)| Some(*bound))
         })
     }
 
+    /// The place of the first override of the table that fits.
+    pub(super) fn override_of(&self, subject: &Subject<'_>) -> Option<usize> {
+        let mut overrides = self.overrides.iter();
+        overrides.position(|(selector, _)| selector.fits(subject))
+    }
+
     /// The bound that the directory has for this row: the key's where keys are told apart, else the organization's.
     /// Requests that share a state agree on it, so a row that several organizations share has none.
-    fn in_directory(&self, Overrides { org, key }: &Overrides) -> Option<Bound> {
+    pub(super) fn in_directory(&self, Overrides { org, key }: &Overrides) -> Option<Bound> {
         if (org.is_none() && key.is_none()) || self.per.is_shared() {
             return None;
         }
@@ -188,16 +194,33 @@ pub(super) fn id(name: &str, count: Count) -> u64 {
 
 impl Selector {
     pub(super) fn fits(&self, subject: &Subject<'_>) -> bool {
+        self.misfit(subject).is_none()
+    }
+
+    /// What of `subject` does not fit, first.
+    pub(super) fn misfit(&self, subject: &Subject<'_>) -> Option<Dimension> {
         let one_of = |names: &[String], name: &str| names.is_empty() || names.iter().any(|one| one == name);
-        one_of(&self.key, subject.key)
-            && (self.project.is_empty()
+        let project = || {
+            self.project.is_empty()
                 || subject
                     .project
-                    .is_some_and(|project| one_of(&self.project, project)))
-            && one_of(&self.org, subject.org)
-            && one_of(&self.tier, subject.tier)
-            && (self.model.is_empty() || glob::fits_any(&self.model, subject.model))
-            && (self.endpoint.is_empty() || self.endpoint.contains(&subject.endpoint))
+                    .is_some_and(|project| one_of(&self.project, project))
+        };
+        if !one_of(&self.key, subject.key) {
+            Some(Dimension::Key)
+        } else if !project() {
+            Some(Dimension::Project)
+        } else if !one_of(&self.org, subject.org) {
+            Some(Dimension::Org)
+        } else if !one_of(&self.tier, subject.tier) {
+            Some(Dimension::Tier)
+        } else if !self.model.is_empty() && !glob::fits_any(&self.model, subject.model) {
+            Some(Dimension::Model)
+        } else if !self.endpoint.is_empty() && !self.endpoint.contains(&subject.endpoint) {
+            Some(Dimension::Endpoint)
+        } else {
+            None
+        }
     }
 
     /// The dimensions that it asks about.

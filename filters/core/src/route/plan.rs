@@ -11,7 +11,7 @@ use crate::exchange::Host;
 use crate::fault::ANOTHER_TARGET;
 use crate::identity::Identity;
 use crate::targets::Order;
-use crate::trace::Note;
+use crate::trace::{Found, Note};
 
 /// The longest that a client is told to wait for a target; milliseconds.
 const MAX_WAIT: u64 = 3_600_000;
@@ -54,11 +54,14 @@ impl Config {
         };
         let name = body.model.as_deref().filter(|name| !name.is_empty());
         let name = name.ok_or(Refusal::MissingModel)?;
-        let model = self.catalogue.find(name, endpoint, who)?;
         host.note(|| Note::Model {
             asked: name.to_owned(),
-            found: model.name.clone(),
+            found: self.catalogue.get(name).map(|model| Found {
+                name: model.name.clone(),
+                granted: model.granted(who),
+            }),
         });
+        let model = self.catalogue.find(name, endpoint, who)?;
         model.accepts(endpoint, &body)?;
         let (model, order, route) = self.choose(host, model, (who, endpoint), &body, draw)?;
         Ok(Plan {
@@ -82,6 +85,7 @@ impl Config {
         draw: u64,
     ) -> Result<(&'c Model, Order, Route), Refusal> {
         let others = self.stand_ins(model, endpoint, who, body);
+        host.note(|| self.fallback(model, endpoint, who, body));
         let mut soonest = MAX_WAIT;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
             if stands_in {
@@ -105,13 +109,38 @@ impl Config {
         who: &Identity,
         body: &Body<'_>,
     ) -> impl Iterator<Item = &'c Model> {
-        let allowed = self
-            .allow_fallback
-            .as_ref()
-            .is_some_and(|when| when.holds(who, endpoint));
+        let allowed = self.allows_fallback(endpoint, who);
         let others = model.fallback.iter().filter(move |_| allowed);
-        let others = others.filter_map(move |name| self.catalogue.find(name, endpoint, who).ok());
-        others.filter(move |other| other.accepts(endpoint, body).is_ok())
+        others.filter_map(move |name| self.stand_in(name, endpoint, who, body).ok())
+    }
+
+    fn allows_fallback(&self, endpoint: Endpoint, who: &Identity) -> bool {
+        let when = self.allow_fallback.as_ref();
+        when.is_some_and(|when| when.holds(who, endpoint))
+    }
+
+    /// One that may stand in, or why it can't.
+    fn stand_in<'c>(
+        &'c self,
+        name: &str,
+        endpoint: Endpoint,
+        who: &Identity,
+        body: &Body<'_>,
+    ) -> Result<&'c Model, Refusal> {
+        let model = self.catalogue.find(name, endpoint, who)?;
+        model.accepts(endpoint, body)?;
+        Ok(model)
+    }
+
+    fn fallback(&self, model: &Model, endpoint: Endpoint, who: &Identity, body: &Body<'_>) -> Note {
+        let why_not = |name: &String| {
+            let refusal = self.stand_in(name, endpoint, who, body).err();
+            (name.clone(), refusal.map(|refusal| refusal.reason().name()))
+        };
+        Note::Fallback {
+            allowed: self.allows_fallback(endpoint, who),
+            models: model.fallback.iter().map(why_not).collect(),
+        }
     }
 }
 

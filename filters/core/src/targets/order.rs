@@ -60,7 +60,7 @@ impl Order {
             model: &model.name,
             org: &who.org,
         };
-        host.note(|| Note::Rule(model.rule(who, endpoint)));
+        host.note(|| Note::Targets(model.pool(who, endpoint)));
         let mut soonest = u64::MAX;
         let mut candidates = model.candidates(who, endpoint, draw).into_iter();
         while let Some(Choice { cluster, route }) = candidates.next() {

@@ -4,7 +4,7 @@ use super::tree::Node;
 
 /// What reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     KeyAuth,
     TenantRouter,
     RateLimit,
@@ -59,37 +59,37 @@ const MEMBERS: [(Kind, &[&str]); 7] = [
 
 impl Kind {
     /// Its name: `root_id`, or `filter_name` and its kin.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         let mut names = NAMES.iter();
         names
             .find(|(kind, _)| *kind == self)
             .map_or("directory document", |(_, name)| name)
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         let mut names = NAMES.iter();
         names.find(|(_, known)| *known == name).map(|(kind, _)| *kind)
     }
 
     /// All names, for those who may have meant one.
-    pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn all() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(_, name)| *name)
     }
 
     /// What a document is that is no file of Envoy's.
-    pub(super) fn of(root: &Node) -> Option<Self> {
+    pub(crate) fn of(root: &Node) -> Option<Self> {
         let known = |names: &[&str]| names.iter().any(|name| root.get(name).is_some());
         let mut members = MEMBERS.iter();
         members.find(|(_, names)| known(names)).map(|(kind, _)| *kind)
     }
 
     /// Whether it holds headers while it waits for a body.
-    pub(super) const fn waits(self) -> bool {
+    pub(crate) const fn waits(self) -> bool {
         matches!(self, Self::TenantRouter | Self::Gateway | Self::UpstreamAdapter)
     }
 
     /// Whether requests pass through it.
-    pub(super) const fn is_filter(self) -> bool {
+    pub(crate) const fn is_filter(self) -> bool {
         matches!(
             self,
             Self::KeyAuth | Self::TenantRouter | Self::RateLimit | Self::Gateway | Self::UpstreamAdapter

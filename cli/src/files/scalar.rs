@@ -9,7 +9,7 @@ use super::tree::{Node, Scalar, Value};
 
 /// Who reads a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
+pub(crate) enum Reader {
     /// Envoy's: yaml-cpp, and `MessageUtil::loadFromYaml`, which knows YAML 1.1's words for truth.
     Envoy,
     /// This tool: a document that becomes JSON by `tollgate directory build`.
@@ -18,7 +18,7 @@ pub(super) enum Reader {
 
 impl Reader {
     /// The JSON of a tree, without the members at these places.
-    pub(super) fn json(self, node: &Node, without: &HashSet<Place>) -> Vec<u8> {
+    pub(crate) fn json(self, node: &Node, without: &HashSet<Place>) -> Vec<u8> {
         let mut out = Vec::new();
         self.write(node, without, &mut out);
         out
@@ -56,7 +56,7 @@ impl Reader {
     }
 
     /// The value of a scalar.
-    pub(super) fn typed(self, scalar: &Scalar) -> Json {
+    pub(crate) fn typed(self, scalar: &Scalar) -> Json {
         let text = scalar.text.as_str();
         if !scalar.plain {
             return text.into();
@@ -90,7 +90,7 @@ fn envoys(text: &str) -> Json {
 }
 
 /// YAML 1.1's words, in small letters, capitals, or with a capital at the beginning.
-pub(super) fn truth(text: &str) -> Option<bool> {
+pub(crate) fn truth(text: &str) -> Option<bool> {
     let rest = text.get(1..)?;
     let small = |text: &str| text.bytes().all(|c| c.is_ascii_lowercase());
     let large = |text: &str| text.bytes().all(|c| c.is_ascii_uppercase());

@@ -7,22 +7,22 @@ use super::tree::{Entry, Node};
 
 /// The value, or the member, that a path such as `catalogue.models.llama-3.3.targets[0].weight` is about; of what is not
 /// there the nearest that is.
-pub(super) struct Found<'n> {
-    pub(super) node: &'n Node,
-    pub(super) entry: Option<&'n Entry>,
+pub(crate) struct Found<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) entry: Option<&'n Entry>,
     /// How much of the path was found, in bytes.
     reached: usize,
 }
 
 impl Found<'_> {
     /// What to point at.
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         self.entry.map_or(self.node.place, Entry::shown)
     }
 }
 
 /// Finds a path below `root`.
-pub(super) fn find<'n>(root: &'n Node, path: &str) -> Found<'n> {
+pub(crate) fn find<'n>(root: &'n Node, path: &str) -> Found<'n> {
     let here = Found {
         node: root,
         entry: None,

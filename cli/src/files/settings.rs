@@ -13,16 +13,16 @@ use super::tree::{Node, Value};
 
 /// A filter whose configuration is good.
 #[derive(Debug, Clone)]
-pub(super) struct Good {
-    pub(super) kind: Kind,
-    pub(super) plugin: Plugin,
+pub(crate) struct Good {
+    pub(crate) kind: Kind,
+    pub(crate) plugin: Plugin,
     /// Its configuration.
-    pub(super) root: Rc<Node>,
+    pub(crate) root: Rc<Node>,
 }
 
 impl Good {
     /// One that is a file of its own, without what loads its filter.
-    pub(super) fn bare(kind: Kind, root: &Rc<Node>) -> Self {
+    pub(crate) fn bare(kind: Kind, root: &Rc<Node>) -> Self {
         let plugin = Plugin {
             kind: Some(kind),
             form: Form::Native,
@@ -38,7 +38,7 @@ impl Good {
 }
 
 /// Checks one; `None` where others can't be held against it.
-pub(super) fn check(plugin: &Plugin, report: &mut Report) -> Option<Good> {
+pub(crate) fn check(plugin: &Plugin, report: &mut Report) -> Option<Good> {
     let Some(kind) = plugin.kind else {
         unnamed(plugin, report);
         return None;

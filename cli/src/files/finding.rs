@@ -7,16 +7,16 @@ use tollgate_core::config::ConfigError;
 
 /// A place in a file; line and column count from one, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Which of the files that were read, in the order of [`Report::file`].
-    pub(super) file: u32,
-    pub(super) line: u32,
-    pub(super) column: u32,
+    pub(crate) file: u32,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
 }
 
 impl Place {
     /// Where a file begins.
-    pub(super) const fn start(file: u32) -> Self {
+    pub(crate) const fn start(file: u32) -> Self {
         Self {
             file,
             line: 1,
@@ -27,7 +27,7 @@ impl Place {
 
 /// What comes of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Severity {
+pub(crate) enum Severity {
     /// It would be refused, or can't do what it says.
     Error,
     /// It may be meant.
@@ -36,39 +36,39 @@ pub(super) enum Severity {
 
 /// All findings, each once and in the order of files and lines.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     files: Vec<String>,
     findings: BTreeSet<(Place, Severity, String)>,
 }
 
 impl Report {
     /// Takes up a file; its number.
-    pub(super) fn file(&mut self, name: String) -> u32 {
+    pub(crate) fn file(&mut self, name: String) -> u32 {
         self.files.push(name);
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// How many files were taken up.
-    pub(super) fn files(&self) -> usize {
+    pub(crate) fn files(&self) -> usize {
         self.files.len()
     }
 
     /// The name of a file, as it was given.
-    pub(super) fn name(&self, file: u32) -> &str {
+    pub(crate) fn name(&self, file: u32) -> &str {
         let name = self.files.get(file as usize);
         name.map_or("?", String::as_str)
     }
 
-    pub(super) fn error(&mut self, place: Place, text: impl Into<String>) {
+    pub(crate) fn error(&mut self, place: Place, text: impl Into<String>) {
         self.add(place, Severity::Error, text.into());
     }
 
-    pub(super) fn warning(&mut self, place: Place, text: impl Into<String>) {
+    pub(crate) fn warning(&mut self, place: Place, text: impl Into<String>) {
         self.add(place, Severity::Warning, text.into());
     }
 
     /// How many there are of each kind.
-    pub(super) fn count(&self, severity: Severity) -> usize {
+    pub(crate) fn count(&self, severity: Severity) -> usize {
         let found = self.findings.iter();
         found.filter(|(_, found, _)| *found == severity).count()
     }
@@ -93,7 +93,7 @@ impl fmt::Display for Report {
 }
 
 /// On one line, and with every key in it masked, as configuration errors are: output ends up in logs of builds.
-pub(super) fn masked(text: &str) -> String {
+pub(crate) fn masked(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     ConfigError::new("", line).problem
 }

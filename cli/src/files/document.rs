@@ -13,15 +13,15 @@ use super::survey::Survey;
 use super::tree::{Node, Shift};
 
 /// A file, and what it is.
-pub(super) struct Document<'s> {
-    pub(super) source: &'s Source,
-    pub(super) root: Rc<Node>,
-    pub(super) contents: Contents,
+pub(crate) struct Document<'s> {
+    pub(crate) source: &'s Source,
+    pub(crate) root: Rc<Node>,
+    pub(crate) contents: Contents,
 }
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Contents {
+pub(crate) enum Contents {
     /// A whole Envoy.
     Bootstrap,
     /// A part of one.
@@ -33,7 +33,7 @@ pub(super) enum Contents {
 }
 
 impl<'s> Document<'s> {
-    pub(super) fn read(source: &'s Source, report: &mut Report) -> Option<Self> {
+    pub(crate) fn read(source: &'s Source, report: &mut Report) -> Option<Self> {
         secrets::check(source, report);
         let origin = Origin {
             file: source.file,
@@ -66,7 +66,7 @@ impl<'s> Document<'s> {
         })
     }
 
-    pub(super) fn is_bootstrap(&self) -> bool {
+    pub(crate) fn is_bootstrap(&self) -> bool {
         self.contents == Contents::Bootstrap
     }
 
@@ -139,7 +139,7 @@ fn merge_keys(root: &Rc<Node>, report: &mut Report) {
 
 /// Files by the Envoy that they belong to: that of the nearest folder above with a bootstrap in it. Where there is one
 /// such folder, all belong to it.
-pub(super) fn groups<'d, 's>(documents: &'d [Document<'s>]) -> Vec<Vec<&'d Document<'s>>> {
+pub(crate) fn groups<'d, 's>(documents: &'d [Document<'s>]) -> Vec<Vec<&'d Document<'s>>> {
     let mut folders: Vec<&Path> = documents
         .iter()
         .filter(|document| document.is_bootstrap())

@@ -6,7 +6,7 @@ use super::finding::{Place, Report};
 use super::source::Source;
 
 /// Reports each whole key of ours, in comments too, and shows none.
-pub(super) fn check(source: &Source, report: &mut Report) {
+pub(crate) fn check(source: &Source, report: &mut Report) {
     for (line, text) in (1..).zip(source.text.lines()) {
         for (at, _) in text.match_indices(PREFIX) {
             let key = text.get(at..at + KEY_LEN).unwrap_or_default();

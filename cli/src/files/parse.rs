@@ -18,7 +18,7 @@ const MAX_ROUNDS: usize = 50;
 const MAX_ERRORS: usize = 200;
 
 /// Reads a configuration as its filter does; whether it is good.
-pub(super) fn check(kind: Kind, root: &Node, reader: Reader, report: &mut Report) -> bool {
+pub(crate) fn check(kind: Kind, root: &Node, reader: Reader, report: &mut Report) -> bool {
     let mut without = HashSet::new();
     let mut incomplete = Vec::new();
     for _ in 0..MAX_ROUNDS {
@@ -54,7 +54,7 @@ pub(super) fn check(kind: Kind, root: &Node, reader: Reader, report: &mut Report
 }
 
 /// Reads one that is text already, such as JSON in a string; its tree is for places alone.
-pub(super) fn check_text(kind: Kind, json: &[u8], root: &Node, report: &mut Report) -> bool {
+pub(crate) fn check_text(kind: Kind, json: &[u8], root: &Node, report: &mut Report) -> bool {
     let errors = parse(kind, json);
     for error in &errors {
         let (place, text) = told(&find(root, &error.path), error);

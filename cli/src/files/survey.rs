@@ -9,75 +9,75 @@ use super::tree::Node;
 
 /// Everything found in some files.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    pub(super) plugins: Vec<Plugin>,
-    pub(super) chains: Vec<Chain>,
-    pub(super) clusters: Vec<Cluster>,
+pub(crate) struct Survey {
+    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) chains: Vec<Chain>,
+    pub(crate) clusters: Vec<Cluster>,
     /// Route tables' bounds on bodies.
-    pub(super) body_limits: Vec<Rc<Node>>,
+    pub(crate) body_limits: Vec<Rc<Node>>,
 }
 
 /// A filter, logger or fetcher of ours.
 #[derive(Debug, Clone)]
-pub(super) struct Plugin {
+pub(crate) struct Plugin {
     /// `None` where its name is none that we have.
-    pub(super) kind: Option<Kind>,
-    pub(super) form: Form,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) form: Form,
     /// The map that has its name, its code and its configuration.
-    pub(super) node: Rc<Node>,
+    pub(crate) node: Rc<Node>,
     /// Name of the resource that it is, where it has a file of its own.
-    pub(super) resource: Option<Named>,
+    pub(crate) resource: Option<Named>,
 }
 
 /// How a filter is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Wasm,
     Native,
 }
 
 /// A name, and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) place: Place,
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) place: Place,
 }
 
 /// A list `http_filters`.
 #[derive(Debug)]
-pub(super) struct Chain {
-    pub(super) place: Place,
+pub(crate) struct Chain {
+    pub(crate) place: Place,
     /// The map that it stands in: a connection manager, or the options of a cluster.
-    pub(super) owner: Rc<Node>,
-    pub(super) filters: Vec<Link>,
+    pub(crate) owner: Rc<Node>,
+    pub(crate) filters: Vec<Link>,
 }
 
 /// A filter of a chain.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) name: Named,
+pub(crate) struct Link {
+    pub(crate) name: Named,
     /// Its own configuration, where it stands here.
-    pub(super) typed: Option<Rc<Node>>,
+    pub(crate) typed: Option<Rc<Node>>,
     /// The file that has it, where it is in another.
-    pub(super) path: Option<Named>,
+    pub(crate) path: Option<Named>,
 }
 
 #[derive(Debug)]
-pub(super) struct Cluster {
-    pub(super) name: Named,
-    pub(super) node: Rc<Node>,
+pub(crate) struct Cluster {
+    pub(crate) name: Named,
+    pub(crate) node: Rc<Node>,
 }
 
 impl Chain {
     /// Whether it is a cluster's: for attempts, and not for requests.
-    pub(super) fn is_upstream(&self) -> bool {
+    pub(crate) fn is_upstream(&self) -> bool {
         type_of(&self.owner).ends_with(".HttpProtocolOptions")
     }
 }
 
 impl Survey {
     /// Adds what stands in a file.
-    pub(super) fn add(&mut self, root: &Rc<Node>) {
+    pub(crate) fn add(&mut self, root: &Rc<Node>) {
         root.walk(&mut |node| self.look(node));
         let lists = [
             root.at(&["static_resources", "clusters"]),
@@ -137,11 +137,11 @@ impl Survey {
 }
 
 /// The last part of `@type`, or all of it.
-pub(super) fn type_of(node: &Node) -> &str {
+pub(crate) fn type_of(node: &Node) -> &str {
     node.text_at(&["@type"]).unwrap_or_default()
 }
 
-pub(super) fn named(node: &Node, member: &str) -> Option<Named> {
+pub(crate) fn named(node: &Node, member: &str) -> Option<Named> {
     let value = node.get(member)?;
     Some(Named {
         name: value.text()?.to_owned(),
@@ -175,7 +175,7 @@ fn plugin(node: &Rc<Node>) -> Option<Plugin> {
 }
 
 /// The members that name what of a native library is meant, and that hold its configuration.
-pub(super) const NATIVE: [(&str, &str); 3] = [
+pub(crate) const NATIVE: [(&str, &str); 3] = [
     ("filter_name", "filter_config"),
     ("logger_name", "logger_config"),
     ("extension_name", "extension_config"),
@@ -205,6 +205,6 @@ fn wasm(node: &Node) -> Option<Option<Kind>> {
 }
 
 /// Which part of ours a map loads, if any.
-pub(super) fn plugin_kind(node: &Rc<Node>) -> Option<Kind> {
+pub(crate) fn plugin_kind(node: &Rc<Node>) -> Option<Kind> {
     plugin(node).and_then(|plugin| plugin.kind)
 }

@@ -3,59 +3,63 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use super::document::{Contents, Document};
+use super::finding::Report;
 use super::kind::Kind;
-use super::settings::Good;
+use super::parse;
+use super::scalar::Reader;
+use super::settings::{self, Good};
 use super::survey::{Chain, Link, Survey};
 use super::tree::{Entry, Node};
 
 /// A file that was read.
 #[derive(Debug)]
-pub(super) struct File<'p> {
-    pub(super) number: u32,
-    pub(super) path: &'p Path,
+pub(crate) struct File<'p> {
+    pub(crate) number: u32,
+    pub(crate) path: &'p Path,
     /// The same from the root.
-    pub(super) full: &'p Path,
+    pub(crate) full: &'p Path,
 }
 
 /// All that belongs to one Envoy.
 #[derive(Debug)]
-pub(super) struct World<'p> {
-    pub(super) survey: Survey,
+pub(crate) struct World<'p> {
+    pub(crate) survey: Survey,
     /// Filters of ours whose configuration is good.
-    pub(super) good: Vec<Good>,
+    pub(crate) good: Vec<Good>,
     /// Directory documents that are files of their own.
-    pub(super) documents: Vec<Rc<Node>>,
-    pub(super) files: Vec<File<'p>>,
+    pub(crate) documents: Vec<Rc<Node>>,
+    pub(crate) files: Vec<File<'p>>,
 }
 
 /// Filters that work together on a request, as far as their configurations are known.
 #[derive(Debug, Default)]
-pub(super) struct Scope {
-    pub(super) key_auth: Vec<Rc<Node>>,
-    pub(super) router: Vec<Rc<Node>>,
-    pub(super) limits: Vec<Rc<Node>>,
+pub(crate) struct Scope {
+    pub(crate) key_auth: Vec<Rc<Node>>,
+    pub(crate) router: Vec<Rc<Node>>,
+    pub(crate) limits: Vec<Rc<Node>>,
     /// The documents that say who there is; none where they come from elsewhere.
-    pub(super) directories: Vec<Rc<Node>>,
+    pub(crate) directories: Vec<Rc<Node>>,
 }
 
 /// A model of a catalogue.
-pub(super) struct Model<'n> {
-    pub(super) entry: &'n Entry,
+pub(crate) struct Model<'n> {
+    pub(crate) entry: &'n Entry,
 }
 
 impl Model<'_> {
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.entry.name
     }
 
-    pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = &str> {
         let aliases = self.entry.value.get("aliases").into_iter();
         aliases
             .flat_map(|list| list.items())
             .filter_map(|alias| alias.text())
     }
 
-    pub(super) fn endpoints(&self) -> Vec<&str> {
+    pub(crate) fn endpoints(&self) -> Vec<&str> {
         let list = self.entry.value.get("endpoints");
         list.map(|list| list.names().into_iter().map(|(name, _)| name).collect())
             .unwrap_or_default()
@@ -64,7 +68,7 @@ impl Model<'_> {
 
 impl Scope {
     /// Every model of its catalogues.
-    pub(super) fn models(&self) -> Vec<Model<'_>> {
+    pub(crate) fn models(&self) -> Vec<Model<'_>> {
         let catalogues = self.router.iter();
         let models = catalogues.filter_map(|router| router.at(&["catalogue", "models"]));
         models
@@ -74,7 +78,7 @@ impl Scope {
     }
 
     /// Every organization of its directories.
-    pub(super) fn orgs(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn orgs(&self) -> impl Iterator<Item = &Entry> {
         let directories = self.directories.iter();
         directories
             .filter_map(|directory| directory.get("orgs"))
@@ -82,7 +86,7 @@ impl Scope {
     }
 
     /// Every key of its directories.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Rc<Node>> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Rc<Node>> {
         let directories = self.directories.iter();
         directories
             .filter_map(|directory| directory.get("keys"))
@@ -105,9 +109,48 @@ impl Scope {
     }
 }
 
+impl<'p> World<'p> {
+    /// What the files of one Envoy say; what is wrong with each by itself is reported.
+    pub(crate) fn of(group: &[&Document<'p>], report: &mut Report) -> Self {
+        let mut world = Self {
+            survey: Survey::default(),
+            good: Vec::new(),
+            documents: Vec::new(),
+            files: Vec::new(),
+        };
+        for document in group {
+            world.files.push(File {
+                number: document.source.file,
+                path: &document.source.path,
+                full: &document.source.full,
+            });
+            match document.contents {
+                Contents::Bootstrap | Contents::Envoy => world.survey.add(&document.root),
+                Contents::Bare(Kind::Document) => {
+                    if parse::check(Kind::Document, &document.root, Reader::Tool, report) {
+                        world.documents.push(Rc::clone(&document.root));
+                    }
+                }
+                Contents::Bare(kind) => {
+                    if parse::check(kind, &document.root, Reader::Envoy, report) {
+                        world.good.push(Good::bare(kind, &document.root));
+                    }
+                }
+                Contents::Foreign => {}
+            }
+        }
+        let plugins = world.survey.plugins.iter();
+        let good: Vec<_> = plugins
+            .filter_map(|plugin| settings::check(plugin, report))
+            .collect();
+        world.good.extend(good);
+        world
+    }
+}
+
 impl World<'_> {
     /// The filters of each chain, and those that are in none.
-    pub(super) fn scopes(&self) -> Vec<Scope> {
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
         let mut scopes: Vec<Scope> = Vec::new();
         let mut used: Vec<*const Node> = Vec::new();
         for chain in self.survey.chains.iter().filter(|chain| !chain.is_upstream()) {
@@ -153,7 +196,7 @@ impl World<'_> {
     }
 
     /// Whether each catalogue could be read, so that what is in none is nowhere.
-    pub(super) fn knows_all_models(&self) -> bool {
+    pub(crate) fn knows_all_models(&self) -> bool {
         let routes = |kind| matches!(kind, Kind::TenantRouter | Kind::Gateway);
         let plugins = self.survey.plugins.iter();
         let mut routers = plugins.filter(|plugin| plugin.kind.is_some_and(routes));
@@ -178,13 +221,13 @@ impl World<'_> {
     }
 
     /// The good configuration of a filter of a chain.
-    pub(super) fn good(&self, link: &Link) -> Option<&Good> {
+    pub(crate) fn good(&self, link: &Link) -> Option<&Good> {
         let mut good = self.good.iter();
         good.find(|good| self.is(link, &good.plugin))
     }
 
     /// Which part of ours a filter of a chain is, also where its configuration is bad.
-    pub(super) fn kind(&self, link: &Link) -> Option<Kind> {
+    pub(crate) fn kind(&self, link: &Link) -> Option<Kind> {
         let mut plugins = self.survey.plugins.iter();
         let found = plugins.find(|plugin| self.is(link, plugin));
         found
@@ -204,7 +247,7 @@ impl World<'_> {
     }
 
     /// Whether a path of Envoy's is that of a file; it begins where Envoy is started, which nobody knows here.
-    pub(super) fn is_file(&self, number: u32, path: &str) -> bool {
+    pub(crate) fn is_file(&self, number: u32, path: &str) -> bool {
         let path = Path::new(path);
         let is = |file: &File<'_>| file.full.ends_with(path) || path.ends_with(file.path);
         let mut files = self.files.iter();
@@ -212,7 +255,7 @@ impl World<'_> {
     }
 
     /// The chains that requests pass.
-    pub(super) fn chains(&self) -> impl Iterator<Item = &Chain> {
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
         self.survey.chains.iter()
     }
 }

@@ -15,14 +15,14 @@ const MAX_EXPANDED: u64 = 1_000_000;
 
 /// Where a text stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Origin {
-    pub(super) file: u32,
-    pub(super) shift: Shift,
+pub(crate) struct Origin {
+    pub(crate) file: u32,
+    pub(crate) shift: Shift,
 }
 
 /// How merge keys (`<<`) are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Merge {
+pub(crate) enum Merge {
     /// As members of that name.
     No,
     /// As what they stand for.
@@ -30,7 +30,7 @@ pub(super) enum Merge {
 }
 
 /// The first document of a text; `None` where it can't be read, or is empty, which is reported.
-pub(super) fn build(text: &str, origin: Origin, merge: Merge, report: &mut Report) -> Option<Rc<Node>> {
+pub(crate) fn build(text: &str, origin: Origin, merge: Merge, report: &mut Report) -> Option<Rc<Node>> {
     let mut builder = Builder {
         text,
         origin,

@@ -16,21 +16,21 @@ const MAX_LEVELS: usize = 32;
 
 /// A file that is there.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// As it was given, or found below what was.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The same from the root.
-    pub(super) full: PathBuf,
-    pub(super) file: u32,
+    pub(crate) full: PathBuf,
+    pub(crate) file: u32,
     /// Whether it was named, and not found in a folder: then it has to be something that is known.
-    pub(super) named: bool,
+    pub(crate) named: bool,
     /// Whether it began with a byte order mark, which is not in the text.
-    pub(super) marked: bool,
-    pub(super) text: String,
+    pub(crate) marked: bool,
+    pub(crate) text: String,
 }
 
 /// Reads every file; what can't be read is reported.
-pub(super) fn read(paths: &[PathBuf], report: &mut Report) -> Vec<Source> {
+pub(crate) fn read(paths: &[PathBuf], report: &mut Report) -> Vec<Source> {
     let mut walk = Walk {
         seen: BTreeSet::new(),
         sources: Vec::new(),

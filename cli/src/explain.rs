@@ -1,0 +1,134 @@
+//! `tollgate explain`: what the gateway decides about a request, step by step, each with the rule and its place.
+//!
+//! The decisions are the filters' own: the request ([`asked`]) goes through core's pipeline over a host in memory
+//! ([`host`], [`judge`]), by the configurations and the directory that the files name ([`setting`], [`directory`]). What
+//! core noted is told ([`teller`]) in lines ([`lines`]). A past request is told from its records ([`past`]).
+
+mod asked;
+mod directory;
+mod host;
+mod judge;
+mod lines;
+mod past;
+mod setting;
+mod teller;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::client::Place;
+use crate::files::finding::{Report, Severity};
+use asked::{Asked, Options};
+use directory::Directory;
+use lines::Explanation;
+use past::Past;
+use setting::Setting;
+
+/// What the gateway decides about a request, and why: each step with its rule, file and line.
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The files of one Envoy, as `tollgate check` takes them. Where they have the directory fetched, it is a document among
+    /// them, or the control plane's.
+    #[arg(default_value = "envoy", value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    /// A request of the past, by its `x-request-id`: what its records say, and what the files say of such a request now.
+    #[arg(long, value_name = "ID", requires = "records")]
+    request_id: Option<String>,
+    /// Files of usage records, and of access logs, where the past request is looked for.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    records: Vec<PathBuf>,
+    /// Explain each line of a file: JSON with the names of the options, `body` the body itself. Answers JSON, a line each.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["request_id", "key", "model"])]
+    requests: Option<PathBuf>,
+}
+
+impl Explain {
+    pub(crate) fn run(self, place: Place) -> Result<ExitCode> {
+        let past = match &self.request_id {
+            Some(id) => Some(Past::find(id, &self.records)?),
+            None => None,
+        };
+        let json = place.json || self.requests.is_some();
+        if let Some(past) = past.as_ref().filter(|_| !json) {
+            print!("{past}");
+        }
+        let asked = match (&self.requests, &past) {
+            (Some(file), _) => batch(file)?,
+            (None, Some(past)) => past.again(&self.options)?.into_iter().collect(),
+            (None, None) => vec![self.options.asked()?],
+        };
+        let mut report = Report::default();
+        let told = match asked.is_empty() {
+            true => Vec::new(),
+            false => explain(&self.paths, place, &asked, &mut report)?,
+        };
+        match (self.requests.is_some(), &past) {
+            (true, _) => told.iter().for_each(|told| println!("{}", told.json())),
+            (false, Some(past)) if json => {
+                let now = told.first().map_or(Value::Null, Explanation::json);
+                println!(
+                    "{:#}",
+                    json!({"record": past.record(), "access": past.access(), "now": now})
+                );
+            }
+            (false, _) if json => told.iter().for_each(|told| println!("{:#}", told.json())),
+            (false, past) => {
+                if past.is_some() && !told.is_empty() {
+                    println!("\nSuch a request now:");
+                }
+                told.iter().for_each(|told| print!("{told}"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A request for each line of a file.
+fn batch(file: &PathBuf) -> Result<Vec<Asked>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| {
+            serde_json::from_str(line)
+                .with_context(|| format!("{}:{}: is no request", file.display(), at + 1))
+        })
+        .collect()
+}
+
+fn explain(
+    paths: &[PathBuf],
+    place: Place,
+    asked: &[Asked],
+    report: &mut Report,
+) -> Result<Vec<Explanation>> {
+    let setting = Setting::read(paths, report)?;
+    // Of a file with a mistake Envoy goes on with the last good one, which nobody knows here.
+    if report.count(Severity::Error) > 0 {
+        eprint!("{report}");
+        bail!("what a gateway with these files goes by can't be told until they are without mistakes");
+    }
+    let setting = setting.context(
+        "there is no whole gateway in these files: key-auth, tenant-router and rate-limit, or the three as one",
+    )?;
+    let keys: BTreeSet<&str> = asked.iter().map(|asked| asked.key.as_str()).collect();
+    let directory = Directory::of(&setting, place, &keys)?;
+    let judge = judge::Judge::new(&setting, &directory)?;
+    ensure!(!asked.is_empty(), "nothing was asked");
+    asked
+        .iter()
+        .map(|asked| {
+            let judged = judge.judge(asked)?;
+            Ok(teller::explain(asked, &judged, (&setting, &directory, report)))
+        })
+        .collect()
+}

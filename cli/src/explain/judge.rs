@@ -1,0 +1,135 @@
+//! The filters' own decisions about a request, over a host in memory.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::{Value, json};
+use tollgate_core::auth;
+use tollgate_core::limits::Subject;
+use tollgate_core::pipeline::{Decision, Pipeline};
+use tollgate_core::reply::Reply;
+use tollgate_core::trace::Note;
+use tollgate_core::workers::Workers;
+
+use super::asked::{Asked, Sent};
+use super::directory::Directory;
+use super::host::Host;
+use super::setting::{Setting, json};
+use crate::files::scalar::Reader;
+
+/// One gateway's rules.
+pub(super) struct Judge<'s> {
+    setting: &'s Setting,
+    directory: &'s Directory,
+    auth: Arc<auth::Config>,
+}
+
+/// What was decided of a request.
+pub(super) struct Judged {
+    pub(super) notes: Vec<Note>,
+    /// What its client gets; `None` where a model server answers.
+    pub(super) reply: Option<Reply>,
+}
+
+impl<'s> Judge<'s> {
+    pub(super) fn new(setting: &'s Setting, directory: &'s Directory) -> Result<Self> {
+        let mut config: Value = json(&setting.key_auth, Reader::Envoy)?;
+        if let Some(members) = config.as_object_mut() {
+            members.insert("directory".to_owned(), json!({"inline": directory.document}));
+        }
+        let auth = auth::Config::parse(config.to_string().as_bytes());
+        let auth = auth.map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow!("the directory is not good: {}", errors.join("; "))
+        })?;
+        Ok(Self {
+            setting,
+            directory,
+            auth: Arc::new(auth),
+        })
+    }
+
+    /// Decides, with nothing in use but what the request says.
+    pub(super) fn judge(&self, asked: &Asked) -> Result<Judged> {
+        let (now, sent) = (asked.now()?, asked.sent(&self.directory.secret(&asked.key))?);
+        let judged = self.decide(Host::new(now, asked.address), &sent)?;
+        if asked.used.is_empty() {
+            return Ok(judged);
+        }
+        let mut host = Host::new(now, asked.address);
+        self.assume(&mut host, asked, &judged.notes)?;
+        self.decide(host, &sent)
+    }
+
+    fn decide(&self, mut host: Host, sent: &Sent) -> Result<Judged> {
+        let Setting { route, limiter, .. } = self.setting;
+        let configs = (Arc::clone(&self.auth), Arc::clone(route), Arc::clone(limiter));
+        let pipeline = Pipeline::start(configs.0, configs.1, configs.2, &mut host);
+        let mut pipeline = pipeline.ok().context("the store in memory failed")?;
+        let reply = match pipeline.decide(&mut host, &sent.headers, &sent.body, 0) {
+            Decision::Answered(reply) => Some(reply),
+            Decision::Passes(accepted) => {
+                // What is noted from here on is of the end.
+                let notes = core::mem::take(&mut host.notes);
+                pipeline.withdraw(&mut host, *accepted);
+                host.notes = notes;
+                None
+            }
+        };
+        Ok(Judged {
+            notes: host.notes,
+            reply,
+        })
+    }
+
+    /// Has limits be in use as the request says, by the caller and model that were found.
+    fn assume(&self, host: &mut Host, asked: &Asked, notes: &[Note]) -> Result<()> {
+        let table = &self.setting.limiter.limits;
+        let rows: Vec<(usize, u64)> = asked
+            .used
+            .iter()
+            .map(|(name, used)| {
+                let at = table.rows().iter().position(|row| row.name == *name);
+                let at = at.with_context(|| format!("there is no limit `{name}`"))?;
+                Ok((at, *used))
+            })
+            .collect::<Result<_>>()?;
+        let who = notes.iter().find_map(|note| match note {
+            Note::Caller {
+                key,
+                org,
+                project,
+                tier,
+                overrides,
+            } => Some((key, org, project, tier, overrides)),
+            _ => None,
+        });
+        let model = notes.iter().rev().find_map(|note| match note {
+            Note::StandIn(model) => Some(model.as_str()),
+            Note::Model { found, .. } => found.as_ref().map(|found| found.name.as_str()),
+            _ => None,
+        });
+        let (Some((key, org, project, tier, overrides)), Some(model)) = (who, model) else {
+            return Ok(());
+        };
+        let subject = Subject {
+            key,
+            org,
+            project: project.as_deref(),
+            tier,
+            model,
+            endpoint: asked.endpoint,
+            address: asked.address.filter(|_| self.setting.limiter.by_address),
+            overrides,
+        };
+        let now = asked.now()?;
+        let other = Workers::join(host, None)
+            .ok()
+            .context("the store in memory failed")?;
+        for row in rows {
+            let assumed = table.assume(host, (&subject, now), &other, row);
+            assumed.ok().context("the store in memory failed")?;
+        }
+        Ok(())
+    }
+}
