@@ -72,6 +72,7 @@ rate_limit: {limits: []}
 ";
     std::fs::write(folder.path().join("gateway.yaml"), gateway).unwrap();
     let shell = |line: &str| shell(folder.path(), line);
+    shell("tollgate init");
     shell("tollgate org create acme --models 'llama-*'");
     shell("tollgate project create acme/search");
     let key = shell("tollgate key create --org acme --project search 2>/dev/null");

@@ -212,7 +212,8 @@ impl Display for Note {
             }
             Self::Rows(rows) => {
                 let covering = rows.iter().filter(|row| matches!(row, Cover::Takes { .. }));
-                write!(f, "limits: {} of {} cover it", covering.count(), rows.len())
+                let all = rows.iter().filter(|row| **row != Cover::Uncapped);
+                write!(f, "limits: {} of {} cover it", covering.count(), all.count())
             }
             Self::Limit {
                 name,
