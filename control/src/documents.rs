@@ -479,6 +479,8 @@ pub(crate) trait Incident: Document + Clone {
     const VERB: &'static str;
     /// What was done, as in `frozen`.
     const DONE: &'static str;
+    /// The command that ends it.
+    const END: &'static str;
     /// What the trail says of its beginning, of its end, and of its end by itself.
     const TRAIL: [&'static str; 3];
 
@@ -496,6 +498,7 @@ pub(crate) trait Incident: Document + Clone {
 impl Incident for Freeze {
     const VERB: &'static str = "freeze";
     const DONE: &'static str = "frozen";
+    const END: &'static str = "unfreeze";
     const TRAIL: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
 
     fn terms(&self) -> &Terms {
@@ -518,6 +521,7 @@ impl Incident for Freeze {
 impl Incident for Cap {
     const VERB: &'static str = "cap";
     const DONE: &'static str = "capped";
+    const END: &'static str = "uncap";
     const TRAIL: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
 
     fn terms(&self) -> &Terms {

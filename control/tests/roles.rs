@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
 use serde_json::{Value, json};
-use support::Plane;
+use support::{Plane, on_each};
 
 /// The table's rows: what is done, and a request that does it.
 const ACTIONS: &[(&str, &str)] = &[
@@ -379,6 +379,70 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     let rows = plane.get("/v1/directory").await.body["keys"].clone();
     assert_eq!(rows[0]["status"], "suspended", "{rows}");
     assert_eq!(rows[0]["cap"], json!({"rate": "1/second"}), "{rows}");
+}
+
+/// A customer that froze its own key first can't keep the platform's freeze off, and then end its own.
+#[tokio::test]
+async fn the_platform_takes_over_what_a_customers_administrator_froze() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let support = plane.token("support", None).await;
+        for (path, member) in [("/v1/freezes", "frozen_by"), ("/v1/caps", "cap")] {
+            let mut body = json!({"target": {"key": key}, "reason": "x"});
+            if path == "/v1/caps" {
+                body["rate"] = json!("1/second");
+            }
+            let begin = async |token: &str| {
+                plane
+                    .as_token(token, Method::POST, path, Some(body.clone()))
+                    .await
+            };
+            let end = async |token: &str, id: &str| {
+                plane
+                    .as_token(token, Method::POST, &format!("{path}/{id}/end"), Some(json!({})))
+                    .await
+            };
+            let own = begin(&customer).await.expect(201).text("id");
+            begin(&customer).await.expect(409).says(&own);
+            let entries = async || {
+                plane.get("/v1/audit?limit=1000").await.body["items"]
+                    .as_array()
+                    .unwrap()
+                    .len()
+            };
+            let before = entries().await;
+            let taken = begin(&support).await.expect(201).text("id");
+            assert_eq!(entries().await, before + 1, "one entry");
+
+            let ended = plane.get(&format!("{path}/{own}")).await.expect(200).body;
+            let begun = plane.get(&format!("{path}/{taken}")).await.expect(200).body;
+            assert_eq!(ended["ended_by"], begun["created_by"]);
+            let held = plane.get(&format!("/v1/keys/{key}")).await.body[member].clone();
+            assert!(held.to_string().contains(&taken), "{held}");
+
+            end(&customer, &own).await.expect(200);
+            end(&customer, &taken).await.expect(403).says("by the platform");
+            begin(&customer)
+                .await
+                .expect(409)
+                .says("the platform, which alone");
+            let told = begin(&support).await.expect(409).body["detail"].to_string();
+            let how = if path == "/v1/caps" { "uncap" } else { "unfreeze" };
+            assert!(told.contains(&format!("tollgate {how} {taken}")), "{told}");
+            let held = plane.get(&format!("/v1/keys/{key}")).await.body[member].clone();
+            assert!(held.to_string().contains(&taken), "{held}");
+            end(&support, &taken).await.expect(200);
+        }
+        let key = plane.get(&format!("/v1/keys/{key}")).await.body;
+        assert!(
+            key.get("frozen_by").is_none() && key.get("cap").is_none(),
+            "{key}"
+        );
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
 }
 
 /// A key's own limits stand in place of the platform's: whoever may set them may raise them.

@@ -55,7 +55,8 @@ pub(super) async fn get(
     incidents::get::<Freeze>(&app, &caller, &id).await
 }
 
-/// Freezes a key, project or organization: callers are refused, and told that it is suspended.
+/// Freezes a key, project or organization: callers are refused, and told that it is suspended. One that a token
+/// confined to organizations began is replaced by the platform's.
 #[utoipa::path(post, path = "/v1/freezes", tag = "freezes", params(How), request_body = NewFreeze, responses(
     (status = 201, body = Freeze), (status = 200, body = Preview, description = "A dry run."),
     Problems,

@@ -108,7 +108,7 @@ pub(super) async fn begin<D: Incident>(
     };
     let about = About::new(time::text(write.time()), caller.name());
     let one = make(id, terms, about);
-    note(&mut write, &one, true).await?;
+    note(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
     if let Some(once) = &new.once {
         once.remember(&mut write, caller, &one).await?;
@@ -145,12 +145,12 @@ async fn org_of<D: Incident>(
     Ok(org)
 }
 
-/// Notes on its target that it is in force, or no more.
-async fn note<D: Incident>(write: &mut Write<'_>, one: &D, in_force: bool) -> Result<(), Problem> {
+/// Notes on its target that it is in force, as `by` has it, or, by nobody, that it is no more.
+async fn note<D: Incident>(write: &mut Write<'_>, one: &D, by: Option<&Caller>) -> Result<(), Problem> {
     match &one.terms().target {
-        Target::Key(id) => note_on::<Key, D>(write, id, one, in_force).await,
-        Target::Project(id) => note_on::<Project, D>(write, id, one, in_force).await,
-        Target::Org(id) => note_on::<Org, D>(write, id, one, in_force).await,
+        Target::Key(id) => note_on::<Key, D>(write, id, one, by).await,
+        Target::Project(id) => note_on::<Project, D>(write, id, one, by).await,
+        Target::Org(id) => note_on::<Org, D>(write, id, one, by).await,
     }
 }
 
@@ -158,7 +158,7 @@ async fn note_on<T: Held, D: Incident>(
     write: &mut Write<'_>,
     id: &str,
     one: &D,
-    in_force: bool,
+    by: Option<&Caller>,
 ) -> Result<(), Problem> {
     let Some(before) = write.find::<T>(id).await? else {
         // It was removed meanwhile.
@@ -166,14 +166,33 @@ async fn note_on<T: Held, D: Incident>(
     };
     let mut after = before.document.clone();
     let about = after.about_mut();
-    if let (true, Some(other)) = (in_force, D::holds(about)) {
-        let (noun, done) = (T::KIND.noun(), D::DONE);
-        return Err(Problem::conflict(format!(
-            "the {noun} `{id}` is {done} already, by `{other}`"
-        )));
+    if let (Some(caller), Some(other)) = (by, D::holds(about)) {
+        let other: Stored<D> = write.get(other).await?;
+        if caller.is_confined() || !other.document.terms().by_confined {
+            return Err(held(caller, T::KIND, id, &other.document));
+        }
+        // The platform's takes its place, or a customer could keep the platform's off, and then end its own.
+        close(write, &other, caller).await?;
     }
-    one.note(about, in_force);
+    one.note(about, by.is_some());
     write.replace(&before, &after).await
+}
+
+/// Something is held already, and how that can be changed.
+fn held<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Problem {
+    let (noun, done, end, by) = (kind.noun(), D::DONE, D::END, other.id());
+    let until = match &other.terms().until {
+        Some(until) => format!("until {until}"),
+        None => "until somebody ends it".to_owned(),
+    };
+    let what_to_do = if caller.is_confined() && !other.terms().by_confined {
+        "that was the platform, which alone can change it".to_owned()
+    } else {
+        format!("to change that, end it first: `tollgate {end} {by}`")
+    };
+    Problem::conflict(format!(
+        "the {noun} `{id}` is {done} already, by `{by}` {until}; {what_to_do}"
+    ))
 }
 
 /// Ends one. Doing it again changes nothing.
@@ -203,14 +222,24 @@ pub(crate) async fn ended<D: Incident>(
     before: &Stored<D>,
     caller: &Caller,
 ) -> Result<D, Problem> {
-    let mut one = before.document.clone();
-    if one.terms().ended_at.is_some() {
-        return Ok(one);
+    if before.document.terms().ended_at.is_some() {
+        return Ok(before.document.clone());
     }
+    let one = close(write, before, caller).await?;
+    note(write, &one, None).await?;
+    Ok(one)
+}
+
+/// Writes that one is over; what it was on is told by [`note`].
+async fn close<D: Incident>(
+    write: &mut Write<'_>,
+    before: &Stored<D>,
+    caller: &Caller,
+) -> Result<D, Problem> {
+    let mut one = before.document.clone();
     let terms = one.terms_mut();
     terms.ended_at = Some(time::text(write.time()));
     terms.ended_by = Some(caller.name().to_owned());
-    note(write, &one, false).await?;
     write.replace(before, &one).await?;
     Ok(one)
 }
