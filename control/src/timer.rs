@@ -1,7 +1,9 @@
 //! What happens by itself: freezes and caps end when their time is over, answers to repeated creates are forgotten, and what other
 //! servers changed is seen.
 
+use core::convert::Infallible;
 use core::time::Duration;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::access::Caller;
@@ -19,7 +21,7 @@ const INCIDENTS: u32 = 5;
 const OLD: u32 = 36_000;
 
 /// Does it all, for as long as the server runs.
-pub(crate) async fn run(store: Arc<Store>) {
+pub(crate) async fn run(store: Arc<Store>) -> Infallible {
     let mut complained = String::new();
     let mut turn = 0_u32;
     loop {
@@ -27,12 +29,17 @@ pub(crate) async fn run(store: Arc<Store>) {
         let complaint = done.err().map(|problem| problem.to_string()).unwrap_or_default();
         // Each complaint once, and not ten times a second.
         if complaint != complained && !complaint.is_empty() {
-            eprintln!("tollgate: {complaint}");
+            say(&complaint);
         }
         complained = complaint;
         turn = turn.wrapping_add(1);
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Tells whoever looks at standard error, if anybody does: `eprintln!` panics where nobody can.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "tollgate: {what}");
 }
 
 async fn step(store: &Store, turn: u32) -> Result<(), Problem> {
