@@ -68,6 +68,11 @@ pub(crate) trait Document: Serialize + for<'de> Deserialize<'de> {
     fn sha256(&self) -> &str {
         ""
     }
+
+    /// Whether it is a freeze or cap that has not ended: the few that are in force are found without the many that were.
+    fn in_force(&self) -> bool {
+        false
+    }
 }
 
 /// Whether something is in use.
@@ -459,6 +464,10 @@ impl Document for Freeze {
     fn org(&self) -> &str {
         &self.terms.org
     }
+
+    fn in_force(&self) -> bool {
+        self.terms.ended_at.is_none()
+    }
 }
 
 impl Document for Cap {
@@ -470,6 +479,10 @@ impl Document for Cap {
 
     fn org(&self) -> &str {
         &self.terms.org
+    }
+
+    fn in_force(&self) -> bool {
+        self.terms.ended_at.is_none()
     }
 }
 

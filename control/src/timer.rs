@@ -65,7 +65,7 @@ async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Prob
             after: &after,
             limit: 1_000,
         };
-        let all = store.list::<D>(page).await?;
+        let all = store.in_force::<D>(page).await?;
         let Some(last) = all.last() else { return Ok(()) };
         after = last.document.id();
         for one in all.iter().filter(|one| is_over(&one.document, now)) {

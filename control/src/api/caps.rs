@@ -36,7 +36,7 @@ pub(super) struct NewCap {
     span: Option<String>,
 }
 
-/// The caps in force.
+/// The caps in force; those that have ended too, in pages, where they are asked for.
 #[utoipa::path(get, path = "/v1/caps", params(Wanted), tag = "caps", responses(
     (status = 200, body = Listed<Cap>),
     Problems,
@@ -46,7 +46,7 @@ pub(super) async fn list(
     caller: Caller,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<axum::Json<Listed<Cap>>, Problem> {
-    incidents::list(&app, &caller, &wanted).await
+    incidents::list(&app, &caller, wanted).await
 }
 
 /// One cap.

@@ -30,7 +30,7 @@ pub(super) struct NewFreeze {
     span: Option<String>,
 }
 
-/// The freezes in force.
+/// The freezes in force; those that have ended too, in pages, where they are asked for.
 #[utoipa::path(get, path = "/v1/freezes", params(Wanted), tag = "freezes", responses(
     (status = 200, body = Listed<Freeze>),
     Problems,
@@ -40,7 +40,7 @@ pub(super) async fn list(
     caller: Caller,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<axum::Json<Listed<Freeze>>, Problem> {
-    incidents::list(&app, &caller, &wanted).await
+    incidents::list(&app, &caller, wanted).await
 }
 
 /// One freeze.

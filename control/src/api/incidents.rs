@@ -7,12 +7,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::idempotency::Once;
-use super::request::How;
+use super::request::{How, Part};
 use super::{App, Listed, finish, hidden, one_org, page, shown};
 use crate::access::{Act, Caller, random_text};
 use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
 use crate::problem::Problem;
-use crate::store::{Failure, Page, Stored, Write};
+use crate::store::{Failure, Page, Store, Stored, Write};
 use crate::time;
 
 /// Which of them.
@@ -26,6 +26,12 @@ pub(super) struct Wanted {
     /// Those that have ended too.
     #[param(required = false)]
     ended: bool,
+    /// After this id: `next` of the page before.
+    #[param(required = false, nullable = false)]
+    after: Option<String>,
+    /// At most so many, up to 1,000. If absent, all that are in force, or 100 where those that have ended are wanted too.
+    #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
 }
 
 /// What a client says of a new one.
@@ -37,32 +43,57 @@ pub(super) struct New {
     pub(super) once: Option<Once>,
 }
 
-/// Those in force.
+/// Those in force, and those that have ended where they are wanted. Ended ones are kept for ever, so they come in pages.
 pub(super) async fn list<D: Incident>(
     app: &App,
     caller: &Caller,
-    wanted: &Wanted,
+    wanted: Wanted,
 ) -> Result<axum::Json<Listed<D>>, Problem> {
     caller.may(Act::Read)?;
     let org = one_org(caller, wanted.org.as_deref())?;
-    let mut found: Vec<Stored<D>> = Vec::new();
-    loop {
-        let after = found.last().map(|last| last.document.id()).unwrap_or_default();
-        let some = app
-            .store
-            .list::<D>(Page {
-                org: &org,
-                after: &after,
-                limit: 1_000,
-            })
-            .await?;
-        if some.is_empty() {
-            break;
-        }
+    let is_whole = wanted.limit.is_none() && !wanted.ended;
+    let part = Part {
+        org: None,
+        after: wanted.after,
+        limit: wanted.limit,
+    };
+    let limit = if is_whole { usize::MAX } else { part.limit()? };
+    let after = part.after.unwrap_or_default();
+    let store = &app.store;
+    let found = if wanted.ended {
+        let wanted = Page {
+            org: &org,
+            after: &after,
+            limit: limit as i64 + 1,
+        };
+        store.list::<D>(wanted).await?
+    } else {
+        in_force(store, &org, after, limit.saturating_add(1)).await?
+    };
+    Ok(page(found, limit, D::id, |one| one))
+}
+
+/// Those in force behind an id, `most` of them.
+async fn in_force<D: Incident>(
+    store: &Store,
+    org: &str,
+    mut after: String,
+    most: usize,
+) -> Result<Vec<Stored<D>>, Problem> {
+    let mut found = Vec::new();
+    while found.len() < most {
+        let limit = (most - found.len()).min(1_000) as i64;
+        let wanted = Page {
+            org,
+            after: &after,
+            limit,
+        };
+        let some = store.in_force::<D>(wanted).await?;
+        let Some(last) = some.last() else { break };
+        after = last.document.id();
         found.extend(some);
     }
-    found.retain(|one| wanted.ended || one.document.terms().ended_at.is_none());
-    Ok(page(found, usize::MAX, D::id, |one| one))
+    Ok(found)
 }
 
 /// One of them.
