@@ -180,6 +180,10 @@ pub struct About {
     /// The cap that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<Capped>,
+    /// Of a key or project: whether a token that is not confined to organizations suspended it, so that only such a one
+    /// resumes it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub suspended_by_platform: bool,
 }
 
 /// The cap that is in force on something.
@@ -210,6 +214,15 @@ impl About {
             created_by: created_by.to_owned(),
             frozen_by: None,
             cap: None,
+            suspended_by_platform: false,
+        }
+    }
+
+    /// The same, of what is made with a status.
+    pub(crate) fn with(self, status: Status, is_platform: bool) -> Self {
+        Self {
+            suspended_by_platform: status == Status::Suspended && is_platform,
+            ..self
         }
     }
 }

@@ -445,6 +445,83 @@ async fn the_platform_takes_over_what_a_customers_administrator_froze() {
     .await;
 }
 
+#[tokio::test]
+async fn a_customers_administrator_does_not_resume_what_the_platform_suspended() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let set = async |token: &str, path: &str, body: Value| {
+            plane.as_token(token, Method::PATCH, path, Some(body)).await
+        };
+        let (suspend, resume) = (json!({"status": "suspended"}), json!({"status": "active"}));
+        for path in [&format!("/v1/keys/{key}"), "/v1/orgs/acme/projects/search"] {
+            // Its own suspension it ends.
+            set(&customer, path, suspend.clone()).await.expect(200);
+            set(&customer, path, resume.clone()).await.expect(200);
+            // One of the platform it does not, also where it had suspended first.
+            set(&customer, path, suspend.clone()).await.expect(200);
+            let labels = if path.contains("keys") {
+                json!({"name": "x"})
+            } else {
+                json!({"labels": {"a": "b"}})
+            };
+            let other = set(&plane.owner, path, labels).await.expect(200);
+            assert!(
+                other.body.get("suspended_by_platform").is_none(),
+                "{}",
+                other.body
+            );
+            let taken = set(&plane.owner, path, suspend.clone()).await.expect(200);
+            assert_eq!(taken.body["suspended_by_platform"], true);
+            for body in [resume.clone(), json!({"status": null})] {
+                set(&customer, path, body)
+                    .await
+                    .expect(403)
+                    .says("by the platform");
+            }
+            set(&customer, path, suspend.clone()).await.expect(200);
+            set(&customer, path, resume.clone()).await.expect(403);
+            // All else stays the customer's.
+            set(&customer, path, json!({"contacts": ["ops"]}))
+                .await
+                .expect(200);
+        }
+        // Nor does a key come back under another secret.
+        let rotated = plane
+            .as_token(
+                &customer,
+                Method::POST,
+                &format!("/v1/keys/{key}/rotate"),
+                Some(json!({})),
+            )
+            .await
+            .expect(201)
+            .text("id");
+        set(&customer, &format!("/v1/keys/{rotated}"), resume.clone())
+            .await
+            .expect(403);
+        let made = plane
+            .post("/v1/keys", json!({"org": "acme", "status": "suspended"}))
+            .await
+            .expect(201)
+            .text("id");
+        set(&customer, &format!("/v1/keys/{made}"), resume.clone())
+            .await
+            .expect(403);
+        let resumed = set(&plane.owner, &format!("/v1/keys/{key}"), resume.clone())
+            .await
+            .expect(200);
+        assert!(
+            resumed.body.get("suspended_by_platform").is_none(),
+            "{}",
+            resumed.body
+        );
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
 /// A key's own limits stand in place of the platform's: whoever may set them may raise them.
 #[tokio::test]
 async fn a_customers_administrator_changes_no_limits() {

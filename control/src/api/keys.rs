@@ -11,7 +11,7 @@ use tollgate_core::key::ApiKey;
 use utoipa::ToSchema;
 
 use super::idempotency::Once;
-use super::orgs::patched;
+use super::orgs::{names_status, patched, suspended};
 use super::request::{Asked, Body, Expected, How, Part, Path, parse};
 use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
 use crate::access::{Act, Caller};
@@ -120,11 +120,11 @@ pub(super) async fn create(
         sha256: secret.sha256_hex(),
         org,
         project,
+        about: about(&write, &caller).with(spec.status, !caller.is_confined()),
         spec,
         revoked_at: None,
         rotated_from: None,
         rotation: None,
-        about: about(&write, &caller),
     };
     check::keys(core::slice::from_ref(&key))?;
     write.create(&key).await?;
@@ -209,8 +209,11 @@ pub(super) async fn change(
         .await?;
     let before = live(&mut write, &caller, &id).await?;
     unless_stale(&before, &expected)?;
+    let is_named = names_status(&change);
+    let spec: KeySpec = patched(&before.document.spec, change)?;
     let key = Key {
-        spec: patched(&before.document.spec, change)?,
+        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        spec,
         ..before.document.clone()
     };
     may_limit(&caller, &before.document.spec, &key.spec)?;
@@ -332,7 +335,11 @@ pub(super) async fn rotate(
         sha256: secret.sha256_hex(),
         revoked_at: None,
         rotated_from: Some(id.clone()),
-        about: about(&write, &caller),
+        about: About {
+            // Rotation resumes nothing.
+            suspended_by_platform: before.document.about.suspended_by_platform,
+            ..about(&write, &caller)
+        },
         ..before.document.clone()
     };
     let ends = now.saturating_add(overlap).min(ends_before.unwrap_or(i64::MAX));
