@@ -363,6 +363,80 @@ async fn a_key_is_rotated_and_that_undone() {
 }
 
 #[tokio::test]
+async fn a_key_whose_new_one_was_revoked_is_rotated_anew() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let body = json!({"org": "acme", "expires_at": "2090-01-01T00:00:00Z"});
+        let old = plane.post("/v1/keys", body).await.expect(201).text("id");
+        let rotate = format!("/v1/keys/{old}/rotate");
+        let lost = plane.post(&rotate, json!({})).await.expect(201).text("id");
+        plane
+            .post(&format!("/v1/keys/{lost}/revoke"), json!({}))
+            .await
+            .expect(200);
+        let new = plane.post(&rotate, json!({"overlap": "48h"})).await.expect(201);
+        assert_ne!(new.text("id"), lost);
+        assert_eq!(new.text("rotated_from"), old);
+        // Not when the old one was to end for the rotation that came to nothing.
+        assert_eq!(new.text("expires_at"), "2090-01-01T00:00:00Z");
+        assert!(new.body.get("rotation").is_none(), "{}", new.body);
+        let again = plane.post(&rotate, json!({})).await.expect(200);
+        assert_eq!(again.text("id"), new.text("id"));
+        let undone = plane
+            .post(&format!("/v1/keys/{old}/undo-rotation"), json!({}))
+            .await
+            .expect(200);
+        assert_eq!(undone.text("expires_at"), "2090-01-01T00:00:00Z");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// Undone out of turn, a rotation would leave the newest key good beside the oldest.
+#[tokio::test]
+async fn rotations_are_undone_from_the_last() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let rotate = async |key: &str, status: u16| {
+            let path = format!("/v1/keys/{key}/rotate");
+            plane.post(&path, json!({})).await.expect(status).text("id")
+        };
+        let undo = async |key: &str| {
+            plane
+                .post(&format!("/v1/keys/{key}/undo-rotation"), json!({}))
+                .await
+        };
+        let x = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let y = rotate(&x, 201).await;
+        let z = rotate(&y, 201).await;
+        assert_eq!(rotate(&x, 200).await, z, "the newest");
+        let refused = undo(&x).await.expect(409);
+        refused.says(&y);
+        refused.says(&z);
+        undo(&y).await.expect(200);
+        undo(&x).await.expect(200);
+        for key in [&y, &z] {
+            let key = plane.get(&format!("/v1/keys/{key}")).await.body;
+            assert!(key["revoked_at"].is_string(), "{key}");
+        }
+
+        // Nor is it in the way once it is good for nothing.
+        let y = rotate(&x, 201).await;
+        let z = rotate(&y, 201).await;
+        plane
+            .post(&format!("/v1/keys/{z}/revoke"), json!({}))
+            .await
+            .expect(200);
+        assert_eq!(rotate(&x, 200).await, y, "the newest that is good");
+        undo(&x).await.expect(200);
+        let y = plane.get(&format!("/v1/keys/{y}")).await.body;
+        assert!(y["revoked_at"].is_string(), "{y}");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_freeze_is_in_force_until_it_ends() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
