@@ -68,6 +68,11 @@ pub(crate) trait Document: Serialize + for<'de> Deserialize<'de> {
     fn sha256(&self) -> &str {
         ""
     }
+
+    /// Whether it is a freeze or cap that has not ended: the few that are in force are found without the many that were.
+    fn in_force(&self) -> bool {
+        false
+    }
 }
 
 /// Whether something is in use.
@@ -175,6 +180,10 @@ pub struct About {
     /// The cap that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<Capped>,
+    /// Of a key or project: whether a token that is not confined to organizations suspended it, so that only such a one
+    /// resumes it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub suspended_by_platform: bool,
 }
 
 /// The cap that is in force on something.
@@ -205,6 +214,15 @@ impl About {
             created_by: created_by.to_owned(),
             frozen_by: None,
             cap: None,
+            suspended_by_platform: false,
+        }
+    }
+
+    /// The same, of what is made with a status.
+    pub(crate) fn with(self, status: Status, is_platform: bool) -> Self {
+        Self {
+            suspended_by_platform: status == Status::Suspended && is_platform,
+            ..self
         }
     }
 }
@@ -459,6 +477,10 @@ impl Document for Freeze {
     fn org(&self) -> &str {
         &self.terms.org
     }
+
+    fn in_force(&self) -> bool {
+        self.terms.ended_at.is_none()
+    }
 }
 
 impl Document for Cap {
@@ -471,6 +493,10 @@ impl Document for Cap {
     fn org(&self) -> &str {
         &self.terms.org
     }
+
+    fn in_force(&self) -> bool {
+        self.terms.ended_at.is_none()
+    }
 }
 
 /// What is begun on something at once, for a reason, and ends by somebody or by itself: a freeze or a cap.
@@ -479,6 +505,8 @@ pub(crate) trait Incident: Document + Clone {
     const VERB: &'static str;
     /// What was done, as in `frozen`.
     const DONE: &'static str;
+    /// The command that ends it.
+    const END: &'static str;
     /// What the trail says of its beginning, of its end, and of its end by itself.
     const TRAIL: [&'static str; 3];
 
@@ -496,6 +524,7 @@ pub(crate) trait Incident: Document + Clone {
 impl Incident for Freeze {
     const VERB: &'static str = "freeze";
     const DONE: &'static str = "frozen";
+    const END: &'static str = "unfreeze";
     const TRAIL: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
 
     fn terms(&self) -> &Terms {
@@ -518,6 +547,7 @@ impl Incident for Freeze {
 impl Incident for Cap {
     const VERB: &'static str = "cap";
     const DONE: &'static str = "capped";
+    const END: &'static str = "uncap";
     const TRAIL: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
 
     fn terms(&self) -> &Terms {

@@ -1,5 +1,6 @@
 //! The server: the API at an address, with TLS or on this machine alone.
 
+use core::convert::Infallible;
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use ed25519_dalek::SigningKey;
+use tokio::task::JoinHandle;
 
 use crate::api::{self, App};
 use crate::store::Store;
@@ -43,6 +45,9 @@ pub enum Failure {
     /// The address can't be listened at.
     #[error("cannot listen at {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// Freezes would not end, and other servers' changes not be seen.
+    #[error("what the server does by itself has stopped, and it does not go on without it: {0}")]
+    Timer(tokio::task::JoinError),
 }
 
 /// Serves until `stop` is done; requests under way have ten seconds to end. `ready` is told the address.
@@ -74,30 +79,50 @@ pub async fn serve(
         ending.graceful_shutdown(Some(Duration::from_secs(10)));
     });
     let timer = tokio::spawn(timer::run(Arc::clone(&store)));
+    let at_once = handle.clone();
     let app = api::router(App::new(store, settings.signing));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let served = match tls {
-        None => {
-            let mut server = axum_server::from_tcp(socket).map_err(cannot)?;
-            server.http_builder().http1().header_read_timeout(IDLE);
-            server
-                .handle(handle)
-                .first_request_timeout(FIRST)
-                .serve(app)
-                .await
-        }
-        Some(tls) => {
-            let mut server = axum_server::from_tcp_rustls(socket, tls).map_err(cannot)?;
-            server.http_builder().http1().header_read_timeout(IDLE);
-            server
-                .handle(handle)
-                .first_request_timeout(FIRST)
-                .serve(app)
-                .await
+    let served = async move {
+        match tls {
+            None => {
+                let mut server = axum_server::from_tcp(socket)?;
+                server.http_builder().http1().header_read_timeout(IDLE);
+                server
+                    .handle(handle)
+                    .first_request_timeout(FIRST)
+                    .serve(app)
+                    .await
+            }
+            Some(tls) => {
+                let mut server = axum_server::from_tcp_rustls(socket, tls)?;
+                server.http_builder().http1().header_read_timeout(IDLE);
+                server
+                    .handle(handle)
+                    .first_request_timeout(FIRST)
+                    .serve(app)
+                    .await
+            }
         }
     };
+    let served = beside(timer, async { served.await.map_err(cannot) }).await;
+    at_once.shutdown();
+    served
+}
+
+/// Serves beside what the server does by itself, for as long as that runs.
+async fn beside(
+    mut timer: JoinHandle<Infallible>,
+    served: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let served = tokio::select! {
+        served = served => served,
+        ended = &mut timer => match ended {
+            Ok(never) => match never {},
+            Err(why) => Err(Failure::Timer(why)),
+        },
+    };
     timer.abort();
-    served.map_err(cannot)
+    served
 }
 
 /// The key that signs checkpoints, from its file; made there where there is none.
@@ -123,5 +148,21 @@ pub fn signing_key(file: &Path) -> std::io::Result<SigningKey> {
             Ok(SigningKey::from_bytes(&seed))
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_ends_with_what_it_does_by_itself() {
+        let timer = tokio::spawn(async { panic!("the timer has failed") });
+        let ended = beside(timer, core::future::pending()).await;
+        let why = ended.unwrap_err().to_string();
+        assert!(why.contains("does not go on without it"), "{why}");
+
+        let timer = tokio::spawn(core::future::pending());
+        assert!(beside(timer, core::future::ready(Ok(()))).await.is_ok());
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::access::{Caller, still_good};
 
-use crate::documents::{Document, Key, Kind, Token};
+use crate::documents::{Document, Incident, Key, Kind, Token};
 use crate::entry::{self, Change, Entry};
 use crate::problem::Problem;
 use crate::spool::Spool;
@@ -242,9 +242,23 @@ impl Store {
 
     /// Objects in the order of their ids.
     pub(crate) async fn list<D: Document>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
+        self.listed(page, "gone = 0").await
+    }
+
+    /// Those in force, of freezes or caps.
+    pub(crate) async fn in_force<D: Incident>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
+        // As the indices of those in force have it, or they would not be used.
+        self.listed(page, "in_force = 1").await
+    }
+
+    async fn listed<D: Document>(
+        &self,
+        page: Page<'_>,
+        which: &'static str,
+    ) -> Result<Vec<Stored<D>>, Problem> {
         let of_org = if page.org.is_empty() { "" } else { "AND org = $4" };
         let statement = format!(
-            "SELECT revision, document FROM objects WHERE kind = $1 AND id > $2 AND gone = 0 {of_org} ORDER BY id LIMIT $3"
+            "SELECT revision, document FROM objects WHERE kind = $1 AND id > $2 AND {which} {of_org} ORDER BY id LIMIT $3"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(D::KIND.name())
@@ -476,13 +490,14 @@ impl Write<'_> {
         for some in documents.chunks(500) {
             let rows: Vec<String> = (0..some.len())
                 .map(|row| {
-                    let at = row * 6;
-                    let [kind, id, org, sha256, seq, document] = [1, 2, 3, 4, 5, 6].map(|column| at + column);
-                    format!("(${kind}, ${id}, ${org}, ${sha256}, 1, ${seq}, 0, ${document})")
+                    let at = row * 7;
+                    let [kind, id, org, sha256, seq, in_force, document] =
+                        [1, 2, 3, 4, 5, 6, 7].map(|column| at + column);
+                    format!("(${kind}, ${id}, ${org}, ${sha256}, 1, ${seq}, 0, ${in_force}, ${document})")
                 })
                 .collect();
             let statement = format!(
-                "INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, document) VALUES {} \
+                "INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, in_force, document) VALUES {} \
                  ON CONFLICT DO NOTHING",
                 rows.join(", ")
             );
@@ -494,6 +509,7 @@ impl Write<'_> {
                     .bind(document.org().to_owned())
                     .bind(document.sha256().to_owned())
                     .bind(self.entry.seq)
+                    .bind(i64::from(document.in_force()))
                     .bind(json(document)?);
             }
             let made = query.execute(&mut *self.transaction).await?.rows_affected();
@@ -568,10 +584,12 @@ impl Write<'_> {
             return Ok(());
         }
         sqlx::query(
-            "UPDATE objects SET revision = revision + 1, seq = $1, gone = $2, document = $3 WHERE kind = $4 AND id = $5",
+            "UPDATE objects SET revision = revision + 1, seq = $1, gone = $2, in_force = $3, document = $4 \
+             WHERE kind = $5 AND id = $6",
         )
         .bind(self.entry.seq)
         .bind(i64::from(gone))
+        .bind(i64::from(!gone && after.in_force()))
         .bind(json(after)?)
         .bind(D::KIND.name())
         .bind(after.id())

@@ -1,17 +1,27 @@
 //! Times as the API says them, RFC 3339 in UTC, and spans such as `30m`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use jiff::Timestamp;
 
 use crate::problem::Problem;
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970, at most those of the last time that can be written: `Timestamp::now` panics beyond it.
 pub(crate) fn now() -> i64 {
-    Timestamp::now().as_millisecond()
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis())
+        .unwrap_or(i64::MAX)
+        .min(Timestamp::MAX.as_millisecond())
 }
 
-/// As the API says it, to the second.
+/// As the API says it, to the second. Beyond what can be written, the nearest that can.
 pub(crate) fn text(millis: i64) -> String {
-    let seconds = Timestamp::from_second(millis.div_euclid(1_000)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let nearest = if millis < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    let seconds = Timestamp::from_second(millis.div_euclid(1_000)).unwrap_or(nearest);
     seconds.to_string()
 }
 
@@ -88,5 +98,10 @@ mod tests {
             ("1970-01-01T00:00:02Z".into(), text(1_000))
         );
         assert!(parse("at", "tomorrow").is_err());
+        // What can't be written is not 1970: it is as far away as can be.
+        assert!(text(i64::MAX).starts_with("9999-12-30T"), "{}", text(i64::MAX));
+        assert!(end_text(i64::MAX).starts_with("9999-12-30T"));
+        assert!(text(i64::MIN).starts_with("-009999-"), "{}", text(i64::MIN));
+        assert!(parse("at", &text(i64::MAX)).is_ok_and(|end| end > now()));
     }
 }

@@ -1,8 +1,12 @@
 //! What happens by itself: freezes and caps end when their time is over, answers to repeated creates are forgotten, and what other
-//! servers changed is seen.
+//! servers changed is seen. Times are arguments; only [`run`] reads the clocks.
 
+use core::convert::Infallible;
 use core::time::Duration;
+use std::io::Write as _;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::api::{KEPT, ended};
@@ -17,37 +21,137 @@ const LOOK: Duration = Duration::from_millis(100);
 const INCIDENTS: u32 = 5;
 /// How often what is old is forgotten, in looks.
 const OLD: u32 = 36_000;
+/// How far the wall clock may run away from the steady one before it has jumped; milliseconds.
+const JUMP: i64 = 5_000;
+/// For how long it is to agree with the steady one, to be believed again; milliseconds.
+const AGREES: i64 = 30_000;
 
 /// Does it all, for as long as the server runs.
-pub(crate) async fn run(store: Arc<Store>) {
+pub(crate) async fn run(store: Arc<Store>) -> Infallible {
+    let started = Instant::now();
+    let mut timer = Timer::new(store, Times::now(started));
     let mut complained = String::new();
-    let mut turn = 0_u32;
     loop {
-        let done = step(&store, turn).await;
+        let done = timer.step(Times::now(started)).await;
         let complaint = done.err().map(|problem| problem.to_string()).unwrap_or_default();
         // Each complaint once, and not ten times a second.
         if complaint != complained && !complaint.is_empty() {
-            eprintln!("tollgate: {complaint}");
+            say(&complaint);
         }
         complained = complaint;
-        turn = turn.wrapping_add(1);
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn step(store: &Store, turn: u32) -> Result<(), Problem> {
-    store.look().await?;
-    if turn.is_multiple_of(INCIDENTS) {
-        end_those_over::<Freeze>(store, time::now()).await?;
-        end_those_over::<Cap>(store, time::now()).await?;
+/// Tells whoever looks at standard error, if anybody does: `eprintln!` panics where nobody can.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "tollgate: {what}");
+}
+
+/// What two clocks say at once; milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Since 1970, as the machine is told: it may jump.
+    wall: i64,
+    /// Since the server started: it never jumps.
+    steady: i64,
+}
+
+impl Times {
+    fn now(started: Instant) -> Self {
+        Self {
+            wall: time::now(),
+            steady: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+        }
     }
-    if turn % OLD == 1 {
-        sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
-            .bind(time::now() - KEPT)
-            .execute(store.pool())
-            .await?;
+}
+
+/// Whether the wall clock is to be believed.
+#[derive(Debug)]
+struct Watch {
+    /// What the clocks said when they were last compared from anew.
+    since: Times,
+    jumped: bool,
+}
+
+/// What became of the wall clock.
+#[derive(Debug, PartialEq, Eq)]
+enum Clock {
+    Believed,
+    /// It has just jumped ahead, by so many milliseconds.
+    Jumped(i64),
+    Doubted,
+}
+
+impl Watch {
+    /// The clock jumped where it has run ahead by more than [`JUMP`] within [`AGREES`], so that many small steps are one.
+    fn look(&mut self, now: Times) -> Clock {
+        let steady = now.steady.saturating_sub(self.since.steady);
+        let ahead = now.wall.saturating_sub(self.since.wall).saturating_sub(steady);
+        let was_doubted = self.jumped;
+        if ahead.saturating_abs() > JUMP {
+            // Back to where it was, it still has to show that it stays there. From a clock that goes back, nothing ends
+            // too early.
+            self.jumped |= ahead > 0;
+            self.since = now;
+        } else if steady >= AGREES {
+            self.jumped = false;
+            self.since = now;
+        }
+        match (was_doubted, self.jumped) {
+            (_, false) => Clock::Believed,
+            (false, true) => Clock::Jumped(ahead),
+            (true, true) => Clock::Doubted,
+        }
     }
-    Ok(())
+}
+
+struct Timer {
+    store: Arc<Store>,
+    watch: Watch,
+    turn: u32,
+}
+
+impl Timer {
+    fn new(store: Arc<Store>, now: Times) -> Self {
+        Self {
+            store,
+            watch: Watch {
+                since: now,
+                jumped: false,
+            },
+            turn: 0,
+        }
+    }
+
+    /// One look.
+    async fn step(&mut self, now: Times) -> Result<(), Problem> {
+        let turn = self.turn;
+        self.turn = turn.wrapping_add(1);
+        let clock = self.watch.look(now);
+        if let Clock::Jumped(ahead) = clock {
+            say(&format!(
+                "the clock jumped ahead by {} s: no freeze or cap ends until it has been steady for {} s",
+                ahead / 1_000,
+                AGREES / 1_000
+            ));
+        }
+        self.store.look().await?;
+        if clock != Clock::Believed {
+            return Ok(());
+        }
+        if turn.is_multiple_of(INCIDENTS) {
+            end_those_over::<Freeze>(&self.store, now.wall).await?;
+            end_those_over::<Cap>(&self.store, now.wall).await?;
+        }
+        if turn % OLD == 1 {
+            sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
+                .bind(now.wall.saturating_sub(KEPT))
+                .execute(self.store.pool())
+                .await?;
+        }
+        Ok(())
+    }
 }
 
 async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Problem> {
@@ -58,7 +162,7 @@ async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Prob
             after: &after,
             limit: 1_000,
         };
-        let all = store.list::<D>(page).await?;
+        let all = store.in_force::<D>(page).await?;
         let Some(last) = all.last() else { return Ok(()) };
         after = last.document.id();
         for one in all.iter().filter(|one| is_over(&one.document, now)) {
@@ -78,4 +182,131 @@ fn is_over(one: &impl Incident, now: i64) -> bool {
     let terms = one.terms();
     let until = terms.until.as_deref().map(|until| time::parse("until", until));
     terms.ended_at.is_none() && until.is_some_and(|until| until.is_ok_and(|until| until <= now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::{About, Target, Terms};
+
+    const HOUR: i64 = 3_600_000;
+
+    /// A server with a freeze of twelve hours, whose clocks stand still but where a test moves them.
+    struct Server {
+        timer: Timer,
+        now: Times,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Server {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("tollgate.db");
+            let store = Store::create(&format!("sqlite:{}", file.display()))
+                .await
+                .unwrap();
+            let now = Times {
+                wall: time::now(),
+                steady: 0,
+            };
+            let caller = Caller::local();
+            let freeze = Freeze {
+                id: "f".to_owned(),
+                terms: Terms {
+                    target: Target::Key("k".to_owned()),
+                    org: "acme".to_owned(),
+                    reason: "leaked".to_owned(),
+                    until: Some(time::end_text(now.wall + 12 * HOUR)),
+                    ended_at: None,
+                    ended_by: None,
+                    by_confined: false,
+                },
+                about: About::new(time::text(now.wall), caller.name()),
+            };
+            let mut write = store.begin(&caller, "freeze.begin", None).await.unwrap();
+            write.create(&freeze).await.unwrap();
+            write.commit("acme").await.unwrap();
+            Self {
+                timer: Timer::new(Arc::new(store), now),
+                now,
+                _folder: folder,
+            }
+        }
+
+        /// Both clocks go on, in looks of half a second.
+        async fn pass(&mut self, millis: i64) {
+            for _ in 0..millis / 500 {
+                self.now.wall += 500;
+                self.now.steady += 500;
+                self.timer.turn = 0;
+                self.timer.step(self.now).await.unwrap();
+            }
+        }
+
+        async fn is_frozen(&self) -> bool {
+            let freeze = self.timer.store.get::<Freeze>("f").await.unwrap();
+            freeze.document.terms.ended_at.is_none()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumps_ahead_for_a_moment_ends_nothing() {
+        let mut server = Server::new().await;
+        server.pass(1_000).await;
+        server.now.wall += 24 * HOUR;
+        server.pass(2_000).await;
+        server.now.wall -= 24 * HOUR;
+        server.pass(60_000).await;
+        assert!(server.is_frozen().await);
+
+        // Again and again, and never for long.
+        for _ in 0..3 {
+            server.now.wall += 24 * HOUR;
+            server.pass(29_000).await;
+            server.now.wall -= 24 * HOUR;
+            server.pass(1_000).await;
+        }
+        assert!(server.is_frozen().await);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_stays_ahead_is_believed_by_and_by() {
+        let mut server = Server::new().await;
+        server.now.wall += 24 * HOUR;
+        server.pass(30_000).await;
+        assert!(server.is_frozen().await);
+        server.pass(1_000).await;
+        assert!(!server.is_frozen().await);
+    }
+
+    #[tokio::test]
+    async fn what_is_over_ends_at_once_where_the_clock_is_steady() {
+        let mut server = Server::new().await;
+        // Both clocks, as if nobody had looked meanwhile.
+        server.now.wall += 12 * HOUR;
+        server.now.steady += 12 * HOUR;
+        server.pass(2_000).await;
+        assert!(!server.is_frozen().await);
+    }
+
+    #[test]
+    fn a_clock_is_doubted_once_and_also_for_small_steps() {
+        let at = |wall, steady| Times { wall, steady };
+        let mut watch = Watch {
+            since: at(0, 0),
+            jumped: false,
+        };
+        assert_eq!(watch.look(at(4_000, 0)), Clock::Believed);
+        assert_eq!(watch.look(at(8_000, 1_000)), Clock::Jumped(7_000));
+        assert_eq!(watch.look(at(90_000, 2_000)), Clock::Doubted);
+        // Back again, and then steady.
+        assert_eq!(watch.look(at(3_000, 3_000)), Clock::Doubted);
+        assert_eq!(watch.look(at(32_999, 32_999)), Clock::Doubted);
+        assert_eq!(watch.look(at(33_000, 33_000)), Clock::Believed);
+        // A clock that goes back makes ends late, and none early.
+        assert_eq!(watch.look(at(0, 34_000)), Clock::Believed);
+        assert_eq!(watch.look(at(34_000, 35_000)), Clock::Jumped(33_000));
+        assert_eq!(watch.look(at(i64::MAX, 36_000)), Clock::Doubted);
+        assert_eq!(watch.look(at(i64::MIN, i64::MAX)), Clock::Doubted);
+    }
 }

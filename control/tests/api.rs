@@ -363,6 +363,80 @@ async fn a_key_is_rotated_and_that_undone() {
 }
 
 #[tokio::test]
+async fn a_key_whose_new_one_was_revoked_is_rotated_anew() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let body = json!({"org": "acme", "expires_at": "2090-01-01T00:00:00Z"});
+        let old = plane.post("/v1/keys", body).await.expect(201).text("id");
+        let rotate = format!("/v1/keys/{old}/rotate");
+        let lost = plane.post(&rotate, json!({})).await.expect(201).text("id");
+        plane
+            .post(&format!("/v1/keys/{lost}/revoke"), json!({}))
+            .await
+            .expect(200);
+        let new = plane.post(&rotate, json!({"overlap": "48h"})).await.expect(201);
+        assert_ne!(new.text("id"), lost);
+        assert_eq!(new.text("rotated_from"), old);
+        // Not when the old one was to end for the rotation that came to nothing.
+        assert_eq!(new.text("expires_at"), "2090-01-01T00:00:00Z");
+        assert!(new.body.get("rotation").is_none(), "{}", new.body);
+        let again = plane.post(&rotate, json!({})).await.expect(200);
+        assert_eq!(again.text("id"), new.text("id"));
+        let undone = plane
+            .post(&format!("/v1/keys/{old}/undo-rotation"), json!({}))
+            .await
+            .expect(200);
+        assert_eq!(undone.text("expires_at"), "2090-01-01T00:00:00Z");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// Undone out of turn, a rotation would leave the newest key good beside the oldest.
+#[tokio::test]
+async fn rotations_are_undone_from_the_last() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let rotate = async |key: &str, status: u16| {
+            let path = format!("/v1/keys/{key}/rotate");
+            plane.post(&path, json!({})).await.expect(status).text("id")
+        };
+        let undo = async |key: &str| {
+            plane
+                .post(&format!("/v1/keys/{key}/undo-rotation"), json!({}))
+                .await
+        };
+        let x = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let y = rotate(&x, 201).await;
+        let z = rotate(&y, 201).await;
+        assert_eq!(rotate(&x, 200).await, z, "the newest");
+        let refused = undo(&x).await.expect(409);
+        refused.says(&y);
+        refused.says(&z);
+        undo(&y).await.expect(200);
+        undo(&x).await.expect(200);
+        for key in [&y, &z] {
+            let key = plane.get(&format!("/v1/keys/{key}")).await.body;
+            assert!(key["revoked_at"].is_string(), "{key}");
+        }
+
+        // Nor is it in the way once it is good for nothing.
+        let y = rotate(&x, 201).await;
+        let z = rotate(&y, 201).await;
+        plane
+            .post(&format!("/v1/keys/{z}/revoke"), json!({}))
+            .await
+            .expect(200);
+        assert_eq!(rotate(&x, 200).await, y, "the newest that is good");
+        undo(&x).await.expect(200);
+        let y = plane.get(&format!("/v1/keys/{y}")).await.body;
+        assert!(y["revoked_at"].is_string(), "{y}");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_freeze_is_in_force_until_it_ends() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
@@ -399,6 +473,78 @@ async fn a_freeze_is_in_force_until_it_ends() {
         assert_eq!(plane.get("/v1/freezes").await.body["items"], json!([]));
         let document = plane.get("/v1/directory").await.body;
         assert_eq!(document["orgs"]["acme"]["projects"]["search"]["status"], "active");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// Those in force are read by an index of them alone; those that ended come in pages.
+#[tokio::test]
+async fn freezes_that_ended_cost_nothing() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let mut made = Vec::new();
+        for project in ["a", "b", "c", "d", "e"] {
+            plane
+                .post("/v1/orgs/acme/projects", json!({"id": project}))
+                .await
+                .expect(201);
+            let body = json!({"target": {"project": format!("acme/{project}")}, "reason": "x"});
+            made.push(plane.post("/v1/freezes", body).await.expect(201).text("id"));
+        }
+        made.sort();
+        for id in &made[..3] {
+            plane
+                .post(&format!("/v1/freezes/{id}/end"), json!({}))
+                .await
+                .expect(200);
+        }
+        let listed = async |query: &str| {
+            let answer = plane.get(&format!("/v1/freezes{query}")).await.expect(200).body;
+            let ids = answer["items"].as_array().unwrap().iter();
+            let ids: Vec<String> = ids.map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+            (ids, answer["next"].as_str().map(str::to_owned))
+        };
+        assert_eq!(listed("").await, (made[3..].to_vec(), None));
+        assert_eq!(
+            listed("?limit=1").await,
+            (made[3..4].to_vec(), Some(made[3].clone()))
+        );
+        let second = format!("?org=acme&limit=1&after={}", made[3]);
+        assert_eq!(listed(&second).await, (made[4..].to_vec(), None));
+        assert_eq!(listed("?ended=true").await, (made.clone(), None));
+        let first = listed("?ended=true&limit=2").await;
+        assert_eq!(first, (made[..2].to_vec(), Some(made[1].clone())));
+        let rest = format!("?ended=true&limit=3&after={}", made[1]);
+        assert_eq!(listed(&rest).await, (made[2..].to_vec(), None));
+        plane.get("/v1/freezes?limit=0").await.expect(422);
+
+        let pool = sqlx::AnyPool::connect(&plane.address).await.unwrap();
+        // PostgreSQL decides by how much there is, and here is next to nothing.
+        let of_each = if plane.address.starts_with("sqlite:") {
+            vec!["", "AND org = 'acme'"]
+        } else {
+            Vec::new()
+        };
+        for of_org in of_each {
+            let plan = format!(
+                "EXPLAIN QUERY PLAN SELECT revision, document FROM objects \
+                 WHERE kind = 'freeze' AND id > '' AND in_force = 1 {of_org} ORDER BY id LIMIT 10"
+            );
+            let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(plan))
+                .fetch_all(&pool)
+                .await
+                .unwrap();
+            assert!(
+                plan.iter().any(|step| step.3.contains("objects_in_force")),
+                "{plan:?}"
+            );
+        }
+        let kept: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM objects WHERE in_force = 1")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(kept, (2,));
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
 use serde_json::{Value, json};
-use support::Plane;
+use support::{Plane, on_each};
 
 /// The table's rows: what is done, and a request that does it.
 const ACTIONS: &[(&str, &str)] = &[
@@ -379,6 +379,147 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     let rows = plane.get("/v1/directory").await.body["keys"].clone();
     assert_eq!(rows[0]["status"], "suspended", "{rows}");
     assert_eq!(rows[0]["cap"], json!({"rate": "1/second"}), "{rows}");
+}
+
+/// A customer that froze its own key first can't keep the platform's freeze off, and then end its own.
+#[tokio::test]
+async fn the_platform_takes_over_what_a_customers_administrator_froze() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let support = plane.token("support", None).await;
+        for (path, member) in [("/v1/freezes", "frozen_by"), ("/v1/caps", "cap")] {
+            let mut body = json!({"target": {"key": key}, "reason": "x"});
+            if path == "/v1/caps" {
+                body["rate"] = json!("1/second");
+            }
+            let begin = async |token: &str| {
+                plane
+                    .as_token(token, Method::POST, path, Some(body.clone()))
+                    .await
+            };
+            let end = async |token: &str, id: &str| {
+                plane
+                    .as_token(token, Method::POST, &format!("{path}/{id}/end"), Some(json!({})))
+                    .await
+            };
+            let own = begin(&customer).await.expect(201).text("id");
+            begin(&customer).await.expect(409).says(&own);
+            let entries = async || {
+                plane.get("/v1/audit?limit=1000").await.body["items"]
+                    .as_array()
+                    .unwrap()
+                    .len()
+            };
+            let before = entries().await;
+            let taken = begin(&support).await.expect(201).text("id");
+            assert_eq!(entries().await, before + 1, "one entry");
+
+            let ended = plane.get(&format!("{path}/{own}")).await.expect(200).body;
+            let begun = plane.get(&format!("{path}/{taken}")).await.expect(200).body;
+            assert_eq!(ended["ended_by"], begun["created_by"]);
+            let held = plane.get(&format!("/v1/keys/{key}")).await.body[member].clone();
+            assert!(held.to_string().contains(&taken), "{held}");
+
+            end(&customer, &own).await.expect(200);
+            end(&customer, &taken).await.expect(403).says("by the platform");
+            begin(&customer)
+                .await
+                .expect(409)
+                .says("the platform, which alone");
+            let told = begin(&support).await.expect(409).body["detail"].to_string();
+            let how = if path == "/v1/caps" { "uncap" } else { "unfreeze" };
+            assert!(told.contains(&format!("tollgate {how} {taken}")), "{told}");
+            let held = plane.get(&format!("/v1/keys/{key}")).await.body[member].clone();
+            assert!(held.to_string().contains(&taken), "{held}");
+            end(&support, &taken).await.expect(200);
+        }
+        let key = plane.get(&format!("/v1/keys/{key}")).await.body;
+        assert!(
+            key.get("frozen_by").is_none() && key.get("cap").is_none(),
+            "{key}"
+        );
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_customers_administrator_does_not_resume_what_the_platform_suspended() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let set = async |token: &str, path: &str, body: Value| {
+            plane.as_token(token, Method::PATCH, path, Some(body)).await
+        };
+        let (suspend, resume) = (json!({"status": "suspended"}), json!({"status": "active"}));
+        for path in [&format!("/v1/keys/{key}"), "/v1/orgs/acme/projects/search"] {
+            // Its own suspension it ends.
+            set(&customer, path, suspend.clone()).await.expect(200);
+            set(&customer, path, resume.clone()).await.expect(200);
+            // One of the platform it does not, also where it had suspended first.
+            set(&customer, path, suspend.clone()).await.expect(200);
+            let labels = if path.contains("keys") {
+                json!({"name": "x"})
+            } else {
+                json!({"labels": {"a": "b"}})
+            };
+            let other = set(&plane.owner, path, labels).await.expect(200);
+            assert!(
+                other.body.get("suspended_by_platform").is_none(),
+                "{}",
+                other.body
+            );
+            let taken = set(&plane.owner, path, suspend.clone()).await.expect(200);
+            assert_eq!(taken.body["suspended_by_platform"], true);
+            for body in [resume.clone(), json!({"status": null})] {
+                set(&customer, path, body)
+                    .await
+                    .expect(403)
+                    .says("by the platform");
+            }
+            set(&customer, path, suspend.clone()).await.expect(200);
+            set(&customer, path, resume.clone()).await.expect(403);
+            // All else stays the customer's.
+            set(&customer, path, json!({"contacts": ["ops"]}))
+                .await
+                .expect(200);
+        }
+        // Nor does a key come back under another secret.
+        let rotated = plane
+            .as_token(
+                &customer,
+                Method::POST,
+                &format!("/v1/keys/{key}/rotate"),
+                Some(json!({})),
+            )
+            .await
+            .expect(201)
+            .text("id");
+        set(&customer, &format!("/v1/keys/{rotated}"), resume.clone())
+            .await
+            .expect(403);
+        let made = plane
+            .post("/v1/keys", json!({"org": "acme", "status": "suspended"}))
+            .await
+            .expect(201)
+            .text("id");
+        set(&customer, &format!("/v1/keys/{made}"), resume.clone())
+            .await
+            .expect(403);
+        let resumed = set(&plane.owner, &format!("/v1/keys/{key}"), resume.clone())
+            .await
+            .expect(200);
+        assert!(
+            resumed.body.get("suspended_by_platform").is_none(),
+            "{}",
+            resumed.body
+        );
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
 }
 
 /// A key's own limits stand in place of the platform's: whoever may set them may raise them.

@@ -36,7 +36,7 @@ pub(super) struct NewCap {
     span: Option<String>,
 }
 
-/// The caps in force.
+/// The caps in force; those that have ended too, in pages, where they are asked for.
 #[utoipa::path(get, path = "/v1/caps", params(Wanted), tag = "caps", responses(
     (status = 200, body = Listed<Cap>),
     Problems,
@@ -46,7 +46,7 @@ pub(super) async fn list(
     caller: Caller,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<axum::Json<Listed<Cap>>, Problem> {
-    incidents::list(&app, &caller, &wanted).await
+    incidents::list(&app, &caller, wanted).await
 }
 
 /// One cap.
@@ -61,7 +61,8 @@ pub(super) async fn get(
     incidents::get::<Cap>(&app, &caller, &id).await
 }
 
-/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow.
+/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. One that a token
+/// confined to organizations began is replaced by the platform's.
 #[utoipa::path(post, path = "/v1/caps", tag = "caps", params(How), request_body = NewCap, responses(
     (status = 201, body = Cap), (status = 200, body = Preview, description = "A dry run."),
     Problems,

@@ -30,7 +30,7 @@ pub(super) struct NewFreeze {
     span: Option<String>,
 }
 
-/// The freezes in force.
+/// The freezes in force; those that have ended too, in pages, where they are asked for.
 #[utoipa::path(get, path = "/v1/freezes", params(Wanted), tag = "freezes", responses(
     (status = 200, body = Listed<Freeze>),
     Problems,
@@ -40,7 +40,7 @@ pub(super) async fn list(
     caller: Caller,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<axum::Json<Listed<Freeze>>, Problem> {
-    incidents::list(&app, &caller, &wanted).await
+    incidents::list(&app, &caller, wanted).await
 }
 
 /// One freeze.
@@ -55,7 +55,8 @@ pub(super) async fn get(
     incidents::get::<Freeze>(&app, &caller, &id).await
 }
 
-/// Freezes a key, project or organization: callers are refused, and told that it is suspended.
+/// Freezes a key, project or organization: callers are refused, and told that it is suspended. One that a token
+/// confined to organizations began is replaced by the platform's.
 #[utoipa::path(post, path = "/v1/freezes", tag = "freezes", params(How), request_body = NewFreeze, responses(
     (status = 201, body = Freeze), (status = 200, body = Preview, description = "A dry run."),
     Problems,

@@ -166,10 +166,11 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         sha256,
         org,
         project,
+        // Only the platform imports.
+        about: About::new(created_at.to_owned(), by).with(spec.status, true),
         spec,
         revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,
         rotation: None,
-        about: About::new(created_at.to_owned(), by),
     })
 }

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::idempotency::Once;
-use super::request::How;
+use super::request::{How, Part};
 use super::{App, Listed, finish, hidden, one_org, page, shown};
 use crate::access::{Act, Caller, random_text};
 use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
 use crate::problem::Problem;
-use crate::store::{Failure, Page, Stored, Write};
+use crate::store::{Failure, Page, Store, Stored, Write};
 use crate::time;
 
 /// Which of them.
@@ -26,6 +26,12 @@ pub(super) struct Wanted {
     /// Those that have ended too.
     #[param(required = false)]
     ended: bool,
+    /// After this id: `next` of the page before.
+    #[param(required = false, nullable = false)]
+    after: Option<String>,
+    /// At most so many, up to 1,000. If absent, all that are in force, or 100 where those that have ended are wanted too.
+    #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
 }
 
 /// What a client says of a new one.
@@ -37,32 +43,57 @@ pub(super) struct New {
     pub(super) once: Option<Once>,
 }
 
-/// Those in force.
+/// Those in force, and those that have ended where they are wanted. Ended ones are kept for ever, so they come in pages.
 pub(super) async fn list<D: Incident>(
     app: &App,
     caller: &Caller,
-    wanted: &Wanted,
+    wanted: Wanted,
 ) -> Result<axum::Json<Listed<D>>, Problem> {
     caller.may(Act::Read)?;
     let org = one_org(caller, wanted.org.as_deref())?;
-    let mut found: Vec<Stored<D>> = Vec::new();
-    loop {
-        let after = found.last().map(|last| last.document.id()).unwrap_or_default();
-        let some = app
-            .store
-            .list::<D>(Page {
-                org: &org,
-                after: &after,
-                limit: 1_000,
-            })
-            .await?;
-        if some.is_empty() {
-            break;
-        }
+    let is_whole = wanted.limit.is_none() && !wanted.ended;
+    let part = Part {
+        org: None,
+        after: wanted.after,
+        limit: wanted.limit,
+    };
+    let limit = if is_whole { usize::MAX } else { part.limit()? };
+    let after = part.after.unwrap_or_default();
+    let store = &app.store;
+    let found = if wanted.ended {
+        let wanted = Page {
+            org: &org,
+            after: &after,
+            limit: limit as i64 + 1,
+        };
+        store.list::<D>(wanted).await?
+    } else {
+        in_force(store, &org, after, limit.saturating_add(1)).await?
+    };
+    Ok(page(found, limit, D::id, |one| one))
+}
+
+/// Those in force behind an id, `most` of them.
+async fn in_force<D: Incident>(
+    store: &Store,
+    org: &str,
+    mut after: String,
+    most: usize,
+) -> Result<Vec<Stored<D>>, Problem> {
+    let mut found = Vec::new();
+    while found.len() < most {
+        let limit = (most - found.len()).min(1_000) as i64;
+        let wanted = Page {
+            org,
+            after: &after,
+            limit,
+        };
+        let some = store.in_force::<D>(wanted).await?;
+        let Some(last) = some.last() else { break };
+        after = last.document.id();
         found.extend(some);
     }
-    found.retain(|one| wanted.ended || one.document.terms().ended_at.is_none());
-    Ok(page(found, usize::MAX, D::id, |one| one))
+    Ok(found)
 }
 
 /// One of them.
@@ -108,7 +139,7 @@ pub(super) async fn begin<D: Incident>(
     };
     let about = About::new(time::text(write.time()), caller.name());
     let one = make(id, terms, about);
-    note(&mut write, &one, true).await?;
+    note(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
     if let Some(once) = &new.once {
         once.remember(&mut write, caller, &one).await?;
@@ -145,12 +176,12 @@ async fn org_of<D: Incident>(
     Ok(org)
 }
 
-/// Notes on its target that it is in force, or no more.
-async fn note<D: Incident>(write: &mut Write<'_>, one: &D, in_force: bool) -> Result<(), Problem> {
+/// Notes on its target that it is in force, as `by` has it, or, by nobody, that it is no more.
+async fn note<D: Incident>(write: &mut Write<'_>, one: &D, by: Option<&Caller>) -> Result<(), Problem> {
     match &one.terms().target {
-        Target::Key(id) => note_on::<Key, D>(write, id, one, in_force).await,
-        Target::Project(id) => note_on::<Project, D>(write, id, one, in_force).await,
-        Target::Org(id) => note_on::<Org, D>(write, id, one, in_force).await,
+        Target::Key(id) => note_on::<Key, D>(write, id, one, by).await,
+        Target::Project(id) => note_on::<Project, D>(write, id, one, by).await,
+        Target::Org(id) => note_on::<Org, D>(write, id, one, by).await,
     }
 }
 
@@ -158,7 +189,7 @@ async fn note_on<T: Held, D: Incident>(
     write: &mut Write<'_>,
     id: &str,
     one: &D,
-    in_force: bool,
+    by: Option<&Caller>,
 ) -> Result<(), Problem> {
     let Some(before) = write.find::<T>(id).await? else {
         // It was removed meanwhile.
@@ -166,14 +197,33 @@ async fn note_on<T: Held, D: Incident>(
     };
     let mut after = before.document.clone();
     let about = after.about_mut();
-    if let (true, Some(other)) = (in_force, D::holds(about)) {
-        let (noun, done) = (T::KIND.noun(), D::DONE);
-        return Err(Problem::conflict(format!(
-            "the {noun} `{id}` is {done} already, by `{other}`"
-        )));
+    if let (Some(caller), Some(other)) = (by, D::holds(about)) {
+        let other: Stored<D> = write.get(other).await?;
+        if caller.is_confined() || !other.document.terms().by_confined {
+            return Err(held(caller, T::KIND, id, &other.document));
+        }
+        // The platform's takes its place, or a customer could keep the platform's off, and then end its own.
+        close(write, &other, caller).await?;
     }
-    one.note(about, in_force);
+    one.note(about, by.is_some());
     write.replace(&before, &after).await
+}
+
+/// Something is held already, and how that can be changed.
+fn held<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Problem {
+    let (noun, done, end, by) = (kind.noun(), D::DONE, D::END, other.id());
+    let until = match &other.terms().until {
+        Some(until) => format!("until {until}"),
+        None => "until somebody ends it".to_owned(),
+    };
+    let what_to_do = if caller.is_confined() && !other.terms().by_confined {
+        "that was the platform, which alone can change it".to_owned()
+    } else {
+        format!("to change that, end it first: `tollgate {end} {by}`")
+    };
+    Problem::conflict(format!(
+        "the {noun} `{id}` is {done} already, by `{by}` {until}; {what_to_do}"
+    ))
 }
 
 /// Ends one. Doing it again changes nothing.
@@ -203,14 +253,24 @@ pub(crate) async fn ended<D: Incident>(
     before: &Stored<D>,
     caller: &Caller,
 ) -> Result<D, Problem> {
-    let mut one = before.document.clone();
-    if one.terms().ended_at.is_some() {
-        return Ok(one);
+    if before.document.terms().ended_at.is_some() {
+        return Ok(before.document.clone());
     }
+    let one = close(write, before, caller).await?;
+    note(write, &one, None).await?;
+    Ok(one)
+}
+
+/// Writes that one is over; what it was on is told by [`note`].
+async fn close<D: Incident>(
+    write: &mut Write<'_>,
+    before: &Stored<D>,
+    caller: &Caller,
+) -> Result<D, Problem> {
+    let mut one = before.document.clone();
     let terms = one.terms_mut();
     terms.ended_at = Some(time::text(write.time()));
     terms.ended_by = Some(caller.name().to_owned());
-    note(write, &one, false).await?;
     write.replace(before, &one).await?;
     Ok(one)
 }

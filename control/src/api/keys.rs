@@ -11,7 +11,7 @@ use tollgate_core::key::ApiKey;
 use utoipa::ToSchema;
 
 use super::idempotency::Once;
-use super::orgs::patched;
+use super::orgs::{names_status, patched, suspended};
 use super::request::{Asked, Body, Expected, How, Part, Path, parse};
 use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
 use crate::access::{Act, Caller};
@@ -120,11 +120,11 @@ pub(super) async fn create(
         sha256: secret.sha256_hex(),
         org,
         project,
+        about: about(&write, &caller).with(spec.status, !caller.is_confined()),
         spec,
         revoked_at: None,
         rotated_from: None,
         rotation: None,
-        about: about(&write, &caller),
     };
     check::keys(core::slice::from_ref(&key))?;
     write.create(&key).await?;
@@ -209,8 +209,11 @@ pub(super) async fn change(
         .await?;
     let before = live(&mut write, &caller, &id).await?;
     unless_stale(&before, &expected)?;
+    let is_named = names_status(&change);
+    let spec: KeySpec = patched(&before.document.spec, change)?;
     let key = Key {
-        spec: patched(&before.document.spec, change)?,
+        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        spec,
         ..before.document.clone()
     };
     may_limit(&caller, &before.document.spec, &key.spec)?;
@@ -280,8 +283,25 @@ pub(super) struct Overlap {
     overlap: Option<String>,
 }
 
+/// The keys that a key was rotated to, one after the other.
+async fn successors(write: &mut Write<'_>, key: &Key) -> Result<Vec<Stored<Key>>, Problem> {
+    let mut all: Vec<Stored<Key>> = Vec::new();
+    let mut rotation = key.rotation.clone();
+    while let Some(Rotation { to, .. }) = rotation {
+        let new: Stored<Key> = write.get(&to).await?;
+        rotation = new.document.rotation.clone();
+        all.push(new);
+    }
+    Ok(all)
+}
+
+fn is_good(key: &Stored<Key>) -> bool {
+    key.document.revoked_at.is_none()
+}
+
 /// Rotates a key: makes one with another secret and all else alike, and has the old one end after an overlap. While that
-/// lasts, rotating again changes nothing and shows the new key without its secret.
+/// lasts, rotating again changes nothing and shows the newest key without its secret; it makes another where that was
+/// revoked.
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(How, ("key" = String, Path)),
     request_body = Overlap, responses(
     (status = 201, body = MadeKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
@@ -307,8 +327,8 @@ pub(super) async fn rotate(
         .await?;
     let before = live(&mut write, &caller, &id).await?;
     unless_stale(&before, &expected)?;
-    if let Some(rotation) = &before.document.rotation {
-        let new: Stored<Key> = write.get(&rotation.to).await?;
+    let successors = successors(&mut write, &before.document).await?;
+    if let Some(new) = successors.iter().rfind(|new| is_good(new)) {
         return Ok(shown(StatusCode::OK, &new.document, new.revision));
     }
     let old = &before.document.about;
@@ -326,16 +346,33 @@ pub(super) async fn rotate(
             "the key `{id}` has expired; make a new one"
         )));
     }
+    // Where an earlier rotation came to nothing, it was to end only for that.
+    let was = &before.document;
+    let expires_at_before = match &was.rotation {
+        Some(rotation) => rotation.expires_at_before.clone(),
+        None => was.spec.expires_at.clone(),
+    };
     let secret = mint()?;
     let new = Key {
         id: secret.id().to_owned(),
         sha256: secret.sha256_hex(),
+        spec: KeySpec {
+            expires_at: expires_at_before.clone(),
+            ..was.spec.clone()
+        },
         revoked_at: None,
+        rotation: None,
         rotated_from: Some(id.clone()),
-        about: about(&write, &caller),
+        about: About {
+            // Rotation resumes nothing.
+            suspended_by_platform: before.document.about.suspended_by_platform,
+            ..about(&write, &caller)
+        },
         ..before.document.clone()
     };
-    let ends = now.saturating_add(overlap).min(ends_before.unwrap_or(i64::MAX));
+    let latest = expires_at_before.as_deref();
+    let latest = latest.map(|at| time::parse("expires_at", at)).transpose()?;
+    let ends = now.saturating_add(overlap).min(latest.unwrap_or(i64::MAX));
     let old = Key {
         spec: KeySpec {
             expires_at: Some(time::end_text(ends)),
@@ -343,7 +380,7 @@ pub(super) async fn rotate(
         },
         rotation: Some(Rotation {
             to: new.id.clone(),
-            expires_at_before: before.document.spec.expires_at.clone(),
+            expires_at_before,
         }),
         ..before.document.clone()
     };
@@ -366,7 +403,8 @@ pub(super) async fn rotate(
     secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
 }
 
-/// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked.
+/// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked. One that has itself been
+/// rotated has that undone first.
 #[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(How, ("key" = String, Path)), responses(
     (status = 200, body = Key), Problems,
 ))]
@@ -393,6 +431,14 @@ pub(super) async fn undo_rotation(
     if expires_at.is_some_and(|at| at <= now) {
         return Err(Problem::conflict(format!(
             "the overlap is over: the key `{id}` has ended"
+        )));
+    }
+    let successors = successors(&mut write, &before.document).await?;
+    if let Some(newer) = successors.iter().skip(1).rfind(|new| is_good(new)) {
+        let (new, newer) = (&rotation.to, &newer.document.id);
+        return Err(Problem::conflict(format!(
+            "the new key `{new}` has itself been rotated, and `{newer}` would stay good; undo the rotation of `{new}`, or \
+             revoke `{newer}`"
         )));
     }
     let key = Key {

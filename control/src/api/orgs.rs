@@ -14,7 +14,7 @@ use super::request::{Asked, Body, Expected, How, Part, Path, parse};
 use super::{App, Listed, Preview, finish, page, shown, unless_stale};
 use crate::access::{Act, Caller};
 use crate::check;
-use crate::documents::{About, Kind, Org, OrgSpec, merge};
+use crate::documents::{About, Kind, Org, OrgSpec, Status, merge};
 use crate::problem::{Problem, Problems};
 use crate::store::{Page, Stored};
 use crate::time;
@@ -173,6 +173,29 @@ pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
     let mut whole = json!(spec);
     merge(&mut whole, change);
     parse(whole.to_string().as_bytes())
+}
+
+/// What the server knows of a key or project after a change to its status. What the platform suspended, it alone resumes.
+pub(super) fn suspended(
+    caller: &Caller,
+    about: &About,
+    status: Status,
+    is_named: bool,
+) -> Result<About, Problem> {
+    let by_platform = about.suspended_by_platform;
+    if status == Status::Active && by_platform && caller.is_confined() {
+        return Err(Problem::forbidden(
+            "it was suspended by the platform, and a token that is confined may not resume it",
+        ));
+    }
+    // Where the customer suspended it, the platform can say it too, and then it is the platform's.
+    let by_platform = by_platform || (is_named && !caller.is_confined());
+    Ok(about.clone().with(status, by_platform))
+}
+
+/// Whether a change names the status.
+pub(super) fn names_status(change: &Value) -> bool {
+    change.get("status").is_some()
 }
 
 /// Whether a client sets something of this name.

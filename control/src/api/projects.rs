@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::idempotency::Once;
-use super::orgs::{named, patched};
+use super::orgs::{named, names_status, patched, suspended};
 use super::request::{Asked, Body, Expected, How, Part, Path};
 use super::{App, Listed, Preview, finish, page, shown, unless_stale};
 use crate::access::{Act, Caller};
@@ -103,11 +103,12 @@ pub(super) async fn create(
         return Ok(answer);
     }
     let parent: Stored<Org> = write.get(&org).await?;
+    let about = About::new(time::text(write.time()), caller.name());
     let project = Project {
         id,
         org,
+        about: about.with(spec.status, !caller.is_confined()),
         spec,
-        about: About::new(time::text(write.time()), caller.name()),
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.create(&project).await?;
@@ -138,8 +139,11 @@ pub(super) async fn change(
     let parent: Stored<Org> = write.get(&org).await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
     unless_stale(&before, &expected)?;
+    let is_named = names_status(&change);
+    let spec: ProjectSpec = patched(&before.document.spec, change)?;
     let project = Project {
-        spec: patched(&before.document.spec, change)?,
+        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        spec,
         ..before.document.clone()
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
