@@ -17,10 +17,12 @@ pub mod documents;
 pub mod entry;
 mod gate;
 mod problem;
+mod replay;
 pub mod serve;
 pub mod store;
 mod time;
 mod timer;
+mod unique;
 
 pub use problem::Problem;
 pub use store::Store;
