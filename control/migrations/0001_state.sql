@@ -6,6 +6,7 @@ CREATE TABLE head (
     -- Which database this is: versions of two are never compared.
     name TEXT NOT NULL,
     seq BIGINT NOT NULL,
+    -- The last entry's; before the first one, the name.
     hash TEXT NOT NULL
 );
 
@@ -33,6 +34,7 @@ CREATE UNIQUE INDEX objects_by_sha256 ON objects (kind, sha256) WHERE sha256 <> 
 -- The trail: nothing here is ever changed.
 CREATE TABLE audit (
     seq BIGINT PRIMARY KEY,
+    -- As the entry says, to be found by.
     org TEXT NOT NULL,
     entry TEXT NOT NULL,
     hash TEXT NOT NULL

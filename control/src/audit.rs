@@ -8,13 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::Row as _;
 use utoipa::ToSchema;
 
-use crate::entry::{BEGINNING, Entry, chained};
+use crate::entry::Entry;
 use crate::problem::Problem;
+use crate::replay::Replay;
 use crate::store::Store;
 use crate::time;
 
@@ -24,7 +23,7 @@ pub struct Linked {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
-    /// SHA-256 of the hash before it, a line break, and the entry as it is stored.
+    /// SHA-256 of the hash before it (of the first, the database's name), a line break, and the entry as it is stored.
     pub hash: String,
 }
 
@@ -64,9 +63,6 @@ pub struct Fault {
     /// What.
     pub problem: String,
 }
-
-/// More faults than this are not told: one is enough.
-const MOST_FAULTS: usize = 20;
 
 impl Checkpoint {
     fn message(&self) -> String {
@@ -159,172 +155,33 @@ impl Store {
         checkpoints: &[Checkpoint],
         key: Option<&VerifyingKey>,
     ) -> Result<Verdict, Problem> {
-        let mut walk = Walk {
-            previous: BEGINNING.to_owned(),
-            ..Walk::default()
-        };
-        let expected: BTreeMap<i64, &Checkpoint> = checkpoints.iter().map(|one| (one.seq, one)).collect();
+        // Of one moment: what is written meanwhile is not in it.
+        let mut snapshot = self.snapshot().await?;
+        let mut replay = Replay::begin(self.name(), &mut snapshot).await?;
+        let mut expected: BTreeMap<i64, Vec<&Checkpoint>> = BTreeMap::new();
         for checkpoint in checkpoints {
+            expected.entry(checkpoint.seq).or_default().push(checkpoint);
             if checkpoint.database != self.name() {
-                walk.fault(checkpoint.seq, "the checkpoint is of another database");
+                replay.fault(checkpoint.seq, "the checkpoint is of another database");
             }
             let by_key = key.map_or_else(|| public_key(&checkpoint.public_key), |key| Some(*key));
             if !by_key.is_some_and(|key| checkpoint.is_by(&key)) {
-                walk.fault(checkpoint.seq, "the checkpoint's signature does not hold");
+                replay.fault(checkpoint.seq, "the checkpoint's signature does not hold");
             }
         }
-        // Of one moment: what is written meanwhile is not in it.
-        let mut snapshot = self.snapshot().await?;
-        loop {
-            let rows =
-                sqlx::query("SELECT seq, entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000")
-                    .bind(walk.seq)
-                    .fetch_all(&mut *snapshot)
-                    .await?;
-            if rows.is_empty() {
-                break;
-            }
+        replay.compare(expected.remove(&0));
+        while let Some(rows) = replay.page(&mut snapshot).await? {
             for row in rows {
-                let (seq, entry, hash) = (row.try_get("seq")?, row.try_get("entry")?, row.try_get("hash")?);
-                walk.entry(seq, entry, hash);
-                if let Some(checkpoint) = expected.get(&seq)
-                    && checkpoint.hash != walk.previous
-                {
-                    walk.fault(
-                        seq,
-                        "the entry is not the one that the checkpoint signed: the trail was written anew",
-                    );
-                }
+                replay.entry(&row)?;
+                replay.compare(expected.remove(&replay.seq()));
             }
         }
-        for (seq, _) in expected.range(walk.seq + 1..) {
-            walk.fault(
-                *seq,
+        for seq in expected.into_keys() {
+            replay.fault(
+                seq,
                 "a checkpoint signed this entry, and it is not there: the trail was cut",
             );
         }
-        walk.head(&mut snapshot).await?;
-        walk.state(&mut snapshot).await?;
-        walk.faults.truncate(MOST_FAULTS);
-        Ok(Verdict {
-            entries: walk.entries,
-            hash: walk.previous,
-            faults: walk.faults,
-        })
-    }
-}
-
-/// A digest of a document, whatever the order of its members.
-fn canonical(document: &str) -> [u8; 32] {
-    let sorted = serde_json::from_str::<Value>(document).map(|mut value| {
-        value.sort_all_objects();
-        value.to_string()
-    });
-    Sha256::digest(sorted.as_deref().unwrap_or(document)).into()
-}
-
-/// A walk along the trail.
-#[derive(Default)]
-struct Walk {
-    previous: String,
-    seq: i64,
-    entries: i64,
-    /// A digest of each object as the trail left it; `None` where it was removed.
-    objects: BTreeMap<(String, String), Option<[u8; 32]>>,
-    faults: Vec<Fault>,
-}
-
-impl Walk {
-    fn fault(&mut self, seq: i64, problem: &str) {
-        if self.faults.len() < MOST_FAULTS {
-            self.faults.push(Fault {
-                seq,
-                problem: problem.to_owned(),
-            });
-        }
-    }
-
-    /// The trail ends where it is said to end.
-    async fn head(&mut self, snapshot: &mut Transaction<'static, Any>) -> Result<(), Problem> {
-        let head = sqlx::query("SELECT seq, hash FROM head")
-            .fetch_one(&mut **snapshot)
-            .await?;
-        if head.try_get::<i64, _>("seq")? != self.seq {
-            self.fault(
-                self.seq,
-                "the trail does not end where it is said to end: it was cut",
-            );
-        } else if head.try_get::<String, _>("hash")? != self.previous {
-            self.fault(
-                self.seq,
-                "the trail's last hash is not the one that it is said to end with",
-            );
-        }
-        Ok(())
-    }
-
-    /// What is stored is what the trail makes of nothing.
-    async fn state(&mut self, snapshot: &mut Transaction<'static, Any>) -> Result<(), Problem> {
-        let mut after = (String::new(), String::new());
-        loop {
-            let rows = sqlx::query(
-                "SELECT kind, id, seq, gone, document FROM objects WHERE kind > $1 OR (kind = $1 AND id > $2) \
-                 ORDER BY kind, id LIMIT 1000",
-            )
-            .bind(after.0.clone())
-            .bind(after.1.clone())
-            .fetch_all(&mut **snapshot)
-            .await?;
-            if rows.is_empty() {
-                break;
-            }
-            for row in rows {
-                let (kind, id): (String, String) = (row.try_get("kind")?, row.try_get("id")?);
-                let document: String = row.try_get("document")?;
-                let digest = (row.try_get::<i64, _>("gone")? == 0).then(|| canonical(&document));
-                if self.objects.remove(&(kind.clone(), id.clone())) != Some(digest) {
-                    self.fault(
-                        row.try_get("seq")?,
-                        &format!("the {kind} `{id}` is not what the trail says"),
-                    );
-                }
-                after = (kind, id);
-            }
-        }
-        for (kind, id) in core::mem::take(&mut self.objects).into_keys() {
-            self.fault(0, &format!("the {kind} `{id}` is in the trail, and is not there"));
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, seq: i64, text: String, hash: String) {
-        if seq != self.seq + 1 {
-            self.fault(
-                seq,
-                &format!("entry {} should come before it, and is not there", self.seq + 1),
-            );
-        }
-        if chained(&self.previous, &text) != hash {
-            self.fault(
-                seq,
-                "its hash does not fit: it, or what is before it, was changed",
-            );
-        }
-        match serde_json::from_str::<Entry>(&text) {
-            Ok(entry) => {
-                if entry.seq != seq {
-                    self.fault(seq, "it is another entry, moved here");
-                }
-                for change in entry.changes {
-                    let after = change.after.map(|after| canonical(&after.to_string()));
-                    self.objects
-                        .insert((change.kind.name().to_owned(), change.id), after);
-                }
-            }
-            Err(_) => self.fault(seq, "it cannot be read"),
-        }
-        self.previous = hash;
-        self.seq = seq;
-        self.entries += 1;
+        replay.end(&mut snapshot).await
     }
 }

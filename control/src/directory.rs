@@ -1,6 +1,7 @@
 //! The directory as gateways fetch it: the whole document, or what changed in it since the version they have.
 //!
-//! A version is the name of the database and the last entry of the trail that changed an organization, project or key.
+//! A version is the name of the database and the last entry of the trail that changed an organization, project or key, with
+//! the entry's hash: after a restore its number may be given to another entry.
 //! A key that is revoked is in no document.
 
 use core::time::Duration;
@@ -19,6 +20,8 @@ use crate::store::{Store, read};
 
 /// The media type of what changed.
 pub const CHANGES: &str = "application/vnd.tollgate.changes+json";
+/// Digits of a hash in a version.
+const DIGITS: usize = 16;
 /// Who is further behind gets the whole document.
 const MOST_CHANGES: i64 = 5_000;
 /// Rows that are read, and written, at once.
@@ -29,21 +32,33 @@ const ROWS: i64 = 2_000;
 pub(crate) struct Version {
     database: String,
     seq: i64,
+    /// The first digits of the entry's hash; `0` where there is no entry.
+    hash: String,
 }
 
 impl Version {
+    fn new(database: &str, seq: i64, hash: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            seq,
+            hash: hash.get(..DIGITS).unwrap_or("0").to_owned(),
+        }
+    }
+
     /// As it stands in an `ETag`, without its quotes.
     pub(crate) fn text(&self) -> String {
-        format!("{}-{}", self.database, self.seq)
+        format!("{}-{}-{}", self.database, self.seq, self.hash)
     }
 
     /// Reads what [`Self::text`] wrote, with quotes or without.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim().trim_start_matches("W/").trim_matches('"');
-        let (database, seq) = text.rsplit_once('-')?;
+        let (rest, hash) = text.rsplit_once('-')?;
+        let (database, seq) = rest.rsplit_once('-')?;
         Some(Self {
             database: database.to_owned(),
             seq: seq.parse().ok().filter(|seq| *seq >= 0)?,
+            hash: hash.to_owned(),
         })
     }
 }
@@ -153,10 +168,11 @@ impl Store {
     /// The directory's version now.
     pub(crate) async fn version(&self) -> Result<Version, Problem> {
         let row = sqlx::query(VERSION).fetch_one(self.pool()).await?;
-        Ok(Version {
-            database: self.name().to_owned(),
-            seq: row.try_get("seq")?,
-        })
+        Ok(Version::new(
+            self.name(),
+            row.try_get("seq")?,
+            row.try_get("hash")?,
+        ))
     }
 
     /// Waits until there is another version than this one, for so long; the version by then.
@@ -178,11 +194,19 @@ impl Store {
     }
 
     /// What changed since a version, and the version that it makes. `None` where that has to be told whole: the version is
-    /// of another database, or too much has changed.
+    /// of another database, or from before a restore, or too much has changed.
     pub(crate) async fn changed_since(&self, known: &Version) -> Result<Option<(Version, Changes)>, Problem> {
         let mut snapshot = self.snapshot().await?;
         let version = self.version_in(&mut snapshot).await?;
         if known.database != version.database || known.seq > version.seq {
+            return Ok(None);
+        }
+        let entry = sqlx::query("SELECT hash FROM audit WHERE seq = $1")
+            .bind(known.seq)
+            .fetch_optional(&mut *snapshot)
+            .await?;
+        let hash: Option<String> = entry.map(|entry| entry.try_get("hash")).transpose()?;
+        if *known != Version::new(self.name(), known.seq, &hash.unwrap_or_default()) {
             return Ok(None);
         }
         let rows = sqlx::query(
@@ -251,15 +275,17 @@ impl Store {
 
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
         let row = sqlx::query(VERSION).fetch_one(&mut **snapshot).await?;
-        Ok(Version {
-            database: self.name().to_owned(),
-            seq: row.try_get("seq")?,
-        })
+        Ok(Version::new(
+            self.name(),
+            row.try_get("seq")?,
+            row.try_get("hash")?,
+        ))
     }
 }
 
-const VERSION: &str =
-    "SELECT COALESCE(MAX(seq), 0) AS seq FROM objects WHERE kind IN ('org', 'project', 'key')";
+const VERSION: &str = "SELECT last.seq AS seq, COALESCE(audit.hash, '') AS hash FROM \
+     (SELECT COALESCE(MAX(seq), 0) AS seq FROM objects WHERE kind IN ('org', 'project', 'key')) AS last \
+     LEFT JOIN audit ON audit.seq = last.seq";
 
 async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
     let org = sqlx::query("SELECT document FROM objects WHERE kind = 'org' AND id = $1 AND gone = 0")
@@ -361,15 +387,13 @@ mod tests {
 
     #[test]
     fn versions() {
-        let version = Version {
-            database: "ab-c".to_owned(),
-            seq: 7,
-        };
+        let version = Version::new("ab-c", 7, "0123456789abcdef0123");
+        assert_eq!(version.text(), "ab-c-7-0123456789abcdef");
         assert_eq!(Version::parse(&version.text()), Some(version.clone()));
-        assert_eq!(Version::parse("\"ab-c-7\""), Some(version));
-        for wrong in ["", "7", "ab-", "ab--1", "ab-x"] {
-            let read = Version::parse(wrong);
-            assert!(read.is_none_or(|read| read.seq >= 0), "{wrong}");
+        assert_eq!(Version::parse("\"ab-c-7-0123456789abcdef\""), Some(version));
+        assert_eq!(Version::new("ab", 0, "").text(), "ab-0-0");
+        for wrong in ["", "7", "ab-", "ab--1", "ab-x", "ab-7", "ab-x-0"] {
+            assert_eq!(Version::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -7,9 +7,6 @@ use utoipa::ToSchema;
 
 use crate::documents::Kind;
 
-/// What the first entry follows.
-pub(crate) const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
 /// One write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
@@ -23,6 +20,8 @@ pub struct Entry {
     pub address: String,
     /// What was asked for, such as `key.create`.
     pub action: String,
+    /// The organization whose part of the trail it is in; empty where only those who see all organizations see it.
+    pub org: String,
     /// Why, as the actor said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -43,7 +42,7 @@ pub struct Change {
     pub after: Option<Value>,
 }
 
-/// The hash of an entry behind another's.
+/// The hash of an entry behind another's. The first one stands behind the database's name.
 pub(crate) fn chained(previous: &str, entry: &str) -> String {
     let digest = Sha256::new()
         .chain_update(previous)

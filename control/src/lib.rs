@@ -17,11 +17,13 @@ pub mod documents;
 pub mod entry;
 mod gate;
 mod problem;
+mod replay;
 pub mod serve;
 mod spool;
 pub mod store;
 mod time;
 mod timer;
+mod unique;
 
 pub use problem::Problem;
 pub use store::Store;

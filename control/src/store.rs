@@ -90,6 +90,8 @@ pub(crate) struct Stored<D> {
     pub(crate) document: D,
     /// Grows by one with each change.
     pub(crate) revision: i64,
+    /// The document, letter for letter.
+    text: String,
 }
 
 /// Which objects to list.
@@ -142,9 +144,8 @@ impl Store {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(Failure::Random)?;
         let name = format!("{:016x}", u64::from_le_bytes(random));
-        sqlx::query("INSERT INTO head (one, name, seq, hash) VALUES (1, $1, 0, $2) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO head (one, name, seq, hash) VALUES (1, $1, 0, $1) ON CONFLICT DO NOTHING")
             .bind(name)
-            .bind(entry::BEGINNING)
             .execute(&pool)
             .await
             .map_err(Failure::Open)?;
@@ -304,6 +305,7 @@ impl Store {
                 actor: caller.name().to_owned(),
                 address: caller.address().to_owned(),
                 action: action.to_owned(),
+                org: String::new(),
                 reason: reason.map(str::to_owned),
                 changes: Vec::new(),
             },
@@ -370,9 +372,11 @@ async fn is_idle(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 }
 
 fn stored<D: Document>(row: &AnyRow) -> Result<Stored<D>, Problem> {
+    let text: String = row.try_get("document")?;
     Ok(Stored {
         revision: row.try_get("revision")?,
-        document: read(&row.try_get::<String, _>("document")?)?,
+        document: read(&text)?,
+        text,
     })
 }
 
@@ -579,10 +583,13 @@ impl Write<'_> {
     }
 
     async fn write<D: Document>(&mut self, before: &Stored<D>, after: &D, gone: bool) -> Result<(), Problem> {
-        let (old, new) = (value(&before.document)?, value(after)?);
-        if old == new && !gone {
+        let new = value(after)?;
+        if value(&before.document)? == new && !gone {
             return Ok(());
         }
+        // What was stored, not what was understood of it: an object that was changed behind the trail's back shows.
+        let old =
+            serde_json::from_str(&before.text).map_err(|error| Problem::unavailable(error.to_string()))?;
         sqlx::query(
             "UPDATE objects SET revision = revision + 1, seq = $1, gone = $2, in_force = $3, document = $4 \
              WHERE kind = $5 AND id = $6",
@@ -590,7 +597,7 @@ impl Write<'_> {
         .bind(self.entry.seq)
         .bind(i64::from(gone))
         .bind(i64::from(!gone && after.in_force()))
-        .bind(json(after)?)
+        .bind(if gone { before.text.clone() } else { json(after)? })
         .bind(D::KIND.name())
         .bind(after.id())
         .execute(&mut *self.transaction)
@@ -608,17 +615,19 @@ impl Write<'_> {
         });
     }
 
-    /// Commits, and returns what changed. Without changes it rolls back and adds no entry.
+    /// Commits, and returns what changed. Without changes it rolls back and adds no entry. `org` sees the entry; nobody
+    /// who is confined does where it is empty.
     pub(crate) async fn commit(mut self, org: &str) -> Result<Vec<Change>, Problem> {
         if self.entry.changes.is_empty() {
             self.transaction.rollback().await?;
             return Ok(Vec::new());
         }
+        self.entry.org = org.to_owned();
         let text = json(&self.entry)?;
         let hash = entry::chained(&self.previous, &text);
         sqlx::query("INSERT INTO audit (seq, org, entry, hash) VALUES ($1, $2, $3, $4)")
             .bind(self.entry.seq)
-            .bind(org.to_owned())
+            .bind(self.entry.org.clone())
             .bind(text)
             .bind(hash.clone())
             .execute(&mut *self.transaction)

@@ -146,7 +146,12 @@ async fn what_changed_is_enough() {
 async fn who_has_another_databases_version_gets_it_whole() {
     let plane = Plane::sqlite().await;
     plane.org("acme").await;
-    for after in ["0123456789abcdef-1", "nonsense", "-", "0-99999999999999999999"] {
+    for after in [
+        "0123456789abcdef-1-0",
+        "nonsense",
+        "-",
+        "0-99999999999999999999-0",
+    ] {
         let answer = plane
             .get(&format!("/v1/directory?after={after}"))
             .await
@@ -154,12 +159,21 @@ async fn who_has_another_databases_version_gets_it_whole() {
         assert_eq!(answer.header("content-type"), "application/json", "{after}");
     }
     let own = version(&plane.get("/v1/directory").await);
-    let (name, _) = own.rsplit_once('-').unwrap();
-    let ahead = plane
-        .get(&format!("/v1/directory?after={name}-999999"))
-        .await
-        .expect(200);
-    assert_eq!(ahead.header("content-type"), "application/json");
+    let [name, seq, hash] = own.split('-').collect::<Vec<_>>()[..] else {
+        panic!("{own}")
+    };
+    for after in [
+        format!("{name}-999999-{hash}"),
+        format!("{name}-{seq}-0123456789abcdef"),
+        format!("{name}-{seq}-"),
+        format!("{name}-{seq}"),
+    ] {
+        let answer = plane
+            .get(&format!("/v1/directory?after={after}"))
+            .await
+            .expect(200);
+        assert_eq!(answer.header("content-type"), "application/json", "{after}");
+    }
     plane.get("/v1/directory?wait=301").await.expect(422);
 }
 

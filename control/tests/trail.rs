@@ -8,9 +8,11 @@
 
 mod support;
 
+use axum::http::Method;
 use serde_json::{Value, json};
 use sqlx::{AnyPool, Row as _};
 use support::{Plane, on_each};
+use tollgate_control::Store;
 use tollgate_control::audit::{Checkpoint, public_key};
 
 /// A trail of some thirty entries.
@@ -45,9 +47,7 @@ async fn what_was_changed_is_found() {
             .expect(200)
             .body;
         let checkpoint: Checkpoint = serde_json::from_value(checkpoint).unwrap();
-        run(&pool, "CREATE TABLE kept AS SELECT * FROM audit").await;
-        run(&pool, "CREATE TABLE kept_objects AS SELECT * FROM objects").await;
-        run(&pool, "CREATE TABLE kept_head AS SELECT * FROM head").await;
+        keep(&pool).await;
         for (what, statements) in [
             (
                 "an entry edited",
@@ -96,22 +96,11 @@ async fn what_was_changed_is_found() {
                 run(&pool, statement).await;
             }
             assert_ne!(plane.faults().await, [""; 0], "{what}");
-            for table in ["audit", "objects", "head"] {
-                let kept = if table == "audit" {
-                    "kept".to_owned()
-                } else {
-                    format!("kept_{table}")
-                };
-                let back = format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {kept}");
-                sqlx::raw_sql(sqlx::AssertSqlSafe(back))
-                    .execute(&pool)
-                    .await
-                    .unwrap();
-            }
+            put_back(&pool).await;
             assert_eq!(plane.faults().await, [""; 0], "after {what}");
         }
         // Everything is cut back to a state that fits: only what is kept elsewhere knows.
-        rewrite(&plane, &pool).await;
+        rewrite(&pool).await;
         assert_eq!(plane.faults().await, [""; 0]);
         let key = public_key(&checkpoint.public_key).unwrap();
         let verdict = plane
@@ -139,9 +128,202 @@ async fn what_was_changed_is_found() {
     .await;
 }
 
+const TABLES: [&str; 3] = ["audit", "objects", "head"];
+
+/// Keeps what there is, for [`put_back`].
+async fn keep(pool: &AnyPool) {
+    for table in TABLES {
+        let kept = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(kept))
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+}
+
+async fn put_back(pool: &AnyPool) {
+    for table in TABLES {
+        let back = format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(back))
+            .execute(pool)
+            .await
+            .unwrap();
+    }
+}
+
+/// Each column that the server acts on follows from the trail.
+#[tokio::test]
+async fn no_column_can_be_edited_unseen() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        plane.org("globex").await;
+        plane.post("/v1/orgs", json!({"id": "gone"})).await.expect(201);
+        plane.delete("/v1/orgs/gone").await.expect(200);
+        plane.token("viewer", None).await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.expect(201);
+        let target = json!({"key": key.text("id")});
+        for (path, more) in [("freezes", json!({})), ("caps", json!({"rate": "1/second"}))] {
+            let mut body = json!({"target": target, "reason": "x"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            plane.post(&format!("/v1/{path}"), body).await.expect(201);
+        }
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        assert_eq!(plane.faults().await, [""; 0]);
+        keep(&pool).await;
+        for (statement, fault) in [
+            // The secret of whoever did this is the owner's now.
+            (
+                "UPDATE objects SET sha256 = 'ab' WHERE kind = 'token' AND document LIKE '%owner%'",
+                "`sha256` of the token",
+            ),
+            ("UPDATE objects SET sha256 = 'ab' WHERE kind = 'key'", "`sha256` of the key"),
+            ("UPDATE objects SET sha256 = 'ab' WHERE kind = 'cap'", "`sha256` of the cap"),
+            ("UPDATE objects SET org = 'globex' WHERE kind = 'key'", "`org` of the key"),
+            ("UPDATE objects SET org = 'globex' WHERE id = 'acme/search'", "`org` of the project"),
+            ("UPDATE objects SET org = 'globex' WHERE id = 'acme'", "`org` of the org"),
+            ("UPDATE objects SET org = 'globex' WHERE kind = 'freeze'", "`org` of the freeze"),
+            ("UPDATE objects SET org = 'globex' WHERE kind = 'cap'", "`org` of the cap"),
+            ("UPDATE objects SET org = 'globex' WHERE kind = 'token'", "`org` of the token"),
+            ("UPDATE objects SET seq = seq - 1 WHERE kind = 'key'", "`seq` of the key"),
+            ("UPDATE objects SET seq = seq + 1000 WHERE id = 'acme'", "`seq` of the org"),
+            ("UPDATE objects SET revision = revision + 1 WHERE kind = 'key'", "`revision` of the key"),
+            ("UPDATE objects SET gone = 1 WHERE kind = 'freeze'", "`gone` of the freeze"),
+            ("UPDATE objects SET gone = 2 WHERE id = 'gone'", "`gone` of the org"),
+            ("UPDATE objects SET gone = 0 WHERE id = 'gone'", "`gone` of the org `gone`"),
+            (
+                "UPDATE objects SET document = REPLACE(document, '\"gone\"', '\"acme\"') WHERE id = 'gone'",
+                "`document` of the org `gone`",
+            ),
+            // Of two members some readers take the first, others the last.
+            (
+                "UPDATE objects SET document = REPLACE(document, '{\"id\"', '{\"role\":\"owner\",\"id\"') WHERE kind = 'token'",
+                "`document` of the token",
+            ),
+            (
+                "UPDATE objects SET document = REPLACE(document, '\"labels\":{', '\"labels\":{\"a\":\"b\",\"a\":\"b\"') \
+                 WHERE id = 'acme'",
+                "`document` of the org",
+            ),
+            ("UPDATE objects SET document = '' WHERE kind = 'key'", "`document` of the key"),
+            ("UPDATE objects SET id = 'other' WHERE kind = 'key'", "and not in the trail"),
+            (
+                "INSERT INTO objects SELECT kind, 'other', org, '', revision, seq, gone, document FROM objects \
+                 WHERE kind = 'key'",
+                "the key `other` is there, and not in the trail",
+            ),
+            (
+                "INSERT INTO objects SELECT '', '', org, '', revision, seq, gone, document FROM objects WHERE kind = 'key'",
+                "beside those of the trail",
+            ),
+            ("UPDATE audit SET org = 'globex' WHERE seq = 2", "its `org`"),
+            ("UPDATE audit SET org = 'acme' WHERE seq = 1", "its `org`"),
+            (
+                "INSERT INTO audit SELECT 0, org, entry, hash FROM audit WHERE seq = 2",
+                "beside the trail",
+            ),
+            ("UPDATE head SET seq = seq + 1", "it was cut"),
+            ("UPDATE head SET hash = name", "the trail's last hash"),
+            ("UPDATE head SET name = 'other'", "name was changed"),
+            ("DELETE FROM head", "does not say where the trail ends"),
+        ] {
+            run(&pool, statement).await;
+            let faults = plane.faults().await;
+            assert!(
+                faults.iter().any(|one| one.contains(fault)),
+                "{statement}: {faults:?}"
+            );
+            put_back(&pool).await;
+            assert_eq!(plane.faults().await, [""; 0], "after {statement}");
+        }
+        // A server that started behind it is not taken in by another name.
+        run(&pool, "UPDATE head SET name = 'other'").await;
+        let store = Store::open(&plane.address).await.unwrap();
+        let verdict = store.verify(&[], None).await.unwrap();
+        assert_eq!(verdict.faults[0].seq, 1);
+        assert!(verdict.faults[0].problem.contains("hash does not fit"), "{verdict:?}");
+    })
+    .await;
+}
+
+/// What was edited stays found after the server wrote over it.
+#[tokio::test]
+async fn an_edit_that_was_written_over_is_found() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        run(
+            &pool,
+            "UPDATE objects SET document = REPLACE(document, '\"pro\"', '\"free\"') WHERE id = 'acme'",
+        )
+        .await;
+        plane
+            .patch("/v1/orgs/acme", json!({"contacts": ["x"]}))
+            .await
+            .expect(200);
+        let faults = plane.faults().await;
+        assert_eq!(
+            faults,
+            ["4: it found the organization `acme` otherwise than the trail had left it"]
+        );
+    })
+    .await;
+}
+
+/// A checkpoint of a trail that was rewritten is compared, whatever is given beside it.
+#[tokio::test]
+async fn checkpoints_of_one_entry_do_not_hide_each_other() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        let mut checkpoints = Vec::new();
+        for name in ["lost", "kept"] {
+            rewrite(&pool).await;
+            plane.post("/v1/orgs", json!({"id": name})).await.expect(201);
+            let signed = plane.post("/v1/audit/checkpoint", json!({})).await.expect(200);
+            checkpoints.push(serde_json::from_value::<Checkpoint>(signed.body).unwrap());
+        }
+        assert_eq!(checkpoints[0].seq, checkpoints[1].seq);
+        for _ in 0..2 {
+            checkpoints.reverse();
+            let verdict = plane.store.verify(&checkpoints, None).await.unwrap();
+            let problems: Vec<_> = verdict.faults.iter().map(|fault| &fault.problem).collect();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].contains("written anew"), "{problems:?}");
+        }
+    })
+    .await;
+}
+
+/// After a restore entries get numbers that gateways have seen before.
+#[tokio::test]
+async fn a_version_from_before_a_restore_is_not_taken_for_another() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        plane.post("/v1/orgs", json!({"id": "lost"})).await.expect(201);
+        let lost = plane.get("/v1/directory").await.expect(200);
+        let lost = lost.header("etag").trim_matches('"').to_owned();
+        rewrite(&pool).await;
+        // With as many entries as before, and then with more.
+        for name in ["other", "more"] {
+            plane.post("/v1/orgs", json!({"id": name})).await.expect(201);
+            let answer = plane
+                .get(&format!("/v1/directory?after={lost}"))
+                .await
+                .expect(200);
+            assert_eq!(answer.header("content-type"), "application/json");
+            assert!(answer.body["orgs"][name].is_object() && answer.body["orgs"]["lost"].is_null());
+            let path = "/v1/directory";
+            let held = [("if-none-match", lost.as_str())];
+            let answer = plane.with(&plane.owner, Method::GET, path, None, &held).await;
+            answer.expect(200);
+        }
+    })
+    .await;
+}
+
 /// Somebody with the database's password takes back all behind the third entry.
-async fn rewrite(plane: &Plane, pool: &AnyPool) {
-    let _ = plane;
+async fn rewrite(pool: &AnyPool) {
     run(pool, "DELETE FROM audit WHERE seq > 3").await;
     run(pool, "DELETE FROM objects WHERE seq > 3").await;
     run(

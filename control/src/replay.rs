@@ -1,0 +1,314 @@
+//! Replays the trail, entry by entry: what it makes of nothing is what the database should hold, in each column that the
+//! server acts on.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
+
+use crate::audit::{Checkpoint, Fault, Verdict};
+use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Token};
+use crate::entry::{Change, Entry, chained};
+use crate::problem::Problem;
+use crate::unique;
+
+/// More faults than this are not told: one is enough.
+const MOST_FAULTS: usize = 20;
+
+/// An object as the trail left it.
+struct Object {
+    kind: Kind,
+    /// Of its document; where it was removed, of its last one.
+    digest: [u8; 32],
+    revision: i64,
+    seq: i64,
+    gone: bool,
+}
+
+/// A walk along the trail.
+pub(crate) struct Replay {
+    /// The hash of the entry before.
+    previous: String,
+    seq: i64,
+    entries: i64,
+    /// By their kinds and ids.
+    objects: BTreeMap<(String, String), Object>,
+    /// The end as the database says it; `None` where it says none, or several.
+    head: Option<(i64, String)>,
+    faults: Vec<Fault>,
+}
+
+impl Replay {
+    /// Before the first entry of a database's trail.
+    pub(crate) async fn begin(name: &str, snapshot: &mut Transaction<'static, Any>) -> Result<Self, Problem> {
+        let heads = sqlx::query("SELECT name, seq, hash FROM head")
+            .fetch_all(&mut **snapshot)
+            .await?;
+        let mut replay = Self {
+            previous: name.to_owned(),
+            seq: 0,
+            entries: 0,
+            objects: BTreeMap::new(),
+            head: None,
+            faults: Vec::new(),
+        };
+        match heads.as_slice() {
+            [head] => {
+                replay.previous = head.try_get("name")?;
+                replay.head = Some((head.try_get("seq")?, head.try_get("hash")?));
+            }
+            _ => replay.fault(0, "the database does not say where the trail ends"),
+        }
+        if replay.previous != name {
+            replay.fault(0, "the database's name was changed");
+        }
+        Ok(replay)
+    }
+
+    /// The last entry so far.
+    pub(crate) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    pub(crate) fn fault(&mut self, seq: i64, problem: &str) {
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(Fault {
+                seq,
+                problem: problem.to_owned(),
+            });
+        }
+    }
+
+    /// The last entry so far is the one that these signed.
+    pub(crate) fn compare(&mut self, checkpoints: Option<Vec<&Checkpoint>>) {
+        for checkpoint in checkpoints.into_iter().flatten() {
+            if checkpoint.hash != self.previous {
+                self.fault(
+                    checkpoint.seq,
+                    "the entry is not the one that the checkpoint signed: the trail was written anew",
+                );
+            }
+        }
+    }
+
+    /// The next entries; `None` at the end.
+    pub(crate) async fn page(
+        &self,
+        snapshot: &mut Transaction<'static, Any>,
+    ) -> Result<Option<Vec<AnyRow>>, Problem> {
+        let rows =
+            sqlx::query("SELECT seq, org, entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000")
+                .bind(self.seq)
+                .fetch_all(&mut **snapshot)
+                .await?;
+        Ok((!rows.is_empty()).then_some(rows))
+    }
+
+    /// Takes an entry.
+    pub(crate) fn entry(&mut self, row: &AnyRow) -> Result<(), Problem> {
+        let (seq, text, hash): (i64, String, String) =
+            (row.try_get("seq")?, row.try_get("entry")?, row.try_get("hash")?);
+        let next = self.seq.saturating_add(1);
+        if seq != next {
+            self.fault(
+                seq,
+                &format!("entry {next} should come before it, and is not there"),
+            );
+        }
+        if chained(&self.previous, &text) != hash {
+            self.fault(
+                seq,
+                "its hash does not fit: it, or what is before it, was changed",
+            );
+        }
+        match unique::parse(&text).and_then(serde_json::from_value::<Entry>) {
+            Ok(entry) => {
+                if entry.seq != seq {
+                    self.fault(seq, "it is another entry, moved here");
+                }
+                if row.try_get::<String, _>("org").ok() != Some(entry.org) {
+                    self.fault(seq, "its `org` is not what the entry says");
+                }
+                for change in entry.changes {
+                    self.change(seq, change);
+                }
+            }
+            Err(error) => self.fault(seq, &format!("it cannot be read: {error}")),
+        }
+        self.previous = hash;
+        self.seq = seq;
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn change(&mut self, seq: i64, change: Change) {
+        let (kind, id) = (change.kind, change.id);
+        let name = (kind.name().to_owned(), id.clone());
+        let before = change.before.map(digest);
+        let after = change.after.map(digest);
+        let known = self.objects.get(&name);
+        let revision = known.map_or(0, |known| known.revision);
+        let was = known.map(|known| (!known.gone).then_some(known.digest));
+        // One that was removed never comes back, so its `before` fits nothing.
+        if was != before.map(Some) {
+            let noun = kind.noun();
+            self.fault(
+                seq,
+                &format!("it found the {noun} `{id}` otherwise than the trail had left it"),
+            );
+        }
+        let Some(digest) = after.or(before) else {
+            return self.fault(seq, "it changes nothing into nothing");
+        };
+        self.objects.insert(
+            name,
+            Object {
+                kind,
+                digest,
+                revision: revision + 1,
+                seq,
+                gone: after.is_none(),
+            },
+        );
+    }
+
+    /// After the last entry: whether the trail ends there, and what is stored is what it made.
+    pub(crate) async fn end(mut self, snapshot: &mut Transaction<'static, Any>) -> Result<Verdict, Problem> {
+        if let Some((seq, hash)) = self.head.take() {
+            if seq != self.seq {
+                self.fault(
+                    self.seq,
+                    "the trail does not end where it is said to end: it was cut",
+                );
+            } else if hash != self.previous {
+                self.fault(
+                    self.seq,
+                    "the trail's last hash is not the one that it is said to end with",
+                );
+            }
+        }
+        // Pages go by `seq` and by id; rows that stand outside of those would not be seen.
+        if count("SELECT COUNT(*) AS n FROM audit", snapshot).await? != self.entries {
+            self.fault(self.seq, "there are entries beside the trail");
+        }
+        let seen = self.state(snapshot).await?;
+        if count("SELECT COUNT(*) AS n FROM objects", snapshot).await? != seen {
+            self.fault(self.seq, "there are objects beside those of the trail");
+        }
+        Ok(Verdict {
+            entries: self.entries,
+            hash: self.previous,
+            faults: self.faults,
+        })
+    }
+
+    /// Compares what is stored with what the trail made; how many objects there are.
+    async fn state(&mut self, snapshot: &mut Transaction<'static, Any>) -> Result<i64, Problem> {
+        let mut seen = 0;
+        let mut after = (String::new(), String::new());
+        loop {
+            let rows = sqlx::query(
+                "SELECT kind, id, org, sha256, revision, seq, gone, document FROM objects \
+                 WHERE kind > $1 OR (kind = $1 AND id > $2) ORDER BY kind, id LIMIT 1000",
+            )
+            .bind(after.0.clone())
+            .bind(after.1.clone())
+            .fetch_all(&mut **snapshot)
+            .await?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in rows {
+                seen += 1;
+                after = (row.try_get("kind")?, row.try_get("id")?);
+                let (kind, id) = &after;
+                match self.objects.remove(&after) {
+                    None => self.fault(0, &format!("the {kind} `{id}` is there, and not in the trail")),
+                    Some(object) => {
+                        if let Some(column) = object.differs(id, &row) {
+                            let problem =
+                                format!("`{column}` of the {kind} `{id}` is not what the trail says");
+                            self.fault(object.seq, &problem);
+                        }
+                    }
+                }
+            }
+        }
+        for ((kind, id), object) in core::mem::take(&mut self.objects) {
+            self.fault(
+                object.seq,
+                &format!("the {kind} `{id}` is in the trail, and is not there"),
+            );
+        }
+        Ok(seen)
+    }
+}
+
+impl Object {
+    /// The first column of a row that does not follow from the trail. One that can't be read follows from nothing.
+    fn differs(&self, id: &str, row: &AnyRow) -> Option<&'static str> {
+        let number = |column: &str| row.try_get::<i64, _>(column).ok();
+        let text = |column: &str| row.try_get::<String, _>(column).ok();
+        let document = text("document").filter(|document| {
+            let value = unique::parse(document);
+            value.is_ok_and(|value| digest(value) == self.digest)
+        });
+        let Some(derived) = document.and_then(|document| self.derived(&document)) else {
+            return Some("document");
+        };
+        let columns = [
+            ("id", id == derived.id),
+            ("org", text("org") == Some(derived.org)),
+            ("sha256", text("sha256") == Some(derived.sha256)),
+            ("revision", number("revision") == Some(self.revision)),
+            ("seq", number("seq") == Some(self.seq)),
+            ("gone", number("gone") == Some(i64::from(self.gone))),
+        ];
+        let differing = columns.into_iter().find(|(_, fits)| !fits);
+        differing.map(|(column, _)| column)
+    }
+
+    fn derived(&self, document: &str) -> Option<Derived> {
+        match self.kind {
+            Kind::Org => Derived::from::<Org>(document),
+            Kind::Project => Derived::from::<Project>(document),
+            Kind::Key => Derived::from::<Key>(document),
+            Kind::Token => Derived::from::<Token>(document),
+            Kind::Freeze => Derived::from::<Freeze>(document),
+            Kind::Cap => Derived::from::<Cap>(document),
+        }
+    }
+}
+
+/// Columns that follow from a document.
+struct Derived {
+    id: String,
+    org: String,
+    sha256: String,
+}
+
+impl Derived {
+    fn from<D: Document>(document: &str) -> Option<Self> {
+        let document: D = serde_json::from_str(document).ok()?;
+        Some(Self {
+            id: document.id(),
+            org: document.org().to_owned(),
+            sha256: document.sha256().to_owned(),
+        })
+    }
+}
+
+async fn count(statement: &'static str, snapshot: &mut Transaction<'static, Any>) -> Result<i64, Problem> {
+    Ok(sqlx::query(statement)
+        .fetch_one(&mut **snapshot)
+        .await?
+        .try_get("n")?)
+}
+
+/// A digest of a document, whatever the order of its members.
+fn digest(mut document: Value) -> [u8; 32] {
+    document.sort_all_objects();
+    Sha256::digest(document.to_string()).into()
+}
