@@ -210,7 +210,7 @@ impl Replay {
         let mut after = (String::new(), String::new());
         loop {
             let rows = sqlx::query(
-                "SELECT kind, id, org, sha256, revision, seq, gone, document FROM objects \
+                "SELECT kind, id, org, sha256, revision, seq, gone, in_force, document FROM objects \
                  WHERE kind > $1 OR (kind = $1 AND id > $2) ORDER BY kind, id LIMIT 1000",
             )
             .bind(after.0.clone())
@@ -265,6 +265,10 @@ impl Object {
             ("revision", number("revision") == Some(self.revision)),
             ("seq", number("seq") == Some(self.seq)),
             ("gone", number("gone") == Some(i64::from(self.gone))),
+            (
+                "in_force",
+                number("in_force") == Some(i64::from(derived.in_force && !self.gone)),
+            ),
         ];
         let differing = columns.into_iter().find(|(_, fits)| !fits);
         differing.map(|(column, _)| column)
@@ -287,6 +291,7 @@ struct Derived {
     id: String,
     org: String,
     sha256: String,
+    in_force: bool,
 }
 
 impl Derived {
@@ -296,6 +301,7 @@ impl Derived {
             id: document.id(),
             org: document.org().to_owned(),
             sha256: document.sha256().to_owned(),
+            in_force: document.in_force(),
         })
     }
 }

@@ -188,6 +188,9 @@ async fn no_column_can_be_edited_unseen() {
             ("UPDATE objects SET seq = seq + 1000 WHERE id = 'acme'", "`seq` of the org"),
             ("UPDATE objects SET revision = revision + 1 WHERE kind = 'key'", "`revision` of the key"),
             ("UPDATE objects SET gone = 1 WHERE kind = 'freeze'", "`gone` of the freeze"),
+            // It would never end.
+            ("UPDATE objects SET in_force = 0 WHERE kind = 'freeze'", "`in_force` of the freeze"),
+            ("UPDATE objects SET in_force = 1 WHERE kind = 'key'", "`in_force` of the key"),
             ("UPDATE objects SET gone = 2 WHERE id = 'gone'", "`gone` of the org"),
             ("UPDATE objects SET gone = 0 WHERE id = 'gone'", "`gone` of the org `gone`"),
             (
@@ -207,12 +210,12 @@ async fn no_column_can_be_edited_unseen() {
             ("UPDATE objects SET document = '' WHERE kind = 'key'", "`document` of the key"),
             ("UPDATE objects SET id = 'other' WHERE kind = 'key'", "and not in the trail"),
             (
-                "INSERT INTO objects SELECT kind, 'other', org, '', revision, seq, gone, document FROM objects \
+                "INSERT INTO objects SELECT kind, 'other', org, '', revision, seq, gone, in_force, document FROM objects \
                  WHERE kind = 'key'",
                 "the key `other` is there, and not in the trail",
             ),
             (
-                "INSERT INTO objects SELECT '', '', org, '', revision, seq, gone, document FROM objects WHERE kind = 'key'",
+                "INSERT INTO objects SELECT '', '', org, '', revision, seq, gone, in_force, document FROM objects WHERE kind = 'key'",
                 "beside those of the trail",
             ),
             ("UPDATE audit SET org = 'globex' WHERE seq = 2", "its `org`"),
