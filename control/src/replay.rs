@@ -3,16 +3,38 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
+use utoipa::ToSchema;
 
-use crate::audit::{Checkpoint, Fault, Verdict};
+use crate::checkpoint::Checkpoint;
 use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Token};
 use crate::entry::{Change, Entry, chained};
 use crate::problem::Problem;
 use crate::unique;
+
+/// What a look through the whole trail found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Verdict {
+    /// How many entries there are.
+    pub entries: i64,
+    /// The last one's hash.
+    pub hash: String,
+    /// What is wrong; empty where nothing is.
+    pub faults: Vec<Fault>,
+}
+
+/// Something that is wrong with a trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// Number of the entry.
+    pub seq: i64,
+    /// What is wrong, in words.
+    pub problem: String,
+}
 
 /// More faults than this are not told: one is enough.
 const MOST_FAULTS: usize = 20;

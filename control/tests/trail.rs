@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::{AnyPool, Row as _};
 use support::{Plane, on_each};
 use tollgate_control::Store;
-use tollgate_control::audit::{Checkpoint, public_key};
+use tollgate_control::checkpoint::{Checkpoint, public_key};
 
 /// A trail of some thirty entries.
 async fn filled(plane: &Plane) -> AnyPool {

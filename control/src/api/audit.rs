@@ -9,8 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::request::{Asked, Body};
 use super::{App, one_org};
 use crate::access::{Act, Caller};
-use crate::audit::{Checkpoint, Linked, Verdict, public_key};
+use crate::audit::Linked;
+use crate::checkpoint::{Checkpoint, public_key};
 use crate::problem::{Problem, Problems};
+use crate::replay::Verdict;
 
 /// Which entries.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
