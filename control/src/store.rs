@@ -110,14 +110,17 @@ impl Store {
 
     async fn at(address: &str, create: bool) -> Result<Self, Failure> {
         sqlx::any::install_default_drivers();
-        let (engine, address) = match address.split_once(':') {
+        let scheme = address
+            .split_once(':')
+            .map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
+        let (engine, address) = match scheme.as_ref().map(|(scheme, rest)| (scheme.as_str(), *rest)) {
             Some(("sqlite", file)) => {
                 let file = file.trim_start_matches("//");
                 is_there(file, create)?;
                 (Engine::Sqlite, format!("sqlite://{file}?mode=rw"))
             }
-            Some(("postgres" | "postgresql", _)) => (Engine::Postgres, address.to_owned()),
-            _ => return Err(Failure::Address(tollgate_core::key::shown(address, 64))),
+            Some(("postgres" | "postgresql", rest)) => (Engine::Postgres, format!("postgres:{rest}")),
+            _ => return Err(Failure::Address(masked(address))),
         };
         // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
         let mut first = AnyConnection::connect(&address).await.map_err(Failure::Open)?;
@@ -282,7 +285,17 @@ impl Store {
     }
 }
 
-/// Settings of a connection.
+/// An address for an error: where a password may stand in it, its scheme alone.
+fn masked(address: &str) -> String {
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    match scheme {
+        _ if !address.contains(['@', '=', '?']) => tollgate_core::key::shown(address, 64),
+        Some(scheme) => format!("{}://…", tollgate_core::key::shown(scheme, 64)),
+        None => "…".to_owned(),
+    }
+}
+
 /// A file is there, or is made; its owner alone can read it, as whoever can write it may do everything.
 fn is_there(file: &str, create: bool) -> Result<(), Failure> {
     let path = std::path::Path::new(file);
@@ -305,6 +318,7 @@ fn is_there(file: &str, create: bool) -> Result<(), Failure> {
     }
 }
 
+/// Settings of a connection.
 async fn prepare(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
     if engine == Engine::Sqlite {
         // Acknowledged is durable; readers never wait; a writer waits for its turn.
