@@ -1,10 +1,6 @@
 //! docs/operating.md as an operator follows it: each of its commands, as it stands there, in its order.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
