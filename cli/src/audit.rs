@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::client::{Client, encoded};
+use crate::out::say;
 use crate::show;
 
 /// What to do with the trail.
@@ -46,17 +47,19 @@ impl Command {
                     .unwrap_or_default();
                 entries(client, &org, after, |entry| {
                     if client.json() {
-                        println!("{entry}");
+                        Ok(say!("{}", show::json_line(entry))?)
                     } else {
-                        told(entry);
+                        told(entry)
                     }
                 })
                 .await?;
             }
-            Self::Export => entries(client, "", 0, |entry| println!("{entry}")).await?,
+            Self::Export => {
+                entries(client, "", 0, |entry| Ok(say!("{}", show::json_line(entry))?)).await?;
+            }
             Self::Checkpoint => {
                 let answer = client.ask(Method::POST, "/v1/audit/checkpoint", None).await?;
-                println!("{}", answer.body);
+                say!("{}", show::json_line(&answer.body))?;
             }
             Self::Verify {
                 checkpoints,
@@ -67,7 +70,12 @@ impl Command {
     }
 }
 
-async fn entries(client: &Client, org: &str, after: u32, mut each: impl FnMut(&Value)) -> Result<()> {
+async fn entries(
+    client: &Client,
+    org: &str,
+    after: u32,
+    mut each: impl FnMut(&Value) -> Result<()>,
+) -> Result<()> {
     let mut after = i64::from(after);
     loop {
         let page = client
@@ -78,16 +86,22 @@ async fn entries(client: &Client, org: &str, after: u32, mut each: impl FnMut(&V
             .and_then(Value::as_array)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        items.iter().for_each(&mut each);
+        items.iter().try_for_each(&mut each)?;
         match items.last().and_then(|last| last.get("seq")?.as_i64()) {
-            Some(last) => after = last,
+            Some(last) => {
+                ensure!(
+                    last > after,
+                    "the server's trail has no end: entry {last} comes after {after}"
+                );
+                after = last;
+            }
             None => return Ok(()),
         }
     }
 }
 
 /// An entry for people.
-fn told(entry: &Value) {
+fn told(entry: &Value) -> Result<()> {
     let word = |name: &str| show::member(entry, name);
     let reason = entry
         .get("reason")
@@ -97,31 +111,32 @@ fn told(entry: &Value) {
     let at = jiff::Timestamp::from_millisecond(at)
         .map(|at| at.to_string())
         .unwrap_or_default();
-    println!(
+    say!(
         "{} {at} {} from {} {}{reason}",
         word("seq"),
         word("actor"),
         word("address"),
         word("action")
-    );
+    )?;
     let changes = entry
         .get("changes")
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
     for change in changes.iter().take(5) {
-        println!(
+        say!(
             "  {} {}",
             show::member(change, "kind"),
             show::member(change, "id")
-        );
+        )?;
         if change.get("before").is_some_and(|before| !before.is_null()) {
-            show::differences(change.get("before"), change.get("after"));
+            show::differences(change.get("before"), change.get("after"))?;
         }
     }
     if changes.len() > 5 {
-        println!("  and {} more", changes.len() - 5);
+        say!("  and {} more", changes.len() - 5)?;
     }
+    Ok(())
 }
 
 async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<String>) -> Result<ExitCode> {
@@ -142,16 +157,16 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
         .map(Vec::as_slice)
         .unwrap_or_default();
     if client.json() {
-        println!("{verdict:#}");
+        say!("{}", show::json(&verdict))?;
     } else if faults.is_empty() {
-        println!("{} entries verified.", show::member(&verdict, "entries"));
+        say!("{} entries verified.", show::member(&verdict, "entries"))?;
     } else {
         for fault in faults {
-            println!(
+            say!(
                 "entry {}: {}",
                 show::member(fault, "seq"),
                 show::member(fault, "problem")
-            );
+            )?;
         }
     }
     Ok(if faults.is_empty() {

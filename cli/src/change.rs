@@ -1,6 +1,6 @@
 //! Bodies of creates and changes, of what the command line says.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -44,4 +44,14 @@ pub(crate) fn labels(given: &[String]) -> Option<Map<String, Value>> {
         _ => (label.trim_end_matches('=').to_owned(), Value::Null),
     };
     (!given.is_empty()).then(|| given.iter().map(label).collect())
+}
+
+/// Labels of what is made: there is none to remove yet.
+pub(crate) fn valued(given: &[String]) -> Result<()> {
+    let label = given.iter().find(|label| {
+        label
+            .split_once('=')
+            .is_none_or(|(name, value)| name.is_empty() || value.is_empty())
+    });
+    label.map_or(Ok(()), |label| bail!("`--label {label}`: expected NAME=VALUE"))
 }

@@ -11,6 +11,7 @@ mod stand_in;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Args;
 
 use crate::files::document::{Document, groups};
@@ -18,6 +19,9 @@ use crate::files::finding::{Report, Severity};
 use crate::files::source;
 use crate::files::world::World;
 use envoy::Envoy;
+
+use crate::out::{self, note, say};
+use crate::show;
 
 /// Read the files that operators edit, and say each mistake with its file, line and column.
 #[derive(Args)]
@@ -38,7 +42,7 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn run(self) -> ExitCode {
+    pub(crate) fn run(self) -> Result<ExitCode> {
         let mut report = Report::default();
         let sources = source::read(&self.paths, &mut report);
         let documents: Vec<Document<'_>> = sources
@@ -55,32 +59,32 @@ impl Check {
             together(&group, envoy.as_ref(), &mut report);
             asked += group.iter().filter(|document| document.is_bootstrap()).count();
         }
-        print!("{report}");
+        out::write(format_args!("{}", show::lines(&report.to_string())))?;
         if envoy.is_none() && !self.no_envoy && asked > 0 {
-            eprintln!(
+            note!(
                 "No Envoy was found to ask about bootstraps: name one with --envoy, or leave it out with --no-envoy."
             );
         }
         self.outcome(&report)
     }
 
-    fn outcome(&self, report: &Report) -> ExitCode {
+    fn outcome(&self, report: &Report) -> Result<ExitCode> {
         let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
         let files = counted(report.files(), "file");
         if errors + warnings == 0 {
-            println!("{files}: nothing is wrong");
-            return ExitCode::SUCCESS;
+            say!("{files}: nothing is wrong")?;
+            return Ok(ExitCode::SUCCESS);
         }
-        eprintln!(
+        note!(
             "{files}: {}, {}",
             counted(errors, "error"),
             counted(warnings, "warning")
         );
-        if errors > 0 || self.strict {
+        Ok(if errors > 0 || self.strict {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS
-        }
+        })
     }
 }
 

@@ -1,9 +1,11 @@
 //! Speaks to a control plane: over HTTP to a server, or to the same API in this process, over the database itself.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -15,12 +17,14 @@ use tollgate_control::api::{App, router};
 use tollgate_control::serve::signing_key;
 use tower::ServiceExt as _;
 
+use crate::show;
+
 /// Which control plane, and how.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Place {
     /// A server, such as `https://control.example:7700`; without one, the database is opened here.
-    #[arg(long, global = true, env = "TOLLGATE_SERVER")]
+    #[arg(long, global = true, env = "TOLLGATE_SERVER", hide_env_values = true)]
     server: Option<String>,
     /// File with the token for the server; the variable `TOLLGATE_TOKEN` has it otherwise.
     #[arg(long, global = true, env = "TOLLGATE_TOKEN_FILE")]
@@ -72,15 +76,21 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+/// Pages of a list, at most.
+const PAGES: usize = 100_000;
+
 impl Client {
     /// The server that is named, or the database.
     pub(crate) async fn open(place: Place) -> Result<Self> {
         let way = match &place.server {
-            Some(server) => Way::There {
-                http: http(place.ca.as_ref())?,
-                server: address(server)?,
-                token: token(place.token_file.as_ref())?,
-            },
+            Some(server) => {
+                let (server, is_here) = address(server)?;
+                Way::There {
+                    http: http(place.ca.as_ref(), is_here)?,
+                    server,
+                    token: token(place.token_file.as_ref())?,
+                }
+            }
             None => {
                 let store = Arc::new(Store::open(&place.database).await?);
                 let signing = place.audit_key.as_deref().map(signing_key).transpose();
@@ -117,6 +127,8 @@ impl Client {
     pub(crate) async fn all(&self, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut after = String::new();
+        // Which id is greater is for the database to say, so a list without an end is told by what comes again.
+        let mut seen = HashSet::new();
         loop {
             let and = if path.contains('?') { '&' } else { '?' };
             let mut page = self.get(&format!("{path}{and}limit=1000{after}")).await?;
@@ -124,7 +136,15 @@ impl Client {
                 items.extend(some);
             }
             match page.get("next").and_then(Value::as_str) {
-                Some(next) => after = format!("&after={}", encoded(next)),
+                Some(next) => {
+                    ensure!(
+                        seen.insert(next.to_owned()) && seen.len() < PAGES,
+                        "the server's list has no end: page {} goes on after `{}`",
+                        seen.len(),
+                        show::plain(next)
+                    );
+                    after = format!("&after={}", encoded(next));
+                }
                 None => return Ok(items),
             }
         }
@@ -186,14 +206,21 @@ impl Client {
             return Ok(Answer { status, body });
         }
         match body.get("detail").and_then(Value::as_str) {
-            Some(detail) => bail!("{detail}"),
+            Some(detail) => bail!("{}", show::plain(detail)),
             None => bail!("the server answered with status {status}"),
         }
     }
 }
 
-fn http(ca: Option<&PathBuf>) -> Result<reqwest::Client> {
-    let mut builder = reqwest::Client::builder().timeout(core::time::Duration::from_secs(60));
+fn http(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
+    // The API redirects nobody; followed, one could lead the token from https to http.
+    let mut builder = reqwest::Client::builder()
+        .timeout(core::time::Duration::from_secs(60))
+        .redirect(reqwest::redirect::Policy::none());
+    if is_here {
+        // A proxy (`http_proxy`) would be sent the token in clear. Of https it sees none.
+        builder = builder.no_proxy();
+    }
     if let Some(file) = ca {
         let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let certificate = reqwest::Certificate::from_pem(&pem).context("no PEM certificate")?;
@@ -202,14 +229,21 @@ fn http(ca: Option<&PathBuf>) -> Result<reqwest::Client> {
     builder.build().context("cannot speak HTTP")
 }
 
-/// The server's address; a token goes to no other machine in clear.
-fn address(server: &str) -> Result<String> {
+/// The server's address, and whether it is on this machine; a token goes to no other machine in clear.
+fn address(server: &str) -> Result<(String, bool)> {
+    // A password may stand before it; an error is no place for that.
+    ensure!(
+        !server.contains('@'),
+        "the server's address has a user's name or password: expected `https://HOST:PORT`, and a token by --token-file"
+    );
     let url = reqwest::Url::parse(server).with_context(|| format!("`{server}` is no address of a server"))?;
-    let local = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
-    if url.scheme() != "https" && !local {
+    let host = url.host_str().unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_here = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+    if url.scheme() != "https" && !is_here {
         bail!("`{server}` would send the token in clear: expected `https://…`, or a server on this machine");
     }
-    Ok(server.trim_end_matches('/').to_owned())
+    Ok((server.trim_end_matches('/').to_owned(), is_here))
 }
 
 fn token(file: Option<&PathBuf>) -> Result<String> {
@@ -223,7 +257,13 @@ fn token(file: Option<&PathBuf>) -> Result<String> {
     Ok(token.trim().to_owned())
 }
 
-/// A name as it stands in a path or query.
+/// A name as it stands in a path. `.` and `..` can't: URLs drop them, encoded too, and what is above would be meant.
+pub(crate) fn segment(name: &str) -> Result<String> {
+    ensure!(!matches!(name, "" | "." | ".."), "`{name}` is no name");
+    Ok(encoded(name))
+}
+
+/// A name as it stands in a query.
 pub(crate) fn encoded(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
@@ -233,4 +273,48 @@ pub(crate) fn encoded(name: &str) -> String {
             byte => format!("%{byte:02X}"),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_part_of_its_path() {
+        let base = reqwest::Url::parse("http://127.0.0.1/v1/orgs/").unwrap();
+        for name in [
+            "a", "a/..", "%2e%2e", "..a", "...", "?x", "#x", "\\..", "\t..", "é",
+        ] {
+            let url = base
+                .join(&format!("/v1/orgs/{}", segment(name).unwrap()))
+                .unwrap();
+            assert_eq!(url.path_segments().unwrap().count(), 3, "{url}");
+            assert!(url.query().is_none() && url.fragment().is_none(), "{url}");
+        }
+        for name in ["", ".", ".."] {
+            assert!(segment(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_server_on_this_machine_is_known_as_such() {
+        for (server, is_here) in [
+            ("http://127.0.0.1:7700/", true),
+            ("http://[::1]:7700", true),
+            ("HTTP://LocalHost", true),
+            ("https://control.example", false),
+        ] {
+            assert_eq!(address(server).unwrap().1, is_here, "{server}");
+        }
+        for refused in [
+            "http://control.example",
+            "http://127.0.0.1.example",
+            "https://u:secret@control.example",
+            "u:secret@x",
+            "",
+        ] {
+            let error = format!("{:#}", address(refused).unwrap_err());
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
 }

@@ -7,6 +7,8 @@ use clap::Subcommand;
 use serde_json::Value;
 use tollgate_core::directory::Loader;
 
+use crate::out::say;
+
 /// What to do with a document.
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -27,20 +29,20 @@ impl Command {
         match self {
             Self::Check { file } => {
                 let directory = Loader::load(read(&file)?).map_err(complaint)?;
-                println!(
+                say!(
                     "{}: {} keys of {} organizations",
                     file.display(),
                     directory.keys(),
                     directory.orgs()
-                );
+                )?;
             }
             Self::Build { file } => {
                 let json = read(&file)?;
                 Loader::load(json.clone()).map_err(complaint)?;
-                println!(
+                say!(
                     "{}",
                     String::from_utf8(json).context("the document is not UTF-8")?
-                );
+                )?;
             }
         }
         Ok(())

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::client::Place;
 use crate::files::finding::{Report, Severity};
+use crate::out::{self, note, say};
 use asked::{Asked, Options};
 use directory::Directory;
 use lines::Explanation;
@@ -57,7 +58,7 @@ impl Explain {
         };
         let json = place.json || self.requests.is_some();
         if let Some(past) = past.as_ref().filter(|_| !json) {
-            print!("{past}");
+            out::write(format_args!("{past}"))?;
         }
         let asked = match (&self.requests, &past) {
             (Some(file), _) => batch(file)?,
@@ -70,20 +71,21 @@ impl Explain {
             false => explain(&self.paths, place, &asked, &mut report)?,
         };
         match (self.requests.is_some(), &past) {
-            (true, _) => told.iter().for_each(|told| println!("{}", told.json())),
+            (true, _) => told.iter().try_for_each(|told| say!("{}", told.json()))?,
             (false, Some(past)) if json => {
                 let now = told.first().map_or(Value::Null, Explanation::json);
-                println!(
+                say!(
                     "{:#}",
                     json!({"record": past.record(), "access": past.access(), "now": now})
-                );
+                )?;
             }
-            (false, _) if json => told.iter().for_each(|told| println!("{:#}", told.json())),
+            (false, _) if json => told.iter().try_for_each(|told| say!("{:#}", told.json()))?,
             (false, past) => {
                 if past.is_some() && !told.is_empty() {
-                    println!("\nSuch a request now:");
+                    say!("\nSuch a request now:")?;
                 }
-                told.iter().for_each(|told| print!("{told}"));
+                told.iter()
+                    .try_for_each(|told| out::write(format_args!("{told}")))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -114,7 +116,7 @@ fn explain(
     let setting = Setting::read(paths, report)?;
     // Of a file with a mistake Envoy goes on with the last good one, which nobody knows here.
     if report.count(Severity::Error) > 0 {
-        eprint!("{report}");
+        note!("{report}");
         bail!("what a gateway with these files goes by can't be told until they are without mistakes");
     }
     let setting = setting.context(

@@ -5,7 +5,8 @@ use axum::http::Method;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::client::{Client, encoded};
+use crate::client::{Client, encoded, segment};
+use crate::out::say;
 use crate::show;
 
 /// What is frozen.
@@ -90,7 +91,7 @@ impl Freeze {
                 "Froze {kind} {}{until}. To end it: tollgate unfreeze {id}",
                 self.id
             )
-        });
+        })?;
         Ok(())
     }
 }
@@ -118,7 +119,7 @@ impl Cap {
                 "Capped {kind} {} at {}{until}. To end it: tollgate uncap {id}",
                 self.id, self.rate
             )
-        });
+        })?;
         Ok(())
     }
 }
@@ -152,9 +153,9 @@ async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
         _ => String::new(),
     };
     let answer = client
-        .change(Method::POST, &format!("{path}/{}/end", encoded(&id)), None)
+        .change(Method::POST, &format!("{path}/{}/end", segment(&id)?), None)
         .await?;
-    show::changed(client, &answer, |_| format!("Ended {noun} {id}."));
+    show::changed(client, &answer, |_| format!("Ended {noun} {id}."))?;
     Ok(())
 }
 
@@ -166,8 +167,8 @@ fn reason<'a>(client: &'a Client, such_as: &str) -> Result<&'a str> {
 
 /// When it ends by itself, if it does.
 fn until(one: &Value) -> String {
-    match one.get("until").and_then(Value::as_str) {
-        Some(until) => format!(" until {until}"),
+    match one.get("until").filter(|until| until.is_string()) {
+        Some(until) => format!(" until {}", show::text(until)),
         None => String::new(),
     }
 }
@@ -182,7 +183,7 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
         }
     }
     if all.is_empty() && !client.json() {
-        println!("Nothing is frozen or capped.");
+        say!("Nothing is frozen or capped.")?;
         return Ok(());
     }
     for one in &mut all {
@@ -205,6 +206,6 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
         "created_by",
         "created_at",
     ];
-    show::list(client, &all, &members);
+    show::list(client, &all, &members)?;
     Ok(())
 }

@@ -8,8 +8,9 @@ use axum::http::Method;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, encoded};
+use crate::client::{Client, segment};
 use crate::directory::document;
+use crate::out::say;
 use crate::show::member;
 
 /// Import a directory document: its organizations, projects and keys. What exists already stays as it is.
@@ -51,7 +52,7 @@ impl Import {
                 create(client, "/v1/orgs", name, spec).await?;
                 count.orgs += 1;
             }
-            let path = format!("/v1/orgs/{}/projects", encoded(name));
+            let path = format!("/v1/orgs/{}/projects", segment(name)?);
             let known = if is_known {
                 ids(client, &path).await?
             } else {
@@ -87,13 +88,12 @@ impl Import {
             count.keys += of("imported").unwrap_or(some.len() as u64);
             count.existed += of("existed").unwrap_or(0);
         }
-        count.print(client);
-        Ok(())
+        count.print(client)
     }
 }
 
 impl Count {
-    fn print(&self, client: &Client) {
+    fn print(&self, client: &Client) -> Result<()> {
         let Self {
             orgs,
             projects,
@@ -101,11 +101,11 @@ impl Count {
             existed,
         } = self;
         if client.json() {
-            println!(
+            say!(
                 "{}",
                 json!({"orgs": orgs, "projects": projects, "keys": keys, "existed": existed})
-            );
-            return;
+            )?;
+            return Ok(());
         }
         let verb = if client.is_dry_run() {
             "Dry run, nothing changed. Would import"
@@ -113,12 +113,13 @@ impl Count {
             "Imported"
         };
         let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        println!(
+        say!(
             "{verb} {}, {} and {}; {existed} existed already.",
             plural(*orgs, "organization"),
             plural(*projects, "project"),
             plural(*keys, "key")
-        );
+        )?;
+        Ok(())
     }
 }
 

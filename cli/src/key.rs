@@ -13,8 +13,9 @@ use tollgate_core::directory::Loader;
 use tollgate_core::key::{ApiKey, Form, KeyHash, form};
 
 use crate::change::{Clear, set};
-use crate::client::{Client, encoded};
+use crate::client::{Client, encoded, segment};
 use crate::limit::Limits;
+use crate::out::{note, say};
 use crate::report::Report;
 use crate::show;
 
@@ -107,6 +108,8 @@ pub(crate) struct Spec {
 
 /// A key's row in a directory, but for its id and hash.
 #[derive(Args)]
+// The command `row` is a group named `Row` too, and clap wants names that differ.
+#[group(id = "Tenant")]
 pub(crate) struct Row {
     /// Organization, as under `orgs`.
     #[arg(long)]
@@ -150,12 +153,12 @@ impl Command {
                 }
                 let mut members = vec!["id", "org", "project", "name", "state", "expires_at"];
                 members.extend(revoked.then_some("revoked_at"));
-                show::list(client, &keys, &members);
+                show::list(client, &keys, &members)?;
             }
             Self::Show { key } => {
                 let mut key = client.get(&path(&key)?).await?;
                 add_state(&mut key, Timestamp::now());
-                show::object(client, &key);
+                show::object(client, &key)?;
             }
             Self::Report(report) => report.run(client).await?,
             Self::Create { row, spec } => {
@@ -164,7 +167,7 @@ impl Command {
                 let answer = client
                     .change(Method::POST, "/v1/keys", Some(Value::Object(body)))
                     .await?;
-                secret(client, &answer);
+                show::made(client, &answer, "key", another)?;
             }
             Self::Set {
                 key,
@@ -176,7 +179,7 @@ impl Command {
                 members.extend(spec.members());
                 let body = clear.patch(members)?;
                 let answer = client.change(Method::PATCH, &path(&key)?, Some(body)).await?;
-                show::changed(client, &answer, |_| format!("Changed key {key}."));
+                show::changed(client, &answer, |_| format!("Changed key {key}."))?;
             }
             Self::Rotate { key, overlap } => {
                 let body = json!({"overlap": overlap});
@@ -184,7 +187,7 @@ impl Command {
                     .change(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
                     .await?;
                 if answer.status == StatusCode::CREATED {
-                    secret(client, &answer);
+                    show::made(client, &answer, "key", another)?;
                 } else {
                     ensure!(
                         answer.body.get("dry_run").is_some(),
@@ -192,7 +195,7 @@ impl Command {
                          tollgate key undo-rotation {key}",
                         show::member(&answer.body, "id")
                     );
-                    show::changed(client, &answer, |_| String::new());
+                    show::changed(client, &answer, |_| String::new())?;
                 }
             }
             Self::UndoRotation { key } => {
@@ -201,13 +204,13 @@ impl Command {
                     .await?;
                 show::changed(client, &answer, |_| {
                     format!("Key {key} goes on; the new one is revoked.")
-                });
+                })?;
             }
             Self::Revoke { key } => {
                 let answer = client
                     .change(Method::POST, &format!("{}/revoke", path(&key)?), None)
                     .await?;
-                show::changed(client, &answer, |_| format!("Revoked key {key}."));
+                show::changed(client, &answer, |_| format!("Revoked key {key}."))?;
             }
             Self::Mint(row) => mint(&row)?,
             Self::Row { id, row } => hashed(&id, &row)?,
@@ -246,23 +249,14 @@ fn path(key: &str) -> Result<String> {
             key.split('-').nth(2).unwrap_or_default()
         );
     }
-    Ok(format!("/v1/keys/{}", encoded(key)))
+    Ok(format!("/v1/keys/{}", segment(key)?))
 }
 
-/// Prints a key that was made: the secret alone on standard output, for a pipe.
-fn secret(client: &Client, answer: &crate::client::Answer) {
-    match answer.body.get("secret").and_then(Value::as_str) {
-        Some(secret) if !client.json() => {
-            eprintln!(
-                "# The key {}, for its holder. It is shown this once and kept nowhere.",
-                show::member(&answer.body, "id")
-            );
-            println!("{secret}");
-        }
-        _ => show::changed(client, answer, |key| {
-            format!("Created key {}.", show::member(key, "id"))
-        }),
-    }
+/// What becomes of a key that could not be printed.
+fn another(id: &str) -> String {
+    format!(
+        "For another in its place: tollgate key rotate {id} --overlap 0s; to give it up: tollgate key revoke {id}"
+    )
 }
 
 /// Makes a key for a directory that is a file.
@@ -271,17 +265,18 @@ pub(crate) fn mint(row: &Row) -> Result<()> {
     getrandom::fill(&mut random).context("no randomness from the operating system")?;
     let key = ApiKey::mint(&random);
     let row = row.of(key.id(), &key.sha256_hex())?;
-    eprintln!("# The key, for its owner. It is shown this once and stored nowhere.");
-    println!("{}", key.reveal());
-    eprintln!("# Its row, for `keys` in the directory:");
-    println!("- {row}");
+    note!("# The key, for its owner. It is shown this once and stored nowhere.");
+    let printed = say!("{}", key.reveal());
+    printed.context("the key is lost, and good for nothing: mint another")?;
+    note!("# Its row, for `keys` in the directory:");
+    say!("- {row}")?;
     Ok(())
 }
 
 /// The row of a key that exists, read from standard input.
 pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
     if std::io::stdin().is_terminal() {
-        eprintln!("Paste the key, then press Enter and Ctrl-D:");
+        note!("Paste the key, then press Enter and Ctrl-D:");
     }
     let mut key = String::new();
     std::io::stdin()
@@ -292,7 +287,7 @@ pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
         key.len() >= 20,
         "a key of fewer than 20 characters can be guessed; make a new one instead"
     );
-    println!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?);
+    say!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?)?;
     Ok(())
 }
 

@@ -1,5 +1,11 @@
 //! `tollgate`: the operators' tool, on the same core as the filters, and the control plane.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nothing can be written: see `out`"
+)]
+
 mod audit;
 mod change;
 mod check;
@@ -12,6 +18,7 @@ mod import;
 mod key;
 mod limit;
 mod org;
+mod out;
 mod project;
 mod report;
 mod scan;
@@ -27,6 +34,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::{Client, Place};
+use out::{Unwritten, note};
 
 /// Tools for operators of a Tollgate gateway.
 #[derive(Parser)]
@@ -44,33 +52,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make the database and print the first token, without serving.
     Init,
-    /// Organizations.
-    #[command(subcommand)]
-    Org(org::Command),
-    /// Projects, as `ORG/PROJECT`.
-    #[command(subcommand)]
-    Project(project::Command),
-    /// API keys.
-    #[command(subcommand)]
-    Key(key::Command),
-    /// Block a key, project or organization immediately.
-    Freeze(freeze::Freeze),
-    /// End a freeze.
-    Unfreeze(freeze::Unfreeze),
-    /// Limit the requests of a key or organization at once.
-    Cap(freeze::Cap),
-    /// End a cap.
-    Uncap(freeze::Uncap),
-    /// What is frozen or capped, and until when.
-    Status,
-    /// Tokens for the API.
-    #[command(subcommand)]
-    Token(token::Command),
-    /// The trail: who changed what, when and why.
-    #[command(subcommand)]
-    Audit(audit::Command),
-    /// Take over a directory document: its organizations, projects and keys.
-    Import(import::Import),
+    #[command(flatten)]
+    Managed(Box<Managed>),
     /// Find our keys in files, by their form and checksum.
     Scan(scan::Scan),
     /// The files that operators edit: all that is wrong with them, with line and column.
@@ -99,6 +82,38 @@ enum Command {
     },
 }
 
+/// What a server does, or this process with the database that one would have.
+#[derive(Subcommand)]
+enum Managed {
+    /// Organizations.
+    #[command(subcommand)]
+    Org(org::Command),
+    /// Projects, as `ORG/PROJECT`.
+    #[command(subcommand)]
+    Project(project::Command),
+    /// API keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Block a key, project or organization immediately.
+    Freeze(freeze::Freeze),
+    /// End a freeze.
+    Unfreeze(freeze::Unfreeze),
+    /// Limit the requests of a key or organization at once.
+    Cap(freeze::Cap),
+    /// End a cap.
+    Uncap(freeze::Uncap),
+    /// What is frozen or capped, and until when.
+    Status,
+    /// Tokens for the API.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The trail: who changed what, when and why.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Take over a directory document: its organizations, projects and keys.
+    Import(import::Import),
+}
+
 fn main() -> ExitCode {
     // Both ends of TLS use it; the second time there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -106,7 +121,10 @@ fn main() -> ExitCode {
     match run(place, command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tollgate: {error:#}");
+            let unwritten = error.downcast_ref::<Unwritten>();
+            if !unwritten.is_some_and(Unwritten::is_closed) {
+                note!("tollgate: {}", show::lines(&format!("{error:#}")));
+            }
             // 1 is what `scan`, `check` and `audit verify` found.
             ExitCode::from(2)
         }
@@ -115,59 +133,62 @@ fn main() -> ExitCode {
 
 fn run(place: Place, command: Command) -> Result<ExitCode> {
     match command {
+        Command::Serve(serve) => block_on(serve.run(&place))?,
+        Command::Init => block_on(serve::init(&place))?,
+        Command::Managed(command) => match *command {
+            // These two need no control plane.
+            Managed::Key(key::Command::Mint(row)) => key::mint(&row)?,
+            Managed::Key(key::Command::Row { id, row }) => key::hashed(&id, &row)?,
+            command => return block_on(manage(place, command)),
+        },
         Command::Scan(scan) => return scan.run(),
-        Command::Check(command) => return Ok(command.run()),
+        Command::Check(command) => return command.run(),
         Command::Explain(command) => return command.run(place),
         Command::Schema(command) => command.run()?,
         Command::Directory(command) => command.run()?,
         Command::Usage(command) => command.run()?,
-        Command::Openapi => print!("{}", tollgate_control::api::openapi()),
+        Command::Openapi => out::write(format_args!("{}", tollgate_control::api::openapi()))?,
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Arguments::command(),
-                "tollgate",
-                &mut std::io::stdout(),
-            );
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tollgate", &mut text);
+            out::write(format_args!("{}", String::from_utf8_lossy(&text)))?;
         }
         Command::Man { folder } => {
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
             clap_mangen::generate_to(Arguments::command(), &folder).context("cannot write the pages")?;
         }
-        Command::Key(key::Command::Mint(row)) => key::mint(&row)?,
-        Command::Key(key::Command::Row { id, row }) => key::hashed(&id, &row)?,
-        command => return tokio::runtime::Runtime::new()?.block_on(work(place, command)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What needs a server, or the database that one would have.
-async fn work(place: Place, command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Serve(serve) => {
-            serve.run(&place).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Command::Init => {
-            serve::init(&place).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        _ => {}
-    }
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Runtime::new()?.block_on(work)
+}
+
+async fn manage(place: Place, command: Managed) -> Result<ExitCode> {
     let client = Client::open(place).await?;
     match command {
-        Command::Org(command) => command.run(&client).await?,
-        Command::Project(command) => command.run(&client).await?,
-        Command::Key(command) => command.run(&client).await?,
-        Command::Freeze(freeze) => freeze.run(&client).await?,
-        Command::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
-        Command::Cap(cap) => cap.run(&client).await?,
-        Command::Uncap(uncap) => uncap.run(&client).await?,
-        Command::Status => freeze::status(&client).await?,
-        Command::Token(command) => command.run(&client).await?,
-        Command::Import(import) => import.run(&client).await?,
-        Command::Audit(command) => return command.run(&client).await,
-        _ => {}
+        Managed::Org(command) => command.run(&client).await?,
+        Managed::Project(command) => command.run(&client).await?,
+        Managed::Key(command) => command.run(&client).await?,
+        Managed::Freeze(freeze) => freeze.run(&client).await?,
+        Managed::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
+        Managed::Cap(cap) => cap.run(&client).await?,
+        Managed::Uncap(uncap) => uncap.run(&client).await?,
+        Managed::Status => freeze::status(&client).await?,
+        Managed::Token(command) => command.run(&client).await?,
+        Managed::Import(import) => import.run(&client).await?,
+        Managed::Audit(command) => return command.run(&client).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_one_that_clap_takes() {
+        Arguments::command().debug_assert();
+    }
 }

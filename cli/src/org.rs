@@ -5,8 +5,8 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::change::{Clear, labels, set};
-use crate::client::{Client, encoded};
+use crate::change::{Clear, labels, set, valued};
+use crate::client::{Client, segment};
 use crate::limit::Limits;
 use crate::show;
 
@@ -70,33 +70,34 @@ impl Command {
         match self {
             Self::List => {
                 let orgs = client.all("/v1/orgs").await?;
-                show::list(client, &orgs, &["id", "tier", "status", "models", "frozen_by"]);
+                show::list(client, &orgs, &["id", "tier", "status", "models", "frozen_by"])?;
             }
-            Self::Show { org } => show::object(client, &client.get(&path(&org)).await?),
+            Self::Show { org } => show::object(client, &client.get(&path(&org)?).await?)?,
             Self::Create { org, spec } => {
+                valued(&spec.label)?;
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(org));
                 let answer = client
                     .change(Method::POST, "/v1/orgs", Some(Value::Object(body)))
                     .await?;
-                show::changed(client, &answer, |_| format!("Created organization {org}."));
+                show::changed(client, &answer, |_| format!("Created organization {org}."))?;
             }
             Self::Set { org, spec, clear } => {
                 let body = clear.patch(spec.members())?;
-                let answer = client.change(Method::PATCH, &path(&org), Some(body)).await?;
-                show::changed(client, &answer, |_| format!("Changed organization {org}."));
+                let answer = client.change(Method::PATCH, &path(&org)?, Some(body)).await?;
+                show::changed(client, &answer, |_| format!("Changed organization {org}."))?;
             }
             Self::Remove { org } => {
-                let answer = client.change(Method::DELETE, &path(&org), None).await?;
-                show::changed(client, &answer, |_| format!("Removed organization {org}."));
+                let answer = client.change(Method::DELETE, &path(&org)?, None).await?;
+                show::changed(client, &answer, |_| format!("Removed organization {org}."))?;
             }
         }
         Ok(())
     }
 }
 
-fn path(org: &str) -> String {
-    format!("/v1/orgs/{}", encoded(org))
+fn path(org: &str) -> Result<String> {
+    Ok(format!("/v1/orgs/{}", segment(org)?))
 }
 
 impl Spec {

@@ -5,8 +5,8 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::change::{Clear, labels, set};
-use crate::client::{Client, encoded};
+use crate::change::{Clear, labels, set, valued};
+use crate::client::{Client, segment};
 use crate::show;
 
 /// What to do with projects.
@@ -67,29 +67,30 @@ impl Command {
         match self {
             Self::List { org } => {
                 let projects = client
-                    .all(&format!("/v1/orgs/{}/projects", encoded(&org)))
+                    .all(&format!("/v1/orgs/{}/projects", segment(&org)?))
                     .await?;
-                show::list(client, &projects, &["id", "status", "models", "frozen_by"]);
+                show::list(client, &projects, &["id", "status", "models", "frozen_by"])?;
             }
-            Self::Show { project } => show::object(client, &client.get(&path(&project)?).await?),
+            Self::Show { project } => show::object(client, &client.get(&path(&project)?).await?)?,
             Self::Create { project, spec } => {
+                valued(&spec.label)?;
                 let (org, id) = split(&project)?;
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(id));
-                let path = format!("/v1/orgs/{}/projects", encoded(org));
+                let path = format!("/v1/orgs/{}/projects", segment(org)?);
                 let answer = client
                     .change(Method::POST, &path, Some(Value::Object(body)))
                     .await?;
-                show::changed(client, &answer, |_| format!("Created project {project}."));
+                show::changed(client, &answer, |_| format!("Created project {project}."))?;
             }
             Self::Set { project, spec, clear } => {
                 let body = clear.patch(spec.members())?;
                 let answer = client.change(Method::PATCH, &path(&project)?, Some(body)).await?;
-                show::changed(client, &answer, |_| format!("Changed project {project}."));
+                show::changed(client, &answer, |_| format!("Changed project {project}."))?;
             }
             Self::Remove { project } => {
                 let answer = client.change(Method::DELETE, &path(&project)?, None).await?;
-                show::changed(client, &answer, |_| format!("Removed project {project}."));
+                show::changed(client, &answer, |_| format!("Removed project {project}."))?;
             }
         }
         Ok(())
@@ -104,7 +105,11 @@ fn split(project: &str) -> Result<(&str, &str)> {
 
 fn path(project: &str) -> Result<String> {
     let (org, project) = split(project)?;
-    Ok(format!("/v1/orgs/{}/projects/{}", encoded(org), encoded(project)))
+    Ok(format!(
+        "/v1/orgs/{}/projects/{}",
+        segment(org)?,
+        segment(project)?
+    ))
 }
 
 impl Spec {

@@ -69,7 +69,7 @@ impl Report {
         let members = all
             .iter()
             .filter(|name| **name != "last_used" || !self.usage.is_empty());
-        show::list(client, &found, &members.copied().collect::<Vec<_>>());
+        show::list(client, &found, &members.copied().collect::<Vec<_>>())?;
         Ok(())
     }
 

@@ -1,114 +1,187 @@
 //! `tollgate scan`: finds our keys in files, such as a repository. The checksum tells a key from what only looks like one.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use tollgate_core::key::{Form, KEY_LEN, PREFIX, form, masked};
+
+use crate::out::{Unwritten, note, say};
+use crate::show;
 
 /// Find our keys in files, by their form and checksum; exits with 1 where there are any.
 #[derive(Args)]
 pub(crate) struct Scan {
-    /// Files and folders; standard input without any.
+    /// Files, pipes and folders; standard input without any. Links are followed here, and skipped within folders.
     paths: Vec<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Looked {
+    /// Ids of keys.
+    ids: BTreeSet<String>,
+    /// Where they stand.
+    places: u64,
+    /// Links and special files within folders.
+    skipped: u64,
+    /// What could not be read.
+    failed: u64,
 }
 
 impl Scan {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut found = 0;
+        let mut looked = Looked::default();
         if self.paths.is_empty() {
-            if std::io::stdin().is_terminal() {
-                eprintln!("Reading standard input; name files or folders to look in those.");
+            if io::stdin().is_terminal() {
+                note!("Reading standard input; name files or folders to look in those.");
             }
-            found += read(std::io::stdin().lock(), "standard input")?;
+            looked.stream(io::stdin().lock(), "standard input")?;
         }
         for path in &self.paths {
-            found += walk(path)?;
+            // What is named is meant, whatever it is; a pipe is read until its end.
+            match std::fs::metadata(path) {
+                Ok(about) if about.is_dir() => looked.folder(path)?,
+                Ok(_) => looked.file(path)?,
+                Err(error) => looked.cannot(path, &error),
+            }
         }
-        match found {
-            0 => eprintln!("No keys."),
-            1 => eprintln!("1 key. Revoke it: tollgate key revoke ID"),
-            more => eprintln!("{more} keys. Revoke them: tollgate key revoke ID"),
-        }
-        Ok(if found == 0 {
-            ExitCode::SUCCESS
-        } else {
+        note!("{}", looked.outcome());
+        Ok(if looked.places > 0 {
             ExitCode::FAILURE
+        } else if looked.failed > 0 {
+            ExitCode::from(2)
+        } else {
+            ExitCode::SUCCESS
         })
     }
 }
 
-fn walk(path: &Path) -> Result<usize> {
-    let about = std::fs::symlink_metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if about.is_dir() {
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        entries.sort_unstable();
-        return entries.iter().map(|entry| walk(entry)).sum();
-    }
-    // A link leads out of the folder, or round in it; a pipe never ends.
-    if !about.is_file() {
-        return Ok(0);
-    }
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    read(file, &path.display().to_string())
-}
-
-/// Says where keys are, masked. A line may be as long as it likes.
-fn read(input: impl Read, name: &str) -> Result<usize> {
-    /// What is looked at in one piece of a long line.
-    const PIECE: u64 = 1 << 20;
-    let mut input = BufReader::new(input);
-    let (mut line, mut found) = (1_u64, 0);
-    let mut text = Vec::new();
-    loop {
-        // What a key cut in two would have of it stays for the next piece.
-        let read = input
-            .by_ref()
-            .take(PIECE)
-            .read_until(b'\n', &mut text)
-            .with_context(|| format!("cannot read {name}"))?;
-        let whole = text.ends_with(b"\n") || read == 0;
-        let end = if whole {
-            text.len()
-        } else {
-            text.len().saturating_sub(KEY_LEN)
+impl Looked {
+    fn folder(&mut self, path: &Path) -> Result<(), Unwritten> {
+        let entries = match std::fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.cannot(path, &error);
+                return Ok(());
+            }
         };
-        let mut at = 0;
-        while let Some(key) = text
-            .get(at..)
-            .and_then(|rest| Some(at + memchr::memmem::find(rest, PREFIX.as_bytes())?))
-        {
-            at = key;
-            if at >= end {
-                break;
+        let mut paths = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(entry) => paths.push(entry.path()),
+                Err(error) => self.cannot(path, &error),
             }
-            let candidate = text.get(at..at + KEY_LEN).unwrap_or_default();
-            if form(candidate) == Form::Ours {
-                let id = candidate.get(PREFIX.len()..PREFIX.len() + 12).unwrap_or_default();
-                println!(
-                    "{name}:{line}: {} ({})",
-                    String::from_utf8_lossy(id),
-                    masked(candidate)
-                );
-                found += 1;
-                at += KEY_LEN;
+        }
+        paths.sort_unstable();
+        for path in paths {
+            match std::fs::symlink_metadata(&path) {
+                Ok(about) if about.is_dir() => self.folder(&path)?,
+                Ok(about) if about.is_file() => self.file(&path)?,
+                // A link leads out of the folder, or round in it; a pipe may never end.
+                Ok(_) => self.skipped += 1,
+                Err(error) => self.cannot(&path, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), Unwritten> {
+        match File::open(path) {
+            Ok(file) => self.stream(file, &path.display().to_string())?,
+            Err(error) => self.cannot(path, &error),
+        }
+        Ok(())
+    }
+
+    fn cannot(&mut self, path: &Path, error: &io::Error) {
+        note!(
+            "cannot read {}: {error}",
+            show::plain(&path.display().to_string())
+        );
+        self.failed += 1;
+    }
+
+    /// Says where keys are, masked. A line may be as long as it likes.
+    fn stream(&mut self, input: impl Read, name: &str) -> Result<(), Unwritten> {
+        /// What is looked at in one piece of a long line.
+        const PIECE: u64 = 1 << 20;
+        let name = show::plain(name);
+        let mut input = BufReader::new(input);
+        let mut line = 1_u64;
+        let mut text = Vec::new();
+        loop {
+            // What a key cut in two would have of it stays for the next piece.
+            let read = match input.by_ref().take(PIECE).read_until(b'\n', &mut text) {
+                Ok(read) => read,
+                Err(error) => {
+                    self.cannot(Path::new(&name), &error);
+                    return Ok(());
+                }
+            };
+            let whole = text.ends_with(b"\n") || read == 0;
+            let end = if whole {
+                text.len()
             } else {
-                at += PREFIX.len();
+                text.len().saturating_sub(KEY_LEN)
+            };
+            let mut at = 0;
+            while let Some(key) = text
+                .get(at..)
+                .and_then(|rest| Some(at + memchr::memmem::find(rest, PREFIX.as_bytes())?))
+            {
+                at = key;
+                if at >= end {
+                    break;
+                }
+                let candidate = text.get(at..at + KEY_LEN).unwrap_or_default();
+                if form(candidate) == Form::Ours {
+                    let id = candidate.get(PREFIX.len()..PREFIX.len() + 12).unwrap_or_default();
+                    let id = String::from_utf8_lossy(id).into_owned();
+                    say!("{name}:{line}: {id} ({})", masked(candidate))?;
+                    self.ids.insert(id);
+                    self.places += 1;
+                    at += KEY_LEN;
+                } else {
+                    at += PREFIX.len();
+                }
+            }
+            if read == 0 {
+                return Ok(());
+            }
+            text.drain(..end.max(at.min(text.len())));
+            if whole {
+                text.clear();
+                line += 1;
             }
         }
-        if read == 0 {
-            return Ok(found);
-        }
-        text.drain(..end.max(at.min(text.len())));
-        if whole {
-            text.clear();
-            line += 1;
-        }
+    }
+
+    /// In one line: what was not looked at, what was found, and what to do.
+    fn outcome(&self) -> String {
+        /// So many ids are named.
+        const NAMED: usize = 5;
+        let ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
+        let found = match ids.as_slice() {
+            [] => "No keys.".to_owned(),
+            [id] => format!("1 key. Revoke it: tollgate key revoke {id}"),
+            ids if ids.len() <= NAMED => {
+                let each: Vec<String> = ids.iter().map(|id| format!("tollgate key revoke {id}")).collect();
+                format!("{} keys. Revoke them: {}", ids.len(), each.join("; "))
+            }
+            ids => format!("{} keys. Revoke them: tollgate key revoke ID", ids.len()),
+        };
+        let counted = |count: u64, of: &str| match count {
+            0 => String::new(),
+            count => format!("{of}: {count}. "),
+        };
+        let skipped = counted(self.skipped, "Links and special files skipped");
+        let failed = counted(self.failed, "Paths that could not be read");
+        format!("{skipped}{failed}{found}")
     }
 }
 
@@ -117,19 +190,23 @@ mod tests {
     use super::*;
     use tollgate_core::key::ApiKey;
 
+    /// In how many places of a text keys are found.
+    fn places(text: &str) -> u64 {
+        let mut looked = Looked::default();
+        looked.stream(text.as_bytes(), "").unwrap();
+        looked.places
+    }
+
     #[test]
     fn keys_are_found_wherever_they_stand() {
         let key = ApiKey::mint(&[7; 40]);
         let key = key.reveal();
         for before in [0, 1, 100, (1 << 20) - 70, (1 << 20) - 30, (1 << 20) - 1, 1 << 20] {
             let text = format!("{}{key}\"\nnothing\n", " ".repeat(before));
-            assert_eq!(read(text.as_bytes(), "").unwrap(), 1, "{before}");
+            assert_eq!(places(&text), 1, "{before}");
         }
-        assert_eq!(read(format!("{key}{key}\n{key}").as_bytes(), "").unwrap(), 3);
+        assert_eq!(places(&format!("{key}{key}\n{key}")), 3);
         let typo = key.replace("sk-tg-", "sk-tg-x");
-        assert_eq!(
-            read(format!("{typo} sk-tg- {}", &key[..60]).as_bytes(), "").unwrap(),
-            0
-        );
+        assert_eq!(places(&format!("{typo} sk-tg- {}", &key[..60])), 0);
     }
 }

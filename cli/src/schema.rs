@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tollgate_core::schema;
 
+use crate::out::say;
+
 /// Print the JSON Schema of a document or of a filter's configuration.
 #[derive(Args)]
 pub(crate) struct Schema {
@@ -15,7 +17,7 @@ pub(crate) struct Schema {
 impl Schema {
     pub(crate) fn run(self) -> Result<()> {
         let schema = schema::of(&self.name).context("there is no such schema")?;
-        println!("{}", serde_json::to_string_pretty(&schema)?);
+        say!("{}", serde_json::to_string_pretty(&schema)?)?;
         Ok(())
     }
 }

@@ -11,12 +11,13 @@ use tollgate_control::Store;
 use tollgate_control::serve::{Settings, serve, signing_key};
 
 use crate::client::Place;
+use crate::out::{Unwritten, note, say};
 
 /// Run the control plane: the API, and the directory for gateways.
 #[derive(Args)]
 pub(crate) struct Serve {
     /// Where to listen. Other machines reach it only with TLS.
-    #[arg(long, env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:7700")]
+    #[arg(long, env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:7700", value_parser = listen)]
     listen: SocketAddr,
     /// Certificate chain, a PEM file.
     #[arg(long, requires = "tls_key")]
@@ -29,25 +30,39 @@ pub(crate) struct Serve {
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
 pub(crate) async fn init(place: &Place) -> Result<()> {
     let store = Store::create(&place.database).await?;
-    if !print_first_token(&store).await? {
-        eprintln!("There is a database already, and its first token was shown then.");
+    match first_token(&store).await? {
+        Some(printed) => printed.context(LOST),
+        None => {
+            note!("There is a database already, and its first token was shown then.");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
-async fn print_first_token(store: &Store) -> Result<bool> {
+/// What to do without it.
+const LOST: &str = "the first token is lost; make another on this machine, from the same --database: tollgate token \
+                    create --role owner --name NAME";
+
+/// Makes the first token, if there is none yet, and says whether it could be printed.
+async fn first_token(store: &Store) -> Result<Option<Result<(), Unwritten>>> {
     let token = store.first_token().await?;
-    if let Some(token) = &token {
-        eprintln!("# The first token: it may do everything. It is shown this once and kept nowhere.");
-        println!("{token}");
-    }
-    Ok(token.is_some())
+    Ok(token.map(|token| {
+        note!("# The first token: it may do everything. It is shown this once and kept nowhere.");
+        say!("{token}")
+    }))
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected `IP:PORT`, such as `127.0.0.1:7700`".to_owned())
 }
 
 impl Serve {
     pub(crate) async fn run(self, place: &Place) -> Result<()> {
         let store = Arc::new(Store::create(&place.database).await?);
-        print_first_token(&store).await?;
+        if let Some(Err(error)) = first_token(&store).await? {
+            note!("tollgate: {LOST} ({error})");
+        }
         let signing = place.audit_key.as_deref().map(signing_key).transpose();
         let settings = Settings {
             listen: self.listen,
@@ -61,7 +76,7 @@ impl Serve {
                 _ = int.recv() => {}
             }
         };
-        let ready = |at| eprintln!("tollgate: serving at {at}");
+        let ready = |at| note!("tollgate: serving at {at}");
         Ok(serve(store, settings, ready, stop).await?)
     }
 }

@@ -1,32 +1,35 @@
 //! Prints what a control plane answered: for people, or as JSON.
 
+use anyhow::{Result, anyhow};
 use serde_json::Value;
 
 use crate::client::{Answer, Client};
+use crate::out::{note, say};
 
 /// An object: a line for each member.
-pub(crate) fn object(client: &Client, object: &Value) {
+pub(crate) fn object(client: &Client, object: &Value) -> Result<()> {
     if client.json() {
-        println!("{object:#}");
-        return;
+        say!("{}", json(object))?;
+        return Ok(());
     }
     let width = object
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(name, _)| name.len())
+        .map(|(name, _)| name.chars().count())
         .max()
         .unwrap_or(0);
     for (name, value) in object.as_object().into_iter().flatten() {
-        println!("{name:width$}  {}", text(value));
+        say!("{:width$}  {}", plain(name), text(value))?;
     }
+    Ok(())
 }
 
 /// A list: a line for each item, of these members.
-pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) {
+pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) -> Result<()> {
     if client.json() {
-        println!("{:#}", Value::from(items));
-        return;
+        say!("{}", json(&Value::from(items)))?;
+        return Ok(());
     }
     let cell = |item: &Value, member: &str| text(item.pointer(&format!("/{member}")).unwrap_or(&Value::Null));
     let rows: Vec<Vec<String>> = items
@@ -53,37 +56,64 @@ pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) {
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}", width = *width))
             .collect();
-        println!("{}", cells.join("  ").trim_end());
+        say!("{}", cells.join("  ").trim_end())?;
     }
+    Ok(())
 }
 
 /// What came of a change; `done` says it in one line.
-pub(crate) fn changed(client: &Client, answer: &Answer, done: impl FnOnce(&Value) -> String) {
+pub(crate) fn changed(client: &Client, answer: &Answer, done: impl FnOnce(&Value) -> String) -> Result<()> {
     if client.json() {
-        println!("{:#}", answer.body);
+        say!("{}", json(&answer.body))?;
     } else if answer.body.get("dry_run").is_some() {
-        preview(&answer.body);
+        preview(&answer.body)?;
     } else {
-        println!("{}", done(&answer.body));
+        say!("{}", done(&answer.body))?;
     }
+    Ok(())
 }
 
-fn preview(body: &Value) {
+/// What was made with a secret of its own, which stands alone on standard output, for a pipe. It is kept nowhere: where
+/// it can't be printed, `lost` says of its id what to do.
+pub(crate) fn made(
+    client: &Client,
+    answer: &Answer,
+    noun: &str,
+    lost: impl FnOnce(&str) -> String,
+) -> Result<()> {
+    let Some(secret) = answer.body.get("secret") else {
+        return changed(client, answer, |made| {
+            format!("Created {noun} {}.", member(made, "id"))
+        });
+    };
+    let id = member(&answer.body, "id");
+    let printed = if client.json() {
+        say!("{}", json(&answer.body))
+    } else {
+        note!("# The {noun} {id}. It is shown this once and kept nowhere.");
+        say!("{}", text(secret))
+    };
+    // Its reader may be gone, yet this is told: the secret was made.
+    printed.map_err(|error| anyhow!("the {noun} {id} was made, and is lost: {error}. {}", lost(&id)))
+}
+
+fn preview(body: &Value) -> Result<()> {
     let changes = body
         .get("changes")
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    println!("Dry run, nothing changed. Would change:");
+    say!("Dry run, nothing changed. Would change:")?;
     for change in changes {
         let word = |name: &str| text(change.get(name).unwrap_or(&Value::Null));
-        println!("{} {}", word("kind"), word("id"));
-        differences(change.get("before"), change.get("after"));
+        say!("{} {}", word("kind"), word("id"))?;
+        differences(change.get("before"), change.get("after"))?;
     }
+    Ok(())
 }
 
 /// The members in which two objects differ.
-pub(crate) fn differences(before: Option<&Value>, after: Option<&Value>) {
+pub(crate) fn differences(before: Option<&Value>, after: Option<&Value>) -> Result<()> {
     let names = |value: Option<&Value>| -> Vec<String> {
         value
             .and_then(Value::as_object)
@@ -99,15 +129,17 @@ pub(crate) fn differences(before: Option<&Value>, after: Option<&Value>) {
     for name in all {
         let of = |value: Option<&Value>| value.and_then(|value| value.get(&name)).cloned();
         let (before, after) = (of(before), of(after));
+        let shown = plain(&name);
         if before != after {
             if let Some(before) = before {
-                println!("  - {name}: {}", text(&before));
+                say!("  - {shown}: {}", text(&before))?;
             }
             if let Some(after) = after {
-                println!("  + {name}: {}", text(&after));
+                say!("  + {shown}: {}", text(&after))?;
             }
         }
     }
+    Ok(())
 }
 
 /// A value in one line. What came from others can't move the cursor.
@@ -122,12 +154,65 @@ pub(crate) fn text(value: &Value) -> String {
             .join(", "),
         other => other.to_string(),
     };
+    plain(&text)
+}
+
+/// A text in one line, without what a terminal obeys.
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()
 }
 
+/// The same of a text in lines.
+pub(crate) fn lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// As JSON. `serde_json` leaves U+007F to U+009F as they are, which terminals obey.
+pub(crate) fn json(value: &Value) -> String {
+    escaped(&format!("{value:#}"))
+}
+
+/// The same in one line.
+pub(crate) fn json_line(value: &Value) -> String {
+    escaped(&value.to_string())
+}
+
+fn escaped(json: &str) -> String {
+    json.chars()
+        .fold(String::with_capacity(json.len()), |mut all, c| {
+            if c.is_control() && c != '\n' {
+                all.push_str(&format!("\\u{:04x}", u32::from(c)));
+            } else {
+                all.push(c);
+            }
+            all
+        })
+}
+
 /// A member's text.
 pub(crate) fn member(object: &Value, name: &str) -> String {
     object.get(name).map_or_else(String::new, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_shown() {
+        let hostile = json!({"a\u{1b}[2J": "b\u{9b}2J\r\n\u{7f}"});
+        for shown in [
+            text(&hostile),
+            json(&hostile),
+            json_line(&hostile),
+            plain("a\u{1b}\n"),
+        ] {
+            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        }
+        assert_eq!(serde_json::from_str::<Value>(&json(&hostile)).unwrap(), hostile);
+        assert_eq!(lines("a\u{1b}\nb"), "a\u{fffd}\nb");
+    }
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value};
 
 use crate::change::set;
-use crate::client::{Client, encoded};
+use crate::client::{Client, segment};
 use crate::show;
 
 /// What to do with tokens for the API.
@@ -45,7 +45,7 @@ impl Command {
                     client,
                     &tokens,
                     &["id", "role", "orgs", "name", "expires_at", "revoked_at"],
-                );
+                )?;
             }
             Self::Create {
                 role,
@@ -61,19 +61,14 @@ impl Command {
                 let answer = client
                     .change(Method::POST, "/v1/tokens", Some(Value::Object(body)))
                     .await?;
-                match answer.body.get("secret").and_then(Value::as_str) {
-                    Some(secret) if !client.json() => {
-                        let id = show::member(&answer.body, "id");
-                        eprintln!("# The token {id}. It is shown this once and kept nowhere.");
-                        println!("{secret}");
-                    }
-                    _ => show::changed(client, &answer, |_| "Made the token.".to_owned()),
-                }
+                show::made(client, &answer, "token", |id| {
+                    format!("Create another, and give this one up: tollgate token revoke {id}")
+                })?;
             }
             Self::Revoke { token } => {
-                let path = format!("/v1/tokens/{}/revoke", encoded(&token));
+                let path = format!("/v1/tokens/{}/revoke", segment(&token)?);
                 let answer = client.change(Method::POST, &path, None).await?;
-                show::changed(client, &answer, |_| format!("Revoked the token {token}."));
+                show::changed(client, &answer, |_| format!("Revoked the token {token}."))?;
             }
         }
         Ok(())

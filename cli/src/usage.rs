@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 
+use crate::out::say;
+
 /// What to do with records.
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -32,25 +34,25 @@ impl Command {
             journal.display()
         );
         let recovered = tollgate_journal::recover(&journal, &file).context("what was left is there still")?;
-        println!(
+        say!(
             "{} written to {}, {} of them of requests that were under way; {} of killed gateways, {} of gateways that run",
             counted(recovered.finished + recovered.crashed, "record"),
             file.display(),
             recovered.crashed,
             counted(recovered.journals, "journal"),
             recovered.alive
-        );
+        )?;
         if recovered.unsure > 0 {
-            println!(
+            say!(
                 "{} may be in a log already that was moved away since: look for their ids there",
                 counted(recovered.unsure, "record")
-            );
+            )?;
         }
         if recovered.unreadable > 0 {
-            println!(
+            say!(
                 "{} could not be read; the journal is kept as *.journal.bad",
                 counted(recovered.unreadable, "record")
-            );
+            )?;
         }
         Ok(())
     }

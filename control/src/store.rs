@@ -119,14 +119,17 @@ impl Store {
 
     async fn at(address: &str, create: bool) -> Result<Self, Failure> {
         sqlx::any::install_default_drivers();
-        let (engine, address) = match address.split_once(':') {
+        let scheme = address
+            .split_once(':')
+            .map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
+        let (engine, address) = match scheme.as_ref().map(|(scheme, rest)| (scheme.as_str(), *rest)) {
             Some(("sqlite", file)) => {
                 let file = file.trim_start_matches("//");
                 is_there(file, create)?;
                 (Engine::Sqlite, format!("sqlite://{file}?mode=rw"))
             }
-            Some(("postgres" | "postgresql", _)) => (Engine::Postgres, address.to_owned()),
-            _ => return Err(Failure::Address(tollgate_core::key::shown(address, 64))),
+            Some(("postgres" | "postgresql", rest)) => (Engine::Postgres, format!("postgres:{rest}")),
+            _ => return Err(Failure::Address(masked(address))),
         };
         // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
         let mut first = AnyConnection::connect(&address).await.map_err(Failure::Open)?;
@@ -323,6 +326,17 @@ impl Store {
         let Some(id) = caller.token() else { return Ok(()) };
         let token = self.find::<Token>(id).await?;
         still_good(token.as_ref().map(|token| &token.document))
+    }
+}
+
+/// An address for an error: where a password may stand in it, its scheme alone.
+fn masked(address: &str) -> String {
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    match scheme {
+        _ if !address.contains(['@', '=', '?']) => tollgate_core::key::shown(address, 64),
+        Some(scheme) => format!("{}://…", tollgate_core::key::shown(scheme, 64)),
+        None => "…".to_owned(),
     }
 }
 

@@ -1,0 +1,46 @@
+//! Standard output and standard error. What can't be written is an error, and never a panic.
+
+use core::fmt;
+use std::io::{self, Write as _};
+
+/// Standard output took no more.
+#[derive(Debug)]
+pub(crate) struct Unwritten(io::Error);
+
+impl Unwritten {
+    /// Whether its reader has gone, as `head` does; there is nobody to tell.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot write to standard output: {}", self.0)
+    }
+}
+
+impl core::error::Error for Unwritten {}
+
+/// Writes all of it to standard output.
+pub(crate) fn write(text: fmt::Arguments<'_>) -> Result<(), Unwritten> {
+    let mut out = io::stdout().lock();
+    out.write_fmt(text).and_then(|()| out.flush()).map_err(Unwritten)
+}
+
+/// A line for people. Work goes on where nobody can read it.
+pub(crate) fn tell(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A line on standard output.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::out::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// A line on standard error.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::out::tell(format_args!($($text)*)) };
+}
+
+pub(crate) use {note, say};
