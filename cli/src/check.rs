@@ -21,7 +21,6 @@ use crate::files::world::World;
 use envoy::Envoy;
 
 use crate::out::{self, note, say};
-use crate::show;
 
 /// Read the files that operators edit, and say each mistake with its file, line and column.
 #[derive(Args)]
@@ -59,7 +58,7 @@ impl Check {
             together(&group, envoy.as_ref(), &mut report);
             asked += group.iter().filter(|document| document.is_bootstrap()).count();
         }
-        out::write(format_args!("{}", show::lines(&report.to_string())))?;
+        out::write(format_args!("{}", out::lines(&report.to_string())))?;
         if envoy.is_none() && !self.no_envoy && asked > 0 {
             note!(
                 "No Envoy was found to ask about bootstraps: name one with --envoy, or leave it out with --no-envoy."

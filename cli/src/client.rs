@@ -17,7 +17,7 @@ use tollgate_control::api::{App, router};
 use tollgate_control::serve::signing_key;
 use tower::ServiceExt as _;
 
-use crate::show;
+use crate::out;
 
 /// Which control plane, and how.
 #[derive(Args, Clone)]
@@ -141,7 +141,7 @@ impl Client {
                         seen.insert(next.to_owned()) && seen.len() < PAGES,
                         "the server's list has no end: page {} goes on after `{}`",
                         seen.len(),
-                        show::plain(next)
+                        out::plain(next)
                     );
                     after = format!("&after={}", encoded(next));
                 }
@@ -206,7 +206,7 @@ impl Client {
             return Ok(Answer { status, body });
         }
         match body.get("detail").and_then(Value::as_str) {
-            Some(detail) => bail!("{}", show::plain(detail)),
+            Some(detail) => bail!("{}", out::plain(detail)),
             None => bail!("the server answered with status {status}"),
         }
     }

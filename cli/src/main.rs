@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let unwritten = error.downcast_ref::<Unwritten>();
             if !unwritten.is_some_and(Unwritten::is_closed) {
-                note!("tollgate: {}", show::lines(&format!("{error:#}")));
+                note!("tollgate: {}", out::lines(&format!("{error:#}")));
             }
             // 1 is what `scan`, `check` and `audit verify` found.
             ExitCode::from(2)

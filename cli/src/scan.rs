@@ -10,8 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use tollgate_core::key::{Form, KEY_LEN, PREFIX, form, masked};
 
-use crate::out::{Unwritten, note, say};
-use crate::show;
+use crate::out::{self, Unwritten, note, say};
 
 /// Find our keys in files, by their form and checksum; exits with 1 where there are any.
 #[derive(Args)]
@@ -99,10 +98,7 @@ impl Looked {
     }
 
     fn cannot(&mut self, path: &Path, error: &io::Error) {
-        note!(
-            "cannot read {}: {error}",
-            show::plain(&path.display().to_string())
-        );
+        note!("cannot read {}: {error}", out::plain(&path.display().to_string()));
         self.failed += 1;
     }
 
@@ -110,7 +106,7 @@ impl Looked {
     fn stream(&mut self, input: impl Read, name: &str) -> Result<(), Unwritten> {
         /// What is looked at in one piece of a long line.
         const PIECE: u64 = 1 << 20;
-        let name = show::plain(name);
+        let name = out::plain(name);
         let mut input = BufReader::new(input);
         let mut line = 1_u64;
         let mut text = Vec::new();

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use serde_json::Value;
 
 use crate::client::{Answer, Client};
-use crate::out::{note, say};
+use crate::out::{note, plain, say};
 
 /// An object: a line for each member.
 pub(crate) fn object(client: &Client, object: &Value) -> Result<()> {
@@ -157,18 +157,6 @@ pub(crate) fn text(value: &Value) -> String {
     plain(&text)
 }
 
-/// A text in one line, without what a terminal obeys.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
-/// The same of a text in lines.
-pub(crate) fn lines(text: &str) -> String {
-    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
-}
-
 /// As JSON. `serde_json` leaves U+007F to U+009F as they are, which terminals obey.
 pub(crate) fn json(value: &Value) -> String {
     escaped(&format!("{value:#}"))
@@ -199,6 +187,7 @@ pub(crate) fn member(object: &Value, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::out::lines;
     use serde_json::json;
 
     #[test]
