@@ -98,8 +98,7 @@ impl From<&Body<'_>> for Asked {
 impl Asked {
     /// `None` where the body is to be refused.
     fn of(endpoint: Endpoint, tree: &Tree) -> Option<Self> {
-        let (last, names) = READ.split_last()?;
-        plain_object(tree, &[names, &LENGTHS].concat())?;
+        plain_object(tree, &[&READ[..], &LENGTHS].concat())?;
         lengths(tree)?;
         let caps = [
             whole(tree.member("max_tokens"))?,
@@ -121,7 +120,7 @@ impl Asked {
             include_usage: match tree.member("stream_options") {
                 Tree::Null => None,
                 options => {
-                    plain_object(options, &[last])?;
+                    plain_object(options, &[READ_OF_OPTIONS])?;
                     Some(flag(options.member("include_usage"))?)
                 }
             },
@@ -240,8 +239,11 @@ fn lengths(tree: &Tree) -> Option<()> {
     (outer && inner).then_some(())
 }
 
-/// The names that are read in a body, and in `stream_options`.
-const READ: [&str; 122] = [
+/// The name that is read in `stream_options`.
+const READ_OF_OPTIONS: &str = "include_usage";
+
+/// The names that are read in a body.
+const READ: [&str; 121] = [
     "model",
     "stream",
     "stream_options",
@@ -357,7 +359,6 @@ const READ: [&str; 122] = [
     "langfuse_*",
     "litellm_*",
     "mock_*",
-    "include_usage",
     "num_images",
     "num_outputs",
     "adapters",
