@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
+use tollgate_core::key::{Form, form};
 
+use crate::access::PREFIX;
 use crate::directory::{key_row, org_member};
 use crate::documents::{CapRate, Key, Org, Project};
 use crate::problem::Problem;
@@ -51,13 +53,40 @@ pub(crate) fn name(name: Option<&str>) -> Result<(), Problem> {
             "name",
             "expected at most 64 characters, without control characters",
         )),
-        _ => Ok(()),
+        Some(name) => no_secret("name", name),
+        None => Ok(()),
     }
+}
+
+/// Checks a reason, which the trail keeps for ever.
+pub(crate) fn reason(reason: &str) -> Result<(), Problem> {
+    if !is_line(reason, 500) {
+        return Err(Problem::field(
+            "reason",
+            "expected at most 500 characters, without control characters",
+        ));
+    }
+    no_secret("reason", reason)
+}
+
+/// A key or token in the wrong place would be kept in clear, and shown.
+fn no_secret(field: &str, text: &str) -> Result<(), Problem> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
+    let is_ours = |word: &str| form(word.as_bytes()) != Form::Foreign || word.starts_with(PREFIX);
+    if words.into_iter().any(|word| word.len() > 20 && is_ours(word)) {
+        return Err(Problem::field(
+            field,
+            "this holds a key or a token, which is to be kept nowhere: name it by its id",
+        ));
+    }
+    Ok(())
 }
 
 fn contacts(contacts: &[String]) -> Result<(), Problem> {
     if contacts.len() <= 16 && contacts.iter().all(|contact| is_line(contact, 128)) {
-        return Ok(());
+        return contacts
+            .iter()
+            .try_for_each(|contact| no_secret("contacts", contact));
     }
     Err(Problem::field(
         "contacts",

@@ -182,6 +182,24 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
                 "at most 128",
             ),
             (
+                "/v1/keys",
+                json!({"org": "acme", "contacts": ["mine: sk-tg-ln18t5vyaqki-0WAzjfUVHpFnzMZP5rrZGHkpYKa7jrj3HYAPiq7nxcFm6G"]}),
+                "contacts",
+                "which is to be kept nowhere",
+            ),
+            (
+                "/v1/keys?reason=leaked+sk-tg-ln18t5vyaqki-0WAzjfUVHpFnzMZP5rrZGHkpYKa7jrj3HYAPiq7nxcFm6G",
+                json!({"org": "acme"}),
+                "reason",
+                "which is to be kept nowhere",
+            ),
+            (
+                "/v1/freezes",
+                json!({"target": {"org": "acme"}, "reason": "tg-token-x14ao9wq7k44-OtgblLZ2ucUW6iIKnVLl2v9DPLDXiF15SBzYwEOHzm7"}),
+                "reason",
+                "which is to be kept nowhere",
+            ),
+            (
                 "/v1/orgs",
                 json!({"id": "x", "status": "frozen"}),
                 "status",

@@ -10,6 +10,7 @@ use super::idempotency::Once;
 use super::request::{How, Part};
 use super::{App, Listed, finish, hidden, one_org, page, shown};
 use crate::access::{Act, Caller, random_text};
+use crate::check;
 use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
 use crate::problem::Problem;
 use crate::store::{Failure, Page, Store, Stored, Write};
@@ -114,9 +115,10 @@ pub(super) async fn begin<D: Incident>(
 ) -> Result<Response, Problem> {
     caller.may(Act::Freeze)?;
     let reason = new.reason.trim();
-    if reason.is_empty() || reason.chars().count() > 500 || reason.chars().any(char::is_control) {
+    if reason.is_empty() {
         return Err(Problem::field("reason", "say why, in at most 500 characters"));
     }
+    check::reason(reason)?;
     let span = new.span.as_deref();
     let span = span.map(|span| time::span("for", span)).transpose()?;
     let [begun, ..] = D::TRAIL;

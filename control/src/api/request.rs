@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 
 use super::{App, MAX_BODY, MAX_IMPORT};
 use crate::access::Caller;
+use crate::check;
 use crate::problem::Problem;
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -51,13 +52,7 @@ impl FromRequestParts<Arc<App>> for How {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let Asked(how) = Asked::<Self>::from_request_parts(parts, app).await?;
-        let reason = how.reason.as_deref().unwrap_or_default();
-        if reason.chars().count() > 500 || reason.chars().any(char::is_control) {
-            return Err(Problem::field(
-                "reason",
-                "expected at most 500 characters, without control characters",
-            ));
-        }
+        how.reason.as_deref().map_or(Ok(()), check::reason)?;
         Ok(how)
     }
 }
