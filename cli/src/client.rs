@@ -185,6 +185,11 @@ impl Client {
             }
             Way::There { http, server, token } => {
                 let request = http.request(method, format!("{server}{path}")).bearer_auth(token);
+                // The trail of a million keys is read in minutes.
+                let request = match path {
+                    "/v1/audit/verify" => request.timeout(core::time::Duration::from_secs(1_800)),
+                    _ => request,
+                };
                 let request = match body {
                     Some(body) => request.json(&body),
                     None => request,

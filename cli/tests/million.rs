@@ -124,10 +124,20 @@ async fn measure(name: &str, database: &str) {
     );
     println!("| keys made a second by 16 clients, p99 | {writes:.0}, {write_p99:?} |");
     println!("| keys read a second by 16 clients, p99 | {reads:.0}, {read_p99:?} |");
-    let verdict = post(&http, &format!("{url}/v1/audit/verify"), &token, json!({}))
+    let begun = Instant::now();
+    let patient = reqwest::Client::builder()
+        .timeout(Duration::from_secs(600))
+        .build()
+        .unwrap();
+    let verdict = post(&patient, &format!("{url}/v1/audit/verify"), &token, json!({}))
         .await
         .unwrap();
     assert_eq!(verdict.1["faults"], json!([]));
+    println!(
+        "| the whole trail verified, and memory at most by then | {:.1} s, {} MB |",
+        begun.elapsed().as_secs_f64(),
+        server.most_memory() / 1_000_000
+    );
     let left = get(&http, &document, &token).await["keys"]
         .as_array()
         .unwrap()

@@ -283,8 +283,12 @@ impl Store {
     }
 }
 
+/// A look-up in an index for each kind: PostgreSQL reads all rows for the three at once.
 const VERSION: &str = "SELECT last.seq AS seq, COALESCE(audit.hash, '') AS hash FROM \
-     (SELECT COALESCE(MAX(seq), 0) AS seq FROM objects WHERE kind IN ('org', 'project', 'key')) AS last \
+     (SELECT COALESCE(MAX(seq), 0) AS seq FROM \
+      (SELECT MAX(seq) AS seq FROM objects WHERE kind = 'org' \
+       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'project' \
+       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'key') AS each) AS last \
      LEFT JOIN audit ON audit.seq = last.seq";
 
 async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
