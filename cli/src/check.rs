@@ -20,7 +20,7 @@ use crate::files::source;
 use crate::files::world::World;
 use envoy::Envoy;
 
-use crate::out::{self, note, say};
+use crate::out::{self, counted, note, say};
 
 /// Read the files that operators edit, and say each mistake with its file, line and column.
 #[derive(Args)]
@@ -85,11 +85,6 @@ impl Check {
             ExitCode::SUCCESS
         })
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 /// Checks the files of one Envoy.

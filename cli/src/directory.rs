@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::Value;
 use tollgate_core::directory::Loader;
 
-use crate::out::say;
+use crate::out::{counted, say};
 
 /// What to do with a document.
 #[derive(Subcommand)]
@@ -72,10 +72,7 @@ fn complaint(errors: Vec<tollgate_core::config::ConfigError>) -> anyhow::Error {
     let count = lines.len();
     lines.insert(
         0,
-        format!(
-            "the document would be refused, for {count} reason{}:",
-            if count == 1 { "" } else { "s" }
-        ),
+        format!("the document would be refused, for {}:", counted(count, "reason")),
     );
     anyhow::anyhow!(lines.join("\n  "))
 }

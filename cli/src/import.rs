@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Client, segment};
 use crate::directory::document;
-use crate::out::say;
+use crate::out::{counted, say};
 use crate::show::member;
 
 /// Import a directory document: its organizations, projects and keys. What exists already stays as it is.
@@ -112,12 +112,11 @@ impl Count {
         } else {
             "Imported"
         };
-        let plural = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         say!(
             "{verb} {}, {} and {}; {existed} existed already.",
-            plural(*orgs, "organization"),
-            plural(*projects, "project"),
-            plural(*keys, "key")
+            counted(*orgs, "organization"),
+            counted(*projects, "project"),
+            counted(*keys, "key")
         )?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::out::say;
+use crate::out::{counted, say};
 
 /// What to do with records.
 #[derive(Subcommand)]
@@ -56,9 +56,4 @@ impl Command {
         }
         Ok(())
     }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
