@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
 use crate::documents::{CapRate, Key, Limit, Org, Project, Status};
@@ -167,12 +168,7 @@ fn is_active(status: &Status) -> bool {
 impl Store {
     /// The directory's version now.
     pub(crate) async fn version(&self) -> Result<Version, Problem> {
-        let row = sqlx::query(VERSION).fetch_one(self.pool()).await?;
-        Ok(Version::new(
-            self.name(),
-            row.try_get("seq")?,
-            row.try_get("hash")?,
-        ))
+        self.read_version(&sqlx::query(VERSION).fetch_one(self.pool()).await?)
     }
 
     /// Waits until there is another version than this one, for so long; the version by then.
@@ -274,7 +270,10 @@ impl Store {
     }
 
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
-        let row = sqlx::query(VERSION).fetch_one(&mut **snapshot).await?;
+        self.read_version(&sqlx::query(VERSION).fetch_one(&mut **snapshot).await?)
+    }
+
+    fn read_version(&self, row: &AnyRow) -> Result<Version, Problem> {
         Ok(Version::new(
             self.name(),
             row.try_get("seq")?,

@@ -38,6 +38,16 @@ pub(crate) fn parse(field: &str, text: &str) -> Result<i64, Problem> {
     Ok(time.as_millisecond())
 }
 
+/// An end that a client sets is after `now`.
+pub(crate) fn to_come(field: &str, end: Option<&str>, now: i64) -> Result<(), Problem> {
+    match end {
+        Some(text) if parse(field, text)? <= now => {
+            Err(Problem::invalid(field, text, "a time that is still to come"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Milliseconds of a span such as `90s`, `30m`, `12h` or `7d`; at most ten years.
 pub(crate) fn span(field: &str, text: &str) -> Result<i64, Problem> {
     const LONGEST: i64 = 3_653 * 86_400_000;

@@ -110,11 +110,7 @@ pub(super) async fn create(
     owner(&mut write, &org, project.as_deref()).await?;
     may_limit(&caller, &KeySpec::default(), &spec)?;
     let secret = mint()?;
-    if let Some(at) = &spec.expires_at
-        && time::parse("expires_at", at)? <= write.time()
-    {
-        return Err(Problem::invalid("expires_at", at, "a time that is still to come"));
-    }
+    time::to_come("expires_at", spec.expires_at.as_deref(), write.time())?;
     let key = Key {
         id: secret.id().to_owned(),
         sha256: secret.sha256_hex(),

@@ -95,11 +95,7 @@ pub(super) async fn create(
         return Ok(answer);
     }
     check::name(body.name.as_deref())?;
-    if let Some(at) = &body.expires_at
-        && time::parse("expires_at", at)? <= write.time()
-    {
-        return Err(Problem::invalid("expires_at", at, "a time that is still to come"));
-    }
+    time::to_come("expires_at", body.expires_at.as_deref(), write.time())?;
     match &body.orgs {
         Some(_) if body.role == Role::Gateway => {
             return Err(Problem::field(
