@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tollgate_harness::config::repository;
+use tollgate_harness::config::{key_auth_configuration, repository};
 use tollgate_harness::control::{ControlPlane, program};
 use tollgate_harness::tools::python;
 use tollgate_harness::{Gateway, Options, net};
@@ -52,17 +52,23 @@ impl Control {
     /// # Errors
     /// It refuses.
     pub(crate) async fn tenants(&self) -> Result<()> {
-        let acme = json!({
-            "id": "acme", "tier": "pro", "models": ["llama-*", "gpt-oss-*", "whisper-*", "kokoro", "flux"],
-        });
-        self.plane.post("/v1/orgs", &acme).await?;
-        let search = json!({
-            "id": "search", "models": ["llama-*", "whisper-*", "kokoro", "flux"], "labels": {"cost_center": "42"},
-        });
-        self.plane.post("/v1/orgs/acme/projects", &search).await?;
-        let globex = json!({"id": "globex", "tier": "free", "models": ["llama-*"]});
-        self.plane.post("/v1/orgs", &globex).await?;
+        let configuration = key_auth_configuration();
+        let orgs = members(&configuration["directory"]["inline"]["orgs"]);
+        for (id, org) in orgs.filter(|(_, org)| org["status"] != "suspended") {
+            let mut org = org.clone();
+            let projects = org.as_object_mut().and_then(|org| org.remove("projects"));
+            self.create("/v1/orgs", id, org).await?;
+            for (project, spec) in members(&projects.unwrap_or_default()) {
+                let path = format!("/v1/orgs/{id}/projects");
+                self.create(&path, project, spec.clone()).await?;
+            }
+        }
         Ok(())
+    }
+
+    async fn create(&self, path: &str, id: &str, mut spec: Value) -> Result<()> {
+        spec["id"] = json!(id);
+        self.plane.post(path, &spec).await.map(drop)
     }
 
     /// Makes a key of the project `search`.
@@ -199,4 +205,8 @@ async fn output(command: Command, arguments: &[&str]) -> Result<String> {
     }
     let said = [printed, text(&output.stderr)].join("\n");
     bail!("`tollgate {}`: {}", arguments.join(" "), said.trim())
+}
+
+fn members(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.as_object().into_iter().flatten()
 }
