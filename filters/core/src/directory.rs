@@ -20,6 +20,7 @@ pub mod publication;
 pub mod record;
 mod source;
 pub mod table;
+mod traffic;
 
 #[cfg(feature = "schema")]
 pub use document::Document;

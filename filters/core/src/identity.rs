@@ -2,6 +2,7 @@
 
 use crate::bound::Overrides;
 use crate::endpoint::Scopes;
+use crate::traffic::Withheld;
 
 /// The name of the filter state: [`crate::directory::Credential::state`].
 pub const PROPERTY: &str = "tollgate.identity";
@@ -25,6 +26,8 @@ pub struct Identity {
     pub labels: Vec<(String, String)>,
     /// What replaces the bounds of limits for it.
     pub overrides: Overrides,
+    /// What operators took out of use, as far as it concerns this caller.
+    pub withheld: Withheld,
 }
 
 impl Identity {
@@ -83,6 +86,7 @@ impl Identity {
             },
             labels: vec![],
             overrides: Overrides::NONE,
+            withheld: Withheld::NOTHING,
         }
     }
 }

@@ -45,6 +45,7 @@ pub mod spent;
 pub mod state;
 pub mod targets;
 pub mod trace;
+pub mod traffic;
 pub mod uploads;
 pub mod usage;
 pub mod workers;

@@ -111,6 +111,10 @@ pub enum Refusal {
     Model(catalogue::Refusal),
     /// Every target is broken; the first may be tried again in so many milliseconds.
     Unavailable(u64),
+    /// An operator took the model out of use for the caller's tier.
+    Shed,
+    /// An operator took every target of the model out of use.
+    Drained,
     /// Too many of the caller's requests were refused.
     TooManyRefused(refusals::TooMany),
     /// A header asks for what costs more than the catalogue says; holds its value.
@@ -193,6 +197,8 @@ impl Refusal {
                 catalogue::Refusal::Unmetered(_) => Reason::Unmetered,
             },
             Self::Unavailable(_) => Reason::Unavailable,
+            Self::Shed => Reason::Shed,
+            Self::Drained => Reason::Drained,
             Self::TooManyRefused(_) => Reason::TooManyRefused,
             Self::DearBeta(_) => Reason::Unmetered,
             Self::Uploads(_) => Reason::Uploads,
@@ -292,17 +298,22 @@ impl Refusal {
             ),
             Self::Uploads(over) => over.answer(),
             Self::SlowUpload(slow) => slow.answer(),
-            Self::Unavailable(millis) => ApiError {
-                kind: "service_unavailable_error",
-                retry: Retry::AfterMillis(*millis),
-                ..error(
-                    503,
-                    "model_unavailable",
-                    None,
-                    "The model is not available at the moment. Please try again later.".into(),
-                )
-            },
+            Self::Unavailable(millis) => unavailable(Retry::AfterMillis(*millis)),
+            // Nobody knows for how long, and it is meant to keep load away.
+            Self::Shed | Self::Drained => unavailable(Retry::Never),
         }
+    }
+}
+
+/// The model can't be served for now.
+const fn unavailable(retry: Retry) -> ApiError {
+    ApiError {
+        status: 503,
+        kind: "service_unavailable_error",
+        code: "model_unavailable",
+        param: None,
+        message: Cow::Borrowed("The model is not available at the moment. Please try again later."),
+        retry,
     }
 }
 

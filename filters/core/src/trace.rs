@@ -48,6 +48,8 @@ pub enum Note {
     },
     /// Another model may stand in, as no target of the one before works.
     StandIn(String),
+    /// The model is not served to the caller's tier for now.
+    Shed(String),
     /// What decides the order of a model's targets.
     Targets(Pool),
     /// Whether a target is asked.
@@ -197,6 +199,7 @@ impl Display for Note {
                 write!(f, "fallback: {} {may} stand in", names.join(", "))
             }
             Self::StandIn(model) => write!(f, "model: {model} stands in"),
+            Self::Shed(model) => write!(f, "model: {model} is shed"),
             Self::Targets(Pool { rule: Some(at), .. }) => write!(f, "targets: by rules[{at}]"),
             Self::Targets(Pool { .. }) => write!(f, "targets: by weight"),
             Self::Target { cluster, state } => match state {

@@ -49,6 +49,8 @@ pub struct Pool {
     pub canary: Option<(usize, bool)>,
     /// All others, to be chosen from by weight.
     pub targets: Vec<usize>,
+    /// Those that an operator drained: they are not asked.
+    pub drained: Vec<usize>,
 }
 
 impl Model {
@@ -63,15 +65,22 @@ impl Model {
         let rule = at.and_then(|at| self.rules.get(at));
         let mut targets: Vec<usize> =
             rule.map_or_else(|| (0..self.targets.len()).collect(), |rule| rule.targets.clone());
+        let is_drained = |target: &usize| {
+            let target = self.targets.get(*target);
+            target.is_some_and(|target| who.withheld.has_target(&target.cluster))
+        };
+        let drained: Vec<usize> = targets.extract_if(.., |target| is_drained(target)).collect();
         let canary = self.canary.as_ref().filter(|_| rule.is_none()).map(|canary| {
             // Only the canary's share sees it at all, also where everything else is broken.
             targets.retain(|target| *target != canary.target);
             (canary.target, side(&self.name, &who.org) < canary.share)
         });
+        let canary = canary.filter(|(target, _)| !drained.contains(target));
         Pool {
             rule: at,
             canary,
             targets,
+            drained,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::bound::Overrides;
 use crate::config::from_json;
 use crate::endpoint::{Endpoint, Scopes};
 use crate::identity::{Grants, Identity};
+use crate::traffic::Withheld;
 
 fn load(models: Value) -> Result<Catalogue, Vec<String>> {
     let raw: RawCatalogue = from_json(json!({"models": models}).to_string().as_bytes()).unwrap();
@@ -45,6 +46,7 @@ fn who(org: &str) -> Identity {
         },
         labels: vec![],
         overrides: Overrides::NONE,
+        withheld: Withheld::NOTHING,
     }
 }
 

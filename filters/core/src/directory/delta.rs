@@ -12,8 +12,10 @@ use super::document::{RawKey, RawOrg, Tenants, Version, parse_hash};
 use super::loader::Progress;
 use super::record::ProfileId;
 use super::table::Entry;
+use super::traffic::RawTraffic;
 use crate::config::{ConfigError, Map, Object};
 use crate::key::KeyHash;
+use crate::traffic::Traffic;
 
 /// The longest text of changes, in bytes: about a hundred thousand keys. Organizations are read in one piece, and what is
 /// kept of the text takes as much again; a server with more to say sends the whole document.
@@ -39,6 +41,8 @@ pub struct Delta {
     pub(super) removed: BTreeSet<KeyHash>,
     /// Whose the keys are, each with the first row that says so.
     pub(super) owners: BTreeMap<Owner, usize>,
+    /// What is out of use, in the place of what was; `None` where that did not change.
+    pub(super) traffic: Option<Traffic>,
 }
 
 /// An organization, and perhaps a project, by name.
@@ -124,9 +128,10 @@ impl State {
             self.end();
             return Ok(());
         };
-        const MEMBERS: [&str; 5] = ["version", "after", "orgs", "keys", "removed_keys"];
+        const MEMBERS: [&str; 6] = ["version", "after", "orgs", "keys", "removed_keys", "traffic"];
         let Some(known) = MEMBERS.into_iter().find(|known| **known == name) else {
-            let problem = "unknown field, expected `version`, `after`, `orgs`, `keys` or `removed_keys`";
+            let problem =
+                "unknown field, expected `version`, `after`, `orgs`, `keys`, `removed_keys` or `traffic`";
             return Err(ConfigError::new(name, problem));
         };
         if !self.given.insert(known) {
@@ -141,6 +146,10 @@ impl State {
             "orgs" => {
                 let orgs = self.cursor.value(body, known)?;
                 self.orgs(orgs);
+            }
+            "traffic" => {
+                let Object(traffic): Object<RawTraffic> = self.cursor.value(body, known)?;
+                self.delta.traffic = Some(traffic.check(&mut self.errors));
             }
             list => {
                 self.cursor.expect(body, b'[', list)?;

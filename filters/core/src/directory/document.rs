@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use super::census::Census;
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
+#[cfg(feature = "schema")]
+use super::traffic::RawTraffic;
 use crate::bound::{Bounds, RawBound, RawCap};
 use crate::config::{ConfigError, Map, Object, given, moment};
 use crate::endpoint::{Scope, Scopes};
@@ -126,7 +128,6 @@ impl<'de> Deserialize<'de> for Version {
     }
 }
 
-/// Organizations, checked.
 /// The document as a whole; its reader takes it piece by piece.
 #[cfg(feature = "schema")]
 #[derive(schemars::JsonSchema)]
@@ -137,6 +138,7 @@ pub struct Document<'a> {
     version: u8,
     orgs: Map<Object<RawOrg>>,
     keys: Vec<RawKey<'a>>,
+    traffic: Option<Object<RawTraffic>>,
 }
 
 /// The organizations of a document, checked.
@@ -381,7 +383,7 @@ fn seconds(field: &str, text: Option<&str>) -> Result<Option<i64>, ConfigError> 
 }
 
 /// Names go into headers, logs and metrics as they are, so they are plain.
-fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
+pub(super) fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
     if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
         errors.push(ConfigError::expected(
@@ -393,12 +395,17 @@ fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
 }
 
 fn check_globs(globs: &[String], path: &str, errors: &mut Vec<ConfigError>) {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+*".contains(&c);
     for (at, glob) in globs.iter().enumerate() {
-        if !(1..=128).contains(&glob.len()) || !glob.bytes().all(plain) {
-            let expected = "a model name or pattern: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run";
-            errors.push(ConfigError::expected(format!("{path}[{at}]"), glob, expected));
-        }
+        check_glob(glob, || format!("{path}[{at}]"), errors);
+    }
+}
+
+pub(super) fn check_glob(glob: &str, path: impl FnOnce() -> String, errors: &mut Vec<ConfigError>) {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+*".contains(&c);
+    if !(1..=128).contains(&glob.len()) || !glob.bytes().all(plain) {
+        let expected =
+            "a model name or pattern: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run";
+        errors.push(ConfigError::expected(path(), glob, expected));
     }
 }
 

@@ -9,6 +9,7 @@ use super::cursor::{Cursor, malformed_row, read};
 use super::document::{RawKey, RawOrg, Tenants, Version};
 use super::record::{KeyRecord, ProfileId};
 use super::table::{Compiled, Entry, PARTS};
+use super::traffic::RawTraffic;
 use crate::config::{ConfigError, Map, Object};
 
 /// More errors than this are not collected: the document is broken, and the log is for people.
@@ -97,6 +98,7 @@ struct State {
     stage: Stage,
     cursor: Cursor,
     version: bool,
+    traffic: bool,
     tenants: Option<Tenants>,
     /// Where `keys` begins, and whether its rows are only stepped over for now.
     keys_at: Option<usize>,
@@ -137,11 +139,16 @@ impl State {
                 self.stepping_over = self.tenants.is_none();
                 self.stage = Stage::Keys;
             }
-            "version" | "orgs" | "keys" => return Err(ConfigError::new(name, "is given twice")),
+            "traffic" if !self.traffic => {
+                let Object(traffic): Object<RawTraffic> = self.cursor.value(body, "traffic")?;
+                self.compiled.traffic = traffic.check(&mut self.errors);
+                self.traffic = true;
+            }
+            "version" | "orgs" | "keys" | "traffic" => return Err(ConfigError::new(name, "is given twice")),
             _ => {
                 return Err(ConfigError::new(
                     name,
-                    "unknown field, expected `version`, `orgs` or `keys`",
+                    "unknown field, expected `version`, `orgs`, `keys` or `traffic`",
                 ));
             }
         }

@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::publication::Published;
+use super::publication::{ONE, Published};
 use super::record::{Credential, ProfileId, Tenant};
 use super::{OnStale, Source, bucket};
 use crate::key::KeyTag;
 use crate::request::Secret;
-use crate::state::{Clock, Store};
+use crate::state::{self, Clock, Store};
+use crate::traffic::Traffic;
 
 /// Keys that a worker keeps at hand: 16 MB when all are filled. What is not at hand costs a look into shared data.
 const MAX_KEYS: usize = 32_768;
@@ -32,6 +33,8 @@ pub struct Lookup {
     /// Of the tags.
     seed: u64,
     tenants: Cache<ProfileId, Tenant>,
+    /// What is out of use in the shared directory.
+    traffic: Traffic,
     /// What is known of the shared directory since the last [`Lookup::refresh`].
     state: State,
 }
@@ -57,6 +60,7 @@ impl Lookup {
             keys,
             seed: host.now().unwrap_or_default(),
             tenants,
+            traffic: Traffic::default(),
             state: State::Good(0),
         };
         lookup.refresh(host);
@@ -88,7 +92,16 @@ impl Lookup {
         if state != self.state {
             self.keys.clear();
             self.tenants.clear();
-            self.state = state;
+            self.state = match state {
+                State::Good(_) => match state::read(host, ONE) {
+                    Ok(traffic) => {
+                        self.traffic = traffic.unwrap_or_default();
+                        state
+                    }
+                    Err(_) => State::Unavailable,
+                },
+                State::Unavailable => state,
+            };
         }
     }
 
@@ -104,6 +117,7 @@ impl Lookup {
             keys,
             seed,
             tenants,
+            traffic,
             ..
         } = self;
         let source = &**source;
@@ -122,7 +136,9 @@ impl Lookup {
             };
             match record {
                 // A record without its tenant's belongs to a tenant that is just being withdrawn.
-                Some(record) => Credential::from_record(record, |id| tenant(tenants, source, id, host)),
+                Some(record) => {
+                    Credential::from_record(record, |id| tenant(tenants, (source, traffic), id, host))
+                }
                 None => Ok(None),
             }
         })
@@ -138,7 +154,8 @@ impl Lookup {
     ) -> Result<Option<Credential>, Failure> {
         self.available(host)?;
         let id_of_tenant = ProfileId::of(org, project);
-        let tenant = tenant(&mut self.tenants, &self.source, id_of_tenant, host)?;
+        let from = (&*self.source, &self.traffic);
+        let tenant = tenant(&mut self.tenants, from, id_of_tenant, host)?;
         Ok(tenant.and_then(|tenant| Credential::of_token(id, tenant)))
     }
 
@@ -156,15 +173,18 @@ impl Lookup {
 
 fn tenant(
     tenants: &mut Cache<ProfileId, Tenant>,
-    source: &Source,
+    (source, traffic): (&Source, &Traffic),
     id: ProfileId,
     host: &mut impl Store,
 ) -> Result<Option<Rc<Tenant>>, Failure> {
     tenants.get(id, || match source {
-        Source::Inline(directory) => Ok(directory.profile(id).and_then(Tenant::from_record)),
+        Source::Inline(directory) => {
+            let profile = directory.profile(id);
+            Ok(profile.and_then(|profile| Tenant::from_record(profile, directory.traffic())))
+        }
         // An empty record is a tenant's that is gone.
         Source::Http { .. } => match host.get(&bucket::profile_store_key(id)) {
-            Ok(record) => Ok(record.and_then(|(record, _)| Tenant::from_record(&record))),
+            Ok(record) => Ok(record.and_then(|(record, _)| Tenant::from_record(&record, traffic))),
             Err(_) => Err(Failure::Unavailable),
         },
     })

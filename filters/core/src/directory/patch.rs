@@ -1,5 +1,5 @@
 //! Makes changes to the directory that workers share, in the order in which a whole one is published: profiles, keys,
-//! withdrawals, the note.
+//! withdrawals, what is out of use, the note.
 //!
 //! All that can be wrong is looked at before anything is written. Each value stands for itself, as in
 //! [`super::publication`]; where it ends half-way, only a whole document brings everything to one state again.
@@ -10,11 +10,11 @@ use super::bucket;
 use super::census::{Census, Recount};
 use super::delta::{Delta, Owner};
 use super::loader::Progress;
-use super::publication::{Published, Tenants, announce, write_changed};
+use super::publication::{ONE, Published, Tenants, announce, write_changed};
 use super::record::{Profile, ProfileId, profile_of};
 use crate::config::ConfigError;
 use crate::key::KeyHash;
-use crate::state::{Store, StoreError};
+use crate::state::{self, Store, StoreError};
 
 /// Values that are read or written in one step: about a millisecond of work.
 const A_STEP: usize = 64;
@@ -47,6 +47,7 @@ enum Step {
     Profiles(usize),
     Keys(usize),
     Withdrawals(usize),
+    Traffic,
     Done,
 }
 
@@ -97,6 +98,7 @@ impl Patch {
             Step::Profiles(at) => self.write_profiles(at, store)?,
             Step::Keys(at) => self.write_keys(at, store)?,
             Step::Withdrawals(at) => self.withdraw(at, store)?,
+            Step::Traffic => self.write_traffic(store)?,
             Step::Done => Step::Done,
         };
         let checked = !matches!(
@@ -244,6 +246,13 @@ impl Patch {
             let mut listed = Tenants::read(store)?;
             listed.retain(|id| self.withdrawn.binary_search(id).is_err());
             listed.write(store)?;
+        }
+        Ok(Step::Traffic)
+    }
+
+    fn write_traffic(&mut self, store: &mut impl Store) -> Result<Step, StoreError> {
+        if let Some(traffic) = self.delta.traffic.take() {
+            state::write(store, ONE, traffic)?;
         }
         Ok(Step::Done)
     }

@@ -1,6 +1,7 @@
 //! Puts a directory into the store that workers share, for them to find.
 //!
-//! Tenants' profiles first, then the buckets of keys, then tenants that are gone; last the note that says so.
+//! Tenants' profiles first, then the buckets of keys, then tenants that are gone and what is out of use; last the note that
+//! says so.
 //! What is the same already is left alone. Each value stands for itself, so workers read on while this writes. It
 //! may end anywhere: whoever publishes next brings everything to one state, and has workers look anew in any case.
 
@@ -14,7 +15,7 @@ use crate::config::ConfigError;
 use crate::state::{self, Keyspace, Store, StoreError, Value};
 
 /// The name of a value of which there is one.
-const ONE: &str = "";
+pub(super) const ONE: &str = "";
 
 /// The note about the directory in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +114,7 @@ enum Step {
     Profiles,
     Keys(u8),
     Withdrawals,
+    Traffic,
     Done,
 }
 
@@ -138,6 +140,10 @@ impl Publication {
             }
             Step::Withdrawals => {
                 self.withdrawals(store)?;
+                Step::Traffic
+            }
+            Step::Traffic => {
+                state::write(store, ONE, self.directory.traffic().clone())?;
                 Step::Done
             }
             Step::Done => Step::Done,

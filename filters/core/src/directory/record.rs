@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::bound::{Bounds, Overrides};
 use crate::endpoint::Scopes;
 use crate::identity::{Caller, Grants, Identity};
+use crate::traffic::{Traffic, Withheld};
 
 /// Names a profile: the first eight bytes of a SHA-256 over organization and project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,20 +97,22 @@ pub struct Tenant {
     pub project_suspended: bool,
     /// Class of service.
     pub tier: String,
+    /// Its profile, and behind it what is withheld from it.
     record: Vec<u8>,
 }
 
 impl Tenant {
-    /// Reads a profile's record. `None` where it can't be read: the caller refuses.
-    pub fn from_record(record: &[u8]) -> Option<Self> {
+    /// Reads a profile's record, with what is out of use. `None` where it can't be read: the caller refuses.
+    pub fn from_record(record: &[u8], traffic: &Traffic) -> Option<Self> {
         let profile: Profile<'_> = postcard::from_bytes(record).ok()?;
+        let withheld = traffic.withheld(profile.tier);
         Some(Self {
             org: profile.org.to_owned(),
             org_suspended: profile.org_suspended,
             project: profile.project.map(str::to_owned),
             project_suspended: profile.project_suspended,
             tier: profile.tier.to_owned(),
-            record: record.to_owned(),
+            record: postcard::to_extend(&withheld, record.to_owned()).ok()?,
         })
     }
 }
@@ -213,11 +216,12 @@ impl Credential {
 }
 
 impl Identity {
-    /// Reads the filter state: the key's record, then its tenant's. `None` for anything else: a filter that can't
+    /// Reads the filter state: the key's record, its tenant's, and what is withheld. `None` for anything else: a filter that can't
     /// read it refuses.
     pub fn decode(state: &[u8]) -> Option<Self> {
         let (key, rest) = postcard::take_from_bytes::<KeyRecord<'_>>(state).ok()?;
         let (tenant, rest) = postcard::take_from_bytes::<Profile<'_>>(rest).ok()?;
+        let (withheld, rest) = postcard::take_from_bytes::<Withheld>(rest).ok()?;
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         rest.is_empty().then(|| Self {
             key_id: key.id.to_owned(),
@@ -239,6 +243,7 @@ impl Identity {
                 org: tenant.org_bounds,
                 key: key.bounds,
             },
+            withheld,
         })
     }
 }

@@ -5,6 +5,7 @@ use super::census::Census;
 use super::record::ProfileId;
 use crate::config::ConfigError;
 use crate::key::KeyHash;
+use crate::traffic::Traffic;
 
 /// Hashes are spread over this many parts by their first byte, so that sorting can be done in small steps.
 pub(super) const PARTS: usize = 256;
@@ -45,6 +46,7 @@ pub struct Compiled {
     /// Sorted by id.
     pub(super) profiles: Vec<(ProfileId, Vec<u8>)>,
     pub(super) census: Census,
+    pub(super) traffic: Traffic,
 }
 
 impl Compiled {
@@ -67,6 +69,11 @@ impl Compiled {
     pub fn profile(&self, id: ProfileId) -> Option<&[u8]> {
         let at = self.profiles.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         self.profiles.get(at).map(|(_, profile)| profile.as_slice())
+    }
+
+    /// What is out of use.
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The record of a key.

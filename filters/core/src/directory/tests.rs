@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::key::{ApiKey, KeyHash};
 use crate::request::Request;
 use crate::state::fake::{Told, Worker};
+use crate::traffic::{Traffic, Withheld};
 
 fn key(n: u64) -> ApiKey {
     let mut random = [0; 40];
@@ -59,7 +60,11 @@ fn errors(document: &Value) -> Vec<String> {
 }
 
 fn find(directory: &Compiled, key: &ApiKey) -> Option<Credential> {
-    let tenant = |id| Ok::<_, ()>(directory.profile(id).and_then(Tenant::from_record).map(Rc::new));
+    let tenant = |id| {
+        let profile = directory.profile(id);
+        let tenant = profile.and_then(|profile| Tenant::from_record(profile, directory.traffic()));
+        Ok::<_, ()>(tenant.map(Rc::new))
+    };
     Credential::from_record(directory.record(&hash(key))?, tenant).unwrap()
 }
 
@@ -137,6 +142,44 @@ fn bounds_travel_with_the_identity() {
     let own = overrides(&special).key.unwrap();
     assert_eq!(own.of("key-rpm"), Some(rate("5000/minute", 9_000)));
     assert_eq!(own.of(CAP), Some(rate("3/second", 3)));
+}
+
+/// What is out of use concerns all callers, or those of a tier.
+#[test]
+fn what_is_out_of_use_travels_with_the_identity() {
+    let key = key(1);
+    let mut document = document(&[row(&key, json!({}))]);
+    document["traffic"] =
+        json!({"drained": ["gpu-a"], "shed": [{"tier": "pro", "model": "llama-*"}, {"tier": "free"}]});
+    let withheld = |document: &Value| identity(&find(&load(document).unwrap(), &key).unwrap()).withheld;
+    let pro = withheld(&document);
+    assert!(pro.has_target("gpu-a") && pro.has_model("llama-70b") && !pro.has_model("qwen"));
+    document["orgs"]["acme"]["tier"] = json!("free");
+    let free = withheld(&document);
+    assert!(free.has_target("gpu-a") && free.has_model("llama-70b") && free.has_model("qwen"));
+    document["traffic"] = json!({});
+    assert_eq!(withheld(&document), Withheld::NOTHING);
+
+    document["traffic"] =
+        json!({"drained": ["gpu-*", "a b"], "shed": [{"tier": "a b", "model": ""}, {"model": "m"}]});
+    assert_eq!(errors(&document).len(), 1, "a tier is missing");
+    document["traffic"]["shed"] = json!([{"tier": "a b", "model": ""}]);
+    let pattern = "expected a model name or pattern: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run";
+    let cluster = "expected the name of a cluster: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`";
+    assert_eq!(
+        errors(&document),
+        [
+            format!("traffic.drained[0]: found `gpu-*`, {cluster}"),
+            format!("traffic.drained[1]: found `a b`, {cluster}"),
+            "traffic.shed[0].tier: found `a b`, expected 1 to 64 characters of `A-Z a-z 0-9 . _ -`".into(),
+            format!("traffic.shed[0].model: found ``, {pattern}"),
+        ]
+    );
+    document["traffic"] = json!({"drained": vec!["a"; 33]});
+    assert_eq!(
+        errors(&document),
+        ["traffic.drained: found `33`, expected at most 32 rows"]
+    );
 }
 
 /// Whoever has none pays one byte for it in the key's record, and one in the tenant's.
@@ -393,7 +436,7 @@ proptest! {
             .and_then(|record| {
                 let tenant = |id| {
                     let profile: Option<&Vec<u8>> = profiles.get(&id);
-                    Ok::<_, ()>(profile.and_then(|profile| Tenant::from_record(profile)).map(Rc::new))
+                    Ok::<_, ()>(profile.and_then(|profile| Tenant::from_record(profile, &Traffic::default())).map(Rc::new))
                 };
                 Credential::from_record(record, tenant).unwrap()
             });
@@ -451,7 +494,7 @@ proptest! {
     fn no_bucket_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in any::<u64>()) {
         let hash = hash(&key(n));
         let _ = bucket::find(&bytes, &hash);
-        let _ = Credential::from_record(&bytes, |_| Ok::<_, ()>(Tenant::from_record(&bytes).map(Rc::new)));
+        let _ = Credential::from_record(&bytes, |_| Ok::<_, ()>(Tenant::from_record(&bytes, &Traffic::default()).map(Rc::new)));
         let _ = Identity::decode(&bytes);
     }
 }

@@ -14,6 +14,7 @@ use crate::route::Routed;
 use crate::settlement::{Answer, Head};
 use crate::spent::Spent;
 use crate::state::fake::{Told, Worker};
+use crate::traffic::Withheld;
 use crate::usage::UsageEvent;
 
 const SECOND: u64 = 1_000_000_000;
@@ -106,6 +107,7 @@ fn acme() -> Identity {
         },
         labels: Vec::new(),
         overrides: Overrides::NONE,
+        withheld: Withheld::NOTHING,
     }
 }
 

@@ -86,18 +86,27 @@ impl Config {
     ) -> Result<(&'c Model, Order, Route), Refusal> {
         let others = self.stand_ins(model, endpoint, who, body);
         host.note(|| self.fallback(model, endpoint, who, body));
-        let mut soonest = MAX_WAIT;
+        let mut soonest = None;
         for (model, stands_in) in core::iter::once((model, false)).chain(others.map(|other| (other, true))) {
             if stands_in {
                 host.note(|| Note::StandIn(model.name.clone()));
             }
+            if who.withheld.has_model(&model.name) {
+                host.note(|| Note::Shed(model.name.clone()));
+                continue;
+            }
             match Order::choose(host, &self.breaker, model, (who, endpoint), draw) {
                 Ok((order, _)) if stands_in => return Ok((model, order, Route::Fallback)),
                 Ok((order, route)) => return Ok((model, order, route)),
-                Err(millis) => soonest = soonest.min(millis),
+                Err(Some(millis)) => soonest = Some(millis.min(soonest.unwrap_or(MAX_WAIT))),
+                Err(None) => {}
             }
         }
-        Err(Refusal::Unavailable(soonest))
+        Err(match soonest {
+            Some(millis) => Refusal::Unavailable(millis),
+            None if who.withheld.has_model(&model.name) => Refusal::Shed,
+            None => Refusal::Drained,
+        })
     }
 
     /// Models that may serve in the place of another. One that the caller has no grant for, that is not served here or can't

@@ -37,6 +37,10 @@ reasons! {
     Unmetered "unmetered",
     /// Every target is broken.
     Unavailable "model_unavailable",
+    /// An operator took the model out of use for the caller's tier.
+    Shed "model_shed",
+    /// An operator took every target out of use.
+    Drained "targets_drained",
     /// Too many of the caller's requests were refused.
     TooManyRefused "refusals_limited",
     /// Too much is in upload.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::directory::Loader;
 use crate::fault::Fault;
 use crate::flags::Flags;
 use crate::headers::withheld;
@@ -216,6 +217,49 @@ fn another_model_stands_in_for_those_who_may() {
             ),
             Err(refusal) => assert_eq!((allowed, refusal), (false, Refusal::Unavailable(5_000))),
         }
+    }
+}
+
+#[test]
+fn what_is_out_of_use_is_passed_by() {
+    let withheld = |stage: &mut Stage, traffic: Value| {
+        let document = json!({"version": 1, "orgs": {}, "keys": [], "traffic": traffic});
+        let directory = Loader::load(document.to_string().into_bytes()).unwrap();
+        Rc::make_mut(&mut stage.who).withheld = directory.traffic().withheld("pro");
+    };
+    let mut stage = stage(&json!({"allow_fallback": {"tier": ["pro"]}}));
+    for (traffic, model, target, route) in [
+        (json!({}), "large", "a", "primary"),
+        (json!({"drained": ["b"]}), "large", "a", "primary"),
+        (json!({"drained": ["a"]}), "large", "b", "primary"),
+        (json!({"drained": ["a", "b"]}), "small", "c", "fallback"),
+        (
+            json!({"shed": [{"tier": "pro", "model": "large"}]}),
+            "small",
+            "c",
+            "fallback",
+        ),
+        (json!({"shed": [{"tier": "free"}]}), "large", "a", "primary"),
+    ] {
+        withheld(&mut stage, traffic);
+        let plan = stage.plan(LARGE).unwrap();
+        assert_eq!(
+            (&*plan.model.name, plan.order.first(), plan.route.name()),
+            (model, target, route)
+        );
+    }
+    for (traffic, refusal) in [
+        (json!({"drained": ["a", "b", "c"]}), Refusal::Drained),
+        (json!({"shed": [{"tier": "pro"}]}), Refusal::Shed),
+        (
+            json!({"drained": ["c"], "shed": [{"tier": "pro", "model": "large"}]}),
+            Refusal::Shed,
+        ),
+    ] {
+        withheld(&mut stage, traffic);
+        let refused = stage.plan(LARGE).unwrap_err();
+        assert_eq!((refused.answer().status, &refused), (503, &refusal));
+        assert_eq!(refused.answer().retry, Retry::Never);
     }
 }
 

@@ -28,6 +28,8 @@ keyspaces! {
     PROFILE "tnt-2-",
     /// A bucket of keys, by its number.
     KEYS "key-2-",
+    /// What is out of use: one value.
+    TRAFFIC "traffic-1-",
     /// Failed authentications, by a slot of addresses.
     FAILED_AUTH "fail-1-",
     /// Refused requests, by a slot of keys or addresses.

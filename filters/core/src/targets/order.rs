@@ -48,20 +48,20 @@ impl<'a> Wanted<'a> {
 
 impl Order {
     /// The first target of a model that works, and its further ones for retries; `Err`: milliseconds until one may be
-    /// tried. Where the first attempt is a probe, it is claimed. `draw` is a random number.
+    /// tried, `None` where all are drained. Where the first attempt is a probe, it is claimed. `draw` is a random number.
     pub fn choose(
         host: &mut (impl Store + Clock + Trace),
         policy: &Policy,
         model: &Model,
         (who, endpoint): (&Identity, Endpoint),
         draw: u64,
-    ) -> Result<(Self, Route), u64> {
+    ) -> Result<(Self, Route), Option<u64>> {
         let wanted = Wanted {
             model: &model.name,
             org: &who.org,
         };
         host.note(|| Note::Targets(model.pool(who, endpoint)));
-        let mut soonest = u64::MAX;
+        let mut soonest = None;
         let mut candidates = model.candidates(who, endpoint, draw).into_iter();
         while let Some(Choice { cluster, route }) = candidates.next() {
             let entered = wanted.at(cluster).enter(host, policy);
@@ -79,7 +79,7 @@ impl Order {
                     order.stand_by(host, policy, wanted, candidates.map(|choice| choice.cluster));
                     return Ok((order, route));
                 }
-                Err(millis) => soonest = soonest.min(millis),
+                Err(millis) => soonest = Some(soonest.map_or(millis, |soonest: u64| soonest.min(millis))),
             }
         }
         Err(soonest)

@@ -38,7 +38,8 @@ fn choose(worker: &mut Worker, org: &str) -> Result<(Order, Route), u64> {
     let who = Identity::sample(org, "k1");
     let catalogue = catalogue();
     let model = catalogue.get("m").unwrap();
-    Order::choose(worker, &POLICY, model, (&who, Endpoint::Chat), 7)
+    let chosen = Order::choose(worker, &POLICY, model, (&who, Endpoint::Chat), 7);
+    chosen.map_err(|wait| wait.expect("no target is drained"))
 }
 
 /// Where a request goes, in the order of its attempts.

@@ -26,7 +26,16 @@ fn documents() -> impl Strategy<Value = Value> {
     let org = proptest::option::weighted(0.7, (any::<bool>(), [project.clone(), project.clone(), project]));
     let row = proptest::option::of((0..3_usize, proptest::option::of(0..3_usize), any::<bool>()));
     let rows = proptest::collection::vec(row, KEYS as usize);
-    ([org.clone(), org.clone(), org], rows).prop_map(|(orgs, rows)| document(&orgs, &rows))
+    let traffic = prop_oneof![
+        Just(json!({})),
+        Just(json!({"drained": ["a"]})),
+        Just(json!({"shed": [{"tier": "default", "model": "m"}]})),
+    ];
+    ([org.clone(), org.clone(), org], rows, traffic).prop_map(|(orgs, rows, traffic)| {
+        let mut document = document(&orgs, &rows);
+        document["traffic"] = traffic;
+        document
+    })
 }
 
 type Org = Option<(bool, [Option<bool>; 3])>;
@@ -105,7 +114,12 @@ fn difference(before: &Value, after: &Value) -> Value {
         .map(|(_, row)| row)
         .collect();
     let removed: Vec<&String> = old.keys().filter(|hash| !new.contains_key(*hash)).collect();
-    json!({"version": 1, "after": "v", "orgs": changed, "keys": keys, "removed_keys": removed})
+    let mut changes =
+        json!({"version": 1, "after": "v", "orgs": changed, "keys": keys, "removed_keys": removed});
+    if before["traffic"] != after["traffic"] {
+        changes["traffic"] = after["traffic"].clone();
+    }
+    changes
 }
 
 /// Shares a whole document.
@@ -188,8 +202,13 @@ fn found(worker: &mut Worker) -> Vec<Option<String>> {
             .unwrap()?;
         let tenant = &found.tenant;
         Some(format!(
-            "{} {:?} {:?} {} {}",
-            tenant.org, tenant.project, found.status, tenant.org_suspended, tenant.project_suspended
+            "{} {:?} {:?} {} {} {:?}",
+            tenant.org,
+            tenant.project,
+            found.status,
+            tenant.org_suspended,
+            tenant.project_suspended,
+            found.identity().unwrap().withheld
         ))
     };
     (0..KEYS).map(&mut find).collect()
