@@ -1,11 +1,11 @@
-//! `tollgate freeze`, `unfreeze`, `cap`, `uncap` and `status`: for when something is on fire.
+//! `tollgate freeze`, `cap`, `drain`, `shed`, what ends each, and `status`: for when something is on fire.
 
 use anyhow::{Context as _, Result};
 use axum::http::Method;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::client::{Client, encoded, segment};
+use crate::client::{Answer, Client, encoded, segment};
 use crate::out::say;
 use crate::show;
 
@@ -75,6 +75,51 @@ pub(crate) struct Uncap {
     what: Vec<String>,
 }
 
+/// Send no new request to a target; those under way end there.
+#[derive(Args)]
+pub(crate) struct Drain {
+    /// The target's cluster, as the catalogue names it.
+    target: String,
+    /// For how long, such as `30m`; until `undrain` without it.
+    #[arg(long = "for")]
+    span: Option<String>,
+}
+
+/// Send requests to a target again.
+#[derive(Args)]
+pub(crate) struct Undrain {
+    /// The target's cluster.
+    target: String,
+}
+
+/// Models, for the callers of a tier.
+#[derive(Args)]
+pub(crate) struct TierModels {
+    /// The tier.
+    #[arg(long)]
+    tier: String,
+    /// The model's own name, or a pattern such as `llama-*`.
+    #[arg(long, default_value = "*")]
+    model: String,
+}
+
+/// Keep a tier off models: its requests for them get 503, or a model that may stand in.
+#[derive(Args)]
+pub(crate) struct Shed {
+    #[command(flatten)]
+    models: TierModels,
+    /// For how long, such as `30m`; until `unshed` without it.
+    #[arg(long = "for")]
+    span: Option<String>,
+}
+
+/// Let a tier use models again.
+#[derive(Args)]
+pub(crate) struct Unshed {
+    #[command(flatten)]
+    models: TierModels,
+}
+
 impl Freeze {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let reason = reason(client, "key leaked in a repository")?;
@@ -130,10 +175,61 @@ impl Uncap {
     }
 }
 
+impl Drain {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        let target = json!({"cluster": self.target});
+        let restriction = restrict(client, (target, self.span), "the machine needs a new disk").await?;
+        show::changed(client, &restriction, |restriction| {
+            format!(
+                "No new request goes to {0}{1}. To end it: tollgate undrain {0}",
+                self.target,
+                until(restriction)
+            )
+        })
+    }
+}
+
+impl Undrain {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        end_on(client, ("restriction", ""), &json!({"cluster": self.target})).await
+    }
+}
+
+impl TierModels {
+    fn target(&self) -> Value {
+        json!({"models": {"tier": self.tier, "model": self.model}})
+    }
+}
+
+impl Shed {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        let TierModels { tier, model } = &self.models;
+        let new = (self.models.target(), self.span);
+        let restriction = restrict(client, new, "half of the machines are down").await?;
+        show::changed(client, &restriction, |restriction| {
+            let until = until(restriction);
+            format!(
+                "The tier {tier} is not served by {model}{until}. To end it: tollgate unshed --tier {tier} --model '{model}'"
+            )
+        })
+    }
+}
+
+impl Unshed {
+    pub(crate) async fn run(self, client: &Client) -> Result<()> {
+        end_on(client, ("restriction", ""), &self.models.target()).await
+    }
+}
+
+async fn restrict(client: &Client, (target, span): (Value, Option<String>), such_as: &str) -> Result<Answer> {
+    let reason = reason(client, such_as)?;
+    let body = json!({"target": target, "reason": reason, "for": span});
+    client.change(Method::POST, "/v1/restrictions", Some(body)).await
+}
+
 /// Ends a freeze or a cap, by its id or by what it is on.
 async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
-    let path = format!("/v1/{noun}s");
-    let id = match what {
+    match what {
         [kind, target] => {
             let org = match kind.as_str() {
                 "org" => Some(target.as_str()),
@@ -141,22 +237,42 @@ async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
                 _ => None,
             };
             let org = org.map_or_else(String::new, |org| format!("?org={}", encoded(org)));
-            let all = client.get(&format!("{path}{org}")).await?;
-            let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
-            let mut on_it = items.filter(|one| one.get("target") == Some(&json!({kind.as_str(): target})));
-            let found = on_it.next().map(|one| show::member(one, "id"));
-            found.with_context(|| {
-                format!("there is no {noun} on the {kind} `{target}`; see tollgate status")
-            })?
+            end_on(client, (noun, &org), &json!({kind.as_str(): target})).await
         }
-        [id] => id.clone(),
-        _ => String::new(),
-    };
-    let answer = client
-        .change(Method::POST, &format!("{path}/{}/end", segment(&id)?), None)
-        .await?;
-    show::changed(client, &answer, |_| format!("Ended {noun} {id}."))?;
-    Ok(())
+        [id] => end_by_id(client, noun, id).await,
+        _ => Ok(()),
+    }
+}
+
+/// Ends what is on a target, among those that `query` lists.
+async fn end_on(client: &Client, (noun, query): (&str, &str), target: &Value) -> Result<()> {
+    let all = client.get(&format!("/v1/{noun}s{query}")).await?;
+    let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
+    let mut on_it = items.filter(|one| one.get("target") == Some(target));
+    let found = on_it.next().map(|one| show::member(one, "id"));
+    let id =
+        found.with_context(|| format!("there is no {noun} on the {}; see tollgate status", named(target)))?;
+    end_by_id(client, noun, &id).await
+}
+
+async fn end_by_id(client: &Client, noun: &str, id: &str) -> Result<()> {
+    let path = format!("/v1/{noun}s/{}/end", segment(id)?);
+    let answer = client.change(Method::POST, &path, None).await?;
+    show::changed(client, &answer, |_| format!("Ended {noun} {id}."))
+}
+
+/// A target, for people.
+fn named(target: &Value) -> String {
+    let mut members = target.as_object().into_iter().flatten();
+    match members.next() {
+        Some((kind, id)) if kind != "models" => format!("{kind} {}", show::text(id)),
+        Some((_, models)) => format!(
+            "tier {}, model {}",
+            show::member(models, "tier"),
+            show::member(models, "model")
+        ),
+        None => String::new(),
+    }
 }
 
 /// Why, which has to be said here.
@@ -173,32 +289,39 @@ fn until(one: &Value) -> String {
     }
 }
 
-/// What is frozen or capped now.
+/// What is in force now.
 pub(crate) async fn status(client: &Client) -> Result<()> {
     let mut all = Vec::new();
-    for path in ["/v1/freezes", "/v1/caps"] {
+    for (path, action) in [
+        ("/v1/freezes", "frozen"),
+        ("/v1/caps", "capped"),
+        ("/v1/restrictions", ""),
+    ] {
         let mut list = client.get(path).await?;
-        if let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) {
-            all.extend(items);
+        let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) else {
+            continue;
+        };
+        for mut one in items {
+            if let Some(members) = one.as_object_mut().filter(|_| !client.json()) {
+                let target = members.get("target").cloned().unwrap_or_default();
+                let action = match target.get("models") {
+                    Some(_) => "shed",
+                    None if action.is_empty() => "drained",
+                    None => action,
+                };
+                members.insert("what".to_owned(), json!(action));
+                members.insert("target".to_owned(), json!(named(&target)));
+            }
+            all.push(one);
         }
     }
     if all.is_empty() && !client.json() {
-        say!("Nothing is frozen or capped.")?;
+        say!("Nothing is frozen, capped, drained or shed.")?;
         return Ok(());
-    }
-    for one in &mut all {
-        if let Some(Value::Object(target)) = one.get("target").filter(|_| !client.json()) {
-            let named = target
-                .iter()
-                .map(|(kind, id)| format!("{kind} {}", show::text(id)));
-            let named = named.collect::<String>();
-            if let Some(members) = one.as_object_mut() {
-                members.insert("target".to_owned(), json!(named));
-            }
-        }
     }
     let members = [
         "id",
+        "what",
         "target",
         "rate",
         "until",
@@ -206,6 +329,5 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
         "created_by",
         "created_at",
     ];
-    show::list(client, &all, &members)?;
-    Ok(())
+    show::list(client, &all, &members)
 }

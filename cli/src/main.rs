@@ -102,7 +102,15 @@ enum Managed {
     Cap(freeze::Cap),
     /// End a cap.
     Uncap(freeze::Uncap),
-    /// What is frozen or capped, and until when.
+    /// Send no new request to a target.
+    Drain(freeze::Drain),
+    /// Send requests to a target again.
+    Undrain(freeze::Undrain),
+    /// Keep a tier off models.
+    Shed(freeze::Shed),
+    /// Let a tier use models again.
+    Unshed(freeze::Unshed),
+    /// What is frozen, capped, drained or shed, and until when.
     Status,
     /// Tokens for the API.
     #[command(subcommand)]
@@ -175,6 +183,10 @@ async fn manage(place: Place, command: Managed) -> Result<ExitCode> {
         Managed::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
         Managed::Cap(cap) => cap.run(&client).await?,
         Managed::Uncap(uncap) => uncap.run(&client).await?,
+        Managed::Drain(drain) => drain.run(&client).await?,
+        Managed::Undrain(undrain) => undrain.run(&client).await?,
+        Managed::Shed(shed) => shed.run(&client).await?,
+        Managed::Unshed(unshed) => unshed.run(&client).await?,
         Managed::Status => freeze::status(&client).await?,
         Managed::Token(command) => command.run(&client).await?,
         Managed::Import(import) => import.run(&client).await?,

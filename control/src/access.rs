@@ -20,9 +20,9 @@ pub(crate) const PREFIX: &str = "tg-token-";
 pub enum Act {
     /// Fetch the directory.
     Fetch,
-    /// Read organizations, projects, keys, freezes and caps, and their part of the trail.
+    /// Read organizations, projects, keys, freezes, caps and restrictions, and their part of the trail.
     Read,
-    /// Begin and end freezes and caps.
+    /// Begin and end freezes, caps and restrictions.
     Freeze,
     /// Make and change projects and keys.
     Change,
@@ -71,7 +71,7 @@ impl Act {
         match self {
             Self::Fetch => "fetch the directory",
             Self::Read => "read",
-            Self::Freeze => "freeze or cap",
+            Self::Freeze => "freeze, cap or restrict",
             Self::Change => "change projects and keys",
             Self::Orgs => "change organizations or import keys",
             Self::Trail => "read the whole trail",

@@ -11,6 +11,7 @@ mod keys;
 mod orgs;
 mod projects;
 mod request;
+mod restrictions;
 mod tokens;
 
 use std::sync::Arc;
@@ -128,6 +129,9 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(caps::list, caps::begin))
         .routes(routes!(caps::get))
         .routes(routes!(caps::end))
+        .routes(routes!(restrictions::list, restrictions::begin))
+        .routes(routes!(restrictions::get))
+        .routes(routes!(restrictions::end))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

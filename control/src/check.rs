@@ -6,7 +6,7 @@ use tollgate_core::key::{Form, form};
 
 use crate::access::PREFIX;
 use crate::directory::{key_row, org_member};
-use crate::documents::{CapRate, Key, Org, Project};
+use crate::documents::{CapRate, Key, Org, Project, Target, Traffic};
 use crate::problem::Problem;
 
 /// Checks an organization, or one of its projects.
@@ -104,6 +104,17 @@ pub(crate) fn cap(rate: &CapRate) -> Result<(), Problem> {
         json!({"version": 1, "orgs": {"it": {"cap": rate}}, "keys": []}),
         "orgs.it.cap",
     )
+}
+
+/// Checks what a restriction is on.
+pub(crate) fn traffic(target: &Target) -> Result<(), Problem> {
+    let traffic = Traffic::of(core::iter::once(target));
+    let document = json!({"version": 1, "orgs": {}, "keys": [], "traffic": traffic});
+    let (at, member) = match target {
+        Target::Models(_) => ("traffic.shed[0]", "target.models"),
+        _ => ("traffic.drained[0]", "target.cluster"),
+    };
+    judge(document, at).map_err(|problem| problem.under(member))
 }
 
 fn judge(document: Value, at: &str) -> Result<(), Problem> {

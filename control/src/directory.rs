@@ -1,7 +1,7 @@
 //! The directory as gateways fetch it: the whole document, or what changed in it since the version they have.
 //!
-//! A version is the name of the database and the last entry of the trail that changed an organization, project or key, with
-//! the entry's hash: after a restore its number may be given to another entry.
+//! A version is the name of the database and the last entry of the trail that changed an organization, project, key or
+//! restriction, with the entry's hash: after a restore its number may be given to another entry.
 //! A key that is revoked is in no document.
 
 use core::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
-use crate::documents::{CapRate, Key, Limit, Org, Project, Status};
+use crate::documents::{CapRate, Key, Limit, Org, Project, Restriction, Status, Traffic};
 use crate::problem::Problem;
 use crate::spool::{Spool, Writer};
 use crate::store::{Store, read};
@@ -76,6 +76,9 @@ pub(crate) struct Changes {
     keys: Vec<Value>,
     /// SHA-256 of keys that are no more.
     removed_keys: Vec<String>,
+    /// What is out of use, whole, where that changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<Value>,
 }
 
 /// An organization in the document.
@@ -207,7 +210,7 @@ impl Store {
         }
         let rows = sqlx::query(
             "SELECT kind, id, org, gone, document FROM objects \
-             WHERE kind IN ('org', 'project', 'key') AND seq > $1 LIMIT $2",
+             WHERE kind IN ('org', 'project', 'key', 'restriction') AND seq > $1 LIMIT $2",
         )
         .bind(known.seq)
         .bind(MOST_CHANGES + 1)
@@ -223,9 +226,16 @@ impl Store {
         };
         let mut orgs = BTreeSet::new();
         for row in rows {
-            if row.try_get::<String, _>("kind")? != "key" {
-                orgs.insert(row.try_get::<String, _>("org")?);
-                continue;
+            match row.try_get::<String, _>("kind")?.as_str() {
+                "key" => {}
+                "restriction" => {
+                    changes.traffic = Some(Value::Null);
+                    continue;
+                }
+                _ => {
+                    orgs.insert(row.try_get::<String, _>("org")?);
+                    continue;
+                }
             }
             let key: Key = read(&row.try_get::<String, _>("document")?)?;
             if key.revoked_at.is_some() || row.try_get::<i64, _>("gone")? != 0 {
@@ -233,6 +243,9 @@ impl Store {
             } else {
                 changes.keys.push(key_row(&key));
             }
+        }
+        if let Some(changed) = &mut changes.traffic {
+            *changed = traffic(&mut snapshot).await?.unwrap_or_else(|| json!({}));
         }
         for org in orgs {
             let member = one_org(&mut snapshot, &org).await?;
@@ -282,13 +295,28 @@ impl Store {
     }
 }
 
-/// A look-up in an index for each kind: PostgreSQL reads all rows for the three at once.
+/// A look-up in an index for each kind: PostgreSQL reads all rows for the four at once.
 const VERSION: &str = "SELECT last.seq AS seq, COALESCE(audit.hash, '') AS hash FROM \
      (SELECT COALESCE(MAX(seq), 0) AS seq FROM \
       (SELECT MAX(seq) AS seq FROM objects WHERE kind = 'org' \
        UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'project' \
-       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'key') AS each) AS last \
+       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'key' \
+       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'restriction') AS each) AS last \
      LEFT JOIN audit ON audit.seq = last.seq";
+
+/// What is out of use; `None` where that is nothing.
+async fn traffic(snapshot: &mut Transaction<'static, Any>) -> Result<Option<Value>, Problem> {
+    let rows =
+        sqlx::query("SELECT document FROM objects WHERE kind = 'restriction' AND in_force = 1 ORDER BY id")
+            .fetch_all(&mut **snapshot)
+            .await?;
+    let all: Vec<Restriction> = rows
+        .iter()
+        .map(|row| read(&row.try_get::<String, _>("document")?))
+        .collect::<Result<_, Problem>>()?;
+    let traffic = Traffic::of(all.iter().map(|one| &one.terms.target));
+    Ok((!traffic.is_nothing()).then(|| json!(traffic)))
+}
 
 async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
     let org = sqlx::query("SELECT document FROM objects WHERE kind = 'org' AND id = $1 AND gone = 0")
@@ -348,7 +376,11 @@ async fn write(snapshot: &mut Transaction<'static, Any>, into: &mut impl Write) 
         }
         pass(into, &mut text)?;
     }
-    text.push_str("]}");
+    text.push(']');
+    if let Some(traffic) = traffic(snapshot).await? {
+        text.push_str(&format!(",\"traffic\":{traffic}"));
+    }
+    text.push('}');
     pass(into, &mut text)
 }
 

@@ -1,4 +1,4 @@
-//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes, caps.
+//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes, caps, restrictions.
 //!
 //! Of each there are the members that a client may set (`OrgSpec`, …), and the whole, which has them and what the server
 //! knows besides. Names and meanings are those of the directory document (docs/configuration.md).
@@ -25,6 +25,8 @@ pub enum Kind {
     Freeze,
     /// A cap.
     Cap,
+    /// A restriction.
+    Restriction,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Self::Token => "token",
             Self::Freeze => "freeze",
             Self::Cap => "cap",
+            Self::Restriction => "restriction",
         }
     }
 
@@ -49,6 +52,7 @@ impl Kind {
             Self::Token => "token",
             Self::Freeze => "freeze",
             Self::Cap => "cap",
+            Self::Restriction => "restriction",
         }
     }
 }
@@ -69,7 +73,7 @@ pub(crate) trait Document: Serialize + for<'de> Deserialize<'de> {
         ""
     }
 
-    /// Whether it is a freeze or cap that has not ended: the few that are in force are found without the many that were.
+    /// Whether it is a freeze, cap or restriction that has not ended: the few that are in force are found without the many that were.
     fn in_force(&self) -> bool {
         false
     }
@@ -336,7 +340,7 @@ pub struct Token {
     pub about: About,
 }
 
-/// What a freeze or a cap is on: one of the three.
+/// What a freeze, a cap or a restriction is on: one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Target {
@@ -346,25 +350,74 @@ pub enum Target {
     Project(String),
     /// An organization.
     Org(String),
+    /// A target of the catalogue, by its cluster.
+    Cluster(String),
+    /// Models, for the callers of a tier.
+    Models(TierModels),
+}
+
+/// Models, for the callers of a tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TierModels {
+    /// The tier.
+    pub tier: String,
+    /// A model's own name, or a pattern; all models if absent.
+    #[serde(default = "every_model")]
+    #[schema(required = false)]
+    pub model: String,
+}
+
+fn every_model() -> String {
+    "*".to_owned()
 }
 
 impl Target {
-    /// Its kind and id.
-    pub(crate) fn object(&self) -> (Kind, &str) {
+    /// The kind and id of the object that it is; `None` where it is none.
+    pub(crate) fn object(&self) -> Option<(Kind, &str)> {
         match self {
-            Self::Key(id) => (Kind::Key, id),
-            Self::Project(id) => (Kind::Project, id),
-            Self::Org(id) => (Kind::Org, id),
+            Self::Key(id) => Some((Kind::Key, id)),
+            Self::Project(id) => Some((Kind::Project, id)),
+            Self::Org(id) => Some((Kind::Org, id)),
+            Self::Cluster(_) | Self::Models(_) => None,
         }
     }
 }
 
-/// What freezes and caps have in common: on what, why, and for how long.
+/// What is out of use, as the directory has it.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Traffic<'a> {
+    drained: Vec<&'a str>,
+    shed: Vec<&'a TierModels>,
+}
+
+impl<'a> Traffic<'a> {
+    /// What these have out of use.
+    pub(crate) fn of(targets: impl Iterator<Item = &'a Target>) -> Self {
+        let mut traffic = Self::default();
+        for target in targets {
+            match target {
+                Target::Cluster(cluster) => traffic.drained.push(cluster),
+                Target::Models(models) => traffic.shed.push(models),
+                Target::Key(_) | Target::Project(_) | Target::Org(_) => {}
+            }
+        }
+        traffic
+    }
+
+    /// Whether all is in use.
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.drained.is_empty() && self.shed.is_empty()
+    }
+}
+
+/// What freezes, caps and restrictions have in common: on what, why, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Terms {
     /// What it is on.
     pub target: Target,
-    /// Whose that is.
+    /// Whose that is; absent where it is the platform's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub org: String,
     /// Why.
     pub reason: String,
@@ -403,6 +456,19 @@ pub struct Cap {
     /// How much it allows.
     #[serde(flatten)]
     pub rate: CapRate,
+    /// On what, why, and for how long.
+    #[serde(flatten)]
+    pub terms: Terms,
+    /// What the server knows.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// Something that takes no more requests, for a reason, and often for a time: a target, or models for a tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restriction {
+    /// Its id.
+    pub id: String,
     /// On what, why, and for how long.
     #[serde(flatten)]
     pub terms: Terms,
@@ -499,7 +565,23 @@ impl Document for Cap {
     }
 }
 
-/// What is begun on something at once, for a reason, and ends by somebody or by itself: a freeze or a cap.
+impl Document for Restriction {
+    const KIND: Kind = Kind::Restriction;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn org(&self) -> &str {
+        &self.terms.org
+    }
+
+    fn in_force(&self) -> bool {
+        self.terms.ended_at.is_none()
+    }
+}
+
+/// What is begun on something at once, for a reason, and ends by somebody or by itself: a freeze, a cap or a restriction.
 pub(crate) trait Incident: Document + Clone {
     /// What is done, as in `freeze`.
     const VERB: &'static str;
@@ -568,6 +650,27 @@ impl Incident for Cap {
             rate: self.rate.clone(),
         });
     }
+}
+
+impl Incident for Restriction {
+    const VERB: &'static str = "restrict";
+    const DONE: &'static str = "out of use";
+    const END: &'static str = "unrestrict";
+    const TRAIL: [&'static str; 3] = ["restriction.begin", "restriction.end", "restriction.over"];
+
+    fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+
+    fn holds(_about: &About) -> Option<&str> {
+        None
+    }
+
+    fn note(&self, _about: &mut About, _in_force: bool) {}
 }
 
 /// What a freeze or a cap can be on.

@@ -105,7 +105,10 @@ impl Problem {
     /// The same, seen from the level above.
     pub(crate) fn under(self, parent: &str) -> Self {
         let errors = self.errors.into_iter().map(|error| FieldError {
-            field: format!("{parent}.{}", error.field),
+            field: match error.field.is_empty() {
+                true => parent.to_owned(),
+                false => format!("{parent}.{}", error.field),
+            },
             ..error
         });
         Self::fields(errors.collect())

@@ -11,7 +11,7 @@ use sqlx::{Any, Row as _, Transaction};
 use utoipa::ToSchema;
 
 use crate::checkpoint::Checkpoint;
-use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Token};
+use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Restriction, Token};
 use crate::entry::{Change, Entry, chained};
 use crate::problem::Problem;
 use crate::unique;
@@ -304,6 +304,7 @@ impl Object {
             Kind::Token => Derived::from::<Token>(document),
             Kind::Freeze => Derived::from::<Freeze>(document),
             Kind::Cap => Derived::from::<Cap>(document),
+            Kind::Restriction => Derived::from::<Restriction>(document),
         }
     }
 }

@@ -249,7 +249,7 @@ impl Store {
         self.listed(page, "gone = 0").await
     }
 
-    /// Those in force, of freezes or caps.
+    /// Those in force, of freezes, caps or restrictions.
     pub(crate) async fn in_force<D: Incident>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
         // As the indices of those in force have it, or they would not be used.
         self.listed(page, "in_force = 1").await
@@ -456,6 +456,17 @@ impl Write<'_> {
     pub(crate) async fn get<D: Document>(&mut self, id: &str) -> Result<Stored<D>, Problem> {
         let found = self.find(id).await?;
         found.ok_or_else(|| Problem::not_found(D::KIND.noun(), id))
+    }
+
+    /// All that are in force, of a kind of which there are few.
+    pub(crate) async fn in_force<D: Incident>(&mut self) -> Result<Vec<Stored<D>>, Problem> {
+        sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND in_force = 1 ORDER BY id")
+            .bind(D::KIND.name())
+            .fetch_all(&mut *self.transaction)
+            .await?
+            .iter()
+            .map(stored)
+            .collect()
     }
 
     /// How many objects of a kind an organization has.

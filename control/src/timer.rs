@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::api::{KEPT, ended};
-use crate::documents::{Cap, Freeze, Incident};
+use crate::documents::{Cap, Freeze, Incident, Restriction};
 use crate::problem::Problem;
 use crate::store::{Page, Store, Stored};
 use crate::time;
@@ -131,7 +131,7 @@ impl Timer {
         let clock = self.watch.look(now);
         if let Clock::Jumped(ahead) = clock {
             say(&format!(
-                "the clock jumped ahead by {} s: no freeze or cap ends until it has been steady for {} s",
+                "the clock jumped ahead by {} s: no freeze, cap or restriction ends until it has been steady for {} s",
                 ahead / 1_000,
                 AGREES / 1_000
             ));
@@ -143,6 +143,7 @@ impl Timer {
         if turn.is_multiple_of(INCIDENTS) {
             end_those_over::<Freeze>(&self.store, now.wall).await?;
             end_those_over::<Cap>(&self.store, now.wall).await?;
+            end_those_over::<Restriction>(&self.store, now.wall).await?;
         }
         if turn % OLD == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")

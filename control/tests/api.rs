@@ -622,6 +622,109 @@ async fn a_cap_is_in_force_until_it_ends() {
     .await;
 }
 
+#[tokio::test]
+async fn what_is_drained_or_shed_is_in_the_directory_until_it_ends() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let before = plane.get("/v1/directory").await;
+        let restrict = |target: Value| json!({"target": target, "reason": "x", "for": "1h"});
+        let (cluster, shed) = (
+            json!({"cluster": "gpu-a"}),
+            json!({"models": {"tier": "free", "model": "llama-*"}}),
+        );
+        let drain = plane
+            .post("/v1/restrictions", restrict(cluster.clone()))
+            .await
+            .expect(201);
+        let again = plane
+            .post("/v1/restrictions", restrict(cluster))
+            .await
+            .expect(409);
+        again.says("the target `gpu-a` is out of use already");
+        again.says(&drain.text("id"));
+        plane
+            .post("/v1/restrictions", restrict(shed.clone()))
+            .await
+            .expect(201);
+        plane
+            .post("/v1/restrictions", restrict(json!({"models": {"tier": "free"}})))
+            .await
+            .expect(201);
+        plane
+            .post("/v1/restrictions", restrict(shed))
+            .await
+            .expect(409)
+            .says("the model `llama-*` for the tier `free` is out of use already");
+        let document = plane.get("/v1/directory").await.expect(200);
+        let mut shed = document.body["traffic"]["shed"].as_array().unwrap().clone();
+        shed.sort_by_key(|row| row["model"].to_string());
+        assert_eq!(
+            (&document.body["traffic"]["drained"], json!(shed)),
+            (
+                &json!(["gpu-a"]),
+                json!([{"tier": "free", "model": "*"}, {"tier": "free", "model": "llama-*"}])
+            )
+        );
+        let after = |answer: &support::Answer| format!("/v1/directory?after={}", answer.version());
+        let changes = plane.get(&after(&before)).await.expect(200);
+        assert_eq!(
+            changes.body["traffic"], document.body["traffic"],
+            "{}",
+            changes.body
+        );
+        assert_eq!(
+            (&changes.body["orgs"], &changes.body["keys"]),
+            (&json!({}), &json!([]))
+        );
+
+        let restrictions = plane.get("/v1/restrictions").await.body;
+        for one in restrictions["items"].as_array().unwrap() {
+            let path = format!("/v1/restrictions/{}/end", one["id"].as_str().unwrap());
+            for _ in 0..2 {
+                plane.post(&path, json!({})).await.expect(200);
+            }
+        }
+        assert_eq!(plane.get("/v1/restrictions").await.body["items"], json!([]));
+        let ended = plane.get("/v1/directory").await;
+        assert_eq!(ended.body, before.body);
+        let changes = plane.get(&after(&document)).await.expect(200);
+        assert_eq!(changes.body["traffic"], json!({}));
+
+        for (target, field) in [
+            (json!({"org": "acme"}), "target"),
+            (json!({"cluster": "gpu-*"}), "target.cluster"),
+            (json!({"cluster": ""}), "target.cluster"),
+            (json!({"models": {"tier": "a b"}}), "target.models.tier"),
+            (
+                json!({"models": {"tier": "free", "model": "a b"}}),
+                "target.models.model",
+            ),
+        ] {
+            let answer = plane.post("/v1/restrictions", restrict(target)).await.expect(422);
+            assert_eq!(answer.body["errors"][0]["field"], field, "{}", answer.body);
+        }
+        for path in ["/v1/freezes", "/v1/caps"] {
+            let mut body = restrict(json!({"cluster": "gpu-a"}));
+            if path == "/v1/caps" {
+                body["rate"] = json!("1/second");
+            }
+            let answer = plane.post(path, body).await.expect(422);
+            assert_eq!(answer.body["errors"][0]["field"], "target", "{}", answer.body);
+        }
+        for n in 0..32 {
+            let body = restrict(json!({"cluster": format!("c{n}")}));
+            plane.post("/v1/restrictions", body).await.expect(201);
+        }
+        plane
+            .post("/v1/restrictions", restrict(json!({"cluster": "one-more"})))
+            .await
+            .expect(409)
+            .says("32 are in force already");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
 /// Bounds are checked as the filters check them, and a change replaces what it names.
 #[tokio::test]
 async fn limits_of_an_organization_and_a_key() {

@@ -17,10 +17,6 @@ use serde_json::{Value, json};
 use support::{Plane, on_each};
 use tollgate_core::directory::Loader;
 
-fn version(answer: &support::Answer) -> String {
-    answer.header("etag").trim_matches('"').to_owned()
-}
-
 #[tokio::test]
 async fn the_document_is_what_the_filters_read() {
     on_each(async |plane: Plane| {
@@ -80,7 +76,7 @@ async fn what_changed_is_enough() {
         plane.org("globex").await;
         let kept = plane.post("/v1/keys", json!({"org": "acme"})).await;
         let gone = plane.post("/v1/keys", json!({"org": "globex"})).await;
-        let first = version(&plane.get("/v1/directory").await);
+        let first = plane.get("/v1/directory").await.version();
         assert_eq!(
             plane.get(&format!("/v1/directory?after={first}")).await.status,
             304
@@ -118,7 +114,7 @@ async fn what_changed_is_enough() {
         assert_eq!(changes.body["keys"][0]["id"], new.text("id").as_str());
         assert!(!changes.body.to_string().contains(&kept.text("id")));
 
-        let second = version(&changes);
+        let second = changes.version();
         plane
             .post(&format!("/v1/keys/{}/revoke", new.text("id")), json!({}))
             .await
@@ -132,7 +128,7 @@ async fn what_changed_is_enough() {
             .body;
         assert_eq!(changes["orgs"], json!({"globex": null}));
         // A token is nothing that gateways know of.
-        let third = version(&plane.get("/v1/directory").await);
+        let third = plane.get("/v1/directory").await.version();
         plane.token("viewer", None).await;
         assert_eq!(
             plane.get(&format!("/v1/directory?after={third}")).await.status,
@@ -158,7 +154,7 @@ async fn who_has_another_databases_version_gets_it_whole() {
             .expect(200);
         assert_eq!(answer.header("content-type"), "application/json", "{after}");
     }
-    let own = version(&plane.get("/v1/directory").await);
+    let own = plane.get("/v1/directory").await.version();
     let [name, seq, hash] = own.split('-').collect::<Vec<_>>()[..] else {
         panic!("{own}")
     };
@@ -181,7 +177,7 @@ async fn who_has_another_databases_version_gets_it_whole() {
 async fn who_waits_is_told_at_once() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
-        let first = version(&plane.get("/v1/directory").await);
+        let first = plane.get("/v1/directory").await.version();
         let path = format!("/v1/directory?after={first}&wait=30");
         let begun = Instant::now();
         let (answer, ()) = tokio::join!(plane.get(&path), async {
@@ -268,7 +264,10 @@ async fn who_waits_with_a_revoked_token_is_told_nothing() {
         .await
         .expect(201);
     let (token, id) = (made.text("secret"), made.text("id"));
-    let known = version(&plane.as_token(&token, Method::GET, "/v1/directory", None).await);
+    let known = plane
+        .as_token(&token, Method::GET, "/v1/directory", None)
+        .await
+        .version();
     let wait = format!("/v1/directory?after={known}&wait=20");
     let (answer, ()) = tokio::join!(plane.as_token(&token, Method::GET, &wait, None), async {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -17,7 +17,7 @@ use support::{Plane, on_each};
 /// The table's rows: what is done, and a request that does it.
 const ACTIONS: &[(&str, &str)] = &[
     (
-        "read organizations, projects, keys, freezes and caps",
+        "read organizations, projects, keys, freezes, caps and restrictions",
         "GET /v1/keys",
     ),
     (
@@ -30,6 +30,9 @@ const ACTIONS: &[(&str, &str)] = &[
     ("cap a key", "cap key"),
     ("cap an organization", "cap org"),
     ("end a cap", "end cap"),
+    ("drain a target, shed a model, end that", "drain"),
+    ("drain a target, shed a model, end that", "shed"),
+    ("drain a target, shed a model, end that", "end drain"),
     (
         "create, change and remove projects",
         "POST /v1/orgs/acme/projects",
@@ -83,6 +86,8 @@ async fn the_table_is_true() {
             let may = match status {
                 200 | 201 => true,
                 403 => false,
+                // What is the platform's is nothing to those who are confined.
+                404 if request == "end drain" => false,
                 other => panic!("{role}, {action}: {other}"),
             };
             if table[action][role] != may {
@@ -158,6 +163,22 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
                 format!("/v1/tokens/{}/revoke", made.text("id")),
                 json!({}),
             )
+        }
+        "drain" => (
+            Method::POST,
+            "/v1/restrictions".to_owned(),
+            freeze(json!({"cluster": name})),
+        ),
+        "shed" => (
+            Method::POST,
+            "/v1/restrictions".to_owned(),
+            freeze(json!({"models": {"tier": name}})),
+        ),
+        "end drain" => {
+            let drain = freeze(json!({"cluster": name}));
+            let begun = plane.post("/v1/restrictions", drain).await;
+            let path = format!("/v1/restrictions/{}/end", begun.text("id"));
+            (Method::POST, path, json!({}))
         }
         "freeze org" | "cap org" | "remove org" => {
             let body = json!({"id": name, "models": ["*"]});

@@ -344,7 +344,7 @@ async fn a_random_history_is_rebuilt_from_its_trail() {
     let (mut orgs, mut keys, mut freezes) = (Vec::new(), Vec::new(), Vec::new());
     let mut done = 0;
     while done < 1_000 {
-        let answer = match random.below(11) {
+        let answer = match random.below(12) {
             0 => {
                 let name = format!("o{done}");
                 let answer = plane.post("/v1/orgs", json!({"id": name, "models": ["*"]})).await;
@@ -416,6 +416,17 @@ async fn a_random_history_is_rebuilt_from_its_trail() {
                         json!({"target": target, "rate": "1/second", "reason": "x"}),
                     )
                     .await
+            }
+            11 => {
+                let target = json!({"cluster": format!("c{}", random.below(4))});
+                let body = json!({"target": target, "reason": "x"});
+                let answer = plane.post("/v1/restrictions", body).await;
+                if answer.status == 201 && random.below(2) == 0 {
+                    let path = format!("/v1/restrictions/{}/end", answer.text("id"));
+                    plane.post(&path, json!({})).await
+                } else {
+                    answer
+                }
             }
             8 if !freezes.is_empty() => {
                 plane

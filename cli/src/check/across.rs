@@ -9,6 +9,7 @@ mod grants;
 mod logs;
 mod names;
 mod targets;
+mod traffic;
 
 use crate::files::finding::Report;
 use crate::files::world::World;
@@ -27,6 +28,7 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
         bounds::check(&scope, report);
         targets::check(world, &scope, report);
         grants::check(&scope, report);
+        traffic::check(&scope, report);
         bodies::check(world, &scope, report);
     }
 }

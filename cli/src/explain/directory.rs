@@ -126,6 +126,7 @@ impl Directory {
     pub(super) fn place(&self, path: &str, (key, org): (&str, &str), report: &Report) -> String {
         match &self.root {
             Some(root) => place(root, path, report),
+            None if path.starts_with("traffic") => "control plane, tollgate status".to_owned(),
             None if path.starts_with("keys") => format!("control plane, key {key}"),
             None => format!("control plane, organization {org}"),
         }

@@ -75,6 +75,7 @@ impl<'a> Teller<'a> {
                 let at = self.router(&format!("catalogue.models.{name}"));
                 self.add(ROUTE, "stands in", name, Some(at));
             }
+            Note::Shed(name) => self.shed(name),
             Note::Targets(pool) => self.targets(pool),
             Note::Reserved { amounts, cap } => self.reserved(amounts, *cap),
             Note::Rows(covers) => covers

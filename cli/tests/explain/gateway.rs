@@ -75,7 +75,15 @@ fn directory(random: &mut Random, keys: &[ApiKey]) -> Value {
         orgs.insert(name.to_owned(), org);
     }
     let rows: Vec<Value> = keys.iter().map(|key| row(random, key)).collect();
-    json!({"version": 1, "orgs": orgs, "keys": rows})
+    let mut traffic = json!({});
+    if random.percent(30) {
+        let target = |random: &mut Random| format!("{}-{}", random.one_of(&MODELS), random.below(3));
+        traffic["drained"] = json!([target(random), target(random)]);
+    }
+    if random.percent(20) {
+        traffic["shed"] = json!([{"tier": random.one_of(&TIERS), "model": random.one_of(&PATTERNS)}]);
+    }
+    json!({"version": 1, "orgs": orgs, "keys": rows, "traffic": traffic})
 }
 
 fn status(random: &mut Random, active: u64) -> &'static str {

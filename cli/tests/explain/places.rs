@@ -79,6 +79,13 @@ rate_limit: {limits: []}
     let id = key.trim().split('-').nth(2).unwrap();
     let explain = format!("tollgate explain gateway.yaml --key {id} --model llama-70b");
     assert!(shell(&explain).contains("`llama-70b` at llama"));
+    shell("tollgate drain llama --reason 'a new disk'");
+    let said = shell(&explain);
+    assert!(
+        said.contains("503 model_unavailable") && said.contains("control plane, tollgate status"),
+        "{said}"
+    );
+    shell("tollgate undrain llama");
     shell("tollgate freeze project acme/search --reason 'runs away' --for 2h");
     let said = shell(&explain);
     assert!(
@@ -91,6 +98,56 @@ rate_limit: {limits: []}
         said.contains("unknown_key: revoked at ") && said.contains(&format!("control plane, key {id}")),
         "{said}"
     );
+}
+
+#[test]
+fn what_is_out_of_use_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = "key_auth:
+  directory:
+    inline:
+      version: 1
+      orgs: {acme: {models: ['*']}}
+      keys: [{id: ci, org: acme, sha256: 0f9a8e5c6a6e1f0d2d3c4b5a69788796a5b4c3d2e1f00112233445566778899a}]
+      traffic:
+        drained: [a]
+        shed: [{tier: default, model: small}]
+tenant_router:
+  catalogue:
+    models:
+      large: {endpoints: [chat], targets: [{cluster: a}, {cluster: b}]}
+      small: {endpoints: [chat], targets: [{cluster: c}]}
+rate_limit: {limits: []}
+";
+    std::fs::write(folder.path().join("gateway.yaml"), gateway).unwrap();
+    let explain = |model: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["explain", "gateway.yaml", "--key", "ci", "--model", model])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (model, lines) in [
+        (
+            "large",
+            ["drained `a` gateway.yaml:8:19", "goes to `b` gateway.yaml:13:"],
+        ),
+        (
+            "small",
+            [
+                "shed `small` for the tier `default` gateway.yaml:9:16",
+                "result 503 model_unavailable",
+            ],
+        ),
+    ] {
+        let said = explain(model);
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let said = words.join(" ");
+        for line in lines {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+    }
 }
 
 /// Envoy would go on with what it had; nobody knows here what that was.

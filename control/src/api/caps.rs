@@ -76,10 +76,10 @@ pub(super) async fn begin(
 ) -> Result<Response, Problem> {
     caller.may(Act::Freeze)?;
     let once = Once::of(&headers, "caps", &body)?;
-    if let Target::Project(_) = body.target {
+    if !matches!(body.target, Target::Key(_) | Target::Org(_)) {
         return Err(Problem::field(
             "target",
-            "expected a key or an organization: a project can't be capped",
+            "expected a key or an organization: nothing else can be capped",
         ));
     }
     let rate = CapRate {

@@ -70,6 +70,12 @@ pub(super) async fn begin(
 ) -> Result<Response, Problem> {
     let once = Once::of(&headers, "freezes", &body)?;
     let NewFreeze { target, reason, span } = body;
+    if target.object().is_none() {
+        return Err(Problem::field(
+            "target",
+            "expected a key, a project or an organization; a cluster is drained, and models are shed, by a restriction",
+        ));
+    }
     let new = New {
         target,
         reason,

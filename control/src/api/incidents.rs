@@ -1,4 +1,4 @@
-//! What freezes and caps have in common: each is begun on something at once, for a reason, and ended by somebody, or by
+//! What freezes, caps and restrictions have in common: each is begun on something at once, for a reason, and ended by somebody, or by
 //! itself once its time is over.
 
 use axum::http::StatusCode;
@@ -15,6 +15,9 @@ use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, T
 use crate::problem::Problem;
 use crate::store::{Failure, Page, Store, Stored, Write};
 use crate::time;
+
+/// Restrictions in force at a time: as many as the directory has room for.
+const MOST: usize = 32;
 
 /// Which of them.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -155,7 +158,10 @@ async fn org_of<D: Incident>(
     caller: &Caller,
     target: &Target,
 ) -> Result<String, Problem> {
-    let (kind, id) = target.object();
+    let Some((kind, id)) = target.object() else {
+        platform::<D>(write, caller, target).await?;
+        return Ok(String::new());
+    };
     let org = match target {
         Target::Key(id) => {
             let key = write.get::<Key>(id).await?.document;
@@ -165,7 +171,7 @@ async fn org_of<D: Incident>(
             key.org
         }
         Target::Project(id) => write.get::<Project>(id).await?.document.org,
-        Target::Org(id) => write.get::<Org>(id).await?.document.id,
+        _ => write.get::<Org>(id).await?.document.id,
     };
     hidden(caller, Act::Freeze, &org, kind.noun(), id)?;
     if caller.is_confined() && kind == Kind::Org {
@@ -178,12 +184,49 @@ async fn org_of<D: Incident>(
     Ok(org)
 }
 
+/// What concerns all organizations is begun by nobody who is confined to some, once, and within what the directory holds.
+async fn platform<D: Incident>(
+    write: &mut Write<'_>,
+    caller: &Caller,
+    target: &Target,
+) -> Result<(), Problem> {
+    if caller.is_confined() {
+        let problem = format!(
+            "a token that is confined to organizations may not {} what others use too",
+            D::VERB
+        );
+        return Err(Problem::forbidden(problem));
+    }
+    let all = write.in_force::<D>().await?;
+    if all.len() >= MOST {
+        let problem = format!("{MOST} are in force already, as many as can be: see `tollgate status`");
+        return Err(Problem::conflict(problem));
+    }
+    match all.iter().find(|other| other.document.terms().target == *target) {
+        Some(other) => Err(held(caller, &subject(target), &other.document)),
+        None => Ok(()),
+    }
+}
+
+/// A target, as people say it.
+fn subject(target: &Target) -> String {
+    match target {
+        Target::Cluster(cluster) => format!("target `{cluster}`"),
+        Target::Models(models) => format!("model `{}` for the tier `{}`", models.model, models.tier),
+        Target::Key(id) | Target::Project(id) | Target::Org(id) => {
+            let noun = target.object().map_or("", |(kind, _)| kind.noun());
+            format!("{noun} `{id}`")
+        }
+    }
+}
+
 /// Notes on its target that it is in force, as `by` has it, or, by nobody, that it is no more.
 async fn note<D: Incident>(write: &mut Write<'_>, one: &D, by: Option<&Caller>) -> Result<(), Problem> {
     match &one.terms().target {
         Target::Key(id) => note_on::<Key, D>(write, id, one, by).await,
         Target::Project(id) => note_on::<Project, D>(write, id, one, by).await,
         Target::Org(id) => note_on::<Org, D>(write, id, one, by).await,
+        Target::Cluster(_) | Target::Models(_) => Ok(()),
     }
 }
 
@@ -202,7 +245,7 @@ async fn note_on<T: Held, D: Incident>(
     if let (Some(caller), Some(other)) = (by, D::holds(about)) {
         let other: Stored<D> = write.get(other).await?;
         if caller.is_confined() || !other.document.terms().by_confined {
-            return Err(held(caller, T::KIND, id, &other.document));
+            return Err(held(caller, &subject(&one.terms().target), &other.document));
         }
         // The platform's takes its place, or a customer could keep the platform's off, and then end its own.
         close(write, &other, caller).await?;
@@ -212,8 +255,8 @@ async fn note_on<T: Held, D: Incident>(
 }
 
 /// Something is held already, and how that can be changed.
-fn held<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Problem {
-    let (noun, done, end, by) = (kind.noun(), D::DONE, D::END, other.id());
+fn held<D: Incident>(caller: &Caller, subject: &str, other: &D) -> Problem {
+    let (done, end, by) = (D::DONE, D::END, other.id());
     let until = match &other.terms().until {
         Some(until) => format!("until {until}"),
         None => "until somebody ends it".to_owned(),
@@ -224,7 +267,7 @@ fn held<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Proble
         format!("to change that, end it first: `tollgate {end} {by}`")
     };
     Problem::conflict(format!(
-        "the {noun} `{id}` is {done} already, by `{by}` {until}; {what_to_do}"
+        "the {subject} is {done} already, by `{by}` {until}; {what_to_do}"
     ))
 }
 

@@ -182,6 +182,11 @@ impl Answer {
             .to_owned()
     }
 
+    /// The directory's version, as a gateway asks what changed after it.
+    pub(crate) fn version(&self) -> String {
+        self.header("etag").trim_matches('"').to_owned()
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }

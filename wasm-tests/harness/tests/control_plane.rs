@@ -223,6 +223,63 @@ async fn limits_and_caps_follow() {
     assert_no_vm_broke(&gateway).await;
 }
 
+/// A target that is drained and a model that is shed get no request after a second, and serve again once that has ended.
+#[tokio::test]
+async fn what_is_out_of_use_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let control = ControlPlane::start(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let mut keys = Vec::new();
+    for (org, tier) in [("acme", "pro"), ("globex", "free")] {
+        let body = json!({"id": org, "tier": tier, "models": ["*"]});
+        control.post("/v1/orgs", &body).await.unwrap();
+        keys.push(control.key(org).await.unwrap().1);
+    }
+    let [pro, free] = &keys[..] else { unreachable!() };
+    let models = ModelServer::builder().keep(0).start().await.unwrap();
+    let gateway = following(&control, &models).await.start().await;
+    for key in &keys {
+        net::eventually("it has the directory", async || {
+            (chat(&gateway, key).await.status == 200).then_some(())
+        })
+        .await;
+    }
+    let restrict = async |target: Value| {
+        let begun = Instant::now();
+        let body = json!({"target": target, "reason": "a fire"});
+        let answer = control.post("/v1/restrictions", &body).await.unwrap();
+        (begun, answer["id"].as_str().unwrap().to_owned())
+    };
+    let end = async |id: &str| {
+        let begun = Instant::now();
+        let path = format!("/v1/restrictions/{id}/end");
+        control.post(&path, &json!({})).await.unwrap();
+        begun
+    };
+    let shed = json!({"models": {"tier": "free", "model": "llama-*"}});
+    for (target, free_only) in [(json!({"cluster": "llama"}), false), (shed, true)] {
+        let (begun, id) = restrict(target).await;
+        let mut refused = answers(&gateway, free, begun).await;
+        let others = answers(&gateway, pro, begun).await;
+        if free_only {
+            assert!(others.iter().all(|answer| answer.status == 200));
+        } else {
+            refused.extend(others);
+        }
+        for answer in refused {
+            let answer = answer.expect(503).code("model_unavailable");
+            assert_eq!(answer.header("x-should-retry"), Some("false"));
+        }
+        let ended = end(&id).await;
+        for key in &keys {
+            for answer in answers(&gateway, key, ended).await {
+                answer.expect(200);
+            }
+        }
+    }
+    assert_no_vm_broke(&gateway).await;
+}
+
 #[tokio::test]
 async fn on_sqlite() {
     let folder = tempfile::tempdir().unwrap();

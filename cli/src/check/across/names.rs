@@ -11,7 +11,7 @@ use crate::files::tree::Node;
 use crate::files::world::Scope;
 
 /// The tier of an organization that names none.
-const DEFAULT_TIER: &str = "default";
+pub(super) const DEFAULT_TIER: &str = "default";
 
 /// Checks every condition.
 pub(super) fn check(scope: &Scope, report: &mut Report) {

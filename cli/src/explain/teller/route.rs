@@ -1,6 +1,8 @@
 //! What is asked for, and where it goes.
 
+use serde_json::Value;
 use tollgate_core::catalogue::{Granted, Level, Pool};
+use tollgate_core::glob::fits;
 use tollgate_core::trace::{Found, Note};
 
 use super::{ROUTE, Teller, text};
@@ -97,6 +99,11 @@ impl<'a> Teller<'a> {
             Some(served),
         );
         let cluster = |target: usize| model.targets.get(target).map_or("", |target| &target.cluster);
+        for target in &pool.drained {
+            let drained = |row: &Value| row.as_str() == Some(cluster(*target));
+            let at = self.out_of_use("drained", drained);
+            self.add(ROUTE, "drained", &format!("`{}`", cluster(*target)), Some(at));
+        }
         if let Some(rule) = pool.rule {
             let at = self.router(&format!("{path}.rules[{rule}].when"));
             self.add(
@@ -126,6 +133,34 @@ impl<'a> Teller<'a> {
         }
     }
 
+    pub(super) fn shed(&mut self, model: &str) {
+        let at = self.out_of_use("shed", |row| self.sheds(row, model));
+        let rule = format!("`{model}` for the tier `{}`", self.tier());
+        self.add(ROUTE, "shed", &rule, Some(at));
+    }
+
+    fn tier(&self) -> &'a str {
+        let caller = self.judged.notes.iter().find_map(|note| match note {
+            Note::Caller { tier, .. } => Some(tier.as_str()),
+            _ => None,
+        });
+        caller.unwrap_or_default()
+    }
+
+    /// Whether a row keeps the caller off a model.
+    fn sheds(&self, row: &Value, model: &str) -> bool {
+        let pattern = row.get("model").and_then(Value::as_str).unwrap_or("*");
+        text(row.get("tier")) == self.tier() && fits(pattern, model)
+    }
+
+    /// Where a row of the directory's `traffic` stands.
+    fn out_of_use(&self, list: &str, is_it: impl Fn(&Value) -> bool) -> String {
+        let rows = self.directory.value(&["traffic", list]);
+        let mut rows = rows.and_then(Value::as_array).into_iter().flatten();
+        let at = rows.position(is_it).unwrap_or_default();
+        self.directory_at(&format!("traffic.{list}[{at}]"))
+    }
+
     /// Which rule has this reason, in words, and where it stands.
     pub(super) fn of_route(&self, reason: &str) -> Option<(String, String)> {
         let name = self.model.map(|model| model.name.as_str()).unwrap_or_default();
@@ -151,7 +186,11 @@ impl<'a> Teller<'a> {
             "output_too_long" => of_model("max_output"),
             "context_length_exceeded" => of_model("context_window"),
             "unmetered" => of_model("unmetered"),
-            "model_unavailable" => of_model("targets"),
+            "model_unavailable" | "targets_drained" => of_model("targets"),
+            "model_shed" => {
+                let at = self.out_of_use("shed", |row| self.sheds(row, name));
+                Some((format!("`{name}` for the tier `{}`", self.tier()), at))
+            }
             "request_too_large" => Some(("`uploads.body`".to_owned(), self.router("uploads.body"))),
             _ => None,
         }
