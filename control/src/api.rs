@@ -33,7 +33,7 @@ use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
 pub(crate) use idempotency::KEPT;
 pub(crate) use incidents::ended;
-use request::How;
+use request::WriteOptions;
 
 /// Largest body of a request, but of an import.
 const MAX_BODY: usize = 256 * 1024;
@@ -186,12 +186,12 @@ fn page<D, T: Serialize>(
 async fn finish<D: Serialize>(
     write: Write<'_>,
     org: &str,
-    how: &How,
+    options: &WriteOptions,
     status: StatusCode,
     document: &D,
     revision: i64,
 ) -> Result<Response, Problem> {
-    if how.dry_run {
+    if options.dry_run {
         let changes = write.changes().to_vec();
         return Ok(axum::Json(Preview {
             dry_run: true,
@@ -210,8 +210,8 @@ async fn finish<D: Serialize>(
 }
 
 /// Judges whether somebody was quicker.
-fn unless_stale<D>(stored: &Stored<D>, how: &request::Expected) -> Result<(), Problem> {
-    match how.0 {
+fn unless_stale<D>(stored: &Stored<D>, options: &request::IfMatch) -> Result<(), Problem> {
+    match options.0 {
         Some(expected) if expected != stored.revision => Err(Problem::stale(stored.revision)),
         _ => Ok(()),
     }

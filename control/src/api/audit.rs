@@ -6,7 +6,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::request::{Asked, Body};
+use super::request::{JsonBody, Query};
 use super::{App, one_org};
 use crate::access::{Act, Caller};
 use crate::audit::Linked;
@@ -14,11 +14,11 @@ use crate::checkpoint::{Checkpoint, public_key};
 use crate::problem::{Problem, Problems};
 use crate::replay::Verdict;
 
-/// Which entries.
+/// Which entries to list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct AuditQuery {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     org: Option<String>,
@@ -38,17 +38,17 @@ pub(super) struct Trail {
 }
 
 /// The trail, oldest first. A token that is confined sees its organization's part of it.
-#[utoipa::path(get, path = "/v1/audit", params(Wanted), tag = "audit", responses(
+#[utoipa::path(get, path = "/v1/audit", params(AuditQuery), tag = "audit", responses(
     (status = 200, body = Trail), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(wanted): Asked<Wanted>,
+    Query(query): Query<AuditQuery>,
 ) -> Result<axum::Json<Trail>, Problem> {
     caller.may(Act::Read)?;
-    let org = one_org(&caller, wanted.org.as_deref())?;
-    let limit = wanted.limit.unwrap_or(100);
+    let org = one_org(&caller, query.org.as_deref())?;
+    let limit = query.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(Problem::invalid(
             "limit",
@@ -59,7 +59,7 @@ pub(super) async fn list(
     let org = Some(org.as_str()).filter(|org| !org.is_empty());
     let items = app
         .store
-        .trail(org, i64::from(wanted.after), i64::from(limit))
+        .trail(org, i64::from(query.after), i64::from(limit))
         .await?;
     Ok(axum::Json(Trail { items }))
 }
@@ -82,7 +82,7 @@ pub(super) struct Kept {
 pub(super) async fn verify(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Body(kept): Body<Kept>,
+    JsonBody(kept): JsonBody<Kept>,
 ) -> Result<axum::Json<Verdict>, Problem> {
     caller.may(Act::Trail)?;
     let wrong = || Problem::field("public_key", "expected an Ed25519 key of 32 bytes in base64");

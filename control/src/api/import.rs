@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::keys::owned;
-use super::request::{Bulk, How};
+use super::request::{ImportBody, WriteOptions};
 use super::{App, Preview, finish};
 use crate::access::{Act, Caller};
 use crate::check;
@@ -87,19 +87,19 @@ const MOST: usize = 10_000;
 
 /// Takes over keys by their hashes: all, or none where one is wrong. A row with `status: revoked` is one of a key that was
 /// revoked elsewhere: its id is taken, and it is good for nothing.
-#[utoipa::path(post, path = "/v1/import", tag = "keys", params(How), request_body = Imported, responses(
+#[utoipa::path(post, path = "/v1/import", tag = "keys", params(WriteOptions), request_body = Imported, responses(
     (status = 201, body = Done), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn import(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     request: Request,
 ) -> Result<Response, Problem> {
     // Before its large body is read.
     caller.may(Act::Orgs)?;
-    let Bulk(Imported { keys: rows }) = Bulk::from_request(request, &app).await?;
+    let ImportBody(Imported { keys: rows }) = ImportBody::from_request(request, &app).await?;
     if rows.is_empty() {
         return Err(Problem::field("keys", "expected at least one row"));
     }
@@ -115,7 +115,7 @@ pub(super) async fn import(
     check::keys(&keys)?;
     let mut write = app
         .store
-        .begin(&caller, "key.import", how.reason.as_deref())
+        .begin(&caller, "key.import", options.reason.as_deref())
         .await?;
     let owners: BTreeSet<(&str, Option<&str>)> = keys
         .iter()
@@ -147,7 +147,7 @@ pub(super) async fn import(
     } else {
         ""
     };
-    finish(write, org, &how, StatusCode::CREATED, &done, 0).await
+    finish(write, org, &options, StatusCode::CREATED, &done, 0).await
 }
 
 fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::idempotency::Once;
-use super::request::{How, Part};
+use super::request::{PageQuery, WriteOptions};
 use super::{App, Listed, finish, hidden, one_org, page, shown};
 use crate::access::{Act, Caller, random_text};
 use crate::check;
@@ -16,11 +16,11 @@ use crate::problem::Problem;
 use crate::store::{Failure, Page, Store, Stored, Write};
 use crate::time;
 
-/// Which of them.
+/// Which freezes or caps to list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct IncidentQuery {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     org: Option<String>,
@@ -35,8 +35,8 @@ pub(super) struct Wanted {
     limit: Option<u32>,
 }
 
-/// What a client says of a new one.
-pub(super) struct New {
+/// A new freeze or cap, as the client asked for it.
+pub(super) struct NewIncident {
     pub(super) target: Target,
     pub(super) reason: String,
     pub(super) span: Option<String>,
@@ -48,26 +48,26 @@ pub(super) struct New {
 pub(super) async fn list<D: Incident>(
     app: &App,
     caller: &Caller,
-    wanted: Wanted,
+    query: IncidentQuery,
 ) -> Result<axum::Json<Listed<D>>, Problem> {
     caller.may(Act::Read)?;
-    let org = one_org(caller, wanted.org.as_deref())?;
-    let is_whole = wanted.limit.is_none() && !wanted.ended;
-    let part = Part {
+    let org = one_org(caller, query.org.as_deref())?;
+    let is_whole = query.limit.is_none() && !query.ended;
+    let paging = PageQuery {
         org: None,
-        after: wanted.after,
-        limit: wanted.limit,
+        after: query.after,
+        limit: query.limit,
     };
-    let limit = if is_whole { usize::MAX } else { part.limit()? };
-    let after = part.after.unwrap_or_default();
+    let limit = if is_whole { usize::MAX } else { paging.limit()? };
+    let after = paging.after.unwrap_or_default();
     let store = &app.store;
-    let found = if wanted.ended {
-        let wanted = Page {
+    let found = if query.ended {
+        let query = Page {
             org: &org,
             after: &after,
             limit: limit as i64 + 1,
         };
-        store.list::<D>(wanted).await?
+        store.list::<D>(query).await?
     } else {
         in_force(store, &org, after, limit.saturating_add(1)).await?
     };
@@ -84,12 +84,12 @@ async fn in_force<D: Incident>(
     let mut found = Vec::new();
     while found.len() < most {
         let limit = (most - found.len()).min(1_000) as i64;
-        let wanted = Page {
+        let query = Page {
             org,
             after: &after,
             limit,
         };
-        let some = store.in_force::<D>(wanted).await?;
+        let some = store.in_force::<D>(query).await?;
         let Some(last) = some.last() else { break };
         after = last.document.id();
         found.extend(some);
@@ -109,8 +109,8 @@ pub(super) async fn get<D: Incident>(app: &App, caller: &Caller, id: &str) -> Re
 pub(super) async fn begin<D: Incident>(
     app: &App,
     caller: &Caller,
-    how: &How,
-    new: New,
+    options: &WriteOptions,
+    new: NewIncident,
     make: impl FnOnce(String, Terms, About) -> D,
 ) -> Result<Response, Problem> {
     caller.may(Act::Freeze)?;
@@ -146,7 +146,7 @@ pub(super) async fn begin<D: Incident>(
     if let Some(once) = &new.once {
         once.remember(&mut write, caller, &one).await?;
     }
-    finish(write, one.org(), how, StatusCode::CREATED, &one, 0).await
+    finish(write, one.org(), options, StatusCode::CREATED, &one, 0).await
 }
 
 /// Whose the target is; an error where the caller can't see it.
@@ -232,12 +232,12 @@ fn held<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Proble
 pub(super) async fn end<D: Incident>(
     app: &App,
     caller: &Caller,
-    how: &How,
+    options: &WriteOptions,
     id: &str,
 ) -> Result<Response, Problem> {
     caller.may(Act::Freeze)?;
     let [_, end, _] = D::TRAIL;
-    let mut write = app.store.begin(caller, end, how.reason.as_deref()).await?;
+    let mut write = app.store.begin(caller, end, options.reason.as_deref()).await?;
     let before: Stored<D> = write.get(id).await?;
     hidden(caller, Act::Freeze, before.document.org(), D::KIND.noun(), id)?;
     if caller.is_confined() && !before.document.terms().by_confined {
@@ -246,7 +246,7 @@ pub(super) async fn end<D: Incident>(
         ));
     }
     let one = ended(&mut write, &before, caller).await?;
-    finish(write, one.org(), how, StatusCode::OK, &one, before.revision).await
+    finish(write, one.org(), options, StatusCode::OK, &one, before.revision).await
 }
 
 /// Ends one, if it has not ended.

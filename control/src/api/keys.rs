@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::idempotency::Once;
 use super::orgs::{names_status, patched, suspended};
-use super::request::{Asked, Body, Expected, How, Part, Path, parse};
+use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
 use crate::access::{Act, Caller};
 use crate::check;
@@ -43,20 +43,20 @@ pub(super) struct MadeKey {
 }
 
 /// The keys.
-#[utoipa::path(get, path = "/v1/keys", params(Part), tag = "keys", responses(
+#[utoipa::path(get, path = "/v1/keys", params(PageQuery), tag = "keys", responses(
     (status = 200, body = Listed<Key>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(part): Asked<Part>,
+    Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Listed<Key>>, Problem> {
     caller.may(Act::Read)?;
-    let org = super::one_org(&caller, part.org.as_deref())?;
-    let limit = part.limit()?;
+    let org = super::one_org(&caller, query.org.as_deref())?;
+    let limit = query.limit()?;
     let wanted = Page {
         org: &org,
-        after: part.after.as_deref().unwrap_or_default(),
+        after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
     Ok(page(
@@ -83,16 +83,16 @@ pub(super) async fn get(
 }
 
 /// Makes a key. The answer has its secret, which is shown this once.
-#[utoipa::path(post, path = "/v1/keys", tag = "keys", params(How), request_body = NewKey, responses(
+#[utoipa::path(post, path = "/v1/keys", tag = "keys", params(WriteOptions), request_body = NewKey, responses(
     (status = 201, body = MadeKey), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<Value>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
     let once = Once::of(&headers, "keys", &body)?;
@@ -100,7 +100,7 @@ pub(super) async fn create(
     caller.may_in(Act::Change, &org)?;
     let mut write = app
         .store
-        .begin(&caller, "key.create", how.reason.as_deref())
+        .begin(&caller, "key.create", options.reason.as_deref())
         .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
@@ -128,14 +128,14 @@ pub(super) async fn create(
         once.remember(&mut write, &caller, &key).await?;
     }
     let org = key.org.clone();
-    if how.dry_run {
-        return finish(write, &org, &how, StatusCode::CREATED, &key, 0).await;
+    if options.dry_run {
+        return finish(write, &org, &options, StatusCode::CREATED, &key, 0).await;
     }
     let made = MadeKey {
         secret: secret.reveal().to_owned(),
         key,
     };
-    secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
+    secretly(finish(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
 }
 
 /// Answers with a secret must not be cached.
@@ -186,7 +186,7 @@ async fn owner(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Resul
 }
 
 /// Changes a key: a JSON merge patch (RFC 7396) of what a client sets.
-#[utoipa::path(patch, path = "/v1/keys/{key}", tag = "keys", params(How, ("key" = String, Path)),
+#[utoipa::path(patch, path = "/v1/keys/{key}", tag = "keys", params(WriteOptions, ("key" = String, Path)),
     request_body = KeySpec, responses(
     (status = 200, body = Key), Problems,
 ))]
@@ -194,17 +194,17 @@ pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
-    Body(change): Body<Value>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
     let mut write = app
         .store
-        .begin(&caller, "key.change", how.reason.as_deref())
+        .begin(&caller, "key.change", options.reason.as_deref())
         .await?;
     let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let is_named = names_status(&change);
     let spec: KeySpec = patched(&before.document.spec, change)?;
     let key = Key {
@@ -215,7 +215,7 @@ pub(super) async fn change(
     may_limit(&caller, &before.document.spec, &key.spec)?;
     check::keys(core::slice::from_ref(&key))?;
     write.replace(&before, &key).await?;
-    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+    finish(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 /// A key's own limits stand in place of the platform's, so a confined token changes none.
@@ -241,27 +241,27 @@ async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored
 }
 
 /// Revokes a key, for good. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/keys/{key}/revoke", tag = "keys", params(How, ("key" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/keys/{key}/revoke", tag = "keys", params(WriteOptions, ("key" = String, Path)), responses(
     (status = 200, body = Key), Problems,
 ))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
     let mut write = app
         .store
-        .begin(&caller, "key.revoke", how.reason.as_deref())
+        .begin(&caller, "key.revoke", options.reason.as_deref())
         .await?;
     let before: Stored<Key> = write.get(&id).await?;
     hidden(&caller, Act::Change, &before.document.org, "key", &id)?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let key = revoked(&before.document, write.time());
     write.replace(&before, &key).await?;
-    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+    finish(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 fn revoked(key: &Key, now: i64) -> Key {
@@ -298,7 +298,7 @@ fn is_good(key: &Stored<Key>) -> bool {
 /// Rotates a key: makes one with another secret and all else alike, and has the old one end after an overlap. While that
 /// lasts, rotating again changes nothing and shows the newest key without its secret; it makes another where that was
 /// revoked.
-#[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(How, ("key" = String, Path)),
+#[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(WriteOptions, ("key" = String, Path)),
     request_body = Overlap, responses(
     (status = 201, body = MadeKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
     Problems,
@@ -307,9 +307,9 @@ pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
-    Body(body): Body<Overlap>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(body): JsonBody<Overlap>,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
     let overlap = match body.overlap.as_deref() {
@@ -319,10 +319,10 @@ pub(super) async fn rotate(
     };
     let mut write = app
         .store
-        .begin(&caller, "key.rotate", how.reason.as_deref())
+        .begin(&caller, "key.rotate", options.reason.as_deref())
         .await?;
     let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_good(new)) {
         return Ok(shown(StatusCode::OK, &new.document, new.revision));
@@ -389,35 +389,35 @@ pub(super) async fn rotate(
     write.create(&new).await?;
     write.replace(&before, &old).await?;
     let org = new.org.clone();
-    if how.dry_run {
-        return finish(write, &org, &how, StatusCode::CREATED, &new, 0).await;
+    if options.dry_run {
+        return finish(write, &org, &options, StatusCode::CREATED, &new, 0).await;
     }
     let made = MadeKey {
         secret: secret.reveal().to_owned(),
         key: new,
     };
-    secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
+    secretly(finish(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
 }
 
 /// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked. One that has itself been
 /// rotated has that undone first.
-#[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(How, ("key" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(WriteOptions, ("key" = String, Path)), responses(
     (status = 200, body = Key), Problems,
 ))]
 pub(super) async fn undo_rotation(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
     caller.may(Act::Change)?;
     let mut write = app
         .store
-        .begin(&caller, "key.undo_rotation", how.reason.as_deref())
+        .begin(&caller, "key.undo_rotation", options.reason.as_deref())
         .await?;
     let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let now = write.time();
     let expires_at = before.document.spec.expires_at.as_deref();
     let expires_at = expires_at.map(|at| time::parse("expires_at", at)).transpose()?;
@@ -449,5 +449,5 @@ pub(super) async fn undo_rotation(
     write.replace(&before, &key).await?;
     let new: Stored<Key> = write.get(&rotation.to).await?;
     write.replace(&new, &revoked(&new.document, now)).await?;
-    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+    finish(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }

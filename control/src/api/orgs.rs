@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::idempotency::Once;
-use super::request::{Asked, Body, Expected, How, Part, Path, parse};
+use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{App, Listed, Preview, finish, page, shown, unless_stale};
 use crate::access::{Act, Caller};
 use crate::check;
@@ -29,20 +29,20 @@ pub(super) struct NewOrg {
 }
 
 /// The organizations.
-#[utoipa::path(get, path = "/v1/orgs", params(Part), tag = "organizations", responses(
+#[utoipa::path(get, path = "/v1/orgs", params(PageQuery), tag = "organizations", responses(
     (status = 200, body = Listed<Org>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(part): Asked<Part>,
+    Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Listed<Org>>, Problem> {
     caller.may(Act::Read)?;
-    let limit = part.limit()?;
+    let limit = query.limit()?;
     if let Some(orgs) = caller.orgs() {
         let wanted = orgs
             .iter()
-            .filter(|org| part.org.as_ref().is_none_or(|wanted| wanted == *org));
+            .filter(|org| query.org.as_ref().is_none_or(|wanted| wanted == *org));
         let mut found = Vec::new();
         for org in wanted {
             found.extend(app.store.find::<Org>(org).await?);
@@ -50,8 +50,8 @@ pub(super) async fn list(
         return Ok(page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
     }
     let wanted = Page {
-        org: part.org.as_deref().unwrap_or_default(),
-        after: part.after.as_deref().unwrap_or_default(),
+        org: query.org.as_deref().unwrap_or_default(),
+        after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
     Ok(page(
@@ -77,16 +77,16 @@ pub(super) async fn get(
 }
 
 /// Makes an organization.
-#[utoipa::path(post, path = "/v1/orgs", tag = "organizations", params(How), request_body = NewOrg, responses(
+#[utoipa::path(post, path = "/v1/orgs", tag = "organizations", params(WriteOptions), request_body = NewOrg, responses(
     (status = 201, body = Org), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<Value>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.may(Act::Orgs)?;
     let once = Once::of(&headers, "orgs", &body)?;
@@ -94,7 +94,7 @@ pub(super) async fn create(
     let spec: OrgSpec = spec;
     let mut write = app
         .store
-        .begin(&caller, "org.create", how.reason.as_deref())
+        .begin(&caller, "org.create", options.reason.as_deref())
         .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
@@ -111,7 +111,7 @@ pub(super) async fn create(
     if let Some(once) = &once {
         once.remember(&mut write, &caller, &org).await?;
     }
-    finish(write, &org.id, &how, StatusCode::CREATED, &org, 0).await
+    finish(write, &org.id, &options, StatusCode::CREATED, &org, 0).await
 }
 
 /// Takes the id out of a body: what is left is all that a client sets, and nothing unknown.
@@ -124,7 +124,7 @@ pub(super) fn named<T: serde::de::DeserializeOwned>(mut body: Value) -> Result<(
 }
 
 /// Changes an organization: a JSON merge patch (RFC 7396) of what a client sets.
-#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)),
+#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "organizations", params(WriteOptions, ("org" = String, Path)),
     request_body = OrgSpec, responses(
     (status = 200, body = Org), Problems,
 ))]
@@ -132,24 +132,24 @@ pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
-    Body(change): Body<Value>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Orgs, &id)?;
     let mut write = app
         .store
-        .begin(&caller, "org.change", how.reason.as_deref())
+        .begin(&caller, "org.change", options.reason.as_deref())
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let org = Org {
         spec: patched(&before.document.spec, change)?,
         ..before.document.clone()
     };
     check::org(&org, &[])?;
     write.replace(&before, &org).await?;
-    finish(write, &id, &how, StatusCode::OK, &org, before.revision).await
+    finish(write, &id, &options, StatusCode::OK, &org, before.revision).await
 }
 
 /// What a client sets, with a change merged into it.
@@ -209,23 +209,23 @@ fn is_member<T: serde::de::DeserializeOwned>(name: &str) -> bool {
 }
 
 /// Removes an organization that has neither projects nor keys that are not revoked. Its name is not used again.
-#[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(WriteOptions, ("org" = String, Path)), responses(
     (status = 200, body = Org), Problems,
 ))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Orgs, &id)?;
     let mut write = app
         .store
-        .begin(&caller, "org.remove", how.reason.as_deref())
+        .begin(&caller, "org.remove", options.reason.as_deref())
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let keys = write.live_keys(&id, None).await?;
     if keys > 0 {
         return Err(Problem::conflict(format!(
@@ -242,7 +242,7 @@ pub(super) async fn remove(
     finish(
         write,
         &id,
-        &how,
+        &options,
         StatusCode::OK,
         &before.document,
         before.revision,

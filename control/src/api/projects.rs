@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::idempotency::Once;
 use super::orgs::{named, names_status, patched, suspended};
-use super::request::{Asked, Body, Expected, How, Part, Path};
+use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Listed, Preview, finish, page, shown, unless_stale};
 use crate::access::{Act, Caller};
 use crate::check;
@@ -30,7 +30,7 @@ pub(super) struct NewProject {
 }
 
 /// The projects of an organization.
-#[utoipa::path(get, path = "/v1/orgs/{org}/projects", params(Part, ("org" = String, Path)), tag = "projects", responses(
+#[utoipa::path(get, path = "/v1/orgs/{org}/projects", params(PageQuery, ("org" = String, Path)), tag = "projects", responses(
     (status = 200, body = Listed<Project>),
     Problems,
 ))]
@@ -38,12 +38,12 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(org): Path<String>,
-    Asked(part): Asked<Part>,
+    Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Listed<Project>>, Problem> {
     caller.may_in(Act::Read, &org)?;
     app.store.get::<Org>(&org).await?;
-    let limit = part.limit()?;
-    let after = part
+    let limit = query.limit()?;
+    let after = query
         .after
         .map(|after| project_id(&org, &after))
         .unwrap_or_default();
@@ -76,7 +76,7 @@ pub(super) async fn get(
 }
 
 /// Makes a project.
-#[utoipa::path(post, path = "/v1/orgs/{org}/projects", tag = "projects", params(How, ("org" = String, Path)),
+#[utoipa::path(post, path = "/v1/orgs/{org}/projects", tag = "projects", params(WriteOptions, ("org" = String, Path)),
     request_body = NewProject, responses(
     (status = 201, body = Project), (status = 200, body = Preview, description = "A dry run."),
     Problems,
@@ -85,9 +85,9 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(org): Path<String>,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<Value>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Change, &org)?;
     let once = Once::of(&headers, &format!("projects/{org}"), &body)?;
@@ -95,7 +95,7 @@ pub(super) async fn create(
     let spec: ProjectSpec = spec;
     let mut write = app
         .store
-        .begin(&caller, "project.create", how.reason.as_deref())
+        .begin(&caller, "project.create", options.reason.as_deref())
         .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
@@ -115,30 +115,30 @@ pub(super) async fn create(
     if let Some(once) = &once {
         once.remember(&mut write, &caller, &project).await?;
     }
-    finish(write, &project.org, &how, StatusCode::CREATED, &project, 0).await
+    finish(write, &project.org, &options, StatusCode::CREATED, &project, 0).await
 }
 
 /// Changes a project: a JSON merge patch (RFC 7396) of what a client sets.
 #[utoipa::path(patch, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
-    params(How, ("org" = String, Path), ("project" = String, Path)), request_body = ProjectSpec, responses(
+    params(WriteOptions, ("org" = String, Path), ("project" = String, Path)), request_body = ProjectSpec, responses(
     (status = 200, body = Project), Problems,
 ))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((org, project)): Path<(String, String)>,
-    how: How,
-    expected: Expected,
-    Body(change): Body<Value>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Change, &org)?;
     let mut write = app
         .store
-        .begin(&caller, "project.change", how.reason.as_deref())
+        .begin(&caller, "project.change", options.reason.as_deref())
         .await?;
     let parent: Stored<Org> = write.get(&org).await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let is_named = names_status(&change);
     let spec: ProjectSpec = patched(&before.document.spec, change)?;
     let project = Project {
@@ -148,28 +148,28 @@ pub(super) async fn change(
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.replace(&before, &project).await?;
-    finish(write, &org, &how, StatusCode::OK, &project, before.revision).await
+    finish(write, &org, &options, StatusCode::OK, &project, before.revision).await
 }
 
 /// Removes a project that has no keys any more. Its name is not used again.
 #[utoipa::path(delete, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
-    params(How, ("org" = String, Path), ("project" = String, Path)), responses(
+    params(WriteOptions, ("org" = String, Path), ("project" = String, Path)), responses(
     (status = 200, body = Project), Problems,
 ))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((org, project)): Path<(String, String)>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Change, &org)?;
     let mut write = app
         .store
-        .begin(&caller, "project.remove", how.reason.as_deref())
+        .begin(&caller, "project.remove", options.reason.as_deref())
         .await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
-    unless_stale(&before, &expected)?;
+    unless_stale(&before, &if_match)?;
     let keys = write.live_keys(&org, Some(&project)).await?;
     if keys > 0 {
         let id = before.document.id();
@@ -181,7 +181,7 @@ pub(super) async fn remove(
     finish(
         write,
         &org,
-        &how,
+        &options,
         StatusCode::OK,
         &before.document,
         before.revision,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::idempotency::Once;
 use super::keys::secretly;
-use super::request::{Asked, Body, How, Part, Path};
+use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Listed, Preview, finish, page};
 use crate::access::{Act, Caller, mint};
 use crate::check;
@@ -47,20 +47,20 @@ pub(super) struct MadeToken {
 }
 
 /// The tokens.
-#[utoipa::path(get, path = "/v1/tokens", params(Part), tag = "tokens", responses(
+#[utoipa::path(get, path = "/v1/tokens", params(PageQuery), tag = "tokens", responses(
     (status = 200, body = Listed<Token>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(part): Asked<Part>,
+    Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Listed<Token>>, Problem> {
     caller.may(Act::Tokens)?;
-    let limit = part.limit()?;
+    let limit = query.limit()?;
     let wanted = Page {
         org: "",
-        after: part.after.as_deref().unwrap_or_default(),
+        after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
     Ok(page(
@@ -72,22 +72,22 @@ pub(super) async fn list(
 }
 
 /// Makes a token. The answer has its secret, which is shown this once.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", params(How), request_body = NewToken, responses(
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", params(WriteOptions), request_body = NewToken, responses(
     (status = 201, body = MadeToken), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<NewToken>,
+    JsonBody(body): JsonBody<NewToken>,
 ) -> Result<Response, Problem> {
     caller.may(Act::Tokens)?;
     let once = Once::of(&headers, "tokens", &body)?;
     let mut write = app
         .store
-        .begin(&caller, "token.create", how.reason.as_deref())
+        .begin(&caller, "token.create", options.reason.as_deref())
         .await?;
     if let Some(once) = &once
         && let Some(answer) = once.answered(&mut write, &caller).await?
@@ -126,14 +126,14 @@ pub(super) async fn create(
     if let Some(once) = &once {
         once.remember(&mut write, &caller, &token).await?;
     }
-    if how.dry_run {
-        return finish(write, "", &how, StatusCode::CREATED, &token, 0).await;
+    if options.dry_run {
+        return finish(write, "", &options, StatusCode::CREATED, &token, 0).await;
     }
     secretly(
         finish(
             write,
             "",
-            &how,
+            &options,
             StatusCode::CREATED,
             &MadeToken { secret, token },
             0,
@@ -143,19 +143,19 @@ pub(super) async fn create(
 }
 
 /// Revokes a token, for good. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/tokens/{token}/revoke", tag = "tokens", params(How, ("token" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/tokens/{token}/revoke", tag = "tokens", params(WriteOptions, ("token" = String, Path)), responses(
     (status = 200, body = Token), Problems,
 ))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
+    options: WriteOptions,
 ) -> Result<Response, Problem> {
     caller.may(Act::Tokens)?;
     let mut write = app
         .store
-        .begin(&caller, "token.revoke", how.reason.as_deref())
+        .begin(&caller, "token.revoke", options.reason.as_deref())
         .await?;
     let before: Stored<Token> = write.get(&id).await?;
     let token = Token {
@@ -169,5 +169,5 @@ pub(super) async fn revoke(
         ..before.document.clone()
     };
     write.replace(&before, &token).await?;
-    finish(write, "", &how, StatusCode::OK, &token, before.revision).await
+    finish(write, "", &options, StatusCode::OK, &token, before.revision).await
 }
