@@ -148,7 +148,7 @@ pub(crate) struct Preview {
 
 /// A page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Listed<T> {
+pub(crate) struct Page<T> {
     /// In the order of their ids.
     items: Vec<T>,
     /// What to give for `after` to see those behind; absent at the end.
@@ -156,8 +156,8 @@ pub(crate) struct Listed<T> {
     next: Option<String>,
 }
 
-/// One object, with its revision as `ETag`.
-fn shown<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Response {
+/// One object as JSON, with its revision as `ETag`.
+fn with_etag<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Response {
     let tag = HeaderValue::try_from(format!("\"{revision}\""));
     let mut response = (status, axum::Json(json!(document))).into_response();
     if let Ok(tag) = tag {
@@ -166,24 +166,24 @@ fn shown<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Respo
     response
 }
 
-/// A list, one more than asked for of which there may be.
-fn page<D, T: Serialize>(
+/// A page of what was found. One object more than `limit` says that there is a next page.
+fn to_page<D, T: Serialize>(
     mut found: Vec<Stored<D>>,
     limit: usize,
     id: impl Fn(&D) -> String,
     show: impl Fn(D) -> T,
-) -> axum::Json<Listed<T>> {
+) -> axum::Json<Page<T>> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|last| id(&last.document));
-    axum::Json(Listed {
+    axum::Json(Page {
         items: found.into_iter().map(|one| show(one.document)).collect(),
         next,
     })
 }
 
-/// Ends a write: makes it lasting and shows `document`, or, for a dry run, shows what it would have changed.
-async fn finish<D: Serialize>(
+/// Commits a write and answers with `document`; of a dry run, answers with what it would have changed.
+async fn commit_or_preview<D: Serialize>(
     write: Write<'_>,
     org: &str,
     options: &WriteOptions,
@@ -202,26 +202,33 @@ async fn finish<D: Serialize>(
     // Nothing was changed: the revision is the one before.
     let unchanged = write.changes().is_empty();
     write.commit(org).await?;
-    Ok(shown(
+    Ok(with_etag(
         status,
         document,
         if unchanged { revision } else { revision + 1 },
     ))
 }
 
-/// Judges whether somebody was quicker.
-fn unless_stale<D>(stored: &Stored<D>, options: &request::IfMatch) -> Result<(), Problem> {
+/// Fails with 412 where the object is at another revision than `If-Match` names.
+fn ensure_current<D>(stored: &Stored<D>, options: &request::IfMatch) -> Result<(), Problem> {
     match options.0 {
         Some(expected) if expected != stored.revision => Err(Problem::stale(stored.revision)),
         _ => Ok(()),
     }
 }
 
-/// An answer that was given before.
+/// Says that the answer is one that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The caller may do that to this organization; of another it learns nothing.
-fn hidden(caller: &Caller, act: crate::access::Act, org: &str, noun: &str, id: &str) -> Result<(), Problem> {
+/// Fails unless the caller may do that in the organization that an object belongs to. One in another organization is not
+/// found: the caller learns nothing of it.
+fn authorize_object(
+    caller: &Caller,
+    act: crate::access::Act,
+    org: &str,
+    noun: &str,
+    id: &str,
+) -> Result<(), Problem> {
     caller.may(act)?;
     if caller.sees(org) {
         Ok(())
@@ -230,8 +237,8 @@ fn hidden(caller: &Caller, act: crate::access::Act, org: &str, noun: &str, id: &
     }
 }
 
-/// The organization to list: the one that was named, or the only one that the caller sees; empty for all of them.
-fn one_org(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
+/// The organization to list by: the one named in the query, or the only one that the caller sees; empty for all.
+fn org_filter(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
     match (named, caller.orgs()) {
         (Some(org), _) => {
             caller.may_in(crate::access::Act::Read, org)?;

@@ -94,9 +94,9 @@ pub(crate) struct Stored<D> {
     text: String,
 }
 
-/// Which objects to list.
+/// Which objects to list, and how many.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Page<'a> {
+pub(crate) struct ListQuery<'a> {
     /// Of this organization only; of all where empty.
     pub(crate) org: &'a str,
     /// After this id.
@@ -245,19 +245,19 @@ impl Store {
     }
 
     /// Objects in the order of their ids.
-    pub(crate) async fn list<D: Document>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn list<D: Document>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
         self.listed(page, "gone = 0").await
     }
 
     /// Those in force, of freezes or caps.
-    pub(crate) async fn in_force<D: Incident>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
         // As the indices of those in force have it, or they would not be used.
         self.listed(page, "in_force = 1").await
     }
 
     async fn listed<D: Document>(
         &self,
-        page: Page<'_>,
+        page: ListQuery<'_>,
         which: &'static str,
     ) -> Result<Vec<Stored<D>>, Problem> {
         let of_org = if page.org.is_empty() { "" } else { "AND org = $4" };

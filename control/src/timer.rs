@@ -12,7 +12,7 @@ use crate::access::Caller;
 use crate::api::{KEPT, ended};
 use crate::documents::{Cap, Freeze, Incident};
 use crate::problem::Problem;
-use crate::store::{Page, Store, Stored};
+use crate::store::{ListQuery, Store, Stored};
 use crate::time;
 
 /// How often another server's changes are looked for: a part of the second within which each is in force.
@@ -157,7 +157,7 @@ impl Timer {
 async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Problem> {
     let mut after = String::new();
     loop {
-        let page = Page {
+        let page = ListQuery {
             org: "",
             after: &after,
             limit: 1_000,

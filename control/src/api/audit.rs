@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::request::{JsonBody, Query};
-use super::{App, one_org};
+use super::{App, org_filter};
 use crate::access::{Act, Caller};
 use crate::audit::Linked;
 use crate::checkpoint::{Checkpoint, public_key};
@@ -47,7 +47,7 @@ pub(super) async fn list(
     Query(query): Query<AuditQuery>,
 ) -> Result<axum::Json<Trail>, Problem> {
     caller.may(Act::Read)?;
-    let org = one_org(&caller, query.org.as_deref())?;
+    let org = org_filter(&caller, query.org.as_deref())?;
     let limit = query.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(Problem::invalid(

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::idempotency::Once;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Listed, Preview};
+use super::{App, Page, Preview};
 use crate::access::{Act, Caller};
 use crate::check;
 use crate::documents::{Cap, CapRate, Target};
@@ -38,14 +38,14 @@ pub(super) struct NewCap {
 
 /// The caps in force; those that have ended too, in pages, where they are asked for.
 #[utoipa::path(get, path = "/v1/caps", params(IncidentQuery), tag = "caps", responses(
-    (status = 200, body = Listed<Cap>),
+    (status = 200, body = Page<Cap>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<IncidentQuery>,
-) -> Result<axum::Json<Listed<Cap>>, Problem> {
+) -> Result<axum::Json<Page<Cap>>, Problem> {
     incidents::list(&app, &caller, query).await
 }
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::idempotency::Once;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Listed, Preview};
+use super::{App, Page, Preview};
 use crate::access::Caller;
 use crate::documents::{Freeze, Target};
 use crate::problem::{Problem, Problems};
@@ -32,14 +32,14 @@ pub(super) struct NewFreeze {
 
 /// The freezes in force; those that have ended too, in pages, where they are asked for.
 #[utoipa::path(get, path = "/v1/freezes", params(IncidentQuery), tag = "freezes", responses(
-    (status = 200, body = Listed<Freeze>),
+    (status = 200, body = Page<Freeze>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<IncidentQuery>,
-) -> Result<axum::Json<Listed<Freeze>>, Problem> {
+) -> Result<axum::Json<Page<Freeze>>, Problem> {
     incidents::list(&app, &caller, query).await
 }
 

@@ -75,7 +75,7 @@ impl Once {
             .and_then(|status| StatusCode::from_u16(status).ok())
             .unwrap_or(StatusCode::OK);
         let answer: Value = serde_json::from_str(&row.try_get::<String, _>("answer")?).unwrap_or_default();
-        let mut response = super::shown(status, &answer, 1);
+        let mut response = super::with_etag(status, &answer, 1);
         response
             .headers_mut()
             .insert(REPLAYED, HeaderValue::from_static("true"));

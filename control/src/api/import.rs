@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::keys::owned;
 use super::request::{ImportBody, WriteOptions};
-use super::{App, Preview, finish};
+use super::{App, Preview, commit_or_preview};
 use crate::access::{Act, Caller};
 use crate::check;
 use crate::documents::{About, Key, KeySpec, Org, Project, project_id};
@@ -147,7 +147,7 @@ pub(super) async fn import(
     } else {
         ""
     };
-    finish(write, org, &options, StatusCode::CREATED, &done, 0).await
+    commit_or_preview(write, org, &options, StatusCode::CREATED, &done, 0).await
 }
 
 fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {

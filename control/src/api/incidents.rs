@@ -8,12 +8,12 @@ use utoipa::IntoParams;
 
 use super::idempotency::Once;
 use super::request::{PageQuery, WriteOptions};
-use super::{App, Listed, finish, hidden, one_org, page, shown};
+use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
 use crate::access::{Act, Caller, random_text};
 use crate::check;
 use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
 use crate::problem::Problem;
-use crate::store::{Failure, Page, Store, Stored, Write};
+use crate::store::{Failure, ListQuery, Store, Stored, Write};
 use crate::time;
 
 /// Which freezes or caps to list.
@@ -49,9 +49,9 @@ pub(super) async fn list<D: Incident>(
     app: &App,
     caller: &Caller,
     query: IncidentQuery,
-) -> Result<axum::Json<Listed<D>>, Problem> {
+) -> Result<axum::Json<Page<D>>, Problem> {
     caller.may(Act::Read)?;
-    let org = one_org(caller, query.org.as_deref())?;
+    let org = org_filter(caller, query.org.as_deref())?;
     let is_whole = query.limit.is_none() && !query.ended;
     let paging = PageQuery {
         org: None,
@@ -62,7 +62,7 @@ pub(super) async fn list<D: Incident>(
     let after = paging.after.unwrap_or_default();
     let store = &app.store;
     let found = if query.ended {
-        let query = Page {
+        let query = ListQuery {
             org: &org,
             after: &after,
             limit: limit as i64 + 1,
@@ -71,7 +71,7 @@ pub(super) async fn list<D: Incident>(
     } else {
         in_force(store, &org, after, limit.saturating_add(1)).await?
     };
-    Ok(page(found, limit, D::id, |one| one))
+    Ok(to_page(found, limit, D::id, |one| one))
 }
 
 /// Those in force behind an id, `most` of them.
@@ -84,7 +84,7 @@ async fn in_force<D: Incident>(
     let mut found = Vec::new();
     while found.len() < most {
         let limit = (most - found.len()).min(1_000) as i64;
-        let query = Page {
+        let query = ListQuery {
             org,
             after: &after,
             limit,
@@ -101,8 +101,8 @@ async fn in_force<D: Incident>(
 pub(super) async fn get<D: Incident>(app: &App, caller: &Caller, id: &str) -> Result<Response, Problem> {
     caller.may(Act::Read)?;
     let one = app.store.get::<D>(id).await?;
-    hidden(caller, Act::Read, one.document.org(), D::KIND.noun(), id)?;
-    Ok(shown(StatusCode::OK, &one.document, one.revision))
+    authorize_object(caller, Act::Read, one.document.org(), D::KIND.noun(), id)?;
+    Ok(with_etag(StatusCode::OK, &one.document, one.revision))
 }
 
 /// Begins one, which `make` makes of its id, its terms and what the server knows.
@@ -146,7 +146,7 @@ pub(super) async fn begin<D: Incident>(
     if let Some(once) = &new.once {
         once.remember(&mut write, caller, &one).await?;
     }
-    finish(write, one.org(), options, StatusCode::CREATED, &one, 0).await
+    commit_or_preview(write, one.org(), options, StatusCode::CREATED, &one, 0).await
 }
 
 /// Whose the target is; an error where the caller can't see it.
@@ -167,7 +167,7 @@ async fn org_of<D: Incident>(
         Target::Project(id) => write.get::<Project>(id).await?.document.org,
         Target::Org(id) => write.get::<Org>(id).await?.document.id,
     };
-    hidden(caller, Act::Freeze, &org, kind.noun(), id)?;
+    authorize_object(caller, Act::Freeze, &org, kind.noun(), id)?;
     if caller.is_confined() && kind == Kind::Org {
         let problem = format!(
             "a token that is confined to organizations may not {} one whole",
@@ -239,14 +239,14 @@ pub(super) async fn end<D: Incident>(
     let [_, end, _] = D::TRAIL;
     let mut write = app.store.begin(caller, end, options.reason.as_deref()).await?;
     let before: Stored<D> = write.get(id).await?;
-    hidden(caller, Act::Freeze, before.document.org(), D::KIND.noun(), id)?;
+    authorize_object(caller, Act::Freeze, before.document.org(), D::KIND.noun(), id)?;
     if caller.is_confined() && !before.document.terms().by_confined {
         return Err(Problem::forbidden(
             "it was begun by the platform, and a token that is confined may not end it",
         ));
     }
     let one = ended(&mut write, &before, caller).await?;
-    finish(write, one.org(), options, StatusCode::OK, &one, before.revision).await
+    commit_or_preview(write, one.org(), options, StatusCode::OK, &one, before.revision).await
 }
 
 /// Ends one, if it has not ended.

@@ -13,12 +13,12 @@ use utoipa::ToSchema;
 use super::idempotency::Once;
 use super::orgs::{names_status, patched, suspended};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
-use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
+use super::{App, Page, Preview, authorize_object, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Act, Caller};
 use crate::check;
 use crate::documents::{About, Cap, Freeze, Incident as _, Key, KeySpec, Org, Project, Rotation, project_id};
 use crate::problem::{Problem, Problems};
-use crate::store::{Failure, Page, Stored, Write};
+use crate::store::{Failure, ListQuery, Stored, Write};
 use crate::time;
 
 /// A new key.
@@ -44,22 +44,22 @@ pub(super) struct MadeKey {
 
 /// The keys.
 #[utoipa::path(get, path = "/v1/keys", params(PageQuery), tag = "keys", responses(
-    (status = 200, body = Listed<Key>), Problems,
+    (status = 200, body = Page<Key>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Listed<Key>>, Problem> {
+) -> Result<axum::Json<Page<Key>>, Problem> {
     caller.may(Act::Read)?;
-    let org = super::one_org(&caller, query.org.as_deref())?;
+    let org = super::org_filter(&caller, query.org.as_deref())?;
     let limit = query.limit()?;
-    let wanted = Page {
+    let wanted = ListQuery {
         org: &org,
         after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |key: &Key| key.id.clone(),
@@ -78,8 +78,8 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     caller.may(Act::Read)?;
     let key = app.store.get::<Key>(&id).await?;
-    hidden(&caller, Act::Read, &key.document.org, "key", &id)?;
-    Ok(shown(StatusCode::OK, &key.document, key.revision))
+    authorize_object(&caller, Act::Read, &key.document.org, "key", &id)?;
+    Ok(with_etag(StatusCode::OK, &key.document, key.revision))
 }
 
 /// Makes a key. The answer has its secret, which is shown this once.
@@ -129,17 +129,17 @@ pub(super) async fn create(
     }
     let org = key.org.clone();
     if options.dry_run {
-        return finish(write, &org, &options, StatusCode::CREATED, &key, 0).await;
+        return commit_or_preview(write, &org, &options, StatusCode::CREATED, &key, 0).await;
     }
     let made = MadeKey {
         secret: secret.reveal().to_owned(),
         key,
     };
-    secretly(finish(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
+    no_store(commit_or_preview(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
 }
 
 /// Answers with a secret must not be cached.
-pub(super) fn secretly(mut response: Response) -> Result<Response, Problem> {
+pub(super) fn no_store(mut response: Response) -> Result<Response, Problem> {
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -204,7 +204,7 @@ pub(super) async fn change(
         .begin(&caller, "key.change", options.reason.as_deref())
         .await?;
     let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let is_named = names_status(&change);
     let spec: KeySpec = patched(&before.document.spec, change)?;
     let key = Key {
@@ -215,7 +215,7 @@ pub(super) async fn change(
     may_limit(&caller, &before.document.spec, &key.spec)?;
     check::keys(core::slice::from_ref(&key))?;
     write.replace(&before, &key).await?;
-    finish(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
+    commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 /// A key's own limits stand in place of the platform's, so a confined token changes none.
@@ -231,7 +231,7 @@ fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), P
 /// A key that is not revoked, and that the caller may change.
 async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
     let key: Stored<Key> = write.get(id).await?;
-    hidden(caller, Act::Change, &key.document.org, "key", id)?;
+    authorize_object(caller, Act::Change, &key.document.org, "key", id)?;
     match &key.document.revoked_at {
         None => Ok(key),
         Some(at) => Err(Problem::conflict(format!(
@@ -257,11 +257,11 @@ pub(super) async fn revoke(
         .begin(&caller, "key.revoke", options.reason.as_deref())
         .await?;
     let before: Stored<Key> = write.get(&id).await?;
-    hidden(&caller, Act::Change, &before.document.org, "key", &id)?;
-    unless_stale(&before, &if_match)?;
+    authorize_object(&caller, Act::Change, &before.document.org, "key", &id)?;
+    ensure_current(&before, &if_match)?;
     let key = revoked(&before.document, write.time());
     write.replace(&before, &key).await?;
-    finish(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
+    commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 fn revoked(key: &Key, now: i64) -> Key {
@@ -322,10 +322,10 @@ pub(super) async fn rotate(
         .begin(&caller, "key.rotate", options.reason.as_deref())
         .await?;
     let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_good(new)) {
-        return Ok(shown(StatusCode::OK, &new.document, new.revision));
+        return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
     }
     let old = &before.document.about;
     let held = Freeze::holds(old).map(|by| (Freeze::DONE, by));
@@ -390,13 +390,13 @@ pub(super) async fn rotate(
     write.replace(&before, &old).await?;
     let org = new.org.clone();
     if options.dry_run {
-        return finish(write, &org, &options, StatusCode::CREATED, &new, 0).await;
+        return commit_or_preview(write, &org, &options, StatusCode::CREATED, &new, 0).await;
     }
     let made = MadeKey {
         secret: secret.reveal().to_owned(),
         key: new,
     };
-    secretly(finish(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
+    no_store(commit_or_preview(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
 }
 
 /// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked. One that has itself been
@@ -417,7 +417,7 @@ pub(super) async fn undo_rotation(
         .begin(&caller, "key.undo_rotation", options.reason.as_deref())
         .await?;
     let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let now = write.time();
     let expires_at = before.document.spec.expires_at.as_deref();
     let expires_at = expires_at.map(|at| time::parse("expires_at", at)).transpose()?;
@@ -449,5 +449,5 @@ pub(super) async fn undo_rotation(
     write.replace(&before, &key).await?;
     let new: Stored<Key> = write.get(&rotation.to).await?;
     write.replace(&new, &revoked(&new.document, now)).await?;
-    finish(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
+    commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }

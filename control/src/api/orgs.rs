@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 
 use super::idempotency::Once;
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
-use super::{App, Listed, Preview, finish, page, shown, unless_stale};
+use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Act, Caller};
 use crate::check;
 use crate::documents::{About, Kind, Org, OrgSpec, Status, merge};
 use crate::problem::{Problem, Problems};
-use crate::store::{Page, Stored};
+use crate::store::{ListQuery, Stored};
 use crate::time;
 
 /// A new organization.
@@ -30,13 +30,13 @@ pub(super) struct NewOrg {
 
 /// The organizations.
 #[utoipa::path(get, path = "/v1/orgs", params(PageQuery), tag = "organizations", responses(
-    (status = 200, body = Listed<Org>), Problems,
+    (status = 200, body = Page<Org>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Listed<Org>>, Problem> {
+) -> Result<axum::Json<Page<Org>>, Problem> {
     caller.may(Act::Read)?;
     let limit = query.limit()?;
     if let Some(orgs) = caller.orgs() {
@@ -47,14 +47,14 @@ pub(super) async fn list(
         for org in wanted {
             found.extend(app.store.find::<Org>(org).await?);
         }
-        return Ok(page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
+        return Ok(to_page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
     }
-    let wanted = Page {
+    let wanted = ListQuery {
         org: query.org.as_deref().unwrap_or_default(),
         after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |org: &Org| org.id.clone(),
@@ -73,7 +73,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Read, &id)?;
     let org = app.store.get::<Org>(&id).await?;
-    Ok(shown(StatusCode::OK, &org.document, org.revision))
+    Ok(with_etag(StatusCode::OK, &org.document, org.revision))
 }
 
 /// Makes an organization.
@@ -111,7 +111,7 @@ pub(super) async fn create(
     if let Some(once) = &once {
         once.remember(&mut write, &caller, &org).await?;
     }
-    finish(write, &org.id, &options, StatusCode::CREATED, &org, 0).await
+    commit_or_preview(write, &org.id, &options, StatusCode::CREATED, &org, 0).await
 }
 
 /// Takes the id out of a body: what is left is all that a client sets, and nothing unknown.
@@ -142,14 +142,14 @@ pub(super) async fn change(
         .begin(&caller, "org.change", options.reason.as_deref())
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let org = Org {
         spec: patched(&before.document.spec, change)?,
         ..before.document.clone()
     };
     check::org(&org, &[])?;
     write.replace(&before, &org).await?;
-    finish(write, &id, &options, StatusCode::OK, &org, before.revision).await
+    commit_or_preview(write, &id, &options, StatusCode::OK, &org, before.revision).await
 }
 
 /// What a client sets, with a change merged into it.
@@ -225,7 +225,7 @@ pub(super) async fn remove(
         .begin(&caller, "org.remove", options.reason.as_deref())
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let keys = write.live_keys(&id, None).await?;
     if keys > 0 {
         return Err(Problem::conflict(format!(
@@ -239,7 +239,7 @@ pub(super) async fn remove(
         )));
     }
     write.remove(&before).await?;
-    finish(
+    commit_or_preview(
         write,
         &id,
         &options,

@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 use super::idempotency::Once;
 use super::orgs::{named, names_status, patched, suspended};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Listed, Preview, finish, page, shown, unless_stale};
+use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Act, Caller};
 use crate::check;
 use crate::documents::{About, Document as _, Org, Project, ProjectSpec, project_id};
 use crate::problem::{Problem, Problems};
-use crate::store::{Page, Stored};
+use crate::store::{ListQuery, Stored};
 use crate::time;
 
 /// A new project.
@@ -31,7 +31,7 @@ pub(super) struct NewProject {
 
 /// The projects of an organization.
 #[utoipa::path(get, path = "/v1/orgs/{org}/projects", params(PageQuery, ("org" = String, Path)), tag = "projects", responses(
-    (status = 200, body = Listed<Project>),
+    (status = 200, body = Page<Project>),
     Problems,
 ))]
 pub(super) async fn list(
@@ -39,7 +39,7 @@ pub(super) async fn list(
     caller: Caller,
     Path(org): Path<String>,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Listed<Project>>, Problem> {
+) -> Result<axum::Json<Page<Project>>, Problem> {
     caller.may_in(Act::Read, &org)?;
     app.store.get::<Org>(&org).await?;
     let limit = query.limit()?;
@@ -47,12 +47,12 @@ pub(super) async fn list(
         .after
         .map(|after| project_id(&org, &after))
         .unwrap_or_default();
-    let wanted = Page {
+    let wanted = ListQuery {
         org: &org,
         after: &after,
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |project: &Project| project.id.clone(),
@@ -72,7 +72,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     caller.may_in(Act::Read, &org)?;
     let project = app.store.get::<Project>(&project_id(&org, &project)).await?;
-    Ok(shown(StatusCode::OK, &project.document, project.revision))
+    Ok(with_etag(StatusCode::OK, &project.document, project.revision))
 }
 
 /// Makes a project.
@@ -115,7 +115,7 @@ pub(super) async fn create(
     if let Some(once) = &once {
         once.remember(&mut write, &caller, &project).await?;
     }
-    finish(write, &project.org, &options, StatusCode::CREATED, &project, 0).await
+    commit_or_preview(write, &project.org, &options, StatusCode::CREATED, &project, 0).await
 }
 
 /// Changes a project: a JSON merge patch (RFC 7396) of what a client sets.
@@ -138,7 +138,7 @@ pub(super) async fn change(
         .await?;
     let parent: Stored<Org> = write.get(&org).await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let is_named = names_status(&change);
     let spec: ProjectSpec = patched(&before.document.spec, change)?;
     let project = Project {
@@ -148,7 +148,7 @@ pub(super) async fn change(
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.replace(&before, &project).await?;
-    finish(write, &org, &options, StatusCode::OK, &project, before.revision).await
+    commit_or_preview(write, &org, &options, StatusCode::OK, &project, before.revision).await
 }
 
 /// Removes a project that has no keys any more. Its name is not used again.
@@ -169,7 +169,7 @@ pub(super) async fn remove(
         .begin(&caller, "project.remove", options.reason.as_deref())
         .await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
-    unless_stale(&before, &if_match)?;
+    ensure_current(&before, &if_match)?;
     let keys = write.live_keys(&org, Some(&project)).await?;
     if keys > 0 {
         let id = before.document.id();
@@ -178,7 +178,7 @@ pub(super) async fn remove(
         )));
     }
     write.remove(&before).await?;
-    finish(
+    commit_or_preview(
         write,
         &org,
         &options,

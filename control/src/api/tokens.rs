@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::idempotency::Once;
-use super::keys::secretly;
+use super::keys::no_store;
 use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Listed, Preview, finish, page};
+use super::{App, Page, Preview, commit_or_preview, to_page};
 use crate::access::{Act, Caller, mint};
 use crate::check;
 use crate::documents::{Org, Role, Token};
 use crate::problem::{Problem, Problems};
-use crate::store::{Failure, Page, Stored};
+use crate::store::{Failure, ListQuery, Stored};
 use crate::time;
 
 /// A new token.
@@ -48,22 +48,22 @@ pub(super) struct MadeToken {
 
 /// The tokens.
 #[utoipa::path(get, path = "/v1/tokens", params(PageQuery), tag = "tokens", responses(
-    (status = 200, body = Listed<Token>),
+    (status = 200, body = Page<Token>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Listed<Token>>, Problem> {
+) -> Result<axum::Json<Page<Token>>, Problem> {
     caller.may(Act::Tokens)?;
     let limit = query.limit()?;
-    let wanted = Page {
+    let wanted = ListQuery {
         org: "",
         after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |token: &Token| token.id.clone(),
@@ -127,10 +127,10 @@ pub(super) async fn create(
         once.remember(&mut write, &caller, &token).await?;
     }
     if options.dry_run {
-        return finish(write, "", &options, StatusCode::CREATED, &token, 0).await;
+        return commit_or_preview(write, "", &options, StatusCode::CREATED, &token, 0).await;
     }
-    secretly(
-        finish(
+    no_store(
+        commit_or_preview(
             write,
             "",
             &options,
@@ -169,5 +169,5 @@ pub(super) async fn revoke(
         ..before.document.clone()
     };
     write.replace(&before, &token).await?;
-    finish(write, "", &options, StatusCode::OK, &token, before.revision).await
+    commit_or_preview(write, "", &options, StatusCode::OK, &token, before.revision).await
 }
