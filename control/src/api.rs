@@ -26,7 +26,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::Caller;
+use crate::access::{Caller, Permission};
 use crate::entry::Change;
 use crate::gate::Gate;
 use crate::problem::{FieldError, Problem};
@@ -224,13 +224,13 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// found: the caller learns nothing of it.
 fn authorize_object(
     caller: &Caller,
-    act: crate::access::Act,
+    permission: Permission,
     org: &str,
     noun: &str,
     id: &str,
 ) -> Result<(), Problem> {
-    caller.may(act)?;
-    if caller.sees(org) {
+    caller.authorize(permission)?;
+    if caller.can_see(org) {
         Ok(())
     } else {
         Err(Problem::not_found(noun, id))
@@ -241,7 +241,7 @@ fn authorize_object(
 fn org_filter(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
     match (named, caller.orgs()) {
         (Some(org), _) => {
-            caller.may_in(crate::access::Act::Read, org)?;
+            caller.authorize_in(Permission::Read, org)?;
             Ok(org.to_owned())
         }
         (None, None) => Ok(String::new()),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, PREFIX, is_good, mint, not_good, sha256};
+use crate::access::{Caller, PREFIX, invalid_token, is_valid, mint, sha256};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Failure, Store};
@@ -60,17 +60,18 @@ impl Gate {
         let now = time::now();
         let good = token
             .map(|token| token.document)
-            .filter(|token| is_good(token, now));
+            .filter(|token| is_valid(token, now));
         // A good token always passes, whoever else guesses at its address.
-        good.map(|token| Caller::of(token, address)).ok_or_else(|| {
-            if let Some(address) = address.map(network) {
-                if let Some(seconds) = self.waits(address, now) {
-                    return Problem::throttled(seconds);
+        good.map(|token| Caller::from_token(token, address))
+            .ok_or_else(|| {
+                if let Some(address) = address.map(network) {
+                    if let Some(seconds) = self.waits(address, now) {
+                        return Problem::throttled(seconds);
+                    }
+                    self.note(address, now);
                 }
-                self.note(address, now);
-            }
-            not_good()
-        })
+                invalid_token()
+            })
     }
 
     /// Seconds that an address is to wait.
@@ -141,13 +142,13 @@ mod tests {
         )
         .unwrap();
         let end = time::parse("", "2030-01-01T00:00:00Z").unwrap();
-        assert!(is_good(&token, end - 1) && !is_good(&token, end));
+        assert!(is_valid(&token, end - 1) && !is_valid(&token, end));
         let unreadable = Token {
             expires_at: Some("never".into()),
             ..token.clone()
         };
-        assert!(!is_good(&unreadable, 0));
-        assert!(!is_good(
+        assert!(!is_valid(&unreadable, 0));
+        assert!(!is_valid(
             &Token {
                 revoked_at: Some(String::new()),
                 ..token

@@ -14,7 +14,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use tokio::sync::{Mutex, watch};
 
-use crate::access::{Caller, still_good};
+use crate::access::{Caller, ensure_valid};
 
 use crate::documents::{Document, Incident, Key, Kind, Token};
 use crate::entry::{self, Change, Entry};
@@ -314,18 +314,20 @@ impl Store {
             },
             transaction,
         };
-        if let Some(id) = caller.token() {
+        if let Some(id) = caller.token_id() {
             let token = write.find::<Token>(id).await?;
-            still_good(token.as_ref().map(|token| &token.document))?;
+            ensure_valid(token.as_ref().map(|token| &token.document))?;
         }
         Ok(write)
     }
 
-    /// Whether the token that a caller came with is good still.
-    pub(crate) async fn still_good(&self, caller: &Caller) -> Result<(), Problem> {
-        let Some(id) = caller.token() else { return Ok(()) };
+    /// Fails with 401 where the token that a caller came with is no longer valid.
+    pub(crate) async fn ensure_token_valid(&self, caller: &Caller) -> Result<(), Problem> {
+        let Some(id) = caller.token_id() else {
+            return Ok(());
+        };
         let token = self.find::<Token>(id).await?;
-        still_good(token.as_ref().map(|token| &token.document))
+        ensure_valid(token.as_ref().map(|token| &token.document))
     }
 }
 

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::request::{JsonBody, Query};
 use super::{App, org_filter};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::audit::Linked;
 use crate::checkpoint::{Checkpoint, public_key};
 use crate::problem::{Problem, Problems};
@@ -46,7 +46,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<AuditQuery>,
 ) -> Result<axum::Json<Trail>, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let org = org_filter(&caller, query.org.as_deref())?;
     let limit = query.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
@@ -84,7 +84,7 @@ pub(super) async fn verify(
     caller: Caller,
     JsonBody(kept): JsonBody<Kept>,
 ) -> Result<axum::Json<Verdict>, Problem> {
-    caller.may(Act::Trail)?;
+    caller.authorize(Permission::Audit)?;
     let wrong = || Problem::field("public_key", "expected an Ed25519 key of 32 bytes in base64");
     let key = kept
         .public_key
@@ -104,7 +104,7 @@ pub(super) async fn checkpoint(
     State(app): State<Arc<App>>,
     caller: Caller,
 ) -> Result<axum::Json<Checkpoint>, Problem> {
-    caller.may(Act::Trail)?;
+    caller.authorize(Permission::Audit)?;
     let none = || Problem::conflict("the server has no signing key; start it with `--audit-key FILE`");
     let key = app.signing.as_ref().ok_or_else(none)?;
     Ok(axum::Json(app.store.checkpoint(key).await?))

@@ -12,7 +12,7 @@ use super::idempotency::Once;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
 use super::{App, Page, Preview};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Cap, CapRate, Target};
 use crate::problem::{Problem, Problems};
@@ -74,7 +74,7 @@ pub(super) async fn begin(
     headers: HeaderMap,
     JsonBody(body): JsonBody<NewCap>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
+    caller.authorize(Permission::Freeze)?;
     let once = Once::of(&headers, "caps", &body)?;
     if let Target::Project(_) = body.target {
         return Err(Problem::field(

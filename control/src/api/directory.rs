@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::request::{Query, text};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::directory::{CHANGES, Version};
 use crate::problem::{Problem, Problems};
 use crate::spool::Spool;
@@ -51,7 +51,7 @@ pub(super) async fn fetch(
     Query(query): Query<DirectoryQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Fetch)?;
+    caller.authorize(Permission::FetchDirectory)?;
     if query.wait > LONGEST_WAIT {
         return Err(Problem::invalid(
             "wait",
@@ -69,7 +69,7 @@ pub(super) async fn fetch(
         let wait = Duration::from_secs(query.wait.into());
         let version = app.store.version_after(held, wait).await?;
         if query.wait > 0 {
-            app.store.still_good(&caller).await?;
+            app.store.ensure_token_valid(&caller).await?;
         }
         if version == *held {
             return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &version.text()));

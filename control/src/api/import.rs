@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::keys::owned;
 use super::request::{ImportBody, WriteOptions};
 use super::{App, Preview, commit_or_preview};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{About, Key, KeySpec, Org, Project, project_id};
 use crate::problem::{Problem, Problems};
@@ -98,7 +98,7 @@ pub(super) async fn import(
     request: Request,
 ) -> Result<Response, Problem> {
     // Before its large body is read.
-    caller.may(Act::Orgs)?;
+    caller.authorize(Permission::ManageOrgs)?;
     let ImportBody(Imported { keys: rows }) = ImportBody::from_request(request, &app).await?;
     if rows.is_empty() {
         return Err(Problem::field("keys", "expected at least one row"));

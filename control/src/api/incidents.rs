@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::idempotency::Once;
 use super::request::{PageQuery, WriteOptions};
 use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
-use crate::access::{Act, Caller, random_text};
+use crate::access::{Caller, Permission, random_text};
 use crate::check;
 use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
 use crate::problem::Problem;
@@ -50,7 +50,7 @@ pub(super) async fn list<D: Incident>(
     caller: &Caller,
     query: IncidentQuery,
 ) -> Result<axum::Json<Page<D>>, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let org = org_filter(caller, query.org.as_deref())?;
     let is_whole = query.limit.is_none() && !query.ended;
     let paging = PageQuery {
@@ -99,9 +99,9 @@ async fn in_force<D: Incident>(
 
 /// One of them.
 pub(super) async fn get<D: Incident>(app: &App, caller: &Caller, id: &str) -> Result<Response, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let one = app.store.get::<D>(id).await?;
-    authorize_object(caller, Act::Read, one.document.org(), D::KIND.noun(), id)?;
+    authorize_object(caller, Permission::Read, one.document.org(), D::KIND.noun(), id)?;
     Ok(with_etag(StatusCode::OK, &one.document, one.revision))
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn begin<D: Incident>(
     new: NewIncident,
     make: impl FnOnce(String, Terms, About) -> D,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
+    caller.authorize(Permission::Freeze)?;
     let reason = new.reason.trim();
     if reason.is_empty() {
         return Err(Problem::field("reason", "say why, in at most 500 characters"));
@@ -159,7 +159,7 @@ async fn org_of<D: Incident>(
     let org = match target {
         Target::Key(id) => {
             let key = write.get::<Key>(id).await?.document;
-            if let Some(at) = key.revoked_at.as_ref().filter(|_| caller.sees(&key.org)) {
+            if let Some(at) = key.revoked_at.as_ref().filter(|_| caller.can_see(&key.org)) {
                 return Err(Problem::conflict(format!("the key `{id}` was revoked at {at}")));
             }
             key.org
@@ -167,7 +167,7 @@ async fn org_of<D: Incident>(
         Target::Project(id) => write.get::<Project>(id).await?.document.org,
         Target::Org(id) => write.get::<Org>(id).await?.document.id,
     };
-    authorize_object(caller, Act::Freeze, &org, kind.noun(), id)?;
+    authorize_object(caller, Permission::Freeze, &org, kind.noun(), id)?;
     if caller.is_confined() && kind == Kind::Org {
         let problem = format!(
             "a token that is confined to organizations may not {} one whole",
@@ -235,11 +235,17 @@ pub(super) async fn end<D: Incident>(
     options: &WriteOptions,
     id: &str,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
+    caller.authorize(Permission::Freeze)?;
     let [_, end, _] = D::TRAIL;
     let mut write = app.store.begin(caller, end, options.reason.as_deref()).await?;
     let before: Stored<D> = write.get(id).await?;
-    authorize_object(caller, Act::Freeze, before.document.org(), D::KIND.noun(), id)?;
+    authorize_object(
+        caller,
+        Permission::Freeze,
+        before.document.org(),
+        D::KIND.noun(),
+        id,
+    )?;
     if caller.is_confined() && !before.document.terms().by_confined {
         return Err(Problem::forbidden(
             "it was begun by the platform, and a token that is confined may not end it",

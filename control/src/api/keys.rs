@@ -14,7 +14,7 @@ use super::idempotency::Once;
 use super::orgs::{names_status, patched, suspended};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{App, Page, Preview, authorize_object, commit_or_preview, ensure_current, to_page, with_etag};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{About, Cap, Freeze, Incident as _, Key, KeySpec, Org, Project, Rotation, project_id};
 use crate::problem::{Problem, Problems};
@@ -51,7 +51,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Key>>, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let org = super::org_filter(&caller, query.org.as_deref())?;
     let limit = query.limit()?;
     let wanted = ListQuery {
@@ -76,9 +76,9 @@ pub(super) async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let key = app.store.get::<Key>(&id).await?;
-    authorize_object(&caller, Act::Read, &key.document.org, "key", &id)?;
+    authorize_object(&caller, Permission::Read, &key.document.org, "key", &id)?;
     Ok(with_etag(StatusCode::OK, &key.document, key.revision))
 }
 
@@ -94,10 +94,10 @@ pub(super) async fn create(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let once = Once::of(&headers, "keys", &body)?;
     let (org, project, spec) = owned(body)?;
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
         .begin(&caller, "key.create", options.reason.as_deref())
@@ -198,7 +198,7 @@ pub(super) async fn change(
     if_match: IfMatch,
     JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let mut write = app
         .store
         .begin(&caller, "key.change", options.reason.as_deref())
@@ -231,7 +231,7 @@ fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), P
 /// A key that is not revoked, and that the caller may change.
 async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
     let key: Stored<Key> = write.get(id).await?;
-    authorize_object(caller, Act::Change, &key.document.org, "key", id)?;
+    authorize_object(caller, Permission::ManageKeys, &key.document.org, "key", id)?;
     match &key.document.revoked_at {
         None => Ok(key),
         Some(at) => Err(Problem::conflict(format!(
@@ -251,13 +251,13 @@ pub(super) async fn revoke(
     options: WriteOptions,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let mut write = app
         .store
         .begin(&caller, "key.revoke", options.reason.as_deref())
         .await?;
     let before: Stored<Key> = write.get(&id).await?;
-    authorize_object(&caller, Act::Change, &before.document.org, "key", &id)?;
+    authorize_object(&caller, Permission::ManageKeys, &before.document.org, "key", &id)?;
     ensure_current(&before, &if_match)?;
     let key = revoked(&before.document, write.time());
     write.replace(&before, &key).await?;
@@ -291,7 +291,7 @@ async fn successors(write: &mut Write<'_>, key: &Key) -> Result<Vec<Stored<Key>>
     Ok(all)
 }
 
-fn is_good(key: &Stored<Key>) -> bool {
+fn is_unrevoked(key: &Stored<Key>) -> bool {
     key.document.revoked_at.is_none()
 }
 
@@ -311,7 +311,7 @@ pub(super) async fn rotate(
     if_match: IfMatch,
     JsonBody(body): JsonBody<Overlap>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let overlap = match body.overlap.as_deref() {
         None => 86_400_000,
         Some("0s") => 0,
@@ -324,7 +324,7 @@ pub(super) async fn rotate(
     let before = live(&mut write, &caller, &id).await?;
     ensure_current(&before, &if_match)?;
     let successors = successors(&mut write, &before.document).await?;
-    if let Some(new) = successors.iter().rfind(|new| is_good(new)) {
+    if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
         return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
     }
     let old = &before.document.about;
@@ -411,7 +411,7 @@ pub(super) async fn undo_rotation(
     options: WriteOptions,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let mut write = app
         .store
         .begin(&caller, "key.undo_rotation", options.reason.as_deref())
@@ -430,7 +430,7 @@ pub(super) async fn undo_rotation(
         )));
     }
     let successors = successors(&mut write, &before.document).await?;
-    if let Some(newer) = successors.iter().skip(1).rfind(|new| is_good(new)) {
+    if let Some(newer) = successors.iter().skip(1).rfind(|new| is_unrevoked(new)) {
         let (new, newer) = (&rotation.to, &newer.document.id);
         return Err(Problem::conflict(format!(
             "the new key `{new}` has itself been rotated, and `{newer}` would stay good; undo the rotation of `{new}`, or \

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::idempotency::Once;
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{About, Kind, Org, OrgSpec, Status, merge};
 use crate::problem::{Problem, Problems};
@@ -37,7 +37,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Org>>, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let limit = query.limit()?;
     if let Some(orgs) = caller.orgs() {
         let wanted = orgs
@@ -71,7 +71,7 @@ pub(super) async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Read, &id)?;
+    caller.authorize_in(Permission::Read, &id)?;
     let org = app.store.get::<Org>(&id).await?;
     Ok(with_etag(StatusCode::OK, &org.document, org.revision))
 }
@@ -88,7 +88,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Orgs)?;
+    caller.authorize(Permission::ManageOrgs)?;
     let once = Once::of(&headers, "orgs", &body)?;
     let (id, spec) = named(body)?;
     let spec: OrgSpec = spec;
@@ -136,7 +136,7 @@ pub(super) async fn change(
     if_match: IfMatch,
     JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Orgs, &id)?;
+    caller.authorize_in(Permission::ManageOrgs, &id)?;
     let mut write = app
         .store
         .begin(&caller, "org.change", options.reason.as_deref())
@@ -219,7 +219,7 @@ pub(super) async fn remove(
     options: WriteOptions,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Orgs, &id)?;
+    caller.authorize_in(Permission::ManageOrgs, &id)?;
     let mut write = app
         .store
         .begin(&caller, "org.remove", options.reason.as_deref())

@@ -13,7 +13,7 @@ use super::idempotency::Once;
 use super::orgs::{named, names_status, patched, suspended};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
-use crate::access::{Act, Caller};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{About, Document as _, Org, Project, ProjectSpec, project_id};
 use crate::problem::{Problem, Problems};
@@ -40,7 +40,7 @@ pub(super) async fn list(
     Path(org): Path<String>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Project>>, Problem> {
-    caller.may_in(Act::Read, &org)?;
+    caller.authorize_in(Permission::Read, &org)?;
     app.store.get::<Org>(&org).await?;
     let limit = query.limit()?;
     let after = query
@@ -70,7 +70,7 @@ pub(super) async fn get(
     caller: Caller,
     Path((org, project)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Read, &org)?;
+    caller.authorize_in(Permission::Read, &org)?;
     let project = app.store.get::<Project>(&project_id(&org, &project)).await?;
     Ok(with_etag(StatusCode::OK, &project.document, project.revision))
 }
@@ -89,7 +89,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let once = Once::of(&headers, &format!("projects/{org}"), &body)?;
     let (id, spec) = named(body)?;
     let spec: ProjectSpec = spec;
@@ -131,7 +131,7 @@ pub(super) async fn change(
     if_match: IfMatch,
     JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
         .begin(&caller, "project.change", options.reason.as_deref())
@@ -163,7 +163,7 @@ pub(super) async fn remove(
     options: WriteOptions,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
         .begin(&caller, "project.remove", options.reason.as_deref())

@@ -12,7 +12,7 @@ use super::idempotency::Once;
 use super::keys::no_store;
 use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Page, Preview, commit_or_preview, to_page};
-use crate::access::{Act, Caller, mint};
+use crate::access::{Caller, Permission, mint};
 use crate::check;
 use crate::documents::{Org, Role, Token};
 use crate::problem::{Problem, Problems};
@@ -56,7 +56,7 @@ pub(super) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Token>>, Problem> {
-    caller.may(Act::Tokens)?;
+    caller.authorize(Permission::ManageTokens)?;
     let limit = query.limit()?;
     let wanted = ListQuery {
         org: "",
@@ -83,7 +83,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     JsonBody(body): JsonBody<NewToken>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Tokens)?;
+    caller.authorize(Permission::ManageTokens)?;
     let once = Once::of(&headers, "tokens", &body)?;
     let mut write = app
         .store
@@ -152,7 +152,7 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
     options: WriteOptions,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Tokens)?;
+    caller.authorize(Permission::ManageTokens)?;
     let mut write = app
         .store
         .begin(&caller, "token.revoke", options.reason.as_deref())
