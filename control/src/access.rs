@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::documents::{About, Role, Token};
+use crate::documents::{Metadata, Role, Token};
 use crate::problem::Problem;
 use crate::time;
 
@@ -234,7 +234,7 @@ pub(crate) fn mint(
         orgs,
         expires_at,
         revoked_at: None,
-        about: About::new(time::text(time::now()), by),
+        metadata: Metadata::new(time::text(time::now()), by),
     };
     Ok((clear, token))
 }

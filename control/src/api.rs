@@ -32,7 +32,7 @@ use crate::gate::Gate;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
 pub(crate) use idempotency::KEPT;
-pub(crate) use incidents::ended;
+pub(crate) use incidents::end_unless_ended;
 use request::WriteOptions;
 
 /// Largest body of a request, but of an import.

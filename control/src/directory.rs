@@ -82,7 +82,7 @@ pub(crate) struct Changes {
 pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
     let spec = &org.spec;
     let mut member = json!({
-        "status": status(spec.status, org.about.frozen_by.is_some()),
+        "status": status(spec.status, org.metadata.frozen_by.is_some()),
         "models": spec.models,
         "labels": spec.labels,
         "projects": projects.iter().map(|one| (one.id.clone(), project_member(one))).collect::<Map<_, _>>(),
@@ -93,14 +93,14 @@ pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
         "limits",
         Some(&spec.limits).filter(|limits| !limits.is_empty()),
     );
-    set(&mut member, "cap", org.about.cap.as_ref().map(|cap| &cap.rate));
+    set(&mut member, "cap", org.metadata.cap.as_ref().map(|cap| &cap.rate));
     member
 }
 
 fn project_member(project: &Project) -> Value {
     let spec = &project.spec;
     let mut member = json!({
-        "status": status(spec.status, project.about.frozen_by.is_some()),
+        "status": status(spec.status, project.metadata.frozen_by.is_some()),
         "labels": spec.labels,
     });
     set(&mut member, "models", spec.models.as_ref());
@@ -150,14 +150,14 @@ pub(crate) fn key_row(key: &Key) -> Value {
         sha256: &key.sha256,
         org: &key.org,
         project: key.project.as_deref(),
-        status: status(spec.status, key.about.frozen_by.is_some()),
+        status: status(spec.status, key.metadata.frozen_by.is_some()),
         scopes: spec.scopes.as_deref(),
         models: spec.models.as_deref(),
         not_before: spec.not_before.as_deref(),
         expires_at: spec.expires_at.as_deref(),
         networks: spec.networks.as_deref(),
         limits: &spec.limits,
-        cap: key.about.cap.as_ref().map(|cap| &cap.rate),
+        cap: key.metadata.cap.as_ref().map(|cap| &cap.rate),
     })
 }
 

@@ -167,9 +167,9 @@ pub struct KeySpec {
     pub contacts: Vec<String>,
 }
 
-/// What the server knows of each.
+/// What the server keeps of each object beside what a client sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct About {
+pub struct Metadata {
     /// When it was made.
     pub created_at: String,
     /// By which token, or `local` or `system`.
@@ -206,7 +206,7 @@ pub struct CapRate {
     pub burst: Option<u64>,
 }
 
-impl About {
+impl Metadata {
     /// Of what is made now.
     pub(crate) fn new(created_at: String, created_by: &str) -> Self {
         Self {
@@ -219,7 +219,7 @@ impl About {
     }
 
     /// The same, of what is made with a status.
-    pub(crate) fn with(self, status: Status, is_platform: bool) -> Self {
+    pub(crate) fn with_status(self, status: Status, is_platform: bool) -> Self {
         Self {
             suspended_by_platform: status == Status::Suspended && is_platform,
             ..self
@@ -235,9 +235,9 @@ pub struct Org {
     /// What a client sets.
     #[serde(flatten)]
     pub spec: OrgSpec,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// A project of an organization.
@@ -250,9 +250,9 @@ pub struct Project {
     /// What a client sets.
     #[serde(flatten)]
     pub spec: ProjectSpec,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// An API key, without its secret.
@@ -279,9 +279,9 @@ pub struct Key {
     /// The key that it is being rotated to, and what `expires_at` was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// A key's rotation, as the old key tells it.
@@ -331,9 +331,9 @@ pub struct Token {
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<String>,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// What a freeze or a cap is on: one of the three.
@@ -350,7 +350,7 @@ pub enum Target {
 
 impl Target {
     /// Its kind and id.
-    pub(crate) fn object(&self) -> (Kind, &str) {
+    pub(crate) fn kind_and_id(&self) -> (Kind, &str) {
         match self {
             Self::Key(id) => (Kind::Key, id),
             Self::Project(id) => (Kind::Project, id),
@@ -390,9 +390,9 @@ pub struct Freeze {
     /// On what, why, and for how long.
     #[serde(flatten)]
     pub terms: Terms,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// A limit on requests that was set at once, for a reason, and often for a time.
@@ -406,9 +406,9 @@ pub struct Cap {
     /// On what, why, and for how long.
     #[serde(flatten)]
     pub terms: Terms,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 impl Document for Org {
@@ -503,29 +503,29 @@ impl Document for Cap {
 pub(crate) trait Incident: Document + Clone {
     /// What is done, as in `freeze`.
     const VERB: &'static str;
-    /// What was done, as in `frozen`.
-    const DONE: &'static str;
+    /// What its target is then, as in `frozen`.
+    const PARTICIPLE: &'static str;
     /// The command that ends it.
-    const END: &'static str;
-    /// What the trail says of its beginning, of its end, and of its end by itself.
-    const TRAIL: [&'static str; 3];
+    const END_COMMAND: &'static str;
+    /// Actions in the trail: that it began, that somebody ended it, that its time was over.
+    const ACTIONS: [&'static str; 3];
 
     fn terms(&self) -> &Terms;
 
     fn terms_mut(&mut self) -> &mut Terms;
 
-    /// By which of them something is held already.
-    fn holds(about: &About) -> Option<&str>;
+    /// The id of the one in force on something.
+    fn active_on(metadata: &Metadata) -> Option<&str>;
 
-    /// Notes on what it holds that it is in force, or no more.
-    fn note(&self, about: &mut About, in_force: bool);
+    /// Marks its target as frozen or capped by it, or no longer.
+    fn mark(&self, metadata: &mut Metadata, in_force: bool);
 }
 
 impl Incident for Freeze {
     const VERB: &'static str = "freeze";
-    const DONE: &'static str = "frozen";
-    const END: &'static str = "unfreeze";
-    const TRAIL: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
+    const PARTICIPLE: &'static str = "frozen";
+    const END_COMMAND: &'static str = "unfreeze";
+    const ACTIONS: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
 
     fn terms(&self) -> &Terms {
         &self.terms
@@ -535,20 +535,20 @@ impl Incident for Freeze {
         &mut self.terms
     }
 
-    fn holds(about: &About) -> Option<&str> {
-        about.frozen_by.as_deref()
+    fn active_on(metadata: &Metadata) -> Option<&str> {
+        metadata.frozen_by.as_deref()
     }
 
-    fn note(&self, about: &mut About, in_force: bool) {
-        about.frozen_by = in_force.then(|| self.id.clone());
+    fn mark(&self, metadata: &mut Metadata, in_force: bool) {
+        metadata.frozen_by = in_force.then(|| self.id.clone());
     }
 }
 
 impl Incident for Cap {
     const VERB: &'static str = "cap";
-    const DONE: &'static str = "capped";
-    const END: &'static str = "uncap";
-    const TRAIL: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
+    const PARTICIPLE: &'static str = "capped";
+    const END_COMMAND: &'static str = "uncap";
+    const ACTIONS: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
 
     fn terms(&self) -> &Terms {
         &self.terms
@@ -558,38 +558,38 @@ impl Incident for Cap {
         &mut self.terms
     }
 
-    fn holds(about: &About) -> Option<&str> {
-        about.cap.as_ref().map(|cap| cap.by.as_str())
+    fn active_on(metadata: &Metadata) -> Option<&str> {
+        metadata.cap.as_ref().map(|cap| cap.by.as_str())
     }
 
-    fn note(&self, about: &mut About, in_force: bool) {
-        about.cap = in_force.then(|| Capped {
+    fn mark(&self, metadata: &mut Metadata, in_force: bool) {
+        metadata.cap = in_force.then(|| Capped {
             by: self.id.clone(),
             rate: self.rate.clone(),
         });
     }
 }
 
-/// What a freeze or a cap can be on.
-pub(crate) trait Held: Document + Clone {
-    fn about_mut(&mut self) -> &mut About;
+/// What a freeze or a cap can be on: it is marked in the object's metadata.
+pub(crate) trait HasMetadata: Document + Clone {
+    fn metadata_mut(&mut self) -> &mut Metadata;
 }
 
-impl Held for Org {
-    fn about_mut(&mut self) -> &mut About {
-        &mut self.about
+impl HasMetadata for Org {
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 
-impl Held for Project {
-    fn about_mut(&mut self) -> &mut About {
-        &mut self.about
+impl HasMetadata for Project {
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 
-impl Held for Key {
-    fn about_mut(&mut self) -> &mut About {
-        &mut self.about
+impl HasMetadata for Key {
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::api::{KEPT, ended};
+use crate::api::{KEPT, end_unless_ended};
 use crate::documents::{Cap, Freeze, Incident};
 use crate::problem::Problem;
 use crate::store::{ListQuery, Store, Stored};
@@ -167,11 +167,11 @@ async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Prob
         after = last.document.id();
         for one in all.iter().filter(|one| is_over(&one.document, now)) {
             let caller = Caller::system();
-            let [.., over] = D::TRAIL;
+            let [.., over] = D::ACTIONS;
             let mut write = store.begin(&caller, over, None).await?;
             // As it is now: somebody may have ended it.
             let one: Stored<D> = write.get(&one.document.id()).await?;
-            ended(&mut write, &one, &caller).await?;
+            end_unless_ended(&mut write, &one, &caller).await?;
             write.commit(one.document.org()).await?;
         }
     }
@@ -187,7 +187,7 @@ fn is_over(one: &impl Incident, now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::documents::{About, Target, Terms};
+    use crate::documents::{Metadata, Target, Terms};
 
     const HOUR: i64 = 3_600_000;
 
@@ -221,7 +221,7 @@ mod tests {
                     ended_by: None,
                     by_confined: false,
                 },
-                about: About::new(time::text(now.wall), caller.name()),
+                metadata: Metadata::new(time::text(now.wall), caller.name()),
             };
             let mut write = store.begin(&caller, "freeze.begin", None).await.unwrap();
             write.create(&freeze).await.unwrap();

@@ -93,11 +93,11 @@ pub(super) async fn begin(
         span: body.span,
         once,
     };
-    let make = |id, terms, about| Cap {
+    let make = |id, terms, metadata| Cap {
         id,
         rate,
         terms,
-        about,
+        metadata,
     };
     incidents::begin(&app, &caller, &options, new, make).await
 }

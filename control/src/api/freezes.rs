@@ -76,7 +76,7 @@ pub(super) async fn begin(
         span,
         once,
     };
-    let make = |id, terms, about| Freeze { id, terms, about };
+    let make = |id, terms, metadata| Freeze { id, terms, metadata };
     incidents::begin(&app, &caller, &options, new, make).await
 }
 

@@ -17,7 +17,7 @@ use super::request::{ImportBody, WriteOptions};
 use super::{App, Preview, commit_or_preview};
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Key, KeySpec, Org, Project, project_id};
+use crate::documents::{Key, KeySpec, Metadata, Org, Project, project_id};
 use crate::problem::{Problem, Problems};
 use crate::time;
 
@@ -167,7 +167,7 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         org,
         project,
         // Only the platform imports.
-        about: About::new(created_at.to_owned(), by).with(spec.status, true),
+        metadata: Metadata::new(created_at.to_owned(), by).with_status(spec.status, true),
         spec,
         revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,

@@ -11,7 +11,7 @@ use super::request::{PageQuery, WriteOptions};
 use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
 use crate::access::{Caller, Permission, random_text};
 use crate::check;
-use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
+use crate::documents::{HasMetadata, Incident, Key, Kind, Metadata, Org, Project, Target, Terms};
 use crate::problem::Problem;
 use crate::store::{Failure, ListQuery, Store, Stored, Write};
 use crate::time;
@@ -111,7 +111,7 @@ pub(super) async fn begin<D: Incident>(
     caller: &Caller,
     options: &WriteOptions,
     new: NewIncident,
-    make: impl FnOnce(String, Terms, About) -> D,
+    make: impl FnOnce(String, Terms, Metadata) -> D,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::Freeze)?;
     let reason = new.reason.trim();
@@ -121,14 +121,14 @@ pub(super) async fn begin<D: Incident>(
     check::reason(reason)?;
     let span = new.span.as_deref();
     let span = span.map(|span| time::span("for", span)).transpose()?;
-    let [begun, ..] = D::TRAIL;
+    let [begun, ..] = D::ACTIONS;
     let mut write = app.store.begin(caller, begun, Some(reason)).await?;
     if let Some(once) = &new.once
         && let Some(answer) = once.answered(&mut write, caller).await?
     {
         return Ok(answer);
     }
-    let org = org_of::<D>(&mut write, caller, &new.target).await?;
+    let org = target_org::<D>(&mut write, caller, &new.target).await?;
     let id = random_text(12, 36).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
     let terms = Terms {
         target: new.target,
@@ -139,9 +139,9 @@ pub(super) async fn begin<D: Incident>(
         ended_by: None,
         by_confined: caller.is_confined(),
     };
-    let about = About::new(time::text(write.time()), caller.name());
-    let one = make(id, terms, about);
-    note(&mut write, &one, Some(caller)).await?;
+    let metadata = Metadata::new(time::text(write.time()), caller.name());
+    let one = make(id, terms, metadata);
+    mark_target(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
     if let Some(once) = &new.once {
         once.remember(&mut write, caller, &one).await?;
@@ -149,13 +149,13 @@ pub(super) async fn begin<D: Incident>(
     commit_or_preview(write, one.org(), options, StatusCode::CREATED, &one, 0).await
 }
 
-/// Whose the target is; an error where the caller can't see it.
-async fn org_of<D: Incident>(
+/// The organization of a target; an error where the caller may not freeze or cap it.
+async fn target_org<D: Incident>(
     write: &mut Write<'_>,
     caller: &Caller,
     target: &Target,
 ) -> Result<String, Problem> {
-    let (kind, id) = target.object();
+    let (kind, id) = target.kind_and_id();
     let org = match target {
         Target::Key(id) => {
             let key = write.get::<Key>(id).await?.document;
@@ -178,16 +178,20 @@ async fn org_of<D: Incident>(
     Ok(org)
 }
 
-/// Notes on its target that it is in force, as `by` has it, or, by nobody, that it is no more.
-async fn note<D: Incident>(write: &mut Write<'_>, one: &D, by: Option<&Caller>) -> Result<(), Problem> {
+/// Marks the target: as frozen or capped where somebody (`by`) begins it, or no longer where `by` is `None`.
+async fn mark_target<D: Incident>(
+    write: &mut Write<'_>,
+    one: &D,
+    by: Option<&Caller>,
+) -> Result<(), Problem> {
     match &one.terms().target {
-        Target::Key(id) => note_on::<Key, D>(write, id, one, by).await,
-        Target::Project(id) => note_on::<Project, D>(write, id, one, by).await,
-        Target::Org(id) => note_on::<Org, D>(write, id, one, by).await,
+        Target::Key(id) => mark::<Key, D>(write, id, one, by).await,
+        Target::Project(id) => mark::<Project, D>(write, id, one, by).await,
+        Target::Org(id) => mark::<Org, D>(write, id, one, by).await,
     }
 }
 
-async fn note_on<T: Held, D: Incident>(
+async fn mark<T: HasMetadata, D: Incident>(
     write: &mut Write<'_>,
     id: &str,
     one: &D,
@@ -198,22 +202,22 @@ async fn note_on<T: Held, D: Incident>(
         return Ok(());
     };
     let mut after = before.document.clone();
-    let about = after.about_mut();
-    if let (Some(caller), Some(other)) = (by, D::holds(about)) {
+    let metadata = after.metadata_mut();
+    if let (Some(caller), Some(other)) = (by, D::active_on(metadata)) {
         let other: Stored<D> = write.get(other).await?;
         if caller.is_confined() || !other.document.terms().by_confined {
-            return Err(held(caller, T::KIND, id, &other.document));
+            return Err(already_active(caller, T::KIND, id, &other.document));
         }
         // The platform's takes its place, or a customer could keep the platform's off, and then end its own.
-        close(write, &other, caller).await?;
+        mark_ended(write, &other, caller).await?;
     }
-    one.note(about, by.is_some());
+    one.mark(metadata, by.is_some());
     write.replace(&before, &after).await
 }
 
-/// Something is held already, and how that can be changed.
-fn held<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Problem {
-    let (noun, done, end, by) = (kind.noun(), D::DONE, D::END, other.id());
+/// The target is frozen or capped already: by what, and what to do.
+fn already_active<D: Incident>(caller: &Caller, kind: Kind, id: &str, other: &D) -> Problem {
+    let (noun, done, end, by) = (kind.noun(), D::PARTICIPLE, D::END_COMMAND, other.id());
     let until = match &other.terms().until {
         Some(until) => format!("until {until}"),
         None => "until somebody ends it".to_owned(),
@@ -236,7 +240,7 @@ pub(super) async fn end<D: Incident>(
     id: &str,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::Freeze)?;
-    let [_, end, _] = D::TRAIL;
+    let [_, end, _] = D::ACTIONS;
     let mut write = app.store.begin(caller, end, options.reason.as_deref()).await?;
     let before: Stored<D> = write.get(id).await?;
     authorize_object(
@@ -251,12 +255,12 @@ pub(super) async fn end<D: Incident>(
             "it was begun by the platform, and a token that is confined may not end it",
         ));
     }
-    let one = ended(&mut write, &before, caller).await?;
+    let one = end_unless_ended(&mut write, &before, caller).await?;
     commit_or_preview(write, one.org(), options, StatusCode::OK, &one, before.revision).await
 }
 
-/// Ends one, if it has not ended.
-pub(crate) async fn ended<D: Incident>(
+/// Ends one, unless it has ended already.
+pub(crate) async fn end_unless_ended<D: Incident>(
     write: &mut Write<'_>,
     before: &Stored<D>,
     caller: &Caller,
@@ -264,13 +268,13 @@ pub(crate) async fn ended<D: Incident>(
     if before.document.terms().ended_at.is_some() {
         return Ok(before.document.clone());
     }
-    let one = close(write, before, caller).await?;
-    note(write, &one, None).await?;
+    let one = mark_ended(write, before, caller).await?;
+    mark_target(write, &one, None).await?;
     Ok(one)
 }
 
-/// Writes that one is over; what it was on is told by [`note`].
-async fn close<D: Incident>(
+/// Writes that one has ended. Its target is left to [`mark_target`].
+async fn mark_ended<D: Incident>(
     write: &mut Write<'_>,
     before: &Stored<D>,
     caller: &Caller,

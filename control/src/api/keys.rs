@@ -16,7 +16,9 @@ use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, pa
 use super::{App, Page, Preview, authorize_object, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Cap, Freeze, Incident as _, Key, KeySpec, Org, Project, Rotation, project_id};
+use crate::documents::{
+    Cap, Freeze, Incident as _, Key, KeySpec, Metadata, Org, Project, Rotation, project_id,
+};
 use crate::problem::{Problem, Problems};
 use crate::store::{Failure, ListQuery, Stored, Write};
 use crate::time;
@@ -116,7 +118,7 @@ pub(super) async fn create(
         sha256: secret.sha256_hex(),
         org,
         project,
-        about: about(&write, &caller).with(spec.status, !caller.is_confined()),
+        metadata: new_metadata(&write, &caller).with_status(spec.status, !caller.is_confined()),
         spec,
         revoked_at: None,
         rotated_from: None,
@@ -152,8 +154,8 @@ fn mint() -> Result<ApiKey, Problem> {
     Ok(ApiKey::mint(&random))
 }
 
-fn about(write: &Write<'_>, caller: &Caller) -> About {
-    About::new(time::text(write.time()), caller.name())
+fn new_metadata(write: &Write<'_>, caller: &Caller) -> Metadata {
+    Metadata::new(time::text(write.time()), caller.name())
 }
 
 /// Takes the owner out of a body: what is left is all that a client sets, and nothing unknown.
@@ -208,7 +210,7 @@ pub(super) async fn change(
     let is_named = names_status(&change);
     let spec: KeySpec = patched(&before.document.spec, change)?;
     let key = Key {
-        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        metadata: suspended(&caller, &before.document.metadata, spec.status, is_named)?,
         spec,
         ..before.document.clone()
     };
@@ -327,9 +329,9 @@ pub(super) async fn rotate(
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
         return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
     }
-    let old = &before.document.about;
-    let held = Freeze::holds(old).map(|by| (Freeze::DONE, by));
-    if let Some((done, by)) = held.or_else(|| Cap::holds(old).map(|by| (Cap::DONE, by))) {
+    let old = &before.document.metadata;
+    let held = Freeze::active_on(old).map(|by| (Freeze::PARTICIPLE, by));
+    if let Some((done, by)) = held.or_else(|| Cap::active_on(old).map(|by| (Cap::PARTICIPLE, by))) {
         return Err(Problem::conflict(format!(
             "the key `{id}` is {done} by `{by}`; end that first, or make a new key and revoke this one"
         )));
@@ -359,10 +361,10 @@ pub(super) async fn rotate(
         revoked_at: None,
         rotation: None,
         rotated_from: Some(id.clone()),
-        about: About {
+        metadata: Metadata {
             // Rotation resumes nothing.
-            suspended_by_platform: before.document.about.suspended_by_platform,
-            ..about(&write, &caller)
+            suspended_by_platform: before.document.metadata.suspended_by_platform,
+            ..new_metadata(&write, &caller)
         },
         ..before.document.clone()
     };

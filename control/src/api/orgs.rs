@@ -14,7 +14,7 @@ use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, pa
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Kind, Org, OrgSpec, Status, merge};
+use crate::documents::{Kind, Metadata, Org, OrgSpec, Status, merge};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, Stored};
 use crate::time;
@@ -104,7 +104,7 @@ pub(super) async fn create(
     let org = Org {
         id,
         spec,
-        about: About::new(time::text(write.time()), caller.name()),
+        metadata: Metadata::new(time::text(write.time()), caller.name()),
     };
     check::org(&org, &[])?;
     write.create(&org).await?;
@@ -178,11 +178,11 @@ pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
 /// What the server knows of a key or project after a change to its status. What the platform suspended, it alone resumes.
 pub(super) fn suspended(
     caller: &Caller,
-    about: &About,
+    metadata: &Metadata,
     status: Status,
     is_named: bool,
-) -> Result<About, Problem> {
-    let by_platform = about.suspended_by_platform;
+) -> Result<Metadata, Problem> {
+    let by_platform = metadata.suspended_by_platform;
     if status == Status::Active && by_platform && caller.is_confined() {
         return Err(Problem::forbidden(
             "it was suspended by the platform, and a token that is confined may not resume it",
@@ -190,7 +190,7 @@ pub(super) fn suspended(
     }
     // Where the customer suspended it, the platform can say it too, and then it is the platform's.
     let by_platform = by_platform || (is_named && !caller.is_confined());
-    Ok(about.clone().with(status, by_platform))
+    Ok(metadata.clone().with_status(status, by_platform))
 }
 
 /// Whether a change names the status.

@@ -15,7 +15,7 @@ use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Document as _, Org, Project, ProjectSpec, project_id};
+use crate::documents::{Document as _, Metadata, Org, Project, ProjectSpec, project_id};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, Stored};
 use crate::time;
@@ -103,11 +103,11 @@ pub(super) async fn create(
         return Ok(answer);
     }
     let parent: Stored<Org> = write.get(&org).await?;
-    let about = About::new(time::text(write.time()), caller.name());
+    let metadata = Metadata::new(time::text(write.time()), caller.name());
     let project = Project {
         id,
         org,
-        about: about.with(spec.status, !caller.is_confined()),
+        metadata: metadata.with_status(spec.status, !caller.is_confined()),
         spec,
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
@@ -142,7 +142,7 @@ pub(super) async fn change(
     let is_named = names_status(&change);
     let spec: ProjectSpec = patched(&before.document.spec, change)?;
     let project = Project {
-        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        metadata: suspended(&caller, &before.document.metadata, spec.status, is_named)?,
         spec,
         ..before.document.clone()
     };
