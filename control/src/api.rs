@@ -31,7 +31,7 @@ use crate::entry::Change;
 use crate::gate::Gate;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
-pub(crate) use idempotency::KEPT;
+pub(crate) use idempotency::RETENTION_MS;
 pub(crate) use incidents::end_unless_ended;
 use request::WriteOptions;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::api::{KEPT, end_unless_ended};
+use crate::api::{RETENTION_MS, end_unless_ended};
 use crate::documents::{Cap, Freeze, Incident};
 use crate::problem::Problem;
 use crate::store::{ListQuery, Store, Stored};
@@ -146,7 +146,7 @@ impl Timer {
         }
         if turn % OLD == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
-                .bind(now.wall.saturating_sub(KEPT))
+                .bind(now.wall.saturating_sub(RETENTION_MS))
                 .execute(self.store.pool())
                 .await?;
         }

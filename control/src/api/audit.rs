@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::request::{JsonBody, Query};
 use super::{App, org_filter};
 use crate::access::{Caller, Permission};
-use crate::audit::Linked;
+use crate::audit::HashedEntry;
 use crate::checkpoint::{Checkpoint, public_key};
 use crate::problem::{Problem, Problems};
 use crate::replay::Verdict;
@@ -32,20 +32,20 @@ pub(super) struct AuditQuery {
 
 /// A part of the trail.
 #[derive(Debug, serde::Serialize, ToSchema)]
-pub(super) struct Trail {
+pub(super) struct TrailPage {
     /// Entries in their order.
-    items: Vec<Linked>,
+    items: Vec<HashedEntry>,
 }
 
 /// The trail, oldest first. A token that is confined sees its organization's part of it.
 #[utoipa::path(get, path = "/v1/audit", params(AuditQuery), tag = "audit", responses(
-    (status = 200, body = Trail), Problems,
+    (status = 200, body = TrailPage), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<AuditQuery>,
-) -> Result<axum::Json<Trail>, Problem> {
+) -> Result<axum::Json<TrailPage>, Problem> {
     caller.authorize(Permission::Read)?;
     let org = org_filter(&caller, query.org.as_deref())?;
     let limit = query.limit.unwrap_or(100);
@@ -61,13 +61,13 @@ pub(super) async fn list(
         .store
         .trail(org, i64::from(query.after), i64::from(limit))
         .await?;
-    Ok(axum::Json(Trail { items }))
+    Ok(axum::Json(TrailPage { items }))
 }
 
 /// Checkpoints that were kept elsewhere.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
-pub(super) struct Kept {
+pub(super) struct VerifyRequest {
     /// As they were signed.
     checkpoints: Vec<Checkpoint>,
     /// Who signed them: an Ed25519 key in base64, kept elsewhere too. Without it, whom each says itself.
@@ -76,13 +76,13 @@ pub(super) struct Kept {
 
 /// Looks through the whole trail: whether each entry follows from the one before, whether what is stored is what the trail
 /// says, and whether checkpoints still fit.
-#[utoipa::path(post, path = "/v1/audit/verify", request_body = Kept, tag = "audit", responses(
+#[utoipa::path(post, path = "/v1/audit/verify", request_body = VerifyRequest, tag = "audit", responses(
     (status = 200, body = Verdict), Problems,
 ))]
 pub(super) async fn verify(
     State(app): State<Arc<App>>,
     caller: Caller,
-    JsonBody(kept): JsonBody<Kept>,
+    JsonBody(kept): JsonBody<VerifyRequest>,
 ) -> Result<axum::Json<Verdict>, Problem> {
     caller.authorize(Permission::Audit)?;
     let wrong = || Problem::field("public_key", "expected an Ed25519 key of 32 bytes in base64");

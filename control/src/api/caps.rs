@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
+use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
 use super::{App, Page, Preview};
@@ -75,7 +75,7 @@ pub(super) async fn begin(
     JsonBody(body): JsonBody<NewCap>,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::Freeze)?;
-    let once = Once::of(&headers, "caps", &body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "caps", &body)?;
     if let Target::Project(_) = body.target {
         return Err(Problem::field(
             "target",
@@ -91,7 +91,7 @@ pub(super) async fn begin(
         target: body.target,
         reason: body.reason,
         span: body.span,
-        once,
+        idempotency,
     };
     let make = |id, terms, metadata| Cap {
         id,

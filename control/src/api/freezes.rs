@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
+use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
 use super::{App, Page, Preview};
@@ -68,13 +68,13 @@ pub(super) async fn begin(
     headers: HeaderMap,
     JsonBody(body): JsonBody<NewFreeze>,
 ) -> Result<Response, Problem> {
-    let once = Once::of(&headers, "freezes", &body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "freezes", &body)?;
     let NewFreeze { target, reason, span } = body;
     let new = NewIncident {
         target,
         reason,
         span,
-        once,
+        idempotency,
     };
     let make = |id, terms, metadata| Freeze { id, terms, metadata };
     incidents::begin(&app, &caller, &options, new, make).await

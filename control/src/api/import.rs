@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::keys::owned;
+use super::keys::split_owner;
 use super::request::{ImportBody, WriteOptions};
 use super::{App, Preview, commit_or_preview};
 use crate::access::{Caller, Permission};
@@ -24,14 +24,14 @@ use crate::time;
 /// Keys that exist elsewhere.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Imported {
+pub(super) struct ImportRequest {
     /// Up to 10,000 rows.
     #[schema(value_type = Vec<Row>, max_items = 10000)]
     #[serde(deserialize_with = "rows")]
     keys: Vec<Value>,
 }
 
-/// Up to [`MOST`] rows: a body of many small ones would take a hundred times its bytes.
+/// Up to [`MAX_ROWS`] rows: a body of many small ones would take a hundred times its bytes.
 fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Value>, D::Error> {
     struct Rows;
 
@@ -45,9 +45,9 @@ fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Value>, D::Error> {
         fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Vec<Value>, A::Error> {
             let mut rows = Vec::new();
             while let Some(row) = all.next_element()? {
-                if rows.len() == MOST {
+                if rows.len() == MAX_ROWS {
                     return Err(A::Error::custom(format!(
-                        "more than {MOST} rows: send them in several imports"
+                        "more than {MAX_ROWS} rows: send them in several imports"
                     )));
                 }
                 rows.push(row);
@@ -76,19 +76,19 @@ pub(super) struct Row {
 
 /// What was taken over.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Done {
+pub(super) struct ImportResult {
     /// How many keys.
     imported: usize,
     /// How many were there already, with the same hash and owner; they stay as they are.
     existed: usize,
 }
 
-const MOST: usize = 10_000;
+const MAX_ROWS: usize = 10_000;
 
 /// Takes over keys by their hashes: all, or none where one is wrong. A row with `status: revoked` is one of a key that was
 /// revoked elsewhere: its id is taken, and it is good for nothing.
-#[utoipa::path(post, path = "/v1/import", tag = "keys", params(WriteOptions), request_body = Imported, responses(
-    (status = 201, body = Done), (status = 200, body = Preview, description = "A dry run."),
+#[utoipa::path(post, path = "/v1/import", tag = "keys", params(WriteOptions), request_body = ImportRequest, responses(
+    (status = 201, body = ImportResult), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn import(
@@ -99,7 +99,7 @@ pub(super) async fn import(
 ) -> Result<Response, Problem> {
     // Before its large body is read.
     caller.authorize(Permission::ManageOrgs)?;
-    let ImportBody(Imported { keys: rows }) = ImportBody::from_request(request, &app).await?;
+    let ImportBody(ImportRequest { keys: rows }) = ImportBody::from_request(request, &app).await?;
     if rows.is_empty() {
         return Err(Problem::field("keys", "expected at least one row"));
     }
@@ -136,7 +136,7 @@ pub(super) async fn import(
         }
     }
     let imported = write.create_missing(&keys, same).await?;
-    let done = Done {
+    let done = ImportResult {
         imported,
         existed: keys.len() - imported,
     };
@@ -160,7 +160,7 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
     if is_revoked && let Some(members) = row.as_object_mut() {
         members.remove("status");
     }
-    let (org, project, spec) = owned(row)?;
+    let (org, project, spec) = split_owner(row)?;
     Ok(Key {
         id,
         sha256,

@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::idempotency::Once;
+use super::idempotency::IdempotentRequest;
 use super::request::{PageQuery, WriteOptions};
 use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
 use crate::access::{Caller, Permission, random_text};
@@ -41,7 +41,7 @@ pub(super) struct NewIncident {
     pub(super) reason: String,
     pub(super) span: Option<String>,
     /// Whether it was asked for before.
-    pub(super) once: Option<Once>,
+    pub(super) idempotency: Option<IdempotentRequest>,
 }
 
 /// Those in force, and those that have ended where they are wanted. Ended ones are kept for ever, so they come in pages.
@@ -123,8 +123,8 @@ pub(super) async fn begin<D: Incident>(
     let span = span.map(|span| time::span("for", span)).transpose()?;
     let [begun, ..] = D::ACTIONS;
     let mut write = app.store.begin(caller, begun, Some(reason)).await?;
-    if let Some(once) = &new.once
-        && let Some(answer) = once.answered(&mut write, caller).await?
+    if let Some(idempotency) = &new.idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, caller).await?
     {
         return Ok(answer);
     }
@@ -143,8 +143,8 @@ pub(super) async fn begin<D: Incident>(
     let one = make(id, terms, metadata);
     mark_target(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
-    if let Some(once) = &new.once {
-        once.remember(&mut write, caller, &one).await?;
+    if let Some(idempotency) = &new.idempotency {
+        idempotency.remember(&mut write, caller, &one).await?;
     }
     commit_or_preview(write, one.org(), options, StatusCode::CREATED, &one, 0).await
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tollgate_core::key::ApiKey;
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::orgs::{names_status, patched, suspended};
+use super::idempotency::IdempotentRequest;
+use super::orgs::{apply_patch, metadata_after, sets_status};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{App, Page, Preview, authorize_object, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
@@ -37,7 +37,7 @@ pub(super) struct NewKey {
 
 /// A key that was just made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MadeKey {
+pub(super) struct CreatedKey {
     /// The key itself, for its holder. It is shown this once and kept nowhere.
     secret: String,
     #[serde(flatten)]
@@ -86,7 +86,7 @@ pub(super) async fn get(
 
 /// Makes a key. The answer has its secret, which is shown this once.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", params(WriteOptions), request_body = NewKey, responses(
-    (status = 201, body = MadeKey), (status = 200, body = Preview, description = "A dry run."),
+    (status = 201, body = CreatedKey), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
@@ -97,20 +97,20 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::ManageKeys)?;
-    let once = Once::of(&headers, "keys", &body)?;
-    let (org, project, spec) = owned(body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "keys", &body)?;
+    let (org, project, spec) = split_owner(body)?;
     caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
         .begin(&caller, "key.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
-    owner(&mut write, &org, project.as_deref()).await?;
-    may_limit(&caller, &KeySpec::default(), &spec)?;
+    ensure_owner_exists(&mut write, &org, project.as_deref()).await?;
+    ensure_may_change_limits(&caller, &KeySpec::default(), &spec)?;
     let secret = mint()?;
     time::to_come("expires_at", spec.expires_at.as_deref(), write.time())?;
     let key = Key {
@@ -126,14 +126,14 @@ pub(super) async fn create(
     };
     check::keys(core::slice::from_ref(&key))?;
     write.create(&key).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &key).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &key).await?;
     }
     let org = key.org.clone();
     if options.dry_run {
         return commit_or_preview(write, &org, &options, StatusCode::CREATED, &key, 0).await;
     }
-    let made = MadeKey {
+    let made = CreatedKey {
         secret: secret.reveal().to_owned(),
         key,
     };
@@ -159,7 +159,7 @@ fn new_metadata(write: &Write<'_>, caller: &Caller) -> Metadata {
 }
 
 /// Takes the owner out of a body: what is left is all that a client sets, and nothing unknown.
-pub(super) fn owned(mut body: Value) -> Result<(String, Option<String>, KeySpec), Problem> {
+pub(super) fn split_owner(mut body: Value) -> Result<(String, Option<String>, KeySpec), Problem> {
     let mut take = |name: &str| match body.as_object_mut().and_then(|members| members.remove(name)) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -171,7 +171,7 @@ pub(super) fn owned(mut body: Value) -> Result<(String, Option<String>, KeySpec)
 }
 
 /// The owner exists.
-async fn owner(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Result<(), Problem> {
+async fn ensure_owner_exists(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Result<(), Problem> {
     if write.find::<Org>(org).await?.is_none() {
         return Err(Problem::invalid("org", org, "an organization that exists"));
     }
@@ -205,23 +205,23 @@ pub(super) async fn change(
         .store
         .begin(&caller, "key.change", options.reason.as_deref())
         .await?;
-    let before = live(&mut write, &caller, &id).await?;
+    let before = get_unrevoked(&mut write, &caller, &id).await?;
     ensure_current(&before, &if_match)?;
-    let is_named = names_status(&change);
-    let spec: KeySpec = patched(&before.document.spec, change)?;
+    let sets_status = sets_status(&change);
+    let spec: KeySpec = apply_patch(&before.document.spec, change)?;
     let key = Key {
-        metadata: suspended(&caller, &before.document.metadata, spec.status, is_named)?,
+        metadata: metadata_after(&caller, &before.document.metadata, spec.status, sets_status)?,
         spec,
         ..before.document.clone()
     };
-    may_limit(&caller, &before.document.spec, &key.spec)?;
+    ensure_may_change_limits(&caller, &before.document.spec, &key.spec)?;
     check::keys(core::slice::from_ref(&key))?;
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 /// A key's own limits stand in place of the platform's, so a confined token changes none.
-fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), Problem> {
+fn ensure_may_change_limits(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), Problem> {
     if caller.is_confined() && before.limits != after.limits {
         return Err(Problem::forbidden(
             "a token that is confined to organizations may not change the limits of keys",
@@ -231,7 +231,7 @@ fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), P
 }
 
 /// A key that is not revoked, and that the caller may change.
-async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
+async fn get_unrevoked(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
     let key: Stored<Key> = write.get(id).await?;
     authorize_object(caller, Permission::ManageKeys, &key.document.org, "key", id)?;
     match &key.document.revoked_at {
@@ -276,7 +276,7 @@ fn revoked(key: &Key, now: i64) -> Key {
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
-pub(super) struct Overlap {
+pub(super) struct RotateOptions {
     /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day if absent.
     overlap: Option<String>,
 }
@@ -301,8 +301,8 @@ fn is_unrevoked(key: &Stored<Key>) -> bool {
 /// lasts, rotating again changes nothing and shows the newest key without its secret; it makes another where that was
 /// revoked.
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(WriteOptions, ("key" = String, Path)),
-    request_body = Overlap, responses(
-    (status = 201, body = MadeKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
+    request_body = RotateOptions, responses(
+    (status = 201, body = CreatedKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
     Problems,
 ))]
 pub(super) async fn rotate(
@@ -311,7 +311,7 @@ pub(super) async fn rotate(
     Path(id): Path<String>,
     options: WriteOptions,
     if_match: IfMatch,
-    JsonBody(body): JsonBody<Overlap>,
+    JsonBody(body): JsonBody<RotateOptions>,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::ManageKeys)?;
     let overlap = match body.overlap.as_deref() {
@@ -323,7 +323,7 @@ pub(super) async fn rotate(
         .store
         .begin(&caller, "key.rotate", options.reason.as_deref())
         .await?;
-    let before = live(&mut write, &caller, &id).await?;
+    let before = get_unrevoked(&mut write, &caller, &id).await?;
     ensure_current(&before, &if_match)?;
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
@@ -394,7 +394,7 @@ pub(super) async fn rotate(
     if options.dry_run {
         return commit_or_preview(write, &org, &options, StatusCode::CREATED, &new, 0).await;
     }
-    let made = MadeKey {
+    let made = CreatedKey {
         secret: secret.reveal().to_owned(),
         key: new,
     };
@@ -418,7 +418,7 @@ pub(super) async fn undo_rotation(
         .store
         .begin(&caller, "key.undo_rotation", options.reason.as_deref())
         .await?;
-    let before = live(&mut write, &caller, &id).await?;
+    let before = get_unrevoked(&mut write, &caller, &id).await?;
     ensure_current(&before, &if_match)?;
     let now = write.time();
     let expires_at = before.document.spec.expires_at.as_deref();

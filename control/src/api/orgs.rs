@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
+use super::idempotency::IdempotentRequest;
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
@@ -89,15 +89,15 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::ManageOrgs)?;
-    let once = Once::of(&headers, "orgs", &body)?;
-    let (id, spec) = named(body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "orgs", &body)?;
+    let (id, spec) = split_id(body)?;
     let spec: OrgSpec = spec;
     let mut write = app
         .store
         .begin(&caller, "org.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
@@ -108,14 +108,14 @@ pub(super) async fn create(
     };
     check::org(&org, &[])?;
     write.create(&org).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &org).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &org).await?;
     }
     commit_or_preview(write, &org.id, &options, StatusCode::CREATED, &org, 0).await
 }
 
 /// Takes the id out of a body: what is left is all that a client sets, and nothing unknown.
-pub(super) fn named<T: serde::de::DeserializeOwned>(mut body: Value) -> Result<(String, T), Problem> {
+pub(super) fn split_id<T: serde::de::DeserializeOwned>(mut body: Value) -> Result<(String, T), Problem> {
     let id = body.as_object_mut().and_then(|members| members.remove("id"));
     let Some(Value::String(id)) = id else {
         return Err(Problem::field("id", "expected the name, a string"));
@@ -144,7 +144,7 @@ pub(super) async fn change(
     let before: Stored<Org> = write.get(&id).await?;
     ensure_current(&before, &if_match)?;
     let org = Org {
-        spec: patched(&before.document.spec, change)?,
+        spec: apply_patch(&before.document.spec, change)?,
         ..before.document.clone()
     };
     check::org(&org, &[])?;
@@ -153,7 +153,7 @@ pub(super) async fn change(
 }
 
 /// What a client sets, with a change merged into it.
-pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
+pub(super) fn apply_patch<T: Serialize + serde::de::DeserializeOwned>(
     spec: &T,
     change: Value,
 ) -> Result<T, Problem> {
@@ -166,7 +166,7 @@ pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
     // One that is removed is not there to be refused below.
     let removed = change.as_object().into_iter().flatten();
     for (name, _) in removed.filter(|(_, value)| value.is_null()) {
-        if !is_member::<T>(name) {
+        if !is_field::<T>(name) {
             return Err(Problem::field(name, "there is no such member"));
         }
     }
@@ -176,11 +176,11 @@ pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
 }
 
 /// What the server knows of a key or project after a change to its status. What the platform suspended, it alone resumes.
-pub(super) fn suspended(
+pub(super) fn metadata_after(
     caller: &Caller,
     metadata: &Metadata,
     status: Status,
-    is_named: bool,
+    sets_status: bool,
 ) -> Result<Metadata, Problem> {
     let by_platform = metadata.suspended_by_platform;
     if status == Status::Active && by_platform && caller.is_confined() {
@@ -189,17 +189,17 @@ pub(super) fn suspended(
         ));
     }
     // Where the customer suspended it, the platform can say it too, and then it is the platform's.
-    let by_platform = by_platform || (is_named && !caller.is_confined());
+    let by_platform = by_platform || (sets_status && !caller.is_confined());
     Ok(metadata.clone().with_status(status, by_platform))
 }
 
 /// Whether a change names the status.
-pub(super) fn names_status(change: &Value) -> bool {
+pub(super) fn sets_status(change: &Value) -> bool {
     change.get("status").is_some()
 }
 
 /// Whether a client sets something of this name.
-fn is_member<T: serde::de::DeserializeOwned>(name: &str) -> bool {
+fn is_field<T: serde::de::DeserializeOwned>(name: &str) -> bool {
     let mut known = true;
     let one = json!({name: null});
     // That it can't be `null` says that there is one.

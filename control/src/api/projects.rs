@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::orgs::{named, names_status, patched, suspended};
+use super::idempotency::IdempotentRequest;
+use super::orgs::{apply_patch, metadata_after, sets_status, split_id};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
@@ -90,15 +90,15 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
     caller.authorize_in(Permission::ManageKeys, &org)?;
-    let once = Once::of(&headers, &format!("projects/{org}"), &body)?;
-    let (id, spec) = named(body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, &format!("projects/{org}"), &body)?;
+    let (id, spec) = split_id(body)?;
     let spec: ProjectSpec = spec;
     let mut write = app
         .store
         .begin(&caller, "project.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
@@ -112,8 +112,8 @@ pub(super) async fn create(
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.create(&project).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &project).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &project).await?;
     }
     commit_or_preview(write, &project.org, &options, StatusCode::CREATED, &project, 0).await
 }
@@ -139,10 +139,10 @@ pub(super) async fn change(
     let parent: Stored<Org> = write.get(&org).await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
     ensure_current(&before, &if_match)?;
-    let is_named = names_status(&change);
-    let spec: ProjectSpec = patched(&before.document.spec, change)?;
+    let sets_status = sets_status(&change);
+    let spec: ProjectSpec = apply_patch(&before.document.spec, change)?;
     let project = Project {
-        metadata: suspended(&caller, &before.document.metadata, spec.status, is_named)?,
+        metadata: metadata_after(&caller, &before.document.metadata, spec.status, sets_status)?,
         spec,
         ..before.document.clone()
     };

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
+use super::idempotency::IdempotentRequest;
 use super::keys::no_store;
 use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Page, Preview, commit_or_preview, to_page};
@@ -39,7 +39,7 @@ pub(super) struct NewToken {
 
 /// A token that was just made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MadeToken {
+pub(super) struct CreatedToken {
     /// The token itself. It is shown this once and kept nowhere.
     secret: String,
     #[serde(flatten)]
@@ -73,7 +73,7 @@ pub(super) async fn list(
 
 /// Makes a token. The answer has its secret, which is shown this once.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", params(WriteOptions), request_body = NewToken, responses(
-    (status = 201, body = MadeToken), (status = 200, body = Preview, description = "A dry run."),
+    (status = 201, body = CreatedToken), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
@@ -84,13 +84,13 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<NewToken>,
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::ManageTokens)?;
-    let once = Once::of(&headers, "tokens", &body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "tokens", &body)?;
     let mut write = app
         .store
         .begin(&caller, "token.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
@@ -123,8 +123,8 @@ pub(super) async fn create(
     let (secret, token) = mint(body.name, body.role, body.orgs, body.expires_at, caller.name())
         .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
     write.create(&token).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &token).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &token).await?;
     }
     if options.dry_run {
         return commit_or_preview(write, "", &options, StatusCode::CREATED, &token, 0).await;
@@ -135,7 +135,7 @@ pub(super) async fn create(
             "",
             &options,
             StatusCode::CREATED,
-            &MadeToken { secret, token },
+            &CreatedToken { secret, token },
             0,
         )
         .await?,
