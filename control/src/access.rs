@@ -234,7 +234,7 @@ pub(crate) fn mint(
         orgs,
         expires_at,
         revoked_at: None,
-        metadata: Metadata::new(time::text(time::now()), by),
+        metadata: Metadata::new(time::to_rfc3339(time::now()), by),
     };
     Ok((clear, token))
 }

@@ -27,8 +27,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::{Caller, Permission};
+use crate::authenticator::Authenticator;
 use crate::entry::Change;
-use crate::gate::Gate;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
 pub(crate) use idempotency::RETENTION_MS;
@@ -43,7 +43,7 @@ const MAX_IMPORT: usize = 16 * 1024 * 1024;
 /// What the endpoints work on.
 pub struct App {
     store: Arc<Store>,
-    gate: Gate,
+    authenticator: Authenticator,
     /// Signs checkpoints of the trail.
     signing: Option<SigningKey>,
 }
@@ -53,7 +53,7 @@ impl App {
     pub fn new(store: Arc<Store>, signing: Option<SigningKey>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            gate: Gate::new(),
+            authenticator: Authenticator::new(),
             signing,
         })
     }
@@ -72,8 +72,8 @@ pub fn router(app: Arc<App>) -> Router {
             }),
         )
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
-        .fallback(|| async { Problem::no_endpoint() })
-        .method_not_allowed_fallback(|| async { Problem::no_method() })
+        .fallback(|| async { Problem::unknown_endpoint() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }

@@ -31,7 +31,7 @@ pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
         let checked = name(key.spec.name.as_deref()).and_then(|()| contacts(&key.spec.contacts));
         checked.map_err(|problem| match keys {
             [_] => problem,
-            _ => problem.under(&format!("keys[{at}]")),
+            _ => problem.nested_in(&format!("keys[{at}]")),
         })?;
     }
     let mut orgs = Map::new();
@@ -108,5 +108,7 @@ pub(crate) fn cap(rate: &CapRate) -> Result<(), Problem> {
 
 fn judge(document: Value, at: &str) -> Result<(), Problem> {
     let judged = Loader::load(document.to_string().into_bytes());
-    judged.map(|_| ()).map_err(|errors| Problem::refused(&errors, at))
+    judged
+        .map(|_| ())
+        .map_err(|errors| Problem::from_config_errors(&errors, at))
 }

@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::request::{Query, text};
 use crate::access::{Caller, Permission};
-use crate::directory::{CHANGES, Version};
+use crate::directory::{CHANGES_MEDIA_TYPE, Version};
 use crate::problem::{Problem, Problems};
 use crate::spool::Spool;
 
@@ -67,7 +67,7 @@ pub(super) async fn fetch(
     let gzip = text(&headers, header::ACCEPT_ENCODING)?.is_some_and(takes_gzip);
     if let Some(held) = &held {
         let wait = Duration::from_secs(query.wait.into());
-        let version = app.store.version_after(held, wait).await?;
+        let version = app.store.wait_for_change(held, wait).await?;
         if query.wait > 0 {
             app.store.ensure_token_valid(&caller).await?;
         }
@@ -85,7 +85,7 @@ pub(super) async fn fetch(
             };
             response
                 .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES));
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES_MEDIA_TYPE));
             return Ok(tagged(response, &version.text()));
         }
     }

@@ -103,9 +103,9 @@ pub(super) async fn import(
     if rows.is_empty() {
         return Err(Problem::field("keys", "expected at least one row"));
     }
-    let created_at = time::text(time::now());
+    let created_at = time::to_rfc3339(time::now());
     let read = |(at, row): (usize, Value)| {
-        key(row, &created_at, caller.name()).map_err(|problem| problem.under(&format!("keys[{at}]")))
+        key(row, &created_at, caller.name()).map_err(|problem| problem.nested_in(&format!("keys[{at}]")))
     };
     let same = |one: &Key, other: &Key| {
         (&one.sha256, &one.org, &one.project) == (&other.sha256, &other.org, &other.project)

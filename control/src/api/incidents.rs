@@ -13,7 +13,7 @@ use crate::access::{Caller, Permission, random_text};
 use crate::check;
 use crate::documents::{HasMetadata, Incident, Key, Kind, Metadata, Org, Project, Target, Terms};
 use crate::problem::Problem;
-use crate::store::{Failure, ListQuery, Store, Stored, Write};
+use crate::store::{ListQuery, Store, StoreError, Stored, Write};
 use crate::time;
 
 /// Which freezes or caps to list.
@@ -120,7 +120,7 @@ pub(super) async fn begin<D: Incident>(
     }
     check::reason(reason)?;
     let span = new.span.as_deref();
-    let span = span.map(|span| time::span("for", span)).transpose()?;
+    let span = span.map(|span| time::parse_span("for", span)).transpose()?;
     let [begun, ..] = D::ACTIONS;
     let mut write = app.store.begin(caller, begun, Some(reason)).await?;
     if let Some(idempotency) = &new.idempotency
@@ -129,17 +129,18 @@ pub(super) async fn begin<D: Incident>(
         return Ok(answer);
     }
     let org = target_org::<D>(&mut write, caller, &new.target).await?;
-    let id = random_text(12, 36).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    let id =
+        random_text(12, 36).map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     let terms = Terms {
         target: new.target,
         org,
         reason: reason.to_owned(),
-        until: span.map(|span| time::end_text(write.time().saturating_add(span))),
+        until: span.map(|span| time::end_to_rfc3339(write.time().saturating_add(span))),
         ended_at: None,
         ended_by: None,
         by_confined: caller.is_confined(),
     };
-    let metadata = Metadata::new(time::text(write.time()), caller.name());
+    let metadata = Metadata::new(time::to_rfc3339(write.time()), caller.name());
     let one = make(id, terms, metadata);
     mark_target(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
@@ -281,7 +282,7 @@ async fn mark_ended<D: Incident>(
 ) -> Result<D, Problem> {
     let mut one = before.document.clone();
     let terms = one.terms_mut();
-    terms.ended_at = Some(time::text(write.time()));
+    terms.ended_at = Some(time::to_rfc3339(write.time()));
     terms.ended_by = Some(caller.name().to_owned());
     write.replace(before, &one).await?;
     Ok(one)

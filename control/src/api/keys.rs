@@ -20,7 +20,7 @@ use crate::documents::{
     Cap, Freeze, Incident as _, Key, KeySpec, Metadata, Org, Project, Rotation, project_id,
 };
 use crate::problem::{Problem, Problems};
-use crate::store::{Failure, ListQuery, Stored, Write};
+use crate::store::{ListQuery, StoreError, Stored, Write};
 use crate::time;
 
 /// A new key.
@@ -112,7 +112,7 @@ pub(super) async fn create(
     ensure_owner_exists(&mut write, &org, project.as_deref()).await?;
     ensure_may_change_limits(&caller, &KeySpec::default(), &spec)?;
     let secret = mint()?;
-    time::to_come("expires_at", spec.expires_at.as_deref(), write.time())?;
+    time::ensure_future("expires_at", spec.expires_at.as_deref(), write.time())?;
     let key = Key {
         id: secret.id().to_owned(),
         sha256: secret.sha256_hex(),
@@ -150,12 +150,13 @@ pub(super) fn no_store(mut response: Response) -> Result<Response, Problem> {
 
 fn mint() -> Result<ApiKey, Problem> {
     let mut random = [0; 40];
-    getrandom::fill(&mut random).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     Ok(ApiKey::mint(&random))
 }
 
 fn new_metadata(write: &Write<'_>, caller: &Caller) -> Metadata {
-    Metadata::new(time::text(write.time()), caller.name())
+    Metadata::new(time::to_rfc3339(write.time()), caller.name())
 }
 
 /// Takes the owner out of a body: what is left is all that a client sets, and nothing unknown.
@@ -268,7 +269,7 @@ pub(super) async fn revoke(
 
 fn revoked(key: &Key, now: i64) -> Key {
     Key {
-        revoked_at: Some(key.revoked_at.clone().unwrap_or_else(|| time::text(now))),
+        revoked_at: Some(key.revoked_at.clone().unwrap_or_else(|| time::to_rfc3339(now))),
         ..key.clone()
     }
 }
@@ -317,7 +318,7 @@ pub(super) async fn rotate(
     let overlap = match body.overlap.as_deref() {
         None => 86_400_000,
         Some("0s") => 0,
-        Some(text) => time::span("overlap", text)?,
+        Some(text) => time::parse_span("overlap", text)?,
     };
     let mut write = app
         .store
@@ -373,7 +374,7 @@ pub(super) async fn rotate(
     let ends = now.saturating_add(overlap).min(latest.unwrap_or(i64::MAX));
     let old = Key {
         spec: KeySpec {
-            expires_at: Some(time::end_text(ends)),
+            expires_at: Some(time::end_to_rfc3339(ends)),
             ..before.document.spec.clone()
         },
         rotation: Some(Rotation {

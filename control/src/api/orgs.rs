@@ -104,7 +104,7 @@ pub(super) async fn create(
     let org = Org {
         id,
         spec,
-        metadata: Metadata::new(time::text(write.time()), caller.name()),
+        metadata: Metadata::new(time::to_rfc3339(write.time()), caller.name()),
     };
     check::org(&org, &[])?;
     write.create(&org).await?;

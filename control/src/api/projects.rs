@@ -103,7 +103,7 @@ pub(super) async fn create(
         return Ok(answer);
     }
     let parent: Stored<Org> = write.get(&org).await?;
-    let metadata = Metadata::new(time::text(write.time()), caller.name());
+    let metadata = Metadata::new(time::to_rfc3339(write.time()), caller.name());
     let project = Project {
         id,
         org,

@@ -28,8 +28,8 @@ impl FromRequestParts<Arc<App>> for Caller {
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|peer| peer.0.ip().to_canonical());
-        app.gate
-            .caller(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address)
+        app.authenticator
+            .authenticate(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address)
             .await
     }
 }
@@ -166,16 +166,16 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(known).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        Problem::refused(
+        Problem::from_config_errors(
             &[ConfigError::new(path, without_place(&error.inner().to_string()))],
             "",
         )
     })?;
     let end = reader.end();
-    end.map_err(|error| Problem::refused(&[ConfigError::new("", error.to_string())], ""))?;
+    end.map_err(|error| Problem::from_config_errors(&[ConfigError::new("", error.to_string())], ""))?;
     match unknown {
         None => Ok(value),
-        Some(path) => Err(Problem::refused(
+        Some(path) => Err(Problem::from_config_errors(
             &[ConfigError::new(path, "there is no such member")],
             "",
         )),

@@ -16,7 +16,7 @@ use crate::access::{Caller, Permission, mint};
 use crate::check;
 use crate::documents::{Org, Role, Token};
 use crate::problem::{Problem, Problems};
-use crate::store::{Failure, ListQuery, Stored};
+use crate::store::{ListQuery, StoreError, Stored};
 use crate::time;
 
 /// A new token.
@@ -95,7 +95,7 @@ pub(super) async fn create(
         return Ok(answer);
     }
     check::name(body.name.as_deref())?;
-    time::to_come("expires_at", body.expires_at.as_deref(), write.time())?;
+    time::ensure_future("expires_at", body.expires_at.as_deref(), write.time())?;
     match &body.orgs {
         Some(_) if body.role == Role::Gateway => {
             return Err(Problem::field(
@@ -121,7 +121,7 @@ pub(super) async fn create(
         }
     }
     let (secret, token) = mint(body.name, body.role, body.orgs, body.expires_at, caller.name())
-        .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+        .map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     write.create(&token).await?;
     if let Some(idempotency) = &idempotency {
         idempotency.remember(&mut write, &caller, &token).await?;
@@ -164,7 +164,7 @@ pub(super) async fn revoke(
                 .document
                 .revoked_at
                 .clone()
-                .unwrap_or_else(|| time::text(write.time())),
+                .unwrap_or_else(|| time::to_rfc3339(write.time())),
         ),
         ..before.document.clone()
     };
