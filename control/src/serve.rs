@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use axum_server::{Handle, Server};
 use ed25519_dalek::SigningKey;
 use tokio::task::JoinHandle;
 
@@ -85,20 +85,12 @@ pub async fn serve(
     let served = async move {
         match tls {
             None => {
-                let mut server = axum_server::from_tcp(socket)?;
-                server.http_builder().http1().header_read_timeout(IDLE);
-                server
-                    .handle(handle)
-                    .first_request_timeout(FIRST)
+                with_timeouts(axum_server::from_tcp(socket)?, handle)
                     .serve(app)
                     .await
             }
             Some(tls) => {
-                let mut server = axum_server::from_tcp_rustls(socket, tls)?;
-                server.http_builder().http1().header_read_timeout(IDLE);
-                server
-                    .handle(handle)
-                    .first_request_timeout(FIRST)
+                with_timeouts(axum_server::from_tcp_rustls(socket, tls)?, handle)
                     .serve(app)
                     .await
             }
@@ -107,6 +99,12 @@ pub async fn serve(
     let served = until_timer_fails(timer, async { served.await.map_err(cannot) }).await;
     at_once.shutdown();
     served
+}
+
+/// A server that closes connections which ask nothing within [`FIRST`] or [`IDLE`].
+fn with_timeouts<A>(mut server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Server<SocketAddr, A> {
+    server.http_builder().http1().header_read_timeout(IDLE);
+    server.handle(handle).first_request_timeout(FIRST)
 }
 
 /// Serves until it is told to stop, or until the timer fails, which is an error.
