@@ -61,8 +61,8 @@ impl App {
 
 /// The endpoints. A request that has a [`Caller`] among its extensions is that caller's; every other has to have a token.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, openapi) = described();
-    let text: Arc<str> = text(&openapi).into();
+    let (router, openapi) = openapi_router();
+    let text: Arc<str> = to_json(&openapi).into();
     router
         .route(
             "/openapi.json",
@@ -80,16 +80,16 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
 pub fn openapi() -> String {
-    text(&described().1)
+    to_json(&openapi_router().1)
 }
 
-fn text(openapi: &OpenApi) -> String {
+fn to_json(openapi: &OpenApi) -> String {
     let mut text = openapi.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
-fn described() -> (Router<Arc<App>>, OpenApi) {
+fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
     let info = utoipa::openapi::InfoBuilder::new()
         .title("Tollgate control plane")
         .version(env!("CARGO_PKG_VERSION"))
