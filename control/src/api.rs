@@ -111,7 +111,7 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
             String,
         >("token", [])]))
         .build();
-    OpenApiRouter::with_openapi(openapi)
+    let (router, mut openapi) = OpenApiRouter::with_openapi(openapi)
         .routes(routes!(orgs::list, orgs::create))
         .routes(routes!(orgs::get, orgs::change, orgs::remove))
         .routes(routes!(projects::list, projects::create))
@@ -134,7 +134,22 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(directory::fetch))
-        .split_for_parts()
+        .split_for_parts();
+    qualify_operation_ids(&mut openapi);
+    (router, openapi)
+}
+
+/// OpenAPI wants every `operationId` unique, and utoipa takes the handler's name, of which each resource has the same:
+/// `keys_create` in place of `create`.
+fn qualify_operation_ids(openapi: &mut OpenApi) {
+    for path in openapi.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            if let (Some([tag]), Some(id)) = (operation.tags.as_deref(), operation.operation_id.as_mut()) {
+                *id = format!("{tag}_{id}");
+            }
+        }
+    }
 }
 
 /// What would change, and did not.
@@ -250,5 +265,28 @@ fn org_filter(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
             "org",
             "name the organization: the token is confined to several",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    #[test]
+    fn each_operation_has_an_id_of_its_own() {
+        let openapi: Value = serde_json::from_str(&super::openapi()).unwrap();
+        let paths = openapi["paths"].as_object().unwrap();
+        let operations: Vec<&Value> = paths
+            .values()
+            .flat_map(|path| path.as_object().unwrap().values())
+            .collect();
+        let ids: BTreeSet<&str> = operations
+            .iter()
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids.len(), operations.len(), "{ids:?}");
+        assert!(ids.contains("keys_undo_rotation"), "{ids:?}");
     }
 }
