@@ -46,7 +46,7 @@ impl Command {
                     .map(|org| format!("&org={}", encoded(&org)))
                     .unwrap_or_default();
                 entries(client, &org, after, |entry| {
-                    if client.json() {
+                    if client.wants_json() {
                         Ok(say!("{}", show::json_line(entry))?)
                     } else {
                         told(entry)
@@ -58,7 +58,7 @@ impl Command {
                 entries(client, "", 0, |entry| Ok(say!("{}", show::json_line(entry))?)).await?;
             }
             Self::Checkpoint => {
-                let answer = client.ask(Method::POST, "/v1/audit/checkpoint", None).await?;
+                let answer = client.send(Method::POST, "/v1/audit/checkpoint", None).await?;
                 say!("{}", show::json_line(&answer.body))?;
             }
             Self::Verify {
@@ -148,7 +148,7 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
     let kept: Vec<Value> = checkpoints.iter().map(read).collect::<Result<_>>()?;
     let body = json!({"checkpoints": kept, "public_key": public_key});
     let verdict = client
-        .ask(Method::POST, "/v1/audit/verify", Some(body))
+        .send(Method::POST, "/v1/audit/verify", Some(body))
         .await?
         .body;
     let faults = verdict
@@ -156,7 +156,7 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    if client.json() {
+    if client.wants_json() {
         say!("{}", show::json(&verdict))?;
     } else if faults.is_empty() {
         say!("{} entries verified.", show::member(&verdict, "entries"))?;

@@ -19,10 +19,10 @@ use tower::ServiceExt as _;
 
 use crate::out;
 
-/// Which control plane, and how.
+/// Options of every command: which control plane, and how.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Options of every command")]
-pub(crate) struct Place {
+pub(crate) struct GlobalOptions {
     /// A server, such as `https://control.example:7700`; without one, the database is opened here.
     #[arg(long, global = true, env = "TOLLGATE_SERVER", hide_env_values = true)]
     server: Option<String>,
@@ -57,13 +57,13 @@ pub(crate) struct Place {
 
 /// A control plane to speak to.
 pub(crate) struct Client {
-    place: Place,
-    way: Way,
+    options: GlobalOptions,
+    transport: Transport,
 }
 
-enum Way {
-    Here(Router),
-    There {
+enum Transport {
+    Local(Router),
+    Remote {
         http: reqwest::Client,
         server: String,
         token: String,
@@ -76,55 +76,55 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
-/// Pages of a list, at most.
-const PAGES: usize = 100_000;
+/// A list of more pages than this has no end.
+const MAX_PAGES: usize = 100_000;
 
 impl Client {
     /// The server that is named, or the database.
-    pub(crate) async fn open(place: Place) -> Result<Self> {
-        let way = match &place.server {
+    pub(crate) async fn open(options: GlobalOptions) -> Result<Self> {
+        let transport = match &options.server {
             Some(server) => {
                 let (server, is_here) = address(server)?;
-                Way::There {
-                    http: http(place.ca.as_ref(), is_here)?,
+                Transport::Remote {
+                    http: http_client(options.ca.as_ref(), is_here)?,
                     server,
-                    token: token(place.token_file.as_ref())?,
+                    token: token(options.token_file.as_ref())?,
                 }
             }
             None => {
-                let store = Arc::new(Store::open(&place.database).await?);
-                let signing = place.audit_key.as_deref().map(signing_key).transpose();
-                Way::Here(router(App::new(
+                let store = Arc::new(Store::open(&options.database).await?);
+                let signing = options.audit_key.as_deref().map(signing_key).transpose();
+                Transport::Local(router(App::new(
                     store,
                     signing.context("cannot use the signing key")?,
                 )))
             }
         };
-        Ok(Self { place, way })
+        Ok(Self { options, transport })
     }
 
-    /// Whether JSON is wanted.
-    pub(crate) fn json(&self) -> bool {
-        self.place.json
+    /// Whether `--json` was given.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.options.json
     }
 
-    /// Whether nothing is to be changed.
+    /// Whether `--dry-run` was given.
     pub(crate) fn is_dry_run(&self) -> bool {
-        self.place.dry_run
+        self.options.dry_run
     }
 
-    /// Why it is done.
+    /// What `--reason` says.
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.place.reason.as_deref()
+        self.options.reason.as_deref()
     }
 
-    /// Reads.
+    /// Fetches something.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
-        Ok(self.ask(Method::GET, path, None).await?.body)
+        Ok(self.send(Method::GET, path, None).await?.body)
     }
 
-    /// Reads all pages of a list.
-    pub(crate) async fn all(&self, path: &str) -> Result<Vec<Value>> {
+    /// Fetches all pages of a list.
+    pub(crate) async fn list_all(&self, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut after = String::new();
         // Which id is greater is for the database to say, so a list without an end is told by what comes again.
@@ -138,7 +138,7 @@ impl Client {
             match page.get("next").and_then(Value::as_str) {
                 Some(next) => {
                     ensure!(
-                        seen.insert(next.to_owned()) && seen.len() < PAGES,
+                        seen.insert(next.to_owned()) && seen.len() < MAX_PAGES,
                         "the server's list has no end: page {} goes on after `{}`",
                         seen.len(),
                         out::plain(next)
@@ -150,13 +150,13 @@ impl Client {
         }
     }
 
-    /// Changes something, with the reason that was given; or shows what would change.
-    pub(crate) async fn change(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+    /// Sends a write, with `--reason` and `--dry-run` as they were given.
+    pub(crate) async fn write(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
         let mut query = Vec::new();
         if let Some(reason) = self.reason() {
             query.push(format!("reason={}", encoded(reason)));
         }
-        if self.place.dry_run {
+        if self.options.dry_run {
             query.push("dry_run=true".to_owned());
         }
         let path = if query.is_empty() {
@@ -164,13 +164,13 @@ impl Client {
         } else {
             format!("{path}?{}", query.join("&"))
         };
-        self.ask(method, &path, body).await
+        self.send(method, &path, body).await
     }
 
-    /// Asks as it is.
-    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
-        let (status, bytes) = match &self.way {
-            Way::Here(router) => {
+    /// Sends a request as it is, and reads the answer; an error where its status is one.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+        let (status, bytes) = match &self.transport {
+            Transport::Local(router) => {
                 let mut request =
                     Request::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
                 *request.method_mut() = method;
@@ -183,7 +183,7 @@ impl Client {
                     axum::body::to_bytes(response.into_body(), usize::MAX).await?,
                 )
             }
-            Way::There { http, server, token } => {
+            Transport::Remote { http, server, token } => {
                 let request = http.request(method, format!("{server}{path}")).bearer_auth(token);
                 // The trail of a million keys is read in minutes.
                 let request = match path {
@@ -217,7 +217,7 @@ impl Client {
     }
 }
 
-fn http(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
+fn http_client(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
     // The API redirects nobody; followed, one could lead the token from https to http.
     let mut builder = reqwest::Client::builder()
         .timeout(core::time::Duration::from_secs(60))

@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::client::Place;
+use crate::client::GlobalOptions;
 use crate::files::finding::{Report, Severity};
 use crate::out::{self, note, say};
 use asked::{Asked, Options};
@@ -51,12 +51,12 @@ pub(crate) struct Explain {
 }
 
 impl Explain {
-    pub(crate) fn run(self, place: Place) -> Result<ExitCode> {
+    pub(crate) fn run(self, global: GlobalOptions) -> Result<ExitCode> {
         let past = match &self.request_id {
             Some(id) => Some(Past::find(id, &self.records)?),
             None => None,
         };
-        let json = place.json || self.requests.is_some();
+        let json = global.json || self.requests.is_some();
         if let Some(past) = past.as_ref().filter(|_| !json) {
             out::write(format_args!("{past}"))?;
         }
@@ -68,7 +68,7 @@ impl Explain {
         let mut report = Report::default();
         let told = match asked.is_empty() {
             true => Vec::new(),
-            false => explain(&self.paths, place, &asked, &mut report)?,
+            false => explain(&self.paths, global, &asked, &mut report)?,
         };
         match (self.requests.is_some(), &past) {
             (true, _) => told.iter().try_for_each(|told| say!("{}", told.json()))?,
@@ -109,7 +109,7 @@ fn batch(file: &PathBuf) -> Result<Vec<Asked>> {
 
 fn explain(
     paths: &[PathBuf],
-    place: Place,
+    global: GlobalOptions,
     asked: &[Asked],
     report: &mut Report,
 ) -> Result<Vec<Explanation>> {
@@ -123,7 +123,7 @@ fn explain(
         "there is no whole gateway in these files: key-auth, tenant-router and rate-limit, or the three as one",
     )?;
     let keys: BTreeSet<&str> = asked.iter().map(|asked| asked.key.as_str()).collect();
-    let directory = Directory::of(&setting, place, &keys)?;
+    let directory = Directory::of(&setting, global, &keys)?;
     let judge = judge::Judge::new(&setting, &directory)?;
     ensure!(!asked.is_empty(), "nothing was asked");
     asked

@@ -84,7 +84,7 @@ impl Freeze {
             Kind::Org => "org",
         };
         let body = json!({"target": {kind: self.id}, "reason": reason, "for": self.span});
-        let answer = client.change(Method::POST, "/v1/freezes", Some(body)).await?;
+        let answer = client.write(Method::POST, "/v1/freezes", Some(body)).await?;
         show::changed(client, &answer, |freeze| {
             let (until, id) = (until(freeze), show::member(freeze, "id"));
             format!(
@@ -112,7 +112,7 @@ impl Cap {
         let body = json!({
             "target": {kind: self.id}, "rate": self.rate, "burst": self.burst, "reason": reason, "for": self.span,
         });
-        let answer = client.change(Method::POST, "/v1/caps", Some(body)).await?;
+        let answer = client.write(Method::POST, "/v1/caps", Some(body)).await?;
         show::changed(client, &answer, |cap| {
             let (until, id) = (until(cap), show::member(cap, "id"));
             format!(
@@ -153,7 +153,7 @@ async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
         _ => String::new(),
     };
     let answer = client
-        .change(Method::POST, &format!("{path}/{}/end", segment(&id)?), None)
+        .write(Method::POST, &format!("{path}/{}/end", segment(&id)?), None)
         .await?;
     show::changed(client, &answer, |_| format!("Ended {noun} {id}."))?;
     Ok(())
@@ -182,12 +182,12 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
             all.extend(items);
         }
     }
-    if all.is_empty() && !client.json() {
+    if all.is_empty() && !client.wants_json() {
         say!("Nothing is frozen or capped.")?;
         return Ok(());
     }
     for one in &mut all {
-        if let Some(Value::Object(target)) = one.get("target").filter(|_| !client.json()) {
+        if let Some(Value::Object(target)) = one.get("target").filter(|_| !client.wants_json()) {
             let named = target
                 .iter()
                 .map(|(kind, id)| format!("{kind} {}", show::text(id)));

@@ -82,7 +82,7 @@ impl Import {
                 continue;
             }
             let answer = client
-                .change(Method::POST, "/v1/import", Some(json!({"keys": some})))
+                .write(Method::POST, "/v1/import", Some(json!({"keys": some})))
                 .await?;
             let of = |name: &str| answer.body.get(name).and_then(Value::as_u64);
             count.keys += of("imported").unwrap_or(some.len() as u64);
@@ -100,7 +100,7 @@ impl Count {
             keys,
             existed,
         } = self;
-        if client.json() {
+        if client.wants_json() {
             say!(
                 "{}",
                 json!({"orgs": orgs, "projects": projects, "keys": keys, "existed": existed})
@@ -142,7 +142,7 @@ fn members(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 async fn ids(client: &Client, path: &str) -> Result<BTreeSet<String>> {
-    let all = client.all(path).await?;
+    let all = client.list_all(path).await?;
     Ok(all.iter().map(|one| member(one, "id")).collect())
 }
 
@@ -153,7 +153,7 @@ async fn create(client: &Client, path: &str, name: &str, spec: Value) -> Result<
     };
     body.insert("id".to_owned(), json!(name));
     client
-        .change(Method::POST, path, Some(Value::Object(body)))
+        .write(Method::POST, path, Some(Value::Object(body)))
         .await?;
     Ok(())
 }

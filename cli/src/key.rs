@@ -146,7 +146,7 @@ impl Command {
                     || "/v1/keys".to_owned(),
                     |org| format!("/v1/keys?org={}", encoded(&org)),
                 );
-                let mut keys = client.all(&path).await?;
+                let mut keys = client.list_all(&path).await?;
                 keys.retain(|key| revoked || key.get("revoked_at").is_none());
                 for key in &mut keys {
                     add_state(key, Timestamp::now());
@@ -165,7 +165,7 @@ impl Command {
                 let mut body = row.members();
                 body.extend(spec.members());
                 let answer = client
-                    .change(Method::POST, "/v1/keys", Some(Value::Object(body)))
+                    .write(Method::POST, "/v1/keys", Some(Value::Object(body)))
                     .await?;
                 show::made(client, &answer, "key", another)?;
             }
@@ -178,13 +178,13 @@ impl Command {
                 let mut members = grant.members();
                 members.extend(spec.members());
                 let body = clear.patch(members)?;
-                let answer = client.change(Method::PATCH, &path(&key)?, Some(body)).await?;
+                let answer = client.write(Method::PATCH, &path(&key)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed key {key}."))?;
             }
             Self::Rotate { key, overlap } => {
                 let body = json!({"overlap": overlap});
                 let answer = client
-                    .change(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
+                    .write(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
                     .await?;
                 if answer.status == StatusCode::CREATED {
                     show::made(client, &answer, "key", another)?;
@@ -200,7 +200,7 @@ impl Command {
             }
             Self::UndoRotation { key } => {
                 let answer = client
-                    .change(Method::POST, &format!("{}/undo-rotation", path(&key)?), None)
+                    .write(Method::POST, &format!("{}/undo-rotation", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| {
                     format!("Key {key} goes on; the new one is revoked.")
@@ -208,7 +208,7 @@ impl Command {
             }
             Self::Revoke { key } => {
                 let answer = client
-                    .change(Method::POST, &format!("{}/revoke", path(&key)?), None)
+                    .write(Method::POST, &format!("{}/revoke", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| format!("Revoked key {key}."))?;
             }

@@ -69,7 +69,7 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List => {
-                let orgs = client.all("/v1/orgs").await?;
+                let orgs = client.list_all("/v1/orgs").await?;
                 show::list(client, &orgs, &["id", "tier", "status", "models", "frozen_by"])?;
             }
             Self::Show { org } => show::object(client, &client.get(&path(&org)?).await?)?,
@@ -78,17 +78,17 @@ impl Command {
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(org));
                 let answer = client
-                    .change(Method::POST, "/v1/orgs", Some(Value::Object(body)))
+                    .write(Method::POST, "/v1/orgs", Some(Value::Object(body)))
                     .await?;
                 show::changed(client, &answer, |_| format!("Created organization {org}."))?;
             }
             Self::Set { org, spec, clear } => {
                 let body = clear.patch(spec.members())?;
-                let answer = client.change(Method::PATCH, &path(&org)?, Some(body)).await?;
+                let answer = client.write(Method::PATCH, &path(&org)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed organization {org}."))?;
             }
             Self::Remove { org } => {
-                let answer = client.change(Method::DELETE, &path(&org)?, None).await?;
+                let answer = client.write(Method::DELETE, &path(&org)?, None).await?;
                 show::changed(client, &answer, |_| format!("Removed organization {org}."))?;
             }
         }

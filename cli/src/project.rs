@@ -67,7 +67,7 @@ impl Command {
         match self {
             Self::List { org } => {
                 let projects = client
-                    .all(&format!("/v1/orgs/{}/projects", segment(&org)?))
+                    .list_all(&format!("/v1/orgs/{}/projects", segment(&org)?))
                     .await?;
                 show::list(client, &projects, &["id", "status", "models", "frozen_by"])?;
             }
@@ -79,17 +79,17 @@ impl Command {
                 body.insert("id".to_owned(), json!(id));
                 let path = format!("/v1/orgs/{}/projects", segment(org)?);
                 let answer = client
-                    .change(Method::POST, &path, Some(Value::Object(body)))
+                    .write(Method::POST, &path, Some(Value::Object(body)))
                     .await?;
                 show::changed(client, &answer, |_| format!("Created project {project}."))?;
             }
             Self::Set { project, spec, clear } => {
                 let body = clear.patch(spec.members())?;
-                let answer = client.change(Method::PATCH, &path(&project)?, Some(body)).await?;
+                let answer = client.write(Method::PATCH, &path(&project)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed project {project}."))?;
             }
             Self::Remove { project } => {
-                let answer = client.change(Method::DELETE, &path(&project)?, None).await?;
+                let answer = client.write(Method::DELETE, &path(&project)?, None).await?;
                 show::changed(client, &answer, |_| format!("Removed project {project}."))?;
             }
         }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::Store;
 use tollgate_control::serve::{Settings, serve, signing_key};
 
-use crate::client::Place;
+use crate::client::GlobalOptions;
 use crate::out::{Unwritten, note, say};
 
 /// Run the control plane: the API, and the directory for gateways.
@@ -28,8 +28,8 @@ pub(crate) struct Serve {
 }
 
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
-pub(crate) async fn init(place: &Place) -> Result<()> {
-    let store = Store::create(&place.database).await?;
+pub(crate) async fn init(options: &GlobalOptions) -> Result<()> {
+    let store = Store::create(&options.database).await?;
     match first_token(&store).await? {
         Some(printed) => printed.context(LOST),
         None => {
@@ -58,12 +58,12 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl Serve {
-    pub(crate) async fn run(self, place: &Place) -> Result<()> {
-        let store = Arc::new(Store::create(&place.database).await?);
+    pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
+        let store = Arc::new(Store::create(&options.database).await?);
         if let Some(Err(error)) = first_token(&store).await? {
             note!("tollgate: {LOST} ({error})");
         }
-        let signing = place.audit_key.as_deref().map(signing_key).transpose();
+        let signing = options.audit_key.as_deref().map(signing_key).transpose();
         let settings = Settings {
             listen: self.listen,
             tls: self.tls_cert.zip(self.tls_key),

@@ -8,7 +8,7 @@ use crate::out::{note, plain, say};
 
 /// An object: a line for each member.
 pub(crate) fn object(client: &Client, object: &Value) -> Result<()> {
-    if client.json() {
+    if client.wants_json() {
         say!("{}", json(object))?;
         return Ok(());
     }
@@ -27,7 +27,7 @@ pub(crate) fn object(client: &Client, object: &Value) -> Result<()> {
 
 /// A list: a line for each item, of these members.
 pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) -> Result<()> {
-    if client.json() {
+    if client.wants_json() {
         say!("{}", json(&Value::from(items)))?;
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) -> Result
 
 /// What came of a change; `done` says it in one line.
 pub(crate) fn changed(client: &Client, answer: &Answer, done: impl FnOnce(&Value) -> String) -> Result<()> {
-    if client.json() {
+    if client.wants_json() {
         say!("{}", json(&answer.body))?;
     } else if answer.body.get("dry_run").is_some() {
         preview(&answer.body)?;
@@ -87,7 +87,7 @@ pub(crate) fn made(
         });
     };
     let id = member(&answer.body, "id");
-    let printed = if client.json() {
+    let printed = if client.wants_json() {
         say!("{}", json(&answer.body))
     } else {
         note!("# The {noun} {id}. It is shown this once and kept nowhere.");

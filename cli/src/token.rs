@@ -40,7 +40,7 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List => {
-                let tokens = client.all("/v1/tokens").await?;
+                let tokens = client.list_all("/v1/tokens").await?;
                 show::list(
                     client,
                     &tokens,
@@ -59,7 +59,7 @@ impl Command {
                 set(&mut body, "orgs", orgs);
                 set(&mut body, "expires_at", expires_at);
                 let answer = client
-                    .change(Method::POST, "/v1/tokens", Some(Value::Object(body)))
+                    .write(Method::POST, "/v1/tokens", Some(Value::Object(body)))
                     .await?;
                 show::made(client, &answer, "token", |id| {
                     format!("Create another, and give this one up: tollgate token revoke {id}")
@@ -67,7 +67,7 @@ impl Command {
             }
             Self::Revoke { token } => {
                 let path = format!("/v1/tokens/{}/revoke", segment(&token)?);
-                let answer = client.change(Method::POST, &path, None).await?;
+                let answer = client.write(Method::POST, &path, None).await?;
                 show::changed(client, &answer, |_| format!("Revoked the token {token}."))?;
             }
         }

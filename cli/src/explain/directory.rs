@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
 
 use super::setting::{Setting, json, place};
-use crate::client::{Client, Place, encoded};
+use crate::client::{Client, GlobalOptions, encoded};
 use crate::files::finding::Report;
 use crate::files::scalar::Reader;
 use crate::files::tree::Node;
@@ -30,7 +30,7 @@ pub(super) struct Directory {
 
 impl Directory {
     /// That of a gateway.
-    pub(super) fn of(setting: &Setting, control: Place, keys: &BTreeSet<&str>) -> Result<Self> {
+    pub(super) fn of(setting: &Setting, global: GlobalOptions, keys: &BTreeSet<&str>) -> Result<Self> {
         if let Some(inline) = setting
             .key_auth
             .at(&["directory"])
@@ -42,12 +42,12 @@ impl Directory {
             return Self::cut(json(document, Reader::Tool)?, Some(Rc::clone(document)), keys);
         }
         tokio::runtime::Runtime::new()?
-            .block_on(Self::fetch(control, keys))
+            .block_on(Self::fetch(global, keys))
             .context("these files have the directory fetched: give it as a file beside them, or a control plane that has it (--server, --database)")
     }
 
-    async fn fetch(control: Place, keys: &BTreeSet<&str>) -> Result<Self> {
-        let client = Client::open(control).await?;
+    async fn fetch(global: GlobalOptions, keys: &BTreeSet<&str>) -> Result<Self> {
+        let client = Client::open(global).await?;
         let whole = client.get("/v1/directory").await?;
         let mut directory = Self::cut(whole, None, keys)?;
         let freezes = client.get("/v1/freezes").await?;
