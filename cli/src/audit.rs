@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::client::{Client, encoded};
-use crate::out::say;
+use crate::out::outln;
 use crate::show;
 
 /// What to do with the trail.
@@ -47,7 +47,7 @@ impl Command {
                     .unwrap_or_default();
                 entries(client, &org, after, |entry| {
                     if client.wants_json() {
-                        Ok(say!("{}", show::json_line(entry))?)
+                        Ok(outln!("{}", show::json_line(entry))?)
                     } else {
                         told(entry)
                     }
@@ -55,11 +55,11 @@ impl Command {
                 .await?;
             }
             Self::Export => {
-                entries(client, "", 0, |entry| Ok(say!("{}", show::json_line(entry))?)).await?;
+                entries(client, "", 0, |entry| Ok(outln!("{}", show::json_line(entry))?)).await?;
             }
             Self::Checkpoint => {
                 let answer = client.send(Method::POST, "/v1/audit/checkpoint", None).await?;
-                say!("{}", show::json_line(&answer.body))?;
+                outln!("{}", show::json_line(&answer.body))?;
             }
             Self::Verify {
                 checkpoints,
@@ -111,7 +111,7 @@ fn told(entry: &Value) -> Result<()> {
     let at = jiff::Timestamp::from_millisecond(at)
         .map(|at| at.to_string())
         .unwrap_or_default();
-    say!(
+    outln!(
         "{} {at} {} from {} {}{reason}",
         word("seq"),
         word("actor"),
@@ -124,7 +124,7 @@ fn told(entry: &Value) -> Result<()> {
         .map(Vec::as_slice)
         .unwrap_or_default();
     for change in changes.iter().take(5) {
-        say!(
+        outln!(
             "  {} {}",
             show::member(change, "kind"),
             show::member(change, "id")
@@ -134,7 +134,7 @@ fn told(entry: &Value) -> Result<()> {
         }
     }
     if changes.len() > 5 {
-        say!("  and {} more", changes.len() - 5)?;
+        outln!("  and {} more", changes.len() - 5)?;
     }
     Ok(())
 }
@@ -157,12 +157,12 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
         .map(Vec::as_slice)
         .unwrap_or_default();
     if client.wants_json() {
-        say!("{}", show::json(&verdict))?;
+        outln!("{}", show::json(&verdict))?;
     } else if faults.is_empty() {
-        say!("{} entries verified.", show::member(&verdict, "entries"))?;
+        outln!("{} entries verified.", show::member(&verdict, "entries"))?;
     } else {
         for fault in faults {
-            say!(
+            outln!(
                 "entry {}: {}",
                 show::member(fault, "seq"),
                 show::member(fault, "problem")

@@ -141,7 +141,7 @@ impl Client {
                         seen.insert(next.to_owned()) && seen.len() < MAX_PAGES,
                         "the server's list has no end: page {} goes on after `{}`",
                         seen.len(),
-                        out::plain(next)
+                        out::sanitized(next)
                     );
                     after = format!("&after={}", encoded(next));
                 }
@@ -211,7 +211,7 @@ impl Client {
             return Ok(Answer { status, body });
         }
         match body.get("detail").and_then(Value::as_str) {
-            Some(detail) => bail!("{}", out::plain(detail)),
+            Some(detail) => bail!("{}", out::sanitized(detail)),
             None => bail!("the server answered with status {status}"),
         }
     }

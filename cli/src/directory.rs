@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::Value;
 use tollgate_core::directory::Loader;
 
-use crate::out::{counted, say};
+use crate::out::{outln, pluralized};
 
 /// What to do with a document.
 #[derive(Subcommand)]
@@ -29,7 +29,7 @@ impl Command {
         match self {
             Self::Check { file } => {
                 let directory = Loader::load(read(&file)?).map_err(complaint)?;
-                say!(
+                outln!(
                     "{}: {} keys of {} organizations",
                     file.display(),
                     directory.keys(),
@@ -39,7 +39,7 @@ impl Command {
             Self::Build { file } => {
                 let json = read(&file)?;
                 Loader::load(json.clone()).map_err(complaint)?;
-                say!(
+                outln!(
                     "{}",
                     String::from_utf8(json).context("the document is not UTF-8")?
                 )?;
@@ -72,7 +72,10 @@ fn complaint(errors: Vec<tollgate_core::config::ConfigError>) -> anyhow::Error {
     let count = lines.len();
     lines.insert(
         0,
-        format!("the document would be refused, for {}:", counted(count, "reason")),
+        format!(
+            "the document would be refused, for {}:",
+            pluralized(count, "reason")
+        ),
     );
     anyhow::anyhow!(lines.join("\n  "))
 }

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::client::GlobalOptions;
 use crate::files::finding::{Report, Severity};
-use crate::out::{self, note, say};
+use crate::out::{self, errln, outln};
 use asked::{Asked, Options};
 use directory::Directory;
 use lines::Explanation;
@@ -71,18 +71,18 @@ impl Explain {
             false => explain(&self.paths, global, &asked, &mut report)?,
         };
         match (self.requests.is_some(), &past) {
-            (true, _) => told.iter().try_for_each(|told| say!("{}", told.json()))?,
+            (true, _) => told.iter().try_for_each(|told| outln!("{}", told.json()))?,
             (false, Some(past)) if json => {
                 let now = told.first().map_or(Value::Null, Explanation::json);
-                say!(
+                outln!(
                     "{:#}",
                     json!({"record": past.record(), "access": past.access(), "now": now})
                 )?;
             }
-            (false, _) if json => told.iter().try_for_each(|told| say!("{:#}", told.json()))?,
+            (false, _) if json => told.iter().try_for_each(|told| outln!("{:#}", told.json()))?,
             (false, past) => {
                 if past.is_some() && !told.is_empty() {
-                    say!("\nSuch a request now:")?;
+                    outln!("\nSuch a request now:")?;
                 }
                 told.iter()
                     .try_for_each(|told| out::write(format_args!("{told}")))?;
@@ -116,7 +116,7 @@ fn explain(
     let setting = Setting::read(paths, report)?;
     // Of a file with a mistake Envoy goes on with the last good one, which nobody knows here.
     if report.count(Severity::Error) > 0 {
-        note!("{report}");
+        errln!("{report}");
         bail!("what a gateway with these files goes by can't be told until they are without mistakes");
     }
     let setting = setting.context(

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::client::{Client, encoded, segment};
-use crate::out::say;
+use crate::out::outln;
 use crate::show;
 
 /// What is frozen.
@@ -183,7 +183,7 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
         }
     }
     if all.is_empty() && !client.wants_json() {
-        say!("Nothing is frozen or capped.")?;
+        outln!("Nothing is frozen or capped.")?;
         return Ok(());
     }
     for one in &mut all {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Client, segment};
 use crate::directory::document;
-use crate::out::{counted, say};
+use crate::out::{outln, pluralized};
 use crate::show::member;
 
 /// Import a directory document: its organizations, projects and keys. What exists already stays as it is.
@@ -101,7 +101,7 @@ impl Count {
             existed,
         } = self;
         if client.wants_json() {
-            say!(
+            outln!(
                 "{}",
                 json!({"orgs": orgs, "projects": projects, "keys": keys, "existed": existed})
             )?;
@@ -112,11 +112,11 @@ impl Count {
         } else {
             "Imported"
         };
-        say!(
+        outln!(
             "{verb} {}, {} and {}; {existed} existed already.",
-            counted(*orgs, "organization"),
-            counted(*projects, "project"),
-            counted(*keys, "key")
+            pluralized(*orgs, "organization"),
+            pluralized(*projects, "project"),
+            pluralized(*keys, "key")
         )?;
         Ok(())
     }

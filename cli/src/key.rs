@@ -15,7 +15,7 @@ use tollgate_core::key::{ApiKey, Form, KeyHash, form};
 use crate::change::{Clear, set};
 use crate::client::{Client, encoded, segment};
 use crate::limit::Limits;
-use crate::out::{note, say};
+use crate::out::{errln, outln};
 use crate::report::Report;
 use crate::show;
 
@@ -265,18 +265,18 @@ pub(crate) fn mint(row: &Row) -> Result<()> {
     getrandom::fill(&mut random).context("no randomness from the operating system")?;
     let key = ApiKey::mint(&random);
     let row = row.of(key.id(), &key.sha256_hex())?;
-    note!("# The key, for its owner. It is shown this once and stored nowhere.");
-    let printed = say!("{}", key.reveal());
+    errln!("# The key, for its owner. It is shown this once and stored nowhere.");
+    let printed = outln!("{}", key.reveal());
     printed.context("the key is lost, and good for nothing: mint another")?;
-    note!("# Its row, for `keys` in the directory:");
-    say!("- {row}")?;
+    errln!("# Its row, for `keys` in the directory:");
+    outln!("- {row}")?;
     Ok(())
 }
 
 /// The row of a key that exists, read from standard input.
 pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
     if std::io::stdin().is_terminal() {
-        note!("Paste the key, then press Enter and Ctrl-D:");
+        errln!("Paste the key, then press Enter and Ctrl-D:");
     }
     let mut key = String::new();
     std::io::stdin()
@@ -287,7 +287,7 @@ pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
         key.len() >= 20,
         "a key of fewer than 20 characters can be guessed; make a new one instead"
     );
-    say!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?)?;
+    outln!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?)?;
     Ok(())
 }
 

@@ -34,7 +34,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::{Client, GlobalOptions};
-use out::{Unwritten, note};
+use out::{StdoutError, errln};
 
 /// Tools for operators of a Tollgate gateway.
 #[derive(Parser)]
@@ -121,9 +121,9 @@ fn main() -> ExitCode {
     match run(options, command) {
         Ok(code) => code,
         Err(error) => {
-            let unwritten = error.downcast_ref::<Unwritten>();
-            if !unwritten.is_some_and(Unwritten::is_closed) {
-                note!("tollgate: {}", out::lines(&format!("{error:#}")));
+            let unwritten = error.downcast_ref::<StdoutError>();
+            if !unwritten.is_some_and(StdoutError::is_broken_pipe) {
+                errln!("tollgate: {}", out::sanitized_lines(&format!("{error:#}")));
             }
             // 1 is what `scan`, `check` and `audit verify` found.
             ExitCode::from(2)

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use tollgate_core::key::{Form, KEY_LEN, PREFIX, form, masked};
 
-use crate::out::{self, Unwritten, note, say};
+use crate::out::{self, StdoutError, errln, outln};
 
 /// Find our keys in files, by their form and checksum; exits with 1 where there are any.
 #[derive(Args)]
@@ -37,7 +37,7 @@ impl Scan {
         let mut looked = Looked::default();
         if self.paths.is_empty() {
             if io::stdin().is_terminal() {
-                note!("Reading standard input; name files or folders to look in those.");
+                errln!("Reading standard input; name files or folders to look in those.");
             }
             looked.stream(io::stdin().lock(), "standard input")?;
         }
@@ -49,7 +49,7 @@ impl Scan {
                 Err(error) => looked.cannot(path, &error),
             }
         }
-        note!("{}", looked.outcome());
+        errln!("{}", looked.outcome());
         Ok(if looked.places > 0 {
             ExitCode::FAILURE
         } else if looked.failed > 0 {
@@ -61,7 +61,7 @@ impl Scan {
 }
 
 impl Looked {
-    fn folder(&mut self, path: &Path) -> Result<(), Unwritten> {
+    fn folder(&mut self, path: &Path) -> Result<(), StdoutError> {
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) => {
@@ -89,7 +89,7 @@ impl Looked {
         Ok(())
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), Unwritten> {
+    fn file(&mut self, path: &Path) -> Result<(), StdoutError> {
         match File::open(path) {
             Ok(file) => self.stream(file, &path.display().to_string())?,
             Err(error) => self.cannot(path, &error),
@@ -98,15 +98,18 @@ impl Looked {
     }
 
     fn cannot(&mut self, path: &Path, error: &io::Error) {
-        note!("cannot read {}: {error}", out::plain(&path.display().to_string()));
+        errln!(
+            "cannot read {}: {error}",
+            out::sanitized(&path.display().to_string())
+        );
         self.failed += 1;
     }
 
     /// Says where keys are, masked. A line may be as long as it likes.
-    fn stream(&mut self, input: impl Read, name: &str) -> Result<(), Unwritten> {
+    fn stream(&mut self, input: impl Read, name: &str) -> Result<(), StdoutError> {
         /// What is looked at in one piece of a long line.
         const PIECE: u64 = 1 << 20;
-        let name = out::plain(name);
+        let name = out::sanitized(name);
         let mut input = BufReader::new(input);
         let mut line = 1_u64;
         let mut text = Vec::new();
@@ -138,7 +141,7 @@ impl Looked {
                 if form(candidate) == Form::Ours {
                     let id = candidate.get(PREFIX.len()..PREFIX.len() + 12).unwrap_or_default();
                     let id = String::from_utf8_lossy(id).into_owned();
-                    say!("{name}:{line}: {id} ({})", masked(candidate))?;
+                    outln!("{name}:{line}: {id} ({})", masked(candidate))?;
                     self.ids.insert(id);
                     self.places += 1;
                     at += KEY_LEN;

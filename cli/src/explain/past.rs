@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::asked::{Asked, Options};
-use crate::out::note;
+use crate::out::errln;
 
 /// What is known of it.
 pub(super) struct Past {
@@ -80,7 +80,7 @@ impl Past {
         match whole.asked() {
             Ok(asked) if whole.names_model() || endpoint == Some("models") => Ok(Some(asked)),
             _ => {
-                note!(
+                errln!(
                     "The records do not say all of the request: give --key and --model for what the files say of it now."
                 );
                 Ok(None)
