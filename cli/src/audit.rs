@@ -49,7 +49,7 @@ impl Command {
                     if client.wants_json() {
                         Ok(outln!("{}", show::json_line(entry))?)
                     } else {
-                        told(entry)
+                        print_entry(entry)
                     }
                 })
                 .await?;
@@ -100,8 +100,8 @@ async fn entries(
     }
 }
 
-/// An entry for people.
-fn told(entry: &Value) -> Result<()> {
+/// Prints an entry for people.
+fn print_entry(entry: &Value) -> Result<()> {
     let word = |name: &str| show::member(entry, name);
     let reason = entry
         .get("reason")

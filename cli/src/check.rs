@@ -55,7 +55,7 @@ impl Check {
         };
         let mut asked = 0;
         for group in groups(&documents) {
-            together(&group, envoy.as_ref(), &mut report);
+            check_group(&group, envoy.as_ref(), &mut report);
             asked += group.iter().filter(|document| document.is_bootstrap()).count();
         }
         out::write(format_args!("{}", out::sanitized_lines(&report.to_string())))?;
@@ -88,7 +88,7 @@ impl Check {
 }
 
 /// Checks the files of one Envoy.
-fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
+fn check_group(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
     let world = World::of(group, report);
     across::check(&world, report);
     if let Some(envoy) = envoy {

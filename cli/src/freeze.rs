@@ -11,7 +11,7 @@ use crate::show;
 
 /// What is frozen.
 #[derive(Clone, Copy, ValueEnum)]
-enum Kind {
+enum FreezeTarget {
     /// A key, by its id.
     Key,
     /// A project, as `ORG/PROJECT`.
@@ -24,7 +24,7 @@ enum Kind {
 #[derive(Args)]
 pub(crate) struct Freeze {
     /// What it is.
-    kind: Kind,
+    kind: FreezeTarget,
     /// Which.
     id: String,
     /// For how long, such as `30m`; until `unfreeze` without it.
@@ -42,7 +42,7 @@ pub(crate) struct Unfreeze {
 
 /// What can be capped.
 #[derive(Clone, Copy, ValueEnum)]
-enum Capped {
+enum CapTarget {
     /// A key, by its id.
     Key,
     /// An organization.
@@ -53,7 +53,7 @@ enum Capped {
 #[derive(Args)]
 pub(crate) struct Cap {
     /// What it is.
-    kind: Capped,
+    kind: CapTarget,
     /// Which.
     id: String,
     /// How many requests it may make, such as `10/second`.
@@ -79,9 +79,9 @@ impl Freeze {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let reason = reason(client, "key leaked in a repository")?;
         let kind = match self.kind {
-            Kind::Key => "key",
-            Kind::Project => "project",
-            Kind::Org => "org",
+            FreezeTarget::Key => "key",
+            FreezeTarget::Project => "project",
+            FreezeTarget::Org => "org",
         };
         let body = json!({"target": {kind: self.id}, "reason": reason, "for": self.span});
         let answer = client.write(Method::POST, "/v1/freezes", Some(body)).await?;
@@ -106,8 +106,8 @@ impl Cap {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let reason = reason(client, "a loop at the customer")?;
         let kind = match self.kind {
-            Capped::Key => "key",
-            Capped::Org => "org",
+            CapTarget::Key => "key",
+            CapTarget::Org => "org",
         };
         let body = json!({
             "target": {kind: self.id}, "rate": self.rate, "burst": self.burst, "reason": reason, "for": self.span,

@@ -25,7 +25,7 @@ const KEYS: usize = 5_000;
 
 /// What came of it.
 #[derive(Default)]
-struct Count {
+struct Imported {
     orgs: u64,
     projects: u64,
     keys: u64,
@@ -35,12 +35,12 @@ struct Count {
 impl Import {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let mut document = document(&self.file)?;
-        if let Some(place) = capped(&document) {
+        if let Some(place) = first_with_cap(&document) {
             bail!(
                 "{place} has a cap, which ends nowhere in a file: take it out, and begin it with `tollgate cap`"
             );
         }
-        let mut count = Count::default();
+        let mut count = Imported::default();
         let known = ids(client, "/v1/orgs").await?;
         for (name, org) in members(document.get("orgs")) {
             let mut spec = org.clone();
@@ -92,7 +92,7 @@ impl Import {
     }
 }
 
-impl Count {
+impl Imported {
     fn print(&self, client: &Client) -> Result<()> {
         let Self {
             orgs,
@@ -159,7 +159,7 @@ async fn create(client: &Client, path: &str, name: &str, spec: Value) -> Result<
 }
 
 /// The first organization or key that has a cap.
-fn capped(document: &Value) -> Option<String> {
+fn first_with_cap(document: &Value) -> Option<String> {
     let has = |row: &Value| row.get("cap").is_some_and(|cap| !cap.is_null());
     let org = members(document.get("orgs")).find(|(_, org)| has(org));
     let keys = document.get("keys").and_then(Value::as_array);

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
 use tollgate_core::key::{ApiKey, Form, KeyHash, form};
 
-use crate::change::{Clear, set};
+use crate::change::{Clear, insert_some};
 use crate::client::{Client, encoded, segment};
 use crate::limit::Limits;
 use crate::out::{errln, outln};
@@ -167,7 +167,7 @@ impl Command {
                 let answer = client
                     .write(Method::POST, "/v1/keys", Some(Value::Object(body)))
                     .await?;
-                show::made(client, &answer, "key", another)?;
+                show::created(client, &answer, "key", lost_key_advice)?;
             }
             Self::Set {
                 key,
@@ -187,7 +187,7 @@ impl Command {
                     .write(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
                     .await?;
                 if answer.status == StatusCode::CREATED {
-                    show::made(client, &answer, "key", another)?;
+                    show::created(client, &answer, "key", lost_key_advice)?;
                 } else {
                     ensure!(
                         answer.body.get("dry_run").is_some(),
@@ -213,7 +213,7 @@ impl Command {
                 show::changed(client, &answer, |_| format!("Revoked key {key}."))?;
             }
             Self::Mint(row) => mint(&row)?,
-            Self::Row { id, row } => hashed(&id, &row)?,
+            Self::Row { id, row } => print_row(&id, &row)?,
         }
         Ok(())
     }
@@ -252,8 +252,8 @@ fn path(key: &str) -> Result<String> {
     Ok(format!("/v1/keys/{}", segment(key)?))
 }
 
-/// What becomes of a key that could not be printed.
-fn another(id: &str) -> String {
+/// What to do about a key that could not be printed.
+fn lost_key_advice(id: &str) -> String {
     format!(
         "For another in its place: tollgate key rotate {id} --overlap 0s; to give it up: tollgate key revoke {id}"
     )
@@ -274,7 +274,7 @@ pub(crate) fn mint(row: &Row) -> Result<()> {
 }
 
 /// The row of a key that exists, read from standard input.
-pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
+pub(crate) fn print_row(id: &str, row: &Row) -> Result<()> {
     if std::io::stdin().is_terminal() {
         errln!("Paste the key, then press Enter and Ctrl-D:");
     }
@@ -294,11 +294,11 @@ pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
 impl Spec {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "status", self.status.as_ref());
-        set(&mut members, "not_before", self.not_before.as_ref());
-        set(&mut members, "networks", self.networks.as_ref());
-        set(&mut members, "contacts", self.contacts.as_ref());
-        set(&mut members, "limits", self.limits.change());
+        insert_some(&mut members, "status", self.status.as_ref());
+        insert_some(&mut members, "not_before", self.not_before.as_ref());
+        insert_some(&mut members, "networks", self.networks.as_ref());
+        insert_some(&mut members, "contacts", self.contacts.as_ref());
+        insert_some(&mut members, "limits", self.limits.patch());
         members
     }
 }
@@ -307,10 +307,10 @@ impl Grant {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
         let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-        set(&mut members, "name", self.name.as_ref());
-        set(&mut members, "scopes", list(&self.scopes));
-        set(&mut members, "models", list(&self.models));
-        set(&mut members, "expires_at", self.expires_at.as_ref());
+        insert_some(&mut members, "name", self.name.as_ref());
+        insert_some(&mut members, "scopes", list(&self.scopes));
+        insert_some(&mut members, "models", list(&self.models));
+        insert_some(&mut members, "expires_at", self.expires_at.as_ref());
         members
     }
 }
@@ -318,8 +318,8 @@ impl Grant {
 impl Row {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "org", Some(&self.org));
-        set(&mut members, "project", self.project.as_ref());
+        insert_some(&mut members, "org", Some(&self.org));
+        insert_some(&mut members, "project", self.project.as_ref());
         members.extend(self.grant.members());
         members
     }

@@ -138,7 +138,7 @@ fn run(options: GlobalOptions, command: Command) -> Result<ExitCode> {
         Command::Managed(command) => match *command {
             // These two need no control plane.
             Managed::Key(key::Command::Mint(row)) => key::mint(&row)?,
-            Managed::Key(key::Command::Row { id, row }) => key::hashed(&id, &row)?,
+            Managed::Key(key::Command::Row { id, row }) => key::print_row(&id, &row)?,
             command => return block_on(manage(options, command)),
         },
         Command::Scan(scan) => return scan.run(),

@@ -5,7 +5,7 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::change::{Clear, labels, set, valued};
+use crate::change::{Clear, ensure_labels_have_values, insert_some, labels_patch};
 use crate::client::{Client, segment};
 use crate::show;
 
@@ -73,7 +73,7 @@ impl Command {
             }
             Self::Show { project } => show::object(client, &client.get(&path(&project)?).await?)?,
             Self::Create { project, spec } => {
-                valued(&spec.label)?;
+                ensure_labels_have_values(&spec.label)?;
                 let (org, id) = split(&project)?;
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(id));
@@ -115,10 +115,10 @@ fn path(project: &str) -> Result<String> {
 impl Spec {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "status", self.status.as_ref());
-        set(&mut members, "models", self.models.as_ref());
-        set(&mut members, "labels", labels(&self.label).as_ref());
-        set(&mut members, "contacts", self.contacts.as_ref());
+        insert_some(&mut members, "status", self.status.as_ref());
+        insert_some(&mut members, "models", self.models.as_ref());
+        insert_some(&mut members, "labels", labels_patch(&self.label).as_ref());
+        insert_some(&mut members, "contacts", self.contacts.as_ref());
         members
     }
 }

@@ -19,9 +19,9 @@ pub(crate) struct Scan {
     paths: Vec<PathBuf>,
 }
 
-/// What came of it.
+/// What was found, and what was left out.
 #[derive(Default)]
-struct Looked {
+struct Findings {
     /// Ids of keys.
     ids: BTreeSet<String>,
     /// Where they stand.
@@ -34,25 +34,25 @@ struct Looked {
 
 impl Scan {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut looked = Looked::default();
+        let mut findings = Findings::default();
         if self.paths.is_empty() {
             if io::stdin().is_terminal() {
                 errln!("Reading standard input; name files or folders to look in those.");
             }
-            looked.stream(io::stdin().lock(), "standard input")?;
+            findings.stream(io::stdin().lock(), "standard input")?;
         }
         for path in &self.paths {
             // What is named is meant, whatever it is; a pipe is read until its end.
             match std::fs::metadata(path) {
-                Ok(about) if about.is_dir() => looked.folder(path)?,
-                Ok(_) => looked.file(path)?,
-                Err(error) => looked.cannot(path, &error),
+                Ok(about) if about.is_dir() => findings.folder(path)?,
+                Ok(_) => findings.file(path)?,
+                Err(error) => findings.unreadable(path, &error),
             }
         }
-        errln!("{}", looked.outcome());
-        Ok(if looked.places > 0 {
+        errln!("{}", findings.outcome());
+        Ok(if findings.places > 0 {
             ExitCode::FAILURE
-        } else if looked.failed > 0 {
+        } else if findings.failed > 0 {
             ExitCode::from(2)
         } else {
             ExitCode::SUCCESS
@@ -60,12 +60,12 @@ impl Scan {
     }
 }
 
-impl Looked {
+impl Findings {
     fn folder(&mut self, path: &Path) -> Result<(), StdoutError> {
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) => {
-                self.cannot(path, &error);
+                self.unreadable(path, &error);
                 return Ok(());
             }
         };
@@ -73,7 +73,7 @@ impl Looked {
         for entry in entries {
             match entry {
                 Ok(entry) => paths.push(entry.path()),
-                Err(error) => self.cannot(path, &error),
+                Err(error) => self.unreadable(path, &error),
             }
         }
         paths.sort_unstable();
@@ -83,7 +83,7 @@ impl Looked {
                 Ok(about) if about.is_file() => self.file(&path)?,
                 // A link leads out of the folder, or round in it; a pipe may never end.
                 Ok(_) => self.skipped += 1,
-                Err(error) => self.cannot(&path, &error),
+                Err(error) => self.unreadable(&path, &error),
             }
         }
         Ok(())
@@ -92,12 +92,12 @@ impl Looked {
     fn file(&mut self, path: &Path) -> Result<(), StdoutError> {
         match File::open(path) {
             Ok(file) => self.stream(file, &path.display().to_string())?,
-            Err(error) => self.cannot(path, &error),
+            Err(error) => self.unreadable(path, &error),
         }
         Ok(())
     }
 
-    fn cannot(&mut self, path: &Path, error: &io::Error) {
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
         errln!(
             "cannot read {}: {error}",
             out::sanitized(&path.display().to_string())
@@ -118,7 +118,7 @@ impl Looked {
             let read = match input.by_ref().take(PIECE).read_until(b'\n', &mut text) {
                 Ok(read) => read,
                 Err(error) => {
-                    self.cannot(Path::new(&name), &error);
+                    self.unreadable(Path::new(&name), &error);
                     return Ok(());
                 }
             };
@@ -191,9 +191,9 @@ mod tests {
 
     /// In how many places of a text keys are found.
     fn places(text: &str) -> u64 {
-        let mut looked = Looked::default();
-        looked.stream(text.as_bytes(), "").unwrap();
-        looked.places
+        let mut findings = Findings::default();
+        findings.stream(text.as_bytes(), "").unwrap();
+        findings.places
     }
 
     #[test]

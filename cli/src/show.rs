@@ -75,7 +75,7 @@ pub(crate) fn changed(client: &Client, answer: &Answer, done: impl FnOnce(&Value
 
 /// What was made with a secret of its own, which stands alone on standard output, for a pipe. It is kept nowhere: where
 /// it can't be printed, `lost` says of its id what to do.
-pub(crate) fn made(
+pub(crate) fn created(
     client: &Client,
     answer: &Answer,
     noun: &str,

@@ -5,7 +5,7 @@ use axum::http::Method;
 use clap::Subcommand;
 use serde_json::{Map, Value};
 
-use crate::change::set;
+use crate::change::insert_some;
 use crate::client::{Client, segment};
 use crate::show;
 
@@ -54,14 +54,14 @@ impl Command {
                 expires_at,
             } => {
                 let mut body = Map::new();
-                set(&mut body, "role", Some(role));
-                set(&mut body, "name", name);
-                set(&mut body, "orgs", orgs);
-                set(&mut body, "expires_at", expires_at);
+                insert_some(&mut body, "role", Some(role));
+                insert_some(&mut body, "name", name);
+                insert_some(&mut body, "orgs", orgs);
+                insert_some(&mut body, "expires_at", expires_at);
                 let answer = client
                     .write(Method::POST, "/v1/tokens", Some(Value::Object(body)))
                     .await?;
-                show::made(client, &answer, "token", |id| {
+                show::created(client, &answer, "token", |id| {
                     format!("Create another, and give this one up: tollgate token revoke {id}")
                 })?;
             }

@@ -36,7 +36,7 @@ fn complaint(envoy: &Envoy, document: &Document<'_>) -> Option<(Complaint, Place
         let place = complaint
             .path
             .as_ref()
-            .map(|path| told(&find(&document.root, path), &complaint));
+            .map(|path| place_of(&find(&document.root, path), &complaint));
         return Some((complaint, place.unwrap_or(start)));
     }
     let stand_in = StandIn::of(&document.root).filter(|_| document.contents == Contents::Envoy)?;
@@ -51,11 +51,11 @@ fn complaint(envoy: &Envoy, document: &Document<'_>) -> Option<(Complaint, Place
     let place = complaint
         .path
         .as_ref()
-        .and_then(|path| Some(told(&stand_in.find(path)?, &complaint)));
+        .and_then(|path| Some(place_of(&stand_in.find(path)?, &complaint)));
     Some((complaint, place.unwrap_or(start)))
 }
 
-fn told(found: &Found<'_>, complaint: &Complaint) -> Place {
+fn place_of(found: &Found<'_>, complaint: &Complaint) -> Place {
     match found.entry {
         Some(entry) if complaint.of_name => entry.place,
         _ => found.place(),
