@@ -1,4 +1,4 @@
-//! What one gateway goes by: the configurations of its three filters, each with the places of its values.
+//! One gateway: the configurations of its three filters, each with the places of its values.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use crate::files::source;
 use crate::files::tree::Node;
 use crate::files::world::{Scope, World};
 
-/// A gateway of the files.
-pub(super) struct Setting {
+/// The gateway that some files configure.
+pub(super) struct Gateway {
     pub(super) key_auth: Rc<Node>,
     pub(super) router: Rc<Node>,
     pub(super) limits: Rc<Node>,
@@ -28,7 +28,7 @@ pub(super) struct Setting {
     pub(super) documents: Vec<Rc<Node>>,
 }
 
-impl Setting {
+impl Gateway {
     /// The first gateway of these files that is whole: one of a chain before others.
     pub(super) fn read(paths: &[PathBuf], report: &mut Report) -> Result<Option<Self>> {
         let sources = source::read(paths, report);
@@ -41,8 +41,8 @@ impl Setting {
         for group in &groups {
             let world = World::of(group, report);
             let scopes = world.scopes();
-            if let Some(setting) = scopes.iter().find_map(|scope| Self::of(scope, &world)) {
-                found.push(setting);
+            if let Some(gateway) = scopes.iter().find_map(|scope| Self::of(scope, &world)) {
+                found.push(gateway);
             }
         }
         if found.len() > 1 {
