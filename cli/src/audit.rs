@@ -143,7 +143,12 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
     let read = |file: &PathBuf| -> Result<Value> {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no checkpoint", file.display()))
+        serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is not a checkpoint: expected the output of `tollgate audit checkpoint`",
+                file.display()
+            )
+        })
     };
     let kept: Vec<Value> = checkpoints.iter().map(read).collect::<Result<_>>()?;
     let body = json!({"checkpoints": kept, "public_key": public_key});

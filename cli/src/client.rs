@@ -14,7 +14,7 @@ use serde_json::Value;
 use tollgate_control::Store;
 use tollgate_control::access::Caller;
 use tollgate_control::api::{App, router};
-use tollgate_control::serve::signing_key;
+use tollgate_control::serve::{SigningKey, signing_key};
 use tower::ServiceExt as _;
 
 use crate::out;
@@ -43,7 +43,7 @@ pub(crate) struct GlobalOptions {
     pub(crate) database: String,
     /// File of the key that signs checkpoints of the trail; made where there is none.
     #[arg(long, global = true, env = "TOLLGATE_AUDIT_KEY")]
-    pub(crate) audit_key: Option<PathBuf>,
+    audit_key: Option<PathBuf>,
     /// Reason to record in the trail.
     #[arg(long, global = true)]
     pub(crate) reason: Option<String>,
@@ -53,6 +53,18 @@ pub(crate) struct GlobalOptions {
     /// Print JSON, as the API answers.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl GlobalOptions {
+    /// The key that signs checkpoints, where `--audit-key` names its file.
+    pub(crate) fn signing_key(&self) -> Result<Option<SigningKey>> {
+        let Some(file) = &self.audit_key else {
+            return Ok(None);
+        };
+        let key = signing_key(file);
+        key.map(Some)
+            .with_context(|| format!("cannot use the key that signs checkpoints, {}", file.display()))
+    }
 }
 
 /// A control plane to speak to.
@@ -93,11 +105,7 @@ impl Client {
             }
             None => {
                 let store = Arc::new(Store::open(&options.database).await?);
-                let signing = options.audit_key.as_deref().map(signing_key).transpose();
-                Transport::Local(router(App::new(
-                    store,
-                    signing.context("cannot use the signing key")?,
-                )))
+                Transport::Local(router(App::new(store, options.signing_key()?)))
             }
         };
         Ok(Self { options, transport })
@@ -228,10 +236,11 @@ fn http_client(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
     }
     if let Some(file) = ca {
         let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let certificate = reqwest::Certificate::from_pem(&pem).context("no PEM certificate")?;
+        let certificate = reqwest::Certificate::from_pem(&pem)
+            .with_context(|| format!("{} has no certificate in PEM format", file.display()))?;
         builder = builder.tls_certs_merge([certificate]);
     }
-    builder.build().context("cannot speak HTTP")
+    builder.build().context("cannot set up an HTTP client")
 }
 
 /// The server's address, and whether it is on this machine; a token goes to no other machine in clear.
@@ -241,7 +250,9 @@ fn address(server: &str) -> Result<(String, bool)> {
         !server.contains('@'),
         "the server's address has a user's name or password: expected `https://HOST:PORT`, and a token by --token-file"
     );
-    let url = reqwest::Url::parse(server).with_context(|| format!("`{server}` is no address of a server"))?;
+    let url = reqwest::Url::parse(server).with_context(|| {
+        format!("`{server}` is not the address of a server: expected `https://HOST:PORT`")
+    })?;
     let host = url.host_str().unwrap_or_default();
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let is_here = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
@@ -264,7 +275,10 @@ fn token(file: Option<&PathBuf>) -> Result<String> {
 
 /// A name as it stands in a path. `.` and `..` can't: URLs drop them, encoded too, and what is above would be meant.
 pub(crate) fn segment(name: &str) -> Result<String> {
-    ensure!(!matches!(name, "" | "." | ".."), "`{name}` is no name");
+    ensure!(
+        !matches!(name, "" | "." | ".."),
+        "`{name}` is no name: expected one that is not empty, `.` or `..`"
+    );
     Ok(encoded(name))
 }
 

@@ -51,7 +51,8 @@ impl Command {
 
 /// The document as it is, unchecked.
 pub(crate) fn document(file: &PathBuf) -> Result<Value> {
-    serde_json::from_slice(&read(file)?).with_context(|| format!("{} is no document", file.display()))
+    serde_json::from_slice(&read(file)?)
+        .with_context(|| format!("{} is not a directory document", file.display()))
 }
 
 /// The document as JSON. YAML is read as YAML; JSON is left as it is, so a million keys take no detour.

@@ -100,7 +100,7 @@ impl Command {
 fn split(project: &str) -> Result<(&str, &str)> {
     project
         .split_once('/')
-        .with_context(|| format!("`{project}` is no project: expected `ORG/PROJECT`"))
+        .with_context(|| format!("`{project}` does not name a project: expected `ORG/PROJECT`"))
 }
 
 fn path(project: &str) -> Result<String> {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::Store;
-use tollgate_control::serve::{Settings, serve, signing_key};
+use tollgate_control::serve::{Settings, serve};
 
 use crate::client::GlobalOptions;
 use crate::out::{StdoutError, errln, outln};
@@ -63,11 +63,10 @@ impl Serve {
         if let Some(Err(error)) = first_token(&store).await? {
             errln!("tollgate: {LOST} ({error})");
         }
-        let signing = options.audit_key.as_deref().map(signing_key).transpose();
         let settings = Settings {
             listen: self.listen,
             tls: self.tls_cert.zip(self.tls_key),
-            signing: signing.context("cannot use the key that signs checkpoints")?,
+            signing: options.signing_key()?,
         };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {

@@ -171,7 +171,7 @@ impl Problem {
             StatusCode::NOT_FOUND,
             "not-found",
             "Not found",
-            "there is no such endpoint; `/openapi.json` has all of them",
+            "there is no such endpoint; `/openapi.json` lists all of them",
         )
     }
 
@@ -181,7 +181,7 @@ impl Problem {
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "Method not allowed",
-            "this endpoint has other methods; `/openapi.json` has all of them",
+            "this endpoint does not take this method; `/openapi.json` lists those that it takes",
         )
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
 use axum_server::{Handle, Server};
-use ed25519_dalek::SigningKey;
+pub use ed25519_dalek::SigningKey;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, App};

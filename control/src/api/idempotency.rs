@@ -35,7 +35,7 @@ impl IdempotentRequest {
         };
         if !(1..=255).contains(&key.len()) {
             return Err(Problem::malformed(
-                "`idempotency-key` is to have 1 to 255 characters",
+                "`idempotency-key` has to have 1 to 255 characters",
             ));
         }
         let body = serde_json::to_string(body).unwrap_or_default();

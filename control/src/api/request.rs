@@ -99,7 +99,8 @@ impl FromRequestParts<Arc<App>> for IfMatch {
         }
         let revision = tag.trim().strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
         let revision = revision.and_then(|revision| revision.parse().ok());
-        let wrong = || Problem::malformed("`if-match` is no `ETag` of ours: expected one such as `\"3\"`");
+        let wrong =
+            || Problem::malformed("`if-match` is not an `ETag` of this server: expected one such as `\"3\"`");
         Ok(Self(Some(revision.ok_or_else(wrong)?)))
     }
 }
@@ -139,7 +140,7 @@ async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
         .to_ascii_lowercase();
     if !["application/json", "application/merge-patch+json"].contains(&kind.as_str()) {
         return Err(Problem::malformed(
-            "the body is to be JSON, with `content-type: application/json`",
+            "the body has to be JSON, with `content-type: application/json`",
         ));
     }
     let length = request
