@@ -15,9 +15,9 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::files::document::{Document, groups};
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::{Report, Severity};
 use crate::files::source;
-use crate::files::world::World;
 use envoy::Envoy;
 
 use crate::out::{self, errln, outln, pluralized};
@@ -89,9 +89,9 @@ impl Check {
 
 /// Checks the files of one Envoy.
 fn check_group(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
-    let world = World::of(group, report);
-    across::check(&world, report);
+    let files = EnvoyFiles::of(group, report);
+    across::check(&files, report);
     if let Some(envoy) = envoy {
-        ask::ask(envoy, group, &world, report);
+        ask::ask(envoy, group, &files, report);
     }
 }

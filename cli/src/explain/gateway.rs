@@ -10,12 +10,12 @@ use serde_json::Value;
 use tollgate_core::{limiter, route};
 
 use crate::files::document::{Document, groups};
+use crate::files::envoy_files::{EnvoyFiles, Scope};
 use crate::files::finding::Report;
 use crate::files::locate::find;
 use crate::files::scalar::Reader;
 use crate::files::source;
 use crate::files::tree::Node;
-use crate::files::world::{Scope, World};
 
 /// The gateway that some files configure.
 pub(super) struct Gateway {
@@ -39,9 +39,9 @@ impl Gateway {
         let groups = groups(&documents);
         let mut found = Vec::new();
         for group in &groups {
-            let world = World::of(group, report);
-            let scopes = world.scopes();
-            if let Some(gateway) = scopes.iter().find_map(|scope| Self::of(scope, &world)) {
+            let files = EnvoyFiles::of(group, report);
+            let scopes = files.scopes();
+            if let Some(gateway) = scopes.iter().find_map(|scope| Self::of(scope, &files)) {
                 found.push(gateway);
             }
         }
@@ -51,7 +51,7 @@ impl Gateway {
         Ok(found.pop())
     }
 
-    fn of(scope: &Scope, world: &World<'_>) -> Option<Self> {
+    fn of(scope: &Scope, files: &EnvoyFiles<'_>) -> Option<Self> {
         let (key_auth, router, limits) = (
             scope.key_auth.first()?,
             scope.router.first()?,
@@ -66,7 +66,7 @@ impl Gateway {
             limits: Rc::clone(limits),
             route: Arc::new(route),
             limiter: Arc::new(limiter),
-            documents: world.documents.clone(),
+            documents: files.documents.clone(),
         })
     }
 }
