@@ -9,6 +9,7 @@ mod import;
 mod incidents;
 mod keys;
 mod orgs;
+mod patch;
 mod projects;
 mod request;
 mod tokens;
@@ -178,6 +179,13 @@ fn with_etag<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> R
     if let Ok(tag) = tag {
         response.headers_mut().insert(header::ETAG, tag);
     }
+    response
+}
+
+/// An answer with a secret must not be cached.
+fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,9 +11,11 @@ use tollgate_core::key::ApiKey;
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
-use super::orgs::{apply_patch, metadata_after, sets_status};
+use super::patch::{apply_patch, metadata_after, sets_status};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
-use super::{App, Page, Preview, authorize_object, commit_or_preview, ensure_current, to_page, with_etag};
+use super::{
+    App, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page, with_etag,
+};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{
@@ -133,19 +135,12 @@ pub(super) async fn create(
     if options.dry_run {
         return commit_or_preview(write, &org, &options, StatusCode::CREATED, &key, 0).await;
     }
-    let made = CreatedKey {
+    let created = CreatedKey {
         secret: secret.reveal().to_owned(),
         key,
     };
-    no_store(commit_or_preview(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
-}
-
-/// Answers with a secret must not be cached.
-pub(super) fn no_store(mut response: Response) -> Result<Response, Problem> {
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    let response = commit_or_preview(write, &org, &options, StatusCode::CREATED, &created, 0).await?;
+    Ok(no_store(response))
 }
 
 fn mint() -> Result<ApiKey, Problem> {
@@ -395,11 +390,12 @@ pub(super) async fn rotate(
     if options.dry_run {
         return commit_or_preview(write, &org, &options, StatusCode::CREATED, &new, 0).await;
     }
-    let made = CreatedKey {
+    let created = CreatedKey {
         secret: secret.reveal().to_owned(),
         key: new,
     };
-    no_store(commit_or_preview(write, &org, &options, StatusCode::CREATED, &made, 0).await?)
+    let response = commit_or_preview(write, &org, &options, StatusCode::CREATED, &created, 0).await?;
+    Ok(no_store(response))
 }
 
 /// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked. One that has itself been

@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
-use super::orgs::{apply_patch, metadata_after, sets_status, split_id};
+use super::patch::{apply_patch, metadata_after, sets_status, split_id};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};

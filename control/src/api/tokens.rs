@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
-use super::keys::no_store;
 use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Page, Preview, commit_or_preview, to_page};
+use super::{App, Page, Preview, commit_or_preview, no_store, to_page};
 use crate::access::{Caller, Permission, mint};
 use crate::check;
 use crate::documents::{Org, Role, Token};
@@ -129,17 +128,9 @@ pub(super) async fn create(
     if options.dry_run {
         return commit_or_preview(write, "", &options, StatusCode::CREATED, &token, 0).await;
     }
-    no_store(
-        commit_or_preview(
-            write,
-            "",
-            &options,
-            StatusCode::CREATED,
-            &CreatedToken { secret, token },
-            0,
-        )
-        .await?,
-    )
+    let created = CreatedToken { secret, token };
+    let response = commit_or_preview(write, "", &options, StatusCode::CREATED, &created, 0).await?;
+    Ok(no_store(response))
 }
 
 /// Revokes a token, for good. Doing it again changes nothing.
