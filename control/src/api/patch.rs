@@ -48,7 +48,7 @@ pub(super) fn metadata_after(
     let by_platform = metadata.suspended_by_platform;
     if status == Status::Active && by_platform && caller.is_confined() {
         return Err(Problem::forbidden(
-            "the platform suspended it, and a token that is confined to organizations may not resume it",
+            "it was suspended by the platform, and a token that is confined to organizations may not resume it",
         ));
     }
     // Where the customer suspended it, the platform can say it too, and then it is the platform's.
