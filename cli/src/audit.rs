@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::client::{Client, encoded};
-use crate::out::say;
+use crate::out::outln;
 use crate::show;
 
 /// What to do with the trail.
@@ -46,20 +46,20 @@ impl Command {
                     .map(|org| format!("&org={}", encoded(&org)))
                     .unwrap_or_default();
                 entries(client, &org, after, |entry| {
-                    if client.json() {
-                        Ok(say!("{}", show::json_line(entry))?)
+                    if client.wants_json() {
+                        Ok(outln!("{}", show::json_line(entry))?)
                     } else {
-                        told(entry)
+                        print_entry(entry)
                     }
                 })
                 .await?;
             }
             Self::Export => {
-                entries(client, "", 0, |entry| Ok(say!("{}", show::json_line(entry))?)).await?;
+                entries(client, "", 0, |entry| Ok(outln!("{}", show::json_line(entry))?)).await?;
             }
             Self::Checkpoint => {
-                let answer = client.ask(Method::POST, "/v1/audit/checkpoint", None).await?;
-                say!("{}", show::json_line(&answer.body))?;
+                let answer = client.send(Method::POST, "/v1/audit/checkpoint", None).await?;
+                outln!("{}", show::json_line(&answer.body))?;
             }
             Self::Verify {
                 checkpoints,
@@ -100,8 +100,8 @@ async fn entries(
     }
 }
 
-/// An entry for people.
-fn told(entry: &Value) -> Result<()> {
+/// Prints an entry for people.
+fn print_entry(entry: &Value) -> Result<()> {
     let word = |name: &str| show::member(entry, name);
     let reason = entry
         .get("reason")
@@ -111,7 +111,7 @@ fn told(entry: &Value) -> Result<()> {
     let at = jiff::Timestamp::from_millisecond(at)
         .map(|at| at.to_string())
         .unwrap_or_default();
-    say!(
+    outln!(
         "{} {at} {} from {} {}{reason}",
         word("seq"),
         word("actor"),
@@ -124,7 +124,7 @@ fn told(entry: &Value) -> Result<()> {
         .map(Vec::as_slice)
         .unwrap_or_default();
     for change in changes.iter().take(5) {
-        say!(
+        outln!(
             "  {} {}",
             show::member(change, "kind"),
             show::member(change, "id")
@@ -134,7 +134,7 @@ fn told(entry: &Value) -> Result<()> {
         }
     }
     if changes.len() > 5 {
-        say!("  and {} more", changes.len() - 5)?;
+        outln!("  and {} more", changes.len() - 5)?;
     }
     Ok(())
 }
@@ -143,12 +143,17 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
     let read = |file: &PathBuf| -> Result<Value> {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no checkpoint", file.display()))
+        serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is not a checkpoint: expected the output of `tollgate audit checkpoint`",
+                file.display()
+            )
+        })
     };
     let kept: Vec<Value> = checkpoints.iter().map(read).collect::<Result<_>>()?;
     let body = json!({"checkpoints": kept, "public_key": public_key});
     let verdict = client
-        .ask(Method::POST, "/v1/audit/verify", Some(body))
+        .send(Method::POST, "/v1/audit/verify", Some(body))
         .await?
         .body;
     let faults = verdict
@@ -156,13 +161,13 @@ async fn verify(client: &Client, checkpoints: &[PathBuf], public_key: Option<Str
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    if client.json() {
-        say!("{}", show::json(&verdict))?;
+    if client.wants_json() {
+        outln!("{}", show::json(&verdict))?;
     } else if faults.is_empty() {
-        say!("{} entries verified.", show::member(&verdict, "entries"))?;
+        outln!("{} entries verified.", show::member(&verdict, "entries"))?;
     } else {
         for fault in faults {
-            say!(
+            outln!(
                 "entry {}: {}",
                 show::member(fault, "seq"),
                 show::member(fault, "problem")

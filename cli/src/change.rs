@@ -30,15 +30,19 @@ impl Clear {
     }
 }
 
-/// Sets a member that is given.
-pub(crate) fn set(members: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
+/// Inserts a member that was given.
+pub(crate) fn insert_some(
+    members: &mut Map<String, Value>,
+    name: &str,
+    value: Option<impl serde::Serialize>,
+) {
     if let Some(value) = value {
         members.insert(name.to_owned(), json!(value));
     }
 }
 
-/// Labels as a change; `None` where none is given.
-pub(crate) fn labels(given: &[String]) -> Option<Map<String, Value>> {
+/// Labels as a merge patch, in which one without a value is removed; `None` where none is given.
+pub(crate) fn labels_patch(given: &[String]) -> Option<Map<String, Value>> {
     let label = |label: &String| match label.split_once('=') {
         Some((name, value)) if !value.is_empty() => (name.to_owned(), json!(value)),
         _ => (label.trim_end_matches('=').to_owned(), Value::Null),
@@ -46,8 +50,8 @@ pub(crate) fn labels(given: &[String]) -> Option<Map<String, Value>> {
     (!given.is_empty()).then(|| given.iter().map(label).collect())
 }
 
-/// Labels of what is made: there is none to remove yet.
-pub(crate) fn valued(given: &[String]) -> Result<()> {
+/// Fails where a label has no value: of something new there is no label to remove.
+pub(crate) fn ensure_labels_have_values(given: &[String]) -> Result<()> {
     let label = given.iter().find(|label| {
         label
             .split_once('=')

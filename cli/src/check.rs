@@ -15,12 +15,12 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::files::document::{Document, groups};
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::{Report, Severity};
 use crate::files::source;
-use crate::files::world::World;
 use envoy::Envoy;
 
-use crate::out::{self, counted, note, say};
+use crate::out::{self, errln, outln, pluralized};
 
 /// Read the files that operators edit, and say each mistake with its file, line and column.
 #[derive(Args)]
@@ -55,12 +55,12 @@ impl Check {
         };
         let mut asked = 0;
         for group in groups(&documents) {
-            together(&group, envoy.as_ref(), &mut report);
+            check_group(&group, envoy.as_ref(), &mut report);
             asked += group.iter().filter(|document| document.is_bootstrap()).count();
         }
-        out::write(format_args!("{}", out::lines(&report.to_string())))?;
+        out::write(format_args!("{}", out::sanitized_lines(&report.to_string())))?;
         if envoy.is_none() && !self.no_envoy && asked > 0 {
-            note!(
+            errln!(
                 "No Envoy was found to ask about bootstraps: name one with --envoy, or leave it out with --no-envoy."
             );
         }
@@ -69,15 +69,15 @@ impl Check {
 
     fn outcome(&self, report: &Report) -> Result<ExitCode> {
         let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
-        let files = counted(report.files(), "file");
+        let files = pluralized(report.files(), "file");
         if errors + warnings == 0 {
-            say!("{files}: nothing is wrong")?;
+            outln!("{files}: nothing is wrong")?;
             return Ok(ExitCode::SUCCESS);
         }
-        note!(
+        errln!(
             "{files}: {}, {}",
-            counted(errors, "error"),
-            counted(warnings, "warning")
+            pluralized(errors, "error"),
+            pluralized(warnings, "warning")
         );
         Ok(if errors > 0 || self.strict {
             ExitCode::FAILURE
@@ -88,10 +88,10 @@ impl Check {
 }
 
 /// Checks the files of one Envoy.
-fn together(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
-    let world = World::of(group, report);
-    across::check(&world, report);
+fn check_group(group: &[&Document<'_>], envoy: Option<&Envoy>, report: &mut Report) {
+    let files = EnvoyFiles::of(group, report);
+    across::check(&files, report);
     if let Some(envoy) = envoy {
-        ask::ask(envoy, group, &world, report);
+        ask::ask(envoy, group, &files, report);
     }
 }

@@ -14,15 +14,15 @@ use serde_json::Value;
 use tollgate_control::Store;
 use tollgate_control::access::Caller;
 use tollgate_control::api::{App, router};
-use tollgate_control::serve::signing_key;
+use tollgate_control::serve::{SigningKey, signing_key};
 use tower::ServiceExt as _;
 
 use crate::out;
 
-/// Which control plane, and how.
+/// Options of every command: which control plane, and how.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Options of every command")]
-pub(crate) struct Place {
+pub(crate) struct GlobalOptions {
     /// A server, such as `https://control.example:7700`; without one, the database is opened here.
     #[arg(long, global = true, env = "TOLLGATE_SERVER", hide_env_values = true)]
     server: Option<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Place {
     pub(crate) database: String,
     /// File of the key that signs checkpoints of the trail; made where there is none.
     #[arg(long, global = true, env = "TOLLGATE_AUDIT_KEY")]
-    pub(crate) audit_key: Option<PathBuf>,
+    audit_key: Option<PathBuf>,
     /// Reason to record in the trail.
     #[arg(long, global = true)]
     pub(crate) reason: Option<String>,
@@ -55,15 +55,27 @@ pub(crate) struct Place {
     pub(crate) json: bool,
 }
 
-/// A control plane to speak to.
-pub(crate) struct Client {
-    place: Place,
-    way: Way,
+impl GlobalOptions {
+    /// The key that signs checkpoints, where `--audit-key` names its file.
+    pub(crate) fn signing_key(&self) -> Result<Option<SigningKey>> {
+        let Some(file) = &self.audit_key else {
+            return Ok(None);
+        };
+        let key = signing_key(file);
+        key.map(Some)
+            .with_context(|| format!("cannot use the key that signs checkpoints, {}", file.display()))
+    }
 }
 
-enum Way {
-    Here(Router),
-    There {
+/// A control plane to speak to.
+pub(crate) struct Client {
+    options: GlobalOptions,
+    transport: Transport,
+}
+
+enum Transport {
+    Local(Router),
+    Remote {
         http: reqwest::Client,
         server: String,
         token: String,
@@ -76,55 +88,51 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
-/// Pages of a list, at most.
-const PAGES: usize = 100_000;
+/// A list of more pages than this has no end.
+const MAX_PAGES: usize = 100_000;
 
 impl Client {
     /// The server that is named, or the database.
-    pub(crate) async fn open(place: Place) -> Result<Self> {
-        let way = match &place.server {
+    pub(crate) async fn open(options: GlobalOptions) -> Result<Self> {
+        let transport = match &options.server {
             Some(server) => {
                 let (server, is_here) = address(server)?;
-                Way::There {
-                    http: http(place.ca.as_ref(), is_here)?,
+                Transport::Remote {
+                    http: http_client(options.ca.as_ref(), is_here)?,
                     server,
-                    token: token(place.token_file.as_ref())?,
+                    token: token(options.token_file.as_ref())?,
                 }
             }
             None => {
-                let store = Arc::new(Store::open(&place.database).await?);
-                let signing = place.audit_key.as_deref().map(signing_key).transpose();
-                Way::Here(router(App::new(
-                    store,
-                    signing.context("cannot use the signing key")?,
-                )))
+                let store = Arc::new(Store::open(&options.database).await?);
+                Transport::Local(router(App::new(store, options.signing_key()?)))
             }
         };
-        Ok(Self { place, way })
+        Ok(Self { options, transport })
     }
 
-    /// Whether JSON is wanted.
-    pub(crate) fn json(&self) -> bool {
-        self.place.json
+    /// Whether `--json` was given.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.options.json
     }
 
-    /// Whether nothing is to be changed.
+    /// Whether `--dry-run` was given.
     pub(crate) fn is_dry_run(&self) -> bool {
-        self.place.dry_run
+        self.options.dry_run
     }
 
-    /// Why it is done.
+    /// What `--reason` says.
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.place.reason.as_deref()
+        self.options.reason.as_deref()
     }
 
-    /// Reads.
+    /// Fetches something.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
-        Ok(self.ask(Method::GET, path, None).await?.body)
+        Ok(self.send(Method::GET, path, None).await?.body)
     }
 
-    /// Reads all pages of a list.
-    pub(crate) async fn all(&self, path: &str) -> Result<Vec<Value>> {
+    /// Fetches all pages of a list.
+    pub(crate) async fn list_all(&self, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut after = String::new();
         // Which id is greater is for the database to say, so a list without an end is told by what comes again.
@@ -138,10 +146,10 @@ impl Client {
             match page.get("next").and_then(Value::as_str) {
                 Some(next) => {
                     ensure!(
-                        seen.insert(next.to_owned()) && seen.len() < PAGES,
+                        seen.insert(next.to_owned()) && seen.len() < MAX_PAGES,
                         "the server's list has no end: page {} goes on after `{}`",
                         seen.len(),
-                        out::plain(next)
+                        out::sanitized(next)
                     );
                     after = format!("&after={}", encoded(next));
                 }
@@ -150,13 +158,13 @@ impl Client {
         }
     }
 
-    /// Changes something, with the reason that was given; or shows what would change.
-    pub(crate) async fn change(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+    /// Sends a write, with `--reason` and `--dry-run` as they were given.
+    pub(crate) async fn write(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
         let mut query = Vec::new();
         if let Some(reason) = self.reason() {
             query.push(format!("reason={}", encoded(reason)));
         }
-        if self.place.dry_run {
+        if self.options.dry_run {
             query.push("dry_run=true".to_owned());
         }
         let path = if query.is_empty() {
@@ -164,13 +172,13 @@ impl Client {
         } else {
             format!("{path}?{}", query.join("&"))
         };
-        self.ask(method, &path, body).await
+        self.send(method, &path, body).await
     }
 
-    /// Asks as it is.
-    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
-        let (status, bytes) = match &self.way {
-            Way::Here(router) => {
+    /// Sends a request as it is, and reads the answer; an error where its status is one.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+        let (status, bytes) = match &self.transport {
+            Transport::Local(router) => {
                 let mut request =
                     Request::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
                 *request.method_mut() = method;
@@ -183,7 +191,7 @@ impl Client {
                     axum::body::to_bytes(response.into_body(), usize::MAX).await?,
                 )
             }
-            Way::There { http, server, token } => {
+            Transport::Remote { http, server, token } => {
                 let request = http.request(method, format!("{server}{path}")).bearer_auth(token);
                 // The trail of a million keys is read in minutes.
                 let request = match path {
@@ -211,13 +219,13 @@ impl Client {
             return Ok(Answer { status, body });
         }
         match body.get("detail").and_then(Value::as_str) {
-            Some(detail) => bail!("{}", out::plain(detail)),
+            Some(detail) => bail!("{}", out::sanitized(detail)),
             None => bail!("the server answered with status {status}"),
         }
     }
 }
 
-fn http(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
+fn http_client(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
     // The API redirects nobody; followed, one could lead the token from https to http.
     let mut builder = reqwest::Client::builder()
         .timeout(core::time::Duration::from_secs(60))
@@ -228,10 +236,11 @@ fn http(ca: Option<&PathBuf>, is_here: bool) -> Result<reqwest::Client> {
     }
     if let Some(file) = ca {
         let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let certificate = reqwest::Certificate::from_pem(&pem).context("no PEM certificate")?;
+        let certificate = reqwest::Certificate::from_pem(&pem)
+            .with_context(|| format!("{} has no certificate in PEM format", file.display()))?;
         builder = builder.tls_certs_merge([certificate]);
     }
-    builder.build().context("cannot speak HTTP")
+    builder.build().context("cannot set up an HTTP client")
 }
 
 /// The server's address, and whether it is on this machine; a token goes to no other machine in clear.
@@ -241,7 +250,9 @@ fn address(server: &str) -> Result<(String, bool)> {
         !server.contains('@'),
         "the server's address has a user's name or password: expected `https://HOST:PORT`, and a token by --token-file"
     );
-    let url = reqwest::Url::parse(server).with_context(|| format!("`{server}` is no address of a server"))?;
+    let url = reqwest::Url::parse(server).with_context(|| {
+        format!("`{server}` is not the address of a server: expected `https://HOST:PORT`")
+    })?;
     let host = url.host_str().unwrap_or_default();
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let is_here = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
@@ -264,7 +275,10 @@ fn token(file: Option<&PathBuf>) -> Result<String> {
 
 /// A name as it stands in a path. `.` and `..` can't: URLs drop them, encoded too, and what is above would be meant.
 pub(crate) fn segment(name: &str) -> Result<String> {
-    ensure!(!matches!(name, "" | "." | ".."), "`{name}` is no name");
+    ensure!(
+        !matches!(name, "" | "." | ".."),
+        "`{name}` is no name: expected one that is not empty, `.` or `..`"
+    );
     Ok(encoded(name))
 }
 

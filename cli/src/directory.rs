@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::Value;
 use tollgate_core::directory::Loader;
 
-use crate::out::{counted, say};
+use crate::out::{outln, pluralized};
 
 /// What to do with a document.
 #[derive(Subcommand)]
@@ -29,7 +29,7 @@ impl Command {
         match self {
             Self::Check { file } => {
                 let directory = Loader::load(read(&file)?).map_err(complaint)?;
-                say!(
+                outln!(
                     "{}: {} keys of {} organizations",
                     file.display(),
                     directory.keys(),
@@ -39,7 +39,7 @@ impl Command {
             Self::Build { file } => {
                 let json = read(&file)?;
                 Loader::load(json.clone()).map_err(complaint)?;
-                say!(
+                outln!(
                     "{}",
                     String::from_utf8(json).context("the document is not UTF-8")?
                 )?;
@@ -51,7 +51,8 @@ impl Command {
 
 /// The document as it is, unchecked.
 pub(crate) fn document(file: &PathBuf) -> Result<Value> {
-    serde_json::from_slice(&read(file)?).with_context(|| format!("{} is no document", file.display()))
+    serde_json::from_slice(&read(file)?)
+        .with_context(|| format!("{} is not a directory document", file.display()))
 }
 
 /// The document as JSON. YAML is read as YAML; JSON is left as it is, so a million keys take no detour.
@@ -72,7 +73,10 @@ fn complaint(errors: Vec<tollgate_core::config::ConfigError>) -> anyhow::Error {
     let count = lines.len();
     lines.insert(
         0,
-        format!("the document would be refused, for {}:", counted(count, "reason")),
+        format!(
+            "the document would be refused, for {}:",
+            pluralized(count, "reason")
+        ),
     );
     anyhow::anyhow!(lines.join("\n  "))
 }

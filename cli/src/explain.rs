@@ -1,34 +1,34 @@
 //! `tollgate explain`: what the gateway decides about a request, step by step, each with the rule and its place.
 //!
-//! The decisions are the filters' own: the request ([`asked`]) goes through core's pipeline over a host in memory
-//! ([`host`], [`judge`]), by the configurations and the directory that the files name ([`setting`], [`directory`]). What
-//! core noted is told ([`teller`]) in lines ([`lines`]). A past request is told from its records ([`past`]).
+//! The decisions are the filters' own: the request ([`request`]) goes through core's pipeline over a host in memory
+//! ([`host`], [`simulator`]), by the configurations and the directory that the files name ([`gateway`], [`directory`]). What
+//! core noted is told ([`explainer`]) in lines ([`lines`]). A past request is told from its records ([`past`]).
 
-mod asked;
 mod directory;
+mod explainer;
+mod gateway;
 mod host;
-mod judge;
 mod lines;
 mod past;
-mod setting;
-mod teller;
+mod request;
+mod simulator;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::client::Place;
+use crate::client::GlobalOptions;
 use crate::files::finding::{Report, Severity};
-use crate::out::{self, note, say};
-use asked::{Asked, Options};
+use crate::out::{self, errln, outln};
 use directory::Directory;
+use gateway::Gateway;
 use lines::Explanation;
-use past::Past;
-use setting::Setting;
+use past::PastRequest;
+use request::{Request, RequestOptions};
 
 /// What the gateway decides about a request, and why: each step with its rule, file and line.
 #[derive(Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Explain {
     #[arg(default_value = "envoy", value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    options: RequestOptions,
     /// A request of the past, by its `x-request-id`: what its records say, and what the files say of such a request now.
     #[arg(long, value_name = "ID", requires = "records")]
     request_id: Option<String>,
@@ -51,38 +51,38 @@ pub(crate) struct Explain {
 }
 
 impl Explain {
-    pub(crate) fn run(self, place: Place) -> Result<ExitCode> {
+    pub(crate) fn run(self, global: GlobalOptions) -> Result<ExitCode> {
         let past = match &self.request_id {
-            Some(id) => Some(Past::find(id, &self.records)?),
+            Some(id) => Some(PastRequest::find(id, &self.records)?),
             None => None,
         };
-        let json = place.json || self.requests.is_some();
+        let json = global.json || self.requests.is_some();
         if let Some(past) = past.as_ref().filter(|_| !json) {
             out::write(format_args!("{past}"))?;
         }
-        let asked = match (&self.requests, &past) {
+        let requests = match (&self.requests, &past) {
             (Some(file), _) => batch(file)?,
-            (None, Some(past)) => past.again(&self.options)?.into_iter().collect(),
-            (None, None) => vec![self.options.asked()?],
+            (None, Some(past)) => past.to_request(&self.options)?.into_iter().collect(),
+            (None, None) => vec![self.options.request()?],
         };
         let mut report = Report::default();
-        let told = match asked.is_empty() {
+        let told = match requests.is_empty() {
             true => Vec::new(),
-            false => explain(&self.paths, place, &asked, &mut report)?,
+            false => explain(&self.paths, global, &requests, &mut report)?,
         };
         match (self.requests.is_some(), &past) {
-            (true, _) => told.iter().try_for_each(|told| say!("{}", told.json()))?,
+            (true, _) => told.iter().try_for_each(|told| outln!("{}", told.json()))?,
             (false, Some(past)) if json => {
                 let now = told.first().map_or(Value::Null, Explanation::json);
-                say!(
+                outln!(
                     "{:#}",
                     json!({"record": past.record(), "access": past.access(), "now": now})
                 )?;
             }
-            (false, _) if json => told.iter().try_for_each(|told| say!("{:#}", told.json()))?,
+            (false, _) if json => told.iter().try_for_each(|told| outln!("{:#}", told.json()))?,
             (false, past) => {
                 if past.is_some() && !told.is_empty() {
-                    say!("\nSuch a request now:")?;
+                    outln!("\nSuch a request now:")?;
                 }
                 told.iter()
                     .try_for_each(|told| out::write(format_args!("{told}")))?;
@@ -93,7 +93,7 @@ impl Explain {
 }
 
 /// A request for each line of a file.
-fn batch(file: &PathBuf) -> Result<Vec<Asked>> {
+fn batch(file: &PathBuf) -> Result<Vec<Request>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let lines = text
         .lines()
@@ -109,28 +109,31 @@ fn batch(file: &PathBuf) -> Result<Vec<Asked>> {
 
 fn explain(
     paths: &[PathBuf],
-    place: Place,
-    asked: &[Asked],
+    global: GlobalOptions,
+    requests: &[Request],
     report: &mut Report,
 ) -> Result<Vec<Explanation>> {
-    let setting = Setting::read(paths, report)?;
+    let gateway = Gateway::read(paths, report)?;
     // Of a file with a mistake Envoy goes on with the last good one, which nobody knows here.
     if report.count(Severity::Error) > 0 {
-        note!("{report}");
+        errln!("{report}");
         bail!("what a gateway with these files goes by can't be told until they are without mistakes");
     }
-    let setting = setting.context(
+    let gateway = gateway.context(
         "there is no whole gateway in these files: key-auth, tenant-router and rate-limit, or the three as one",
     )?;
-    let keys: BTreeSet<&str> = asked.iter().map(|asked| asked.key.as_str()).collect();
-    let directory = Directory::of(&setting, place, &keys)?;
-    let judge = judge::Judge::new(&setting, &directory)?;
-    ensure!(!asked.is_empty(), "nothing was asked");
-    asked
+    let keys: BTreeSet<&str> = requests.iter().map(|request| request.key.as_str()).collect();
+    let directory = Directory::load(&gateway, global, &keys)?;
+    let simulator = simulator::Simulator::new(&gateway, &directory)?;
+    requests
         .iter()
-        .map(|asked| {
-            let judged = judge.judge(asked)?;
-            Ok(teller::explain(asked, &judged, (&setting, &directory, report)))
+        .map(|request| {
+            let simulation = simulator.run(request)?;
+            Ok(explainer::explain(
+                request,
+                &simulation,
+                (&gateway, &directory, report),
+            ))
         })
         .collect()
 }

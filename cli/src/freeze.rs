@@ -6,12 +6,12 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, encoded, segment};
-use crate::out::say;
+use crate::out::outln;
 use crate::show;
 
 /// What is frozen.
 #[derive(Clone, Copy, ValueEnum)]
-enum Kind {
+enum FreezeTarget {
     /// A key, by its id.
     Key,
     /// A project, as `ORG/PROJECT`.
@@ -24,7 +24,7 @@ enum Kind {
 #[derive(Args)]
 pub(crate) struct Freeze {
     /// What it is.
-    kind: Kind,
+    kind: FreezeTarget,
     /// Which.
     id: String,
     /// For how long, such as `30m`; until `unfreeze` without it.
@@ -42,7 +42,7 @@ pub(crate) struct Unfreeze {
 
 /// What can be capped.
 #[derive(Clone, Copy, ValueEnum)]
-enum Capped {
+enum CapTarget {
     /// A key, by its id.
     Key,
     /// An organization.
@@ -53,7 +53,7 @@ enum Capped {
 #[derive(Args)]
 pub(crate) struct Cap {
     /// What it is.
-    kind: Capped,
+    kind: CapTarget,
     /// Which.
     id: String,
     /// How many requests it may make, such as `10/second`.
@@ -124,12 +124,12 @@ impl Freeze {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let reason = reason(client, "key leaked in a repository")?;
         let kind = match self.kind {
-            Kind::Key => "key",
-            Kind::Project => "project",
-            Kind::Org => "org",
+            FreezeTarget::Key => "key",
+            FreezeTarget::Project => "project",
+            FreezeTarget::Org => "org",
         };
         let body = json!({"target": {kind: self.id}, "reason": reason, "for": self.span});
-        let answer = client.change(Method::POST, "/v1/freezes", Some(body)).await?;
+        let answer = client.write(Method::POST, "/v1/freezes", Some(body)).await?;
         show::changed(client, &answer, |freeze| {
             let (until, id) = (until(freeze), show::member(freeze, "id"));
             format!(
@@ -151,13 +151,13 @@ impl Cap {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let reason = reason(client, "a loop at the customer")?;
         let kind = match self.kind {
-            Capped::Key => "key",
-            Capped::Org => "org",
+            CapTarget::Key => "key",
+            CapTarget::Org => "org",
         };
         let body = json!({
             "target": {kind: self.id}, "rate": self.rate, "burst": self.burst, "reason": reason, "for": self.span,
         });
-        let answer = client.change(Method::POST, "/v1/caps", Some(body)).await?;
+        let answer = client.write(Method::POST, "/v1/caps", Some(body)).await?;
         show::changed(client, &answer, |cap| {
             let (until, id) = (until(cap), show::member(cap, "id"));
             format!(
@@ -224,7 +224,7 @@ impl Unshed {
 async fn restrict(client: &Client, (target, span): (Value, Option<String>), such_as: &str) -> Result<Answer> {
     let reason = reason(client, such_as)?;
     let body = json!({"target": target, "reason": reason, "for": span});
-    client.change(Method::POST, "/v1/restrictions", Some(body)).await
+    client.write(Method::POST, "/v1/restrictions", Some(body)).await
 }
 
 /// Ends a freeze or a cap, by its id or by what it is on.
@@ -257,7 +257,7 @@ async fn end_on(client: &Client, (noun, query): (&str, &str), target: &Value) ->
 
 async fn end_by_id(client: &Client, noun: &str, id: &str) -> Result<()> {
     let path = format!("/v1/{noun}s/{}/end", segment(id)?);
-    let answer = client.change(Method::POST, &path, None).await?;
+    let answer = client.write(Method::POST, &path, None).await?;
     show::changed(client, &answer, |_| format!("Ended {noun} {id}."))
 }
 
@@ -302,7 +302,7 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
             continue;
         };
         for mut one in items {
-            if let Some(members) = one.as_object_mut().filter(|_| !client.json()) {
+            if let Some(members) = one.as_object_mut().filter(|_| !client.wants_json()) {
                 let target = members.get("target").cloned().unwrap_or_default();
                 let action = match target.get("models") {
                     Some(_) => "shed",
@@ -315,8 +315,8 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
             all.push(one);
         }
     }
-    if all.is_empty() && !client.json() {
-        say!("Nothing is frozen, capped, drained or shed.")?;
+    if all.is_empty() && !client.wants_json() {
+        outln!("Nothing is frozen, capped, drained or shed.")?;
         return Ok(());
     }
     let members = [

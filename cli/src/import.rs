@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::{Client, segment};
 use crate::directory::document;
-use crate::out::{counted, say};
+use crate::out::{outln, pluralized};
 use crate::show::member;
 
 /// Import a directory document: its organizations, projects and keys. What exists already stays as it is.
@@ -25,7 +25,7 @@ const KEYS: usize = 5_000;
 
 /// What came of it.
 #[derive(Default)]
-struct Count {
+struct Imported {
     orgs: u64,
     projects: u64,
     keys: u64,
@@ -35,12 +35,12 @@ struct Count {
 impl Import {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         let mut document = document(&self.file)?;
-        if let Some(place) = capped(&document) {
+        if let Some(place) = first_with_cap(&document) {
             bail!(
                 "{place} has a cap, which ends nowhere in a file: take it out, and begin it with `tollgate cap`"
             );
         }
-        let mut count = Count::default();
+        let mut count = Imported::default();
         let known = ids(client, "/v1/orgs").await?;
         for (name, org) in members(document.get("orgs")) {
             let mut spec = org.clone();
@@ -82,7 +82,7 @@ impl Import {
                 continue;
             }
             let answer = client
-                .change(Method::POST, "/v1/import", Some(json!({"keys": some})))
+                .write(Method::POST, "/v1/import", Some(json!({"keys": some})))
                 .await?;
             let of = |name: &str| answer.body.get(name).and_then(Value::as_u64);
             count.keys += of("imported").unwrap_or(some.len() as u64);
@@ -92,7 +92,7 @@ impl Import {
     }
 }
 
-impl Count {
+impl Imported {
     fn print(&self, client: &Client) -> Result<()> {
         let Self {
             orgs,
@@ -100,8 +100,8 @@ impl Count {
             keys,
             existed,
         } = self;
-        if client.json() {
-            say!(
+        if client.wants_json() {
+            outln!(
                 "{}",
                 json!({"orgs": orgs, "projects": projects, "keys": keys, "existed": existed})
             )?;
@@ -112,11 +112,11 @@ impl Count {
         } else {
             "Imported"
         };
-        say!(
+        outln!(
             "{verb} {}, {} and {}; {existed} existed already.",
-            counted(*orgs, "organization"),
-            counted(*projects, "project"),
-            counted(*keys, "key")
+            pluralized(*orgs, "organization"),
+            pluralized(*projects, "project"),
+            pluralized(*keys, "key")
         )?;
         Ok(())
     }
@@ -142,7 +142,7 @@ fn members(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 async fn ids(client: &Client, path: &str) -> Result<BTreeSet<String>> {
-    let all = client.all(path).await?;
+    let all = client.list_all(path).await?;
     Ok(all.iter().map(|one| member(one, "id")).collect())
 }
 
@@ -153,13 +153,13 @@ async fn create(client: &Client, path: &str, name: &str, spec: Value) -> Result<
     };
     body.insert("id".to_owned(), json!(name));
     client
-        .change(Method::POST, path, Some(Value::Object(body)))
+        .write(Method::POST, path, Some(Value::Object(body)))
         .await?;
     Ok(())
 }
 
 /// The first organization or key that has a cap.
-fn capped(document: &Value) -> Option<String> {
+fn first_with_cap(document: &Value) -> Option<String> {
     let has = |row: &Value| row.get("cap").is_some_and(|cap| !cap.is_null());
     let org = members(document.get("orgs")).find(|(_, org)| has(org));
     let keys = document.get("keys").and_then(Value::as_array);

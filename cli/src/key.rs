@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
 use tollgate_core::key::{ApiKey, Form, KeyHash, form};
 
-use crate::change::{Clear, set};
+use crate::change::{Clear, insert_some};
 use crate::client::{Client, encoded, segment};
 use crate::limit::Limits;
-use crate::out::{note, say};
+use crate::out::{errln, outln};
 use crate::report::Report;
 use crate::show;
 
@@ -146,7 +146,7 @@ impl Command {
                     || "/v1/keys".to_owned(),
                     |org| format!("/v1/keys?org={}", encoded(&org)),
                 );
-                let mut keys = client.all(&path).await?;
+                let mut keys = client.list_all(&path).await?;
                 keys.retain(|key| revoked || key.get("revoked_at").is_none());
                 for key in &mut keys {
                     add_state(key, Timestamp::now());
@@ -165,9 +165,9 @@ impl Command {
                 let mut body = row.members();
                 body.extend(spec.members());
                 let answer = client
-                    .change(Method::POST, "/v1/keys", Some(Value::Object(body)))
+                    .write(Method::POST, "/v1/keys", Some(Value::Object(body)))
                     .await?;
-                show::made(client, &answer, "key", another)?;
+                show::created(client, &answer, "key", lost_key_advice)?;
             }
             Self::Set {
                 key,
@@ -178,16 +178,16 @@ impl Command {
                 let mut members = grant.members();
                 members.extend(spec.members());
                 let body = clear.patch(members)?;
-                let answer = client.change(Method::PATCH, &path(&key)?, Some(body)).await?;
+                let answer = client.write(Method::PATCH, &path(&key)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed key {key}."))?;
             }
             Self::Rotate { key, overlap } => {
                 let body = json!({"overlap": overlap});
                 let answer = client
-                    .change(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
+                    .write(Method::POST, &format!("{}/rotate", path(&key)?), Some(body))
                     .await?;
                 if answer.status == StatusCode::CREATED {
-                    show::made(client, &answer, "key", another)?;
+                    show::created(client, &answer, "key", lost_key_advice)?;
                 } else {
                     ensure!(
                         answer.body.get("dry_run").is_some(),
@@ -200,7 +200,7 @@ impl Command {
             }
             Self::UndoRotation { key } => {
                 let answer = client
-                    .change(Method::POST, &format!("{}/undo-rotation", path(&key)?), None)
+                    .write(Method::POST, &format!("{}/undo-rotation", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| {
                     format!("Key {key} goes on; the new one is revoked.")
@@ -208,12 +208,12 @@ impl Command {
             }
             Self::Revoke { key } => {
                 let answer = client
-                    .change(Method::POST, &format!("{}/revoke", path(&key)?), None)
+                    .write(Method::POST, &format!("{}/revoke", path(&key)?), None)
                     .await?;
                 show::changed(client, &answer, |_| format!("Revoked key {key}."))?;
             }
             Self::Mint(row) => mint(&row)?,
-            Self::Row { id, row } => hashed(&id, &row)?,
+            Self::Row { id, row } => print_row(&id, &row)?,
         }
         Ok(())
     }
@@ -252,8 +252,8 @@ fn path(key: &str) -> Result<String> {
     Ok(format!("/v1/keys/{}", segment(key)?))
 }
 
-/// What becomes of a key that could not be printed.
-fn another(id: &str) -> String {
+/// What to do about a key that could not be printed.
+fn lost_key_advice(id: &str) -> String {
     format!(
         "For another in its place: tollgate key rotate {id} --overlap 0s; to give it up: tollgate key revoke {id}"
     )
@@ -265,18 +265,18 @@ pub(crate) fn mint(row: &Row) -> Result<()> {
     getrandom::fill(&mut random).context("no randomness from the operating system")?;
     let key = ApiKey::mint(&random);
     let row = row.of(key.id(), &key.sha256_hex())?;
-    note!("# The key, for its owner. It is shown this once and stored nowhere.");
-    let printed = say!("{}", key.reveal());
+    errln!("# The key, for its owner. It is shown this once and stored nowhere.");
+    let printed = outln!("{}", key.reveal());
     printed.context("the key is lost, and good for nothing: mint another")?;
-    note!("# Its row, for `keys` in the directory:");
-    say!("- {row}")?;
+    errln!("# Its row, for `keys` in the directory:");
+    outln!("- {row}")?;
     Ok(())
 }
 
 /// The row of a key that exists, read from standard input.
-pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
+pub(crate) fn print_row(id: &str, row: &Row) -> Result<()> {
     if std::io::stdin().is_terminal() {
-        note!("Paste the key, then press Enter and Ctrl-D:");
+        errln!("Paste the key, then press Enter and Ctrl-D:");
     }
     let mut key = String::new();
     std::io::stdin()
@@ -287,18 +287,18 @@ pub(crate) fn hashed(id: &str, row: &Row) -> Result<()> {
         key.len() >= 20,
         "a key of fewer than 20 characters can be guessed; make a new one instead"
     );
-    say!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?)?;
+    outln!("- {}", row.of(id, &KeyHash::of(key.as_bytes()).to_string())?)?;
     Ok(())
 }
 
 impl Spec {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "status", self.status.as_ref());
-        set(&mut members, "not_before", self.not_before.as_ref());
-        set(&mut members, "networks", self.networks.as_ref());
-        set(&mut members, "contacts", self.contacts.as_ref());
-        set(&mut members, "limits", self.limits.change());
+        insert_some(&mut members, "status", self.status.as_ref());
+        insert_some(&mut members, "not_before", self.not_before.as_ref());
+        insert_some(&mut members, "networks", self.networks.as_ref());
+        insert_some(&mut members, "contacts", self.contacts.as_ref());
+        insert_some(&mut members, "limits", self.limits.patch());
         members
     }
 }
@@ -307,10 +307,10 @@ impl Grant {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
         let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-        set(&mut members, "name", self.name.as_ref());
-        set(&mut members, "scopes", list(&self.scopes));
-        set(&mut members, "models", list(&self.models));
-        set(&mut members, "expires_at", self.expires_at.as_ref());
+        insert_some(&mut members, "name", self.name.as_ref());
+        insert_some(&mut members, "scopes", list(&self.scopes));
+        insert_some(&mut members, "models", list(&self.models));
+        insert_some(&mut members, "expires_at", self.expires_at.as_ref());
         members
     }
 }
@@ -318,8 +318,8 @@ impl Grant {
 impl Row {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "org", Some(&self.org));
-        set(&mut members, "project", self.project.as_ref());
+        insert_some(&mut members, "org", Some(&self.org));
+        insert_some(&mut members, "project", self.project.as_ref());
         members.extend(self.grant.members());
         members
     }

@@ -9,7 +9,7 @@ pub(crate) struct Limits {
     /// A bound in place of a limit's own: `--limit key-rpm=5000/minute`, `--limit key-rpm=5000/minute,burst=9000`, or
     /// `--limit org-concurrent=max:40`.
     #[arg(long, value_name = "NAME=BOUND", value_parser = bound)]
-    limit: Vec<Given>,
+    limit: Vec<NamedBound>,
     /// Back to a limit's own bound.
     #[arg(long, value_name = "NAME")]
     no_limit: Vec<String>,
@@ -17,7 +17,7 @@ pub(crate) struct Limits {
 
 /// A limit's name, and its bound as the API takes it.
 #[derive(Debug, Clone, PartialEq)]
-struct Given {
+struct NamedBound {
     name: String,
     bound: Value,
 }
@@ -25,7 +25,7 @@ struct Given {
 const EXPECTED: &str = "expected `NAME=RATE`, `NAME=RATE,burst=N` or `NAME=max:N`";
 
 /// All members, so that none is left of a bound that was there before.
-fn bound(text: &str) -> Result<Given, String> {
+fn bound(text: &str) -> Result<NamedBound, String> {
     let (name, bound) = text.split_once('=').ok_or(EXPECTED)?;
     let number = |text: &str| text.parse::<u64>().map_err(|_| EXPECTED.to_owned());
     let bound = match (bound.strip_prefix("max:"), bound.split_once(",burst=")) {
@@ -33,7 +33,7 @@ fn bound(text: &str) -> Result<Given, String> {
         (None, Some((rate, burst))) => json!({"rate": rate, "burst": number(burst)?, "max": null}),
         (None, None) => json!({"rate": bound, "burst": null, "max": null}),
     };
-    Ok(Given {
+    Ok(NamedBound {
         name: name.to_owned(),
         bound,
     })
@@ -41,11 +41,11 @@ fn bound(text: &str) -> Result<Given, String> {
 
 impl Limits {
     /// As a change; `None` where none is named.
-    pub(crate) fn change(&self) -> Option<Map<String, Value>> {
+    pub(crate) fn patch(&self) -> Option<Map<String, Value>> {
         let given = self
             .limit
             .iter()
-            .map(|Given { name, bound }| (name, bound.clone()));
+            .map(|NamedBound { name, bound }| (name, bound.clone()));
         let none = self.no_limit.iter().map(|name| (name, Value::Null));
         let change: Map<_, _> = given
             .chain(none)
@@ -75,7 +75,7 @@ mod tests {
             let given = bound(text);
             assert_eq!(
                 given,
-                Ok(Given {
+                Ok(NamedBound {
                     name: "a".to_owned(),
                     bound: expected
                 })

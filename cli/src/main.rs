@@ -33,15 +33,15 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use client::{Client, Place};
-use out::{Unwritten, note};
+use client::{Client, GlobalOptions};
+use out::{StdoutError, errln};
 
 /// Tools for operators of a Tollgate gateway.
 #[derive(Parser)]
 #[command(name = "tollgate", version, propagate_version = true)]
 struct Arguments {
     #[command(flatten)]
-    place: Place,
+    options: GlobalOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -125,13 +125,13 @@ enum Managed {
 fn main() -> ExitCode {
     // Both ends of TLS use it; the second time there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Arguments { place, command } = Arguments::parse();
-    match run(place, command) {
+    let Arguments { options, command } = Arguments::parse();
+    match run(options, command) {
         Ok(code) => code,
         Err(error) => {
-            let unwritten = error.downcast_ref::<Unwritten>();
-            if !unwritten.is_some_and(Unwritten::is_closed) {
-                note!("tollgate: {}", out::lines(&format!("{error:#}")));
+            let unwritten = error.downcast_ref::<StdoutError>();
+            if !unwritten.is_some_and(StdoutError::is_broken_pipe) {
+                errln!("tollgate: {}", out::sanitized_lines(&format!("{error:#}")));
             }
             // 1 is what `scan`, `check` and `audit verify` found.
             ExitCode::from(2)
@@ -139,19 +139,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(place: Place, command: Command) -> Result<ExitCode> {
+fn run(options: GlobalOptions, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Serve(serve) => block_on(serve.run(&place))?,
-        Command::Init => block_on(serve::init(&place))?,
+        Command::Serve(serve) => block_on(serve.run(&options))?,
+        Command::Init => block_on(serve::init(&options))?,
         Command::Managed(command) => match *command {
             // These two need no control plane.
             Managed::Key(key::Command::Mint(row)) => key::mint(&row)?,
-            Managed::Key(key::Command::Row { id, row }) => key::hashed(&id, &row)?,
-            command => return block_on(manage(place, command)),
+            Managed::Key(key::Command::Row { id, row }) => key::print_row(&id, &row)?,
+            command => return block_on(manage(options, command)),
         },
         Command::Scan(scan) => return scan.run(),
         Command::Check(command) => return command.run(),
-        Command::Explain(command) => return command.run(place),
+        Command::Explain(command) => return command.run(options),
         Command::Schema(command) => command.run()?,
         Command::Directory(command) => command.run()?,
         Command::Usage(command) => command.run()?,
@@ -173,8 +173,8 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Runtime::new()?.block_on(work)
 }
 
-async fn manage(place: Place, command: Managed) -> Result<ExitCode> {
-    let client = Client::open(place).await?;
+async fn manage(options: GlobalOptions, command: Managed) -> Result<ExitCode> {
+    let client = Client::open(options).await?;
     match command {
         Managed::Org(command) => command.run(&client).await?,
         Managed::Project(command) => command.run(&client).await?,

@@ -5,7 +5,7 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::change::{Clear, labels, set, valued};
+use crate::change::{Clear, ensure_labels_have_values, insert_some, labels_patch};
 use crate::client::{Client, segment};
 use crate::limit::Limits;
 use crate::show;
@@ -69,26 +69,26 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List => {
-                let orgs = client.all("/v1/orgs").await?;
+                let orgs = client.list_all("/v1/orgs").await?;
                 show::list(client, &orgs, &["id", "tier", "status", "models", "frozen_by"])?;
             }
             Self::Show { org } => show::object(client, &client.get(&path(&org)?).await?)?,
             Self::Create { org, spec } => {
-                valued(&spec.label)?;
+                ensure_labels_have_values(&spec.label)?;
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(org));
                 let answer = client
-                    .change(Method::POST, "/v1/orgs", Some(Value::Object(body)))
+                    .write(Method::POST, "/v1/orgs", Some(Value::Object(body)))
                     .await?;
                 show::changed(client, &answer, |_| format!("Created organization {org}."))?;
             }
             Self::Set { org, spec, clear } => {
                 let body = clear.patch(spec.members())?;
-                let answer = client.change(Method::PATCH, &path(&org)?, Some(body)).await?;
+                let answer = client.write(Method::PATCH, &path(&org)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed organization {org}."))?;
             }
             Self::Remove { org } => {
-                let answer = client.change(Method::DELETE, &path(&org)?, None).await?;
+                let answer = client.write(Method::DELETE, &path(&org)?, None).await?;
                 show::changed(client, &answer, |_| format!("Removed organization {org}."))?;
             }
         }
@@ -103,12 +103,12 @@ fn path(org: &str) -> Result<String> {
 impl Spec {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "tier", self.tier.as_ref());
-        set(&mut members, "status", self.status.as_ref());
-        set(&mut members, "models", self.models.as_ref());
-        set(&mut members, "labels", labels(&self.label).as_ref());
-        set(&mut members, "limits", self.limits.change());
-        set(&mut members, "contacts", self.contacts.as_ref());
+        insert_some(&mut members, "tier", self.tier.as_ref());
+        insert_some(&mut members, "status", self.status.as_ref());
+        insert_some(&mut members, "models", self.models.as_ref());
+        insert_some(&mut members, "labels", labels_patch(&self.label).as_ref());
+        insert_some(&mut members, "limits", self.limits.patch());
+        insert_some(&mut members, "contacts", self.contacts.as_ref());
         members
     }
 }

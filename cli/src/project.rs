@@ -5,7 +5,7 @@ use axum::http::Method;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::change::{Clear, labels, set, valued};
+use crate::change::{Clear, ensure_labels_have_values, insert_some, labels_patch};
 use crate::client::{Client, segment};
 use crate::show;
 
@@ -67,29 +67,29 @@ impl Command {
         match self {
             Self::List { org } => {
                 let projects = client
-                    .all(&format!("/v1/orgs/{}/projects", segment(&org)?))
+                    .list_all(&format!("/v1/orgs/{}/projects", segment(&org)?))
                     .await?;
                 show::list(client, &projects, &["id", "status", "models", "frozen_by"])?;
             }
             Self::Show { project } => show::object(client, &client.get(&path(&project)?).await?)?,
             Self::Create { project, spec } => {
-                valued(&spec.label)?;
+                ensure_labels_have_values(&spec.label)?;
                 let (org, id) = split(&project)?;
                 let mut body = spec.members();
                 body.insert("id".to_owned(), json!(id));
                 let path = format!("/v1/orgs/{}/projects", segment(org)?);
                 let answer = client
-                    .change(Method::POST, &path, Some(Value::Object(body)))
+                    .write(Method::POST, &path, Some(Value::Object(body)))
                     .await?;
                 show::changed(client, &answer, |_| format!("Created project {project}."))?;
             }
             Self::Set { project, spec, clear } => {
                 let body = clear.patch(spec.members())?;
-                let answer = client.change(Method::PATCH, &path(&project)?, Some(body)).await?;
+                let answer = client.write(Method::PATCH, &path(&project)?, Some(body)).await?;
                 show::changed(client, &answer, |_| format!("Changed project {project}."))?;
             }
             Self::Remove { project } => {
-                let answer = client.change(Method::DELETE, &path(&project)?, None).await?;
+                let answer = client.write(Method::DELETE, &path(&project)?, None).await?;
                 show::changed(client, &answer, |_| format!("Removed project {project}."))?;
             }
         }
@@ -100,7 +100,7 @@ impl Command {
 fn split(project: &str) -> Result<(&str, &str)> {
     project
         .split_once('/')
-        .with_context(|| format!("`{project}` is no project: expected `ORG/PROJECT`"))
+        .with_context(|| format!("`{project}` does not name a project: expected `ORG/PROJECT`"))
 }
 
 fn path(project: &str) -> Result<String> {
@@ -115,10 +115,10 @@ fn path(project: &str) -> Result<String> {
 impl Spec {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        set(&mut members, "status", self.status.as_ref());
-        set(&mut members, "models", self.models.as_ref());
-        set(&mut members, "labels", labels(&self.label).as_ref());
-        set(&mut members, "contacts", self.contacts.as_ref());
+        insert_some(&mut members, "status", self.status.as_ref());
+        insert_some(&mut members, "models", self.models.as_ref());
+        insert_some(&mut members, "labels", labels_patch(&self.label).as_ref());
+        insert_some(&mut members, "contacts", self.contacts.as_ref());
         members
     }
 }

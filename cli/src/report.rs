@@ -51,7 +51,7 @@ impl Report {
         };
         let used = last_used(&self.usage)?;
         let mut found = Vec::new();
-        for key in client.all(&path).await? {
+        for key in client.list_all(&path).await? {
             let last = used.get(&member(&key, "id")).copied();
             let why = self.why(&key, last, Timestamp::now());
             if !why.is_empty() {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use tollgate_core::key::{Form, KEY_LEN, PREFIX, form, masked};
 
-use crate::out::{self, Unwritten, note, say};
+use crate::out::{self, StdoutError, errln, outln};
 
 /// Find our keys in files, by their form and checksum; exits with 1 where there are any.
 #[derive(Args)]
@@ -19,9 +19,9 @@ pub(crate) struct Scan {
     paths: Vec<PathBuf>,
 }
 
-/// What came of it.
+/// What was found, and what was left out.
 #[derive(Default)]
-struct Looked {
+struct Findings {
     /// Ids of keys.
     ids: BTreeSet<String>,
     /// Where they stand.
@@ -34,25 +34,25 @@ struct Looked {
 
 impl Scan {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut looked = Looked::default();
+        let mut findings = Findings::default();
         if self.paths.is_empty() {
             if io::stdin().is_terminal() {
-                note!("Reading standard input; name files or folders to look in those.");
+                errln!("Reading standard input; name files or folders to look in those.");
             }
-            looked.stream(io::stdin().lock(), "standard input")?;
+            findings.stream(io::stdin().lock(), "standard input")?;
         }
         for path in &self.paths {
             // What is named is meant, whatever it is; a pipe is read until its end.
             match std::fs::metadata(path) {
-                Ok(about) if about.is_dir() => looked.folder(path)?,
-                Ok(_) => looked.file(path)?,
-                Err(error) => looked.cannot(path, &error),
+                Ok(about) if about.is_dir() => findings.folder(path)?,
+                Ok(_) => findings.file(path)?,
+                Err(error) => findings.unreadable(path, &error),
             }
         }
-        note!("{}", looked.outcome());
-        Ok(if looked.places > 0 {
+        errln!("{}", findings.outcome());
+        Ok(if findings.places > 0 {
             ExitCode::FAILURE
-        } else if looked.failed > 0 {
+        } else if findings.failed > 0 {
             ExitCode::from(2)
         } else {
             ExitCode::SUCCESS
@@ -60,12 +60,12 @@ impl Scan {
     }
 }
 
-impl Looked {
-    fn folder(&mut self, path: &Path) -> Result<(), Unwritten> {
+impl Findings {
+    fn folder(&mut self, path: &Path) -> Result<(), StdoutError> {
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) => {
-                self.cannot(path, &error);
+                self.unreadable(path, &error);
                 return Ok(());
             }
         };
@@ -73,7 +73,7 @@ impl Looked {
         for entry in entries {
             match entry {
                 Ok(entry) => paths.push(entry.path()),
-                Err(error) => self.cannot(path, &error),
+                Err(error) => self.unreadable(path, &error),
             }
         }
         paths.sort_unstable();
@@ -83,30 +83,33 @@ impl Looked {
                 Ok(about) if about.is_file() => self.file(&path)?,
                 // A link leads out of the folder, or round in it; a pipe may never end.
                 Ok(_) => self.skipped += 1,
-                Err(error) => self.cannot(&path, &error),
+                Err(error) => self.unreadable(&path, &error),
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), Unwritten> {
+    fn file(&mut self, path: &Path) -> Result<(), StdoutError> {
         match File::open(path) {
             Ok(file) => self.stream(file, &path.display().to_string())?,
-            Err(error) => self.cannot(path, &error),
+            Err(error) => self.unreadable(path, &error),
         }
         Ok(())
     }
 
-    fn cannot(&mut self, path: &Path, error: &io::Error) {
-        note!("cannot read {}: {error}", out::plain(&path.display().to_string()));
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        errln!(
+            "cannot read {}: {error}",
+            out::sanitized(&path.display().to_string())
+        );
         self.failed += 1;
     }
 
     /// Says where keys are, masked. A line may be as long as it likes.
-    fn stream(&mut self, input: impl Read, name: &str) -> Result<(), Unwritten> {
+    fn stream(&mut self, input: impl Read, name: &str) -> Result<(), StdoutError> {
         /// What is looked at in one piece of a long line.
         const PIECE: u64 = 1 << 20;
-        let name = out::plain(name);
+        let name = out::sanitized(name);
         let mut input = BufReader::new(input);
         let mut line = 1_u64;
         let mut text = Vec::new();
@@ -115,7 +118,7 @@ impl Looked {
             let read = match input.by_ref().take(PIECE).read_until(b'\n', &mut text) {
                 Ok(read) => read,
                 Err(error) => {
-                    self.cannot(Path::new(&name), &error);
+                    self.unreadable(Path::new(&name), &error);
                     return Ok(());
                 }
             };
@@ -138,7 +141,7 @@ impl Looked {
                 if form(candidate) == Form::Ours {
                     let id = candidate.get(PREFIX.len()..PREFIX.len() + 12).unwrap_or_default();
                     let id = String::from_utf8_lossy(id).into_owned();
-                    say!("{name}:{line}: {id} ({})", masked(candidate))?;
+                    outln!("{name}:{line}: {id} ({})", masked(candidate))?;
                     self.ids.insert(id);
                     self.places += 1;
                     at += KEY_LEN;
@@ -188,9 +191,9 @@ mod tests {
 
     /// In how many places of a text keys are found.
     fn places(text: &str) -> u64 {
-        let mut looked = Looked::default();
-        looked.stream(text.as_bytes(), "").unwrap();
-        looked.places
+        let mut findings = Findings::default();
+        findings.stream(text.as_bytes(), "").unwrap();
+        findings.places
     }
 
     #[test]

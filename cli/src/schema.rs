@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tollgate_core::schema;
 
-use crate::out::say;
+use crate::out::outln;
 
 /// Print the JSON Schema of a document or of a filter's configuration.
 #[derive(Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Schema {
 impl Schema {
     pub(crate) fn run(self) -> Result<()> {
         let schema = schema::of(&self.name).context("there is no such schema")?;
-        say!("{}", serde_json::to_string_pretty(&schema)?)?;
+        outln!("{}", serde_json::to_string_pretty(&schema)?)?;
         Ok(())
     }
 }

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::Store;
-use tollgate_control::serve::{Settings, serve, signing_key};
+use tollgate_control::serve::{Settings, serve};
 
-use crate::client::Place;
-use crate::out::{Unwritten, note, say};
+use crate::client::GlobalOptions;
+use crate::out::{StdoutError, errln, outln};
 
 /// Run the control plane: the API, and the directory for gateways.
 #[derive(Args)]
@@ -28,12 +28,12 @@ pub(crate) struct Serve {
 }
 
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
-pub(crate) async fn init(place: &Place) -> Result<()> {
-    let store = Store::create(&place.database).await?;
+pub(crate) async fn init(options: &GlobalOptions) -> Result<()> {
+    let store = Store::create(&options.database).await?;
     match first_token(&store).await? {
         Some(printed) => printed.context(LOST),
         None => {
-            note!("There is a database already, and its first token was shown then.");
+            errln!("There is a database already, and its first token was shown then.");
             Ok(())
         }
     }
@@ -44,11 +44,11 @@ const LOST: &str = "the first token is lost; make another on this machine, from 
                     create --role owner --name NAME";
 
 /// Makes the first token, if there is none yet, and says whether it could be printed.
-async fn first_token(store: &Store) -> Result<Option<Result<(), Unwritten>>> {
+async fn first_token(store: &Store) -> Result<Option<Result<(), StdoutError>>> {
     let token = store.first_token().await?;
     Ok(token.map(|token| {
-        note!("# The first token: it may do everything. It is shown this once and kept nowhere.");
-        say!("{token}")
+        errln!("# The first token: it may do everything. It is shown this once and kept nowhere.");
+        outln!("{token}")
     }))
 }
 
@@ -58,16 +58,15 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl Serve {
-    pub(crate) async fn run(self, place: &Place) -> Result<()> {
-        let store = Arc::new(Store::create(&place.database).await?);
+    pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
+        let store = Arc::new(Store::create(&options.database).await?);
         if let Some(Err(error)) = first_token(&store).await? {
-            note!("tollgate: {LOST} ({error})");
+            errln!("tollgate: {LOST} ({error})");
         }
-        let signing = place.audit_key.as_deref().map(signing_key).transpose();
         let settings = Settings {
             listen: self.listen,
             tls: self.tls_cert.zip(self.tls_key),
-            signing: signing.context("cannot use the key that signs checkpoints")?,
+            signing: options.signing_key()?,
         };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {
@@ -76,7 +75,7 @@ impl Serve {
                 _ = int.recv() => {}
             }
         };
-        let ready = |at| note!("tollgate: serving at {at}");
+        let ready = |at| errln!("tollgate: serving at {at}");
         Ok(serve(store, settings, ready, stop).await?)
     }
 }

@@ -4,12 +4,12 @@ use anyhow::{Result, anyhow};
 use serde_json::Value;
 
 use crate::client::{Answer, Client};
-use crate::out::{note, plain, say};
+use crate::out::{errln, outln, sanitized};
 
 /// An object: a line for each member.
 pub(crate) fn object(client: &Client, object: &Value) -> Result<()> {
-    if client.json() {
-        say!("{}", json(object))?;
+    if client.wants_json() {
+        outln!("{}", json(object))?;
         return Ok(());
     }
     let width = object
@@ -20,15 +20,15 @@ pub(crate) fn object(client: &Client, object: &Value) -> Result<()> {
         .max()
         .unwrap_or(0);
     for (name, value) in object.as_object().into_iter().flatten() {
-        say!("{:width$}  {}", plain(name), text(value))?;
+        outln!("{:width$}  {}", sanitized(name), text(value))?;
     }
     Ok(())
 }
 
 /// A list: a line for each item, of these members.
 pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) -> Result<()> {
-    if client.json() {
-        say!("{}", json(&Value::from(items)))?;
+    if client.wants_json() {
+        outln!("{}", json(&Value::from(items)))?;
         return Ok(());
     }
     let cell = |item: &Value, member: &str| text(item.pointer(&format!("/{member}")).unwrap_or(&Value::Null));
@@ -56,26 +56,26 @@ pub(crate) fn list(client: &Client, items: &[Value], members: &[&str]) -> Result
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}", width = *width))
             .collect();
-        say!("{}", cells.join("  ").trim_end())?;
+        outln!("{}", cells.join("  ").trim_end())?;
     }
     Ok(())
 }
 
 /// What came of a change; `done` says it in one line.
 pub(crate) fn changed(client: &Client, answer: &Answer, done: impl FnOnce(&Value) -> String) -> Result<()> {
-    if client.json() {
-        say!("{}", json(&answer.body))?;
+    if client.wants_json() {
+        outln!("{}", json(&answer.body))?;
     } else if answer.body.get("dry_run").is_some() {
         preview(&answer.body)?;
     } else {
-        say!("{}", done(&answer.body))?;
+        outln!("{}", done(&answer.body))?;
     }
     Ok(())
 }
 
 /// What was made with a secret of its own, which stands alone on standard output, for a pipe. It is kept nowhere: where
 /// it can't be printed, `lost` says of its id what to do.
-pub(crate) fn made(
+pub(crate) fn created(
     client: &Client,
     answer: &Answer,
     noun: &str,
@@ -87,11 +87,11 @@ pub(crate) fn made(
         });
     };
     let id = member(&answer.body, "id");
-    let printed = if client.json() {
-        say!("{}", json(&answer.body))
+    let printed = if client.wants_json() {
+        outln!("{}", json(&answer.body))
     } else {
-        note!("# The {noun} {id}. It is shown this once and kept nowhere.");
-        say!("{}", text(secret))
+        errln!("# The {noun} {id}. It is shown this once and kept nowhere.");
+        outln!("{}", text(secret))
     };
     // Its reader may be gone, yet this is told: the secret was made.
     printed.map_err(|error| anyhow!("the {noun} {id} was made, and is lost: {error}. {}", lost(&id)))
@@ -103,10 +103,10 @@ fn preview(body: &Value) -> Result<()> {
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    say!("Dry run, nothing changed. Would change:")?;
+    outln!("Dry run, nothing changed. Would change:")?;
     for change in changes {
         let word = |name: &str| text(change.get(name).unwrap_or(&Value::Null));
-        say!("{} {}", word("kind"), word("id"))?;
+        outln!("{} {}", word("kind"), word("id"))?;
         differences(change.get("before"), change.get("after"))?;
     }
     Ok(())
@@ -129,13 +129,13 @@ pub(crate) fn differences(before: Option<&Value>, after: Option<&Value>) -> Resu
     for name in all {
         let of = |value: Option<&Value>| value.and_then(|value| value.get(&name)).cloned();
         let (before, after) = (of(before), of(after));
-        let shown = plain(&name);
+        let shown = sanitized(&name);
         if before != after {
             if let Some(before) = before {
-                say!("  - {shown}: {}", text(&before))?;
+                outln!("  - {shown}: {}", text(&before))?;
             }
             if let Some(after) = after {
-                say!("  + {shown}: {}", text(&after))?;
+                outln!("  + {shown}: {}", text(&after))?;
             }
         }
     }
@@ -154,7 +154,7 @@ pub(crate) fn text(value: &Value) -> String {
             .join(", "),
         other => other.to_string(),
     };
-    plain(&text)
+    sanitized(&text)
 }
 
 /// As JSON. `serde_json` leaves U+007F to U+009F as they are, which terminals obey.
@@ -187,7 +187,7 @@ pub(crate) fn member(object: &Value, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::out::lines;
+    use crate::out::sanitized_lines;
     use serde_json::json;
 
     #[test]
@@ -197,11 +197,11 @@ mod tests {
             text(&hostile),
             json(&hostile),
             json_line(&hostile),
-            plain("a\u{1b}\n"),
+            sanitized("a\u{1b}\n"),
         ] {
             assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
         }
         assert_eq!(serde_json::from_str::<Value>(&json(&hostile)).unwrap(), hostile);
-        assert_eq!(lines("a\u{1b}\nb"), "a\u{fffd}\nb");
+        assert_eq!(sanitized_lines("a\u{1b}\nb"), "a\u{fffd}\nb");
     }
 }

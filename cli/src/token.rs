@@ -5,7 +5,7 @@ use axum::http::Method;
 use clap::Subcommand;
 use serde_json::{Map, Value};
 
-use crate::change::set;
+use crate::change::insert_some;
 use crate::client::{Client, segment};
 use crate::show;
 
@@ -40,7 +40,7 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List => {
-                let tokens = client.all("/v1/tokens").await?;
+                let tokens = client.list_all("/v1/tokens").await?;
                 show::list(
                     client,
                     &tokens,
@@ -54,20 +54,20 @@ impl Command {
                 expires_at,
             } => {
                 let mut body = Map::new();
-                set(&mut body, "role", Some(role));
-                set(&mut body, "name", name);
-                set(&mut body, "orgs", orgs);
-                set(&mut body, "expires_at", expires_at);
+                insert_some(&mut body, "role", Some(role));
+                insert_some(&mut body, "name", name);
+                insert_some(&mut body, "orgs", orgs);
+                insert_some(&mut body, "expires_at", expires_at);
                 let answer = client
-                    .change(Method::POST, "/v1/tokens", Some(Value::Object(body)))
+                    .write(Method::POST, "/v1/tokens", Some(Value::Object(body)))
                     .await?;
-                show::made(client, &answer, "token", |id| {
+                show::created(client, &answer, "token", |id| {
                     format!("Create another, and give this one up: tollgate token revoke {id}")
                 })?;
             }
             Self::Revoke { token } => {
                 let path = format!("/v1/tokens/{}/revoke", segment(&token)?);
-                let answer = client.change(Method::POST, &path, None).await?;
+                let answer = client.write(Method::POST, &path, None).await?;
                 show::changed(client, &answer, |_| format!("Revoked the token {token}."))?;
             }
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::out::{counted, say};
+use crate::out::{outln, pluralized};
 
 /// What to do with records.
 #[derive(Subcommand)]
@@ -34,24 +34,24 @@ impl Command {
             journal.display()
         );
         let recovered = tollgate_journal::recover(&journal, &file).context("what was left is there still")?;
-        say!(
+        outln!(
             "{} written to {}, {} of them of requests that were under way; {} of killed gateways, {} of gateways that run",
-            counted(recovered.finished + recovered.crashed, "record"),
+            pluralized(recovered.finished + recovered.crashed, "record"),
             file.display(),
             recovered.crashed,
-            counted(recovered.journals, "journal"),
+            pluralized(recovered.journals, "journal"),
             recovered.alive
         )?;
         if recovered.unsure > 0 {
-            say!(
+            outln!(
                 "{} may be in a log already that was moved away since: look for their ids there",
-                counted(recovered.unsure, "record")
+                pluralized(recovered.unsure, "record")
             )?;
         }
         if recovered.unreadable > 0 {
-            say!(
+            outln!(
                 "{} could not be read; the journal is kept as *.journal.bad",
-                counted(recovered.unreadable, "record")
+                pluralized(recovered.unreadable, "record")
             )?;
         }
         Ok(())

@@ -8,42 +8,47 @@ use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::documents::{About, Role, Token};
+use crate::documents::{Metadata, Role, Token};
 use crate::problem::Problem;
 use crate::time;
 
 /// What tokens begin with.
 pub(crate) const PREFIX: &str = "tg-token-";
 
-/// What there is to do.
+/// What a role may permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Act {
+pub enum Permission {
     /// Fetch the directory.
-    Fetch,
+    FetchDirectory,
     /// Read organizations, projects, keys, freezes, caps and restrictions, and their part of the trail.
     Read,
     /// Begin and end freezes, caps and restrictions.
     Freeze,
     /// Make and change projects and keys.
-    Change,
+    ManageKeys,
     /// Make, change and remove organizations; import keys.
-    Orgs,
+    ManageOrgs,
     /// Read the whole trail, verify and sign it.
-    Trail,
+    Audit,
     /// Make and revoke tokens.
-    Tokens,
+    ManageTokens,
 }
 
 impl Role {
-    /// Whether it may do so: everything a role can do is in this table.
-    pub const fn may(self, act: Act) -> bool {
+    /// Whether the role has a permission: everything a role can do is in this table.
+    pub const fn grants(self, permission: Permission) -> bool {
         match self {
-            Self::Gateway => matches!(act, Act::Fetch),
-            Self::Viewer => matches!(act, Act::Read),
-            Self::Support => matches!(act, Act::Read | Act::Freeze),
+            Self::Gateway => matches!(permission, Permission::FetchDirectory),
+            Self::Viewer => matches!(permission, Permission::Read),
+            Self::Support => matches!(permission, Permission::Read | Permission::Freeze),
             Self::Operator => matches!(
-                act,
-                Act::Read | Act::Freeze | Act::Change | Act::Orgs | Act::Trail | Act::Fetch
+                permission,
+                Permission::Read
+                    | Permission::Freeze
+                    | Permission::ManageKeys
+                    | Permission::ManageOrgs
+                    | Permission::Audit
+                    | Permission::FetchDirectory
             ),
             Self::Owner => true,
         }
@@ -61,33 +66,37 @@ impl Role {
     }
 }
 
-impl Act {
-    /// Whether it is about no one organization, so that a confined token can't do it.
-    const fn is_for_all(self) -> bool {
-        matches!(self, Self::Fetch | Self::Orgs | Self::Trail | Self::Tokens)
+impl Permission {
+    /// Whether it is about more than one organization, so that a confined token never has it.
+    const fn is_global(self) -> bool {
+        matches!(
+            self,
+            Self::FetchDirectory | Self::ManageOrgs | Self::Audit | Self::ManageTokens
+        )
     }
 
-    const fn name(self) -> &'static str {
+    /// What it lets a token do, as in "may not …".
+    const fn phrase(self) -> &'static str {
         match self {
-            Self::Fetch => "fetch the directory",
+            Self::FetchDirectory => "fetch the directory",
             Self::Read => "read",
             Self::Freeze => "freeze, cap or restrict",
-            Self::Change => "change projects and keys",
-            Self::Orgs => "change organizations or import keys",
-            Self::Trail => "read the whole trail",
-            Self::Tokens => "make or revoke tokens",
+            Self::ManageKeys => "change projects and keys",
+            Self::ManageOrgs => "change organizations or import keys",
+            Self::Audit => "read the whole trail",
+            Self::ManageTokens => "make or revoke tokens",
         }
     }
 }
 
-/// Who asks.
+/// Who makes a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
     name: String,
     role: Role,
     orgs: Option<Vec<String>>,
     address: String,
-    /// The token it asks by.
+    /// Id of its token.
     token: Option<String>,
 }
 
@@ -111,7 +120,7 @@ impl Caller {
         }
     }
 
-    pub(crate) fn of(token: Token, address: Option<IpAddr>) -> Self {
+    pub(crate) fn from_token(token: Token, address: Option<IpAddr>) -> Self {
         Self {
             name: format!("token:{}", token.id),
             role: token.role,
@@ -121,8 +130,8 @@ impl Caller {
         }
     }
 
-    /// The id of the token it asks by; `None` of who needs none.
-    pub(crate) fn token(&self) -> Option<&str> {
+    /// The id of the caller's token; `None` for one that needs none.
+    pub(crate) fn token_id(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
@@ -131,7 +140,7 @@ impl Caller {
         &self.name
     }
 
-    /// From where it asks.
+    /// Its address, or `local`.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -147,22 +156,22 @@ impl Caller {
     }
 
     /// Whether it may see what belongs to an organization.
-    pub(crate) fn sees(&self, org: &str) -> bool {
+    pub(crate) fn can_see(&self, org: &str) -> bool {
         self.orgs
             .as_ref()
             .is_none_or(|orgs| orgs.iter().any(|one| one == org))
     }
 
-    /// Whether it may do something to any organization at all.
-    pub(crate) fn may(&self, act: Act) -> Result<(), Problem> {
-        if !self.role.may(act) {
-            let (role, act) = (self.role.name(), act.name());
+    /// Fails with 403 unless the caller has this permission in some organization.
+    pub(crate) fn authorize(&self, permission: Permission) -> Result<(), Problem> {
+        if !self.role.grants(permission) {
+            let (role, act) = (self.role.name(), permission.phrase());
             return Err(Problem::forbidden(format!(
                 "a token with the role `{role}` may not {act}"
             )));
         }
-        if self.is_confined() && act.is_for_all() {
-            let act = act.name();
+        if self.is_confined() && permission.is_global() {
+            let act = permission.phrase();
             return Err(Problem::forbidden(format!(
                 "a token that is confined to organizations may not {act}"
             )));
@@ -170,10 +179,10 @@ impl Caller {
         Ok(())
     }
 
-    /// Whether it may do something to this organization. What it can't see does not exist for it.
-    pub(crate) fn may_in(&self, act: Act, org: &str) -> Result<(), Problem> {
-        self.may(act)?;
-        if self.sees(org) {
+    /// Fails unless the caller has this permission in this organization; with 404 where it can't see the organization.
+    pub(crate) fn authorize_in(&self, permission: Permission, org: &str) -> Result<(), Problem> {
+        self.authorize(permission)?;
+        if self.can_see(org) {
             Ok(())
         } else {
             Err(Problem::not_found("organization", org))
@@ -181,21 +190,22 @@ impl Caller {
     }
 }
 
-/// The token of a caller that was good when it came is good still: since then its body, or a change, was waited for.
-pub(crate) fn still_good(token: Option<&Token>) -> Result<(), Problem> {
+/// Fails with 401 where a token is no longer valid. It was when the request came; since then its body, or a change, was
+/// waited for.
+pub(crate) fn ensure_valid(token: Option<&Token>) -> Result<(), Problem> {
     match token {
-        Some(token) if is_good(token, time::now()) => Ok(()),
-        _ => Err(not_good()),
+        Some(token) if is_valid(token, time::now()) => Ok(()),
+        _ => Err(invalid_token()),
     }
 }
 
-/// What is said of a token that is not good, whatever the reason.
-pub(crate) fn not_good() -> Problem {
+/// The answer to a token that is not valid, whatever the reason.
+pub(crate) fn invalid_token() -> Problem {
     Problem::unauthenticated("the token is not known, has expired or was revoked")
 }
 
-/// Whether a token is good at `now`, in milliseconds since 1970.
-pub(crate) fn is_good(token: &Token, now: i64) -> bool {
+/// Whether a token is valid at `now`, in milliseconds since 1970.
+pub(crate) fn is_valid(token: &Token, now: i64) -> bool {
     let expires_at = token
         .expires_at
         .as_deref()
@@ -224,7 +234,7 @@ pub(crate) fn mint(
         orgs,
         expires_at,
         revoked_at: None,
-        about: About::new(time::text(time::now()), by),
+        metadata: Metadata::new(time::to_rfc3339(time::now()), by),
     };
     Ok((clear, token))
 }

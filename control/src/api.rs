@@ -9,6 +9,7 @@ mod import;
 mod incidents;
 mod keys;
 mod orgs;
+mod patch;
 mod projects;
 mod request;
 mod restrictions;
@@ -27,14 +28,14 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::Caller;
+use crate::access::{Caller, Permission};
+use crate::authenticator::Authenticator;
 use crate::entry::Change;
-use crate::gate::Gate;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Store, Stored, Write};
-pub(crate) use idempotency::KEPT;
-pub(crate) use incidents::ended;
-use request::How;
+pub(crate) use idempotency::RETENTION_MS;
+pub(crate) use incidents::end_unless_ended;
+use request::WriteOptions;
 
 /// Largest body of a request, but of an import.
 const MAX_BODY: usize = 256 * 1024;
@@ -44,7 +45,7 @@ const MAX_IMPORT: usize = 16 * 1024 * 1024;
 /// What the endpoints work on.
 pub struct App {
     store: Arc<Store>,
-    gate: Gate,
+    authenticator: Authenticator,
     /// Signs checkpoints of the trail.
     signing: Option<SigningKey>,
 }
@@ -54,7 +55,7 @@ impl App {
     pub fn new(store: Arc<Store>, signing: Option<SigningKey>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            gate: Gate::new(),
+            authenticator: Authenticator::new(),
             signing,
         })
     }
@@ -62,8 +63,8 @@ impl App {
 
 /// The endpoints. A request that has a [`Caller`] among its extensions is that caller's; every other has to have a token.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, openapi) = described();
-    let text: Arc<str> = text(&openapi).into();
+    let (router, openapi) = openapi_router();
+    let text: Arc<str> = to_json(&openapi).into();
     router
         .route(
             "/openapi.json",
@@ -73,24 +74,24 @@ pub fn router(app: Arc<App>) -> Router {
             }),
         )
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
-        .fallback(|| async { Problem::no_endpoint() })
-        .method_not_allowed_fallback(|| async { Problem::no_method() })
+        .fallback(|| async { Problem::unknown_endpoint() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
 pub fn openapi() -> String {
-    text(&described().1)
+    to_json(&openapi_router().1)
 }
 
-fn text(openapi: &OpenApi) -> String {
+fn to_json(openapi: &OpenApi) -> String {
     let mut text = openapi.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
-fn described() -> (Router<Arc<App>>, OpenApi) {
+fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
     let info = utoipa::openapi::InfoBuilder::new()
         .title("Tollgate control plane")
         .version(env!("CARGO_PKG_VERSION"))
@@ -112,7 +113,7 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
             String,
         >("token", [])]))
         .build();
-    OpenApiRouter::with_openapi(openapi)
+    let (router, mut openapi) = OpenApiRouter::with_openapi(openapi)
         .routes(routes!(orgs::list, orgs::create))
         .routes(routes!(orgs::get, orgs::change, orgs::remove))
         .routes(routes!(projects::list, projects::create))
@@ -138,7 +139,22 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(directory::fetch))
-        .split_for_parts()
+        .split_for_parts();
+    qualify_operation_ids(&mut openapi);
+    (router, openapi)
+}
+
+/// OpenAPI wants every `operationId` unique, and utoipa takes the handler's name, of which each resource has the same:
+/// `keys_create` in place of `create`.
+fn qualify_operation_ids(openapi: &mut OpenApi) {
+    for path in openapi.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            if let (Some([tag]), Some(id)) = (operation.tags.as_deref(), operation.operation_id.as_mut()) {
+                *id = format!("{tag}_{id}");
+            }
+        }
+    }
 }
 
 /// What would change, and did not.
@@ -152,7 +168,7 @@ pub(crate) struct Preview {
 
 /// A page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Listed<T> {
+pub(crate) struct Page<T> {
     /// In the order of their ids.
     items: Vec<T>,
     /// What to give for `after` to see those behind; absent at the end.
@@ -160,8 +176,8 @@ pub(crate) struct Listed<T> {
     next: Option<String>,
 }
 
-/// One object, with its revision as `ETag`.
-fn shown<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Response {
+/// One object as JSON, with its revision as `ETag`.
+fn with_etag<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Response {
     let tag = HeaderValue::try_from(format!("\"{revision}\""));
     let mut response = (status, axum::Json(json!(document))).into_response();
     if let Ok(tag) = tag {
@@ -170,32 +186,39 @@ fn shown<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Respo
     response
 }
 
-/// A list, one more than asked for of which there may be.
-fn page<D, T: Serialize>(
+/// An answer with a secret must not be cached.
+fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A page of what was found. One object more than `limit` says that there is a next page.
+fn to_page<D, T: Serialize>(
     mut found: Vec<Stored<D>>,
     limit: usize,
     id: impl Fn(&D) -> String,
     show: impl Fn(D) -> T,
-) -> axum::Json<Listed<T>> {
+) -> axum::Json<Page<T>> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|last| id(&last.document));
-    axum::Json(Listed {
+    axum::Json(Page {
         items: found.into_iter().map(|one| show(one.document)).collect(),
         next,
     })
 }
 
-/// Ends a write: makes it lasting and shows `document`, or, for a dry run, shows what it would have changed.
-async fn finish<D: Serialize>(
+/// Commits a write and answers with `document`; of a dry run, answers with what it would have changed.
+async fn commit_or_preview<D: Serialize>(
     write: Write<'_>,
     org: &str,
-    how: &How,
+    options: &WriteOptions,
     status: StatusCode,
     document: &D,
     revision: i64,
 ) -> Result<Response, Problem> {
-    if how.dry_run {
+    if options.dry_run {
         let changes = write.changes().to_vec();
         return Ok(axum::Json(Preview {
             dry_run: true,
@@ -206,39 +229,46 @@ async fn finish<D: Serialize>(
     // Nothing was changed: the revision is the one before.
     let unchanged = write.changes().is_empty();
     write.commit(org).await?;
-    Ok(shown(
+    Ok(with_etag(
         status,
         document,
         if unchanged { revision } else { revision + 1 },
     ))
 }
 
-/// Judges whether somebody was quicker.
-fn unless_stale<D>(stored: &Stored<D>, how: &request::Expected) -> Result<(), Problem> {
-    match how.0 {
+/// Fails with 412 where the object is at another revision than `If-Match` names.
+fn ensure_current<D>(stored: &Stored<D>, options: &request::IfMatch) -> Result<(), Problem> {
+    match options.0 {
         Some(expected) if expected != stored.revision => Err(Problem::stale(stored.revision)),
         _ => Ok(()),
     }
 }
 
-/// An answer that was given before.
+/// Says that the answer is one that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The caller may do that to this organization; of another it learns nothing.
-fn hidden(caller: &Caller, act: crate::access::Act, org: &str, noun: &str, id: &str) -> Result<(), Problem> {
-    caller.may(act)?;
-    if caller.sees(org) {
+/// Fails unless the caller may do that in the organization that an object belongs to. One in another organization is not
+/// found: the caller learns nothing of it.
+fn authorize_object(
+    caller: &Caller,
+    permission: Permission,
+    org: &str,
+    noun: &str,
+    id: &str,
+) -> Result<(), Problem> {
+    caller.authorize(permission)?;
+    if caller.can_see(org) {
         Ok(())
     } else {
         Err(Problem::not_found(noun, id))
     }
 }
 
-/// The organization to list: the one that was named, or the only one that the caller sees; empty for all of them.
-fn one_org(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
+/// The organization to list by: the one named in the query, or the only one that the caller sees; empty for all.
+fn org_filter(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
     match (named, caller.orgs()) {
         (Some(org), _) => {
-            caller.may_in(crate::access::Act::Read, org)?;
+            caller.authorize_in(Permission::Read, org)?;
             Ok(org.to_owned())
         }
         (None, None) => Ok(String::new()),
@@ -247,5 +277,28 @@ fn one_org(caller: &Caller, named: Option<&str>) -> Result<String, Problem> {
             "org",
             "name the organization: the token is confined to several",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    #[test]
+    fn each_operation_has_an_id_of_its_own() {
+        let openapi: Value = serde_json::from_str(&super::openapi()).unwrap();
+        let paths = openapi["paths"].as_object().unwrap();
+        let operations: Vec<&Value> = paths
+            .values()
+            .flat_map(|path| path.as_object().unwrap().values())
+            .collect();
+        let ids: BTreeSet<&str> = operations
+            .iter()
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids.len(), operations.len(), "{ids:?}");
+        assert!(ids.contains("keys_undo_rotation"), "{ids:?}");
     }
 }

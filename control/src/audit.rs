@@ -17,11 +17,11 @@ use crate::replay::{Replay, Verdict};
 use crate::store::Store;
 
 /// Entries that are shown at once have so many bytes at most: that of an import is large.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// An entry with its hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Linked {
+pub struct HashedEntry {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
@@ -36,7 +36,7 @@ impl Store {
         org: Option<&str>,
         after: i64,
         limit: i64,
-    ) -> Result<Vec<Linked>, Problem> {
+    ) -> Result<Vec<HashedEntry>, Problem> {
         let statement = match org {
             None => "SELECT entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2",
             Some(_) => "SELECT entry, hash FROM audit WHERE seq > $1 AND org = $3 ORDER BY seq LIMIT $2",
@@ -53,13 +53,13 @@ impl Store {
             let text: String = row.try_get("entry")?;
             bytes += text.len();
             // At least one, or nobody would get further.
-            if bytes > MOST_BYTES && !entries.is_empty() {
+            if bytes > MAX_BYTES && !entries.is_empty() {
                 break;
             }
             let entry = serde_json::from_str(&text).map_err(|error| {
                 Problem::unavailable(format!("an entry of the trail cannot be read: {error}"))
             })?;
-            entries.push(Linked {
+            entries.push(HashedEntry {
                 entry,
                 hash: row.try_get("hash")?,
             });

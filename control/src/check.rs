@@ -31,7 +31,7 @@ pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
         let checked = name(key.spec.name.as_deref()).and_then(|()| contacts(&key.spec.contacts));
         checked.map_err(|problem| match keys {
             [_] => problem,
-            _ => problem.under(&format!("keys[{at}]")),
+            _ => problem.nested_in(&format!("keys[{at}]")),
         })?;
     }
     let mut orgs = Map::new();
@@ -114,10 +114,12 @@ pub(crate) fn traffic(target: &Target) -> Result<(), Problem> {
         Target::Models(_) => ("traffic.shed[0]", "target.models"),
         _ => ("traffic.drained[0]", "target.cluster"),
     };
-    judge(document, at).map_err(|problem| problem.under(member))
+    judge(document, at).map_err(|problem| problem.nested_in(member))
 }
 
 fn judge(document: Value, at: &str) -> Result<(), Problem> {
     let judged = Loader::load(document.to_string().into_bytes());
-    judged.map(|_| ()).map_err(|errors| Problem::refused(&errors, at))
+    judged
+        .map(|_| ())
+        .map_err(|errors| Problem::from_config_errors(&errors, at))
 }

@@ -20,11 +20,11 @@ use crate::spool::{Spool, Writer};
 use crate::store::{Store, read};
 
 /// The media type of what changed.
-pub const CHANGES: &str = "application/vnd.tollgate.changes+json";
+pub const CHANGES_MEDIA_TYPE: &str = "application/vnd.tollgate.changes+json";
 /// Digits of a hash in a version.
 const DIGITS: usize = 16;
 /// Who is further behind gets the whole document.
-const MOST_CHANGES: i64 = 5_000;
+const MAX_CHANGES: i64 = 5_000;
 /// Rows that are read, and written, at once.
 const ROWS: i64 = 2_000;
 
@@ -85,7 +85,7 @@ pub(crate) struct Changes {
 pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
     let spec = &org.spec;
     let mut member = json!({
-        "status": status(spec.status, org.about.frozen_by.is_some()),
+        "status": status(spec.status, org.metadata.frozen_by.is_some()),
         "models": spec.models,
         "labels": spec.labels,
         "projects": projects.iter().map(|one| (one.id.clone(), project_member(one))).collect::<Map<_, _>>(),
@@ -96,14 +96,14 @@ pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
         "limits",
         Some(&spec.limits).filter(|limits| !limits.is_empty()),
     );
-    set(&mut member, "cap", org.about.cap.as_ref().map(|cap| &cap.rate));
+    set(&mut member, "cap", org.metadata.cap.as_ref().map(|cap| &cap.rate));
     member
 }
 
 fn project_member(project: &Project) -> Value {
     let spec = &project.spec;
     let mut member = json!({
-        "status": status(spec.status, project.about.frozen_by.is_some()),
+        "status": status(spec.status, project.metadata.frozen_by.is_some()),
         "labels": spec.labels,
     });
     set(&mut member, "models", spec.models.as_ref());
@@ -153,14 +153,14 @@ pub(crate) fn key_row(key: &Key) -> Value {
         sha256: &key.sha256,
         org: &key.org,
         project: key.project.as_deref(),
-        status: status(spec.status, key.about.frozen_by.is_some()),
+        status: status(spec.status, key.metadata.frozen_by.is_some()),
         scopes: spec.scopes.as_deref(),
         models: spec.models.as_deref(),
         not_before: spec.not_before.as_deref(),
         expires_at: spec.expires_at.as_deref(),
         networks: spec.networks.as_deref(),
         limits: &spec.limits,
-        cap: key.about.cap.as_ref().map(|cap| &cap.rate),
+        cap: key.metadata.cap.as_ref().map(|cap| &cap.rate),
     })
 }
 
@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// Waits until there is another version than this one, for so long; the version by then.
-    pub(crate) async fn version_after(&self, known: &Version, wait: Duration) -> Result<Version, Problem> {
+    pub(crate) async fn wait_for_change(&self, known: &Version, wait: Duration) -> Result<Version, Problem> {
         let mut changes = self.changes();
         let over = tokio::time::sleep(wait);
         tokio::pin!(over);
@@ -213,10 +213,10 @@ impl Store {
              WHERE kind IN ('org', 'project', 'key', 'restriction') AND seq > $1 LIMIT $2",
         )
         .bind(known.seq)
-        .bind(MOST_CHANGES + 1)
+        .bind(MAX_CHANGES + 1)
         .fetch_all(&mut *snapshot)
         .await?;
-        if rows.len() as i64 > MOST_CHANGES {
+        if rows.len() as i64 > MAX_CHANGES {
             return Ok(None);
         }
         let mut changes = Changes {
@@ -248,7 +248,7 @@ impl Store {
             *changed = traffic(&mut snapshot).await?.unwrap_or_else(|| json!({}));
         }
         for org in orgs {
-            let member = one_org(&mut snapshot, &org).await?;
+            let member = load_org(&mut snapshot, &org).await?;
             changes.orgs.insert(org, member);
         }
         Ok(Some((version, changes)))
@@ -256,30 +256,30 @@ impl Store {
 
     /// The whole document. It is made once for all who ask for the same version, one version at a time.
     pub(crate) async fn document(&self) -> Result<Arc<Spool>, Problem> {
-        let mut whole = self.whole().lock().await;
+        let mut whole = self.document_cache().lock().await;
         let now = self.version().await?.text();
         if let Some(known) = whole.as_ref().filter(|known| known.version() == now) {
             return Ok(Arc::clone(known));
         }
         let made = match Spool::in_file() {
-            Ok(writer) => self.written(writer).await,
-            Err(error) => Err(unwritten(error)),
+            Ok(writer) => self.spool_into(writer).await,
+            Err(error) => Err(cannot_spool(error)),
         };
         let made = match made {
             Ok(made) => made,
             // The disk is full, perhaps: the directory is served all the same.
-            Err(_) => self.written(Spool::in_memory()).await?,
+            Err(_) => self.spool_into(Spool::in_memory()).await?,
         };
         let made = Arc::new(made);
         *whole = Some(Arc::clone(&made));
         Ok(made)
     }
 
-    async fn written(&self, mut into: Writer) -> Result<Spool, Problem> {
+    async fn spool_into(&self, mut into: Writer) -> Result<Spool, Problem> {
         let mut snapshot = self.snapshot().await?;
         let version = self.version_in(&mut snapshot).await?.text();
         write(&mut snapshot, &mut into).await?;
-        into.finish(version).map_err(unwritten)
+        into.finish(version).map_err(cannot_spool)
     }
 
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
@@ -318,7 +318,7 @@ async fn traffic(snapshot: &mut Transaction<'static, Any>) -> Result<Option<Valu
     Ok((!traffic.is_nothing()).then(|| json!(traffic)))
 }
 
-async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
+async fn load_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
     let org = sqlx::query("SELECT document FROM objects WHERE kind = 'org' AND id = $1 AND gone = 0")
         .bind(id.to_owned())
         .fetch_optional(&mut **snapshot)
@@ -338,7 +338,7 @@ async fn one_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<O
     Ok(Some(org_member(&org, &projects)))
 }
 
-fn unwritten(error: std::io::Error) -> Problem {
+fn cannot_spool(error: std::io::Error) -> Problem {
     Problem::unavailable(format!(
         "the document cannot be written where temporary files go: {error}"
     ))
@@ -353,12 +353,12 @@ async fn write(snapshot: &mut Transaction<'static, Any>, into: &mut impl Write) 
         let Some((last, _)) = rows.last() else { break };
         after.clone_from(last);
         for (id, _) in rows {
-            if let Some(member) = one_org(snapshot, &id).await? {
+            if let Some(member) = load_org(snapshot, &id).await? {
                 separate(&mut text, &mut first);
                 text.push_str(&format!("{}:{member}", Value::from(id)));
             }
         }
-        pass(into, &mut text)?;
+        flush(into, &mut text)?;
     }
     text.push_str("},\"keys\":[");
     let mut after = String::new();
@@ -374,14 +374,14 @@ async fn write(snapshot: &mut Transaction<'static, Any>, into: &mut impl Write) 
                 text.push_str(&key_row(&key).to_string());
             }
         }
-        pass(into, &mut text)?;
+        flush(into, &mut text)?;
     }
     text.push(']');
     if let Some(traffic) = traffic(snapshot).await? {
         text.push_str(&format!(",\"traffic\":{traffic}"));
     }
     text.push('}');
-    pass(into, &mut text)
+    flush(into, &mut text)
 }
 
 fn separate(text: &mut String, first: &mut bool) {
@@ -391,10 +391,10 @@ fn separate(text: &mut String, first: &mut bool) {
 }
 
 /// Writes what there is.
-fn pass(into: &mut impl Write, text: &mut String) -> Result<(), Problem> {
+fn flush(into: &mut impl Write, text: &mut String) -> Result<(), Problem> {
     let written = into.write_all(text.as_bytes());
     text.clear();
-    written.map_err(unwritten)
+    written.map_err(cannot_spool)
 }
 
 /// Ids and documents of a kind after an id.

@@ -171,9 +171,9 @@ pub struct KeySpec {
     pub contacts: Vec<String>,
 }
 
-/// What the server knows of each.
+/// What the server keeps of each object beside what a client sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct About {
+pub struct Metadata {
     /// When it was made.
     pub created_at: String,
     /// By which token, or `local` or `system`.
@@ -210,7 +210,7 @@ pub struct CapRate {
     pub burst: Option<u64>,
 }
 
-impl About {
+impl Metadata {
     /// Of what is made now.
     pub(crate) fn new(created_at: String, created_by: &str) -> Self {
         Self {
@@ -223,7 +223,7 @@ impl About {
     }
 
     /// The same, of what is made with a status.
-    pub(crate) fn with(self, status: Status, is_platform: bool) -> Self {
+    pub(crate) fn with_status(self, status: Status, is_platform: bool) -> Self {
         Self {
             suspended_by_platform: status == Status::Suspended && is_platform,
             ..self
@@ -239,9 +239,9 @@ pub struct Org {
     /// What a client sets.
     #[serde(flatten)]
     pub spec: OrgSpec,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// A project of an organization.
@@ -254,9 +254,9 @@ pub struct Project {
     /// What a client sets.
     #[serde(flatten)]
     pub spec: ProjectSpec,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// An API key, without its secret.
@@ -283,9 +283,9 @@ pub struct Key {
     /// The key that it is being rotated to, and what `expires_at` was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// A key's rotation, as the old key tells it.
@@ -335,9 +335,9 @@ pub struct Token {
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<String>,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// What a freeze, a cap or a restriction is on: one of these.
@@ -374,7 +374,7 @@ fn every_model() -> String {
 
 impl Target {
     /// The kind and id of the object that it is; `None` where it is none.
-    pub(crate) fn object(&self) -> Option<(Kind, &str)> {
+    pub(crate) fn kind_and_id(&self) -> Option<(Kind, &str)> {
         match self {
             Self::Key(id) => Some((Kind::Key, id)),
             Self::Project(id) => Some((Kind::Project, id)),
@@ -443,9 +443,9 @@ pub struct Freeze {
     /// On what, why, and for how long.
     #[serde(flatten)]
     pub terms: Terms,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// A limit on requests that was set at once, for a reason, and often for a time.
@@ -459,9 +459,9 @@ pub struct Cap {
     /// On what, why, and for how long.
     #[serde(flatten)]
     pub terms: Terms,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 /// Something that takes no more requests, for a reason, and often for a time: a target, or models for a tier.
@@ -472,9 +472,9 @@ pub struct Restriction {
     /// On what, why, and for how long.
     #[serde(flatten)]
     pub terms: Terms,
-    /// What the server knows.
+    /// What the server keeps beside it.
     #[serde(flatten)]
-    pub about: About,
+    pub metadata: Metadata,
 }
 
 impl Document for Org {
@@ -585,29 +585,29 @@ impl Document for Restriction {
 pub(crate) trait Incident: Document + Clone {
     /// What is done, as in `freeze`.
     const VERB: &'static str;
-    /// What was done, as in `frozen`.
-    const DONE: &'static str;
+    /// What its target is then, as in `frozen`.
+    const PARTICIPLE: &'static str;
     /// The command that ends it.
-    const END: &'static str;
-    /// What the trail says of its beginning, of its end, and of its end by itself.
-    const TRAIL: [&'static str; 3];
+    const END_COMMAND: &'static str;
+    /// Actions in the trail: that it began, that somebody ended it, that its time was over.
+    const ACTIONS: [&'static str; 3];
 
     fn terms(&self) -> &Terms;
 
     fn terms_mut(&mut self) -> &mut Terms;
 
-    /// By which of them something is held already.
-    fn holds(about: &About) -> Option<&str>;
+    /// The id of the one in force on something.
+    fn active_on(metadata: &Metadata) -> Option<&str>;
 
-    /// Notes on what it holds that it is in force, or no more.
-    fn note(&self, about: &mut About, in_force: bool);
+    /// Marks its target as frozen or capped by it, or no longer.
+    fn mark(&self, metadata: &mut Metadata, in_force: bool);
 }
 
 impl Incident for Freeze {
     const VERB: &'static str = "freeze";
-    const DONE: &'static str = "frozen";
-    const END: &'static str = "unfreeze";
-    const TRAIL: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
+    const PARTICIPLE: &'static str = "frozen";
+    const END_COMMAND: &'static str = "unfreeze";
+    const ACTIONS: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
 
     fn terms(&self) -> &Terms {
         &self.terms
@@ -617,20 +617,20 @@ impl Incident for Freeze {
         &mut self.terms
     }
 
-    fn holds(about: &About) -> Option<&str> {
-        about.frozen_by.as_deref()
+    fn active_on(metadata: &Metadata) -> Option<&str> {
+        metadata.frozen_by.as_deref()
     }
 
-    fn note(&self, about: &mut About, in_force: bool) {
-        about.frozen_by = in_force.then(|| self.id.clone());
+    fn mark(&self, metadata: &mut Metadata, in_force: bool) {
+        metadata.frozen_by = in_force.then(|| self.id.clone());
     }
 }
 
 impl Incident for Cap {
     const VERB: &'static str = "cap";
-    const DONE: &'static str = "capped";
-    const END: &'static str = "uncap";
-    const TRAIL: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
+    const PARTICIPLE: &'static str = "capped";
+    const END_COMMAND: &'static str = "uncap";
+    const ACTIONS: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
 
     fn terms(&self) -> &Terms {
         &self.terms
@@ -640,12 +640,12 @@ impl Incident for Cap {
         &mut self.terms
     }
 
-    fn holds(about: &About) -> Option<&str> {
-        about.cap.as_ref().map(|cap| cap.by.as_str())
+    fn active_on(metadata: &Metadata) -> Option<&str> {
+        metadata.cap.as_ref().map(|cap| cap.by.as_str())
     }
 
-    fn note(&self, about: &mut About, in_force: bool) {
-        about.cap = in_force.then(|| Capped {
+    fn mark(&self, metadata: &mut Metadata, in_force: bool) {
+        metadata.cap = in_force.then(|| Capped {
             by: self.id.clone(),
             rate: self.rate.clone(),
         });
@@ -654,9 +654,9 @@ impl Incident for Cap {
 
 impl Incident for Restriction {
     const VERB: &'static str = "restrict";
-    const DONE: &'static str = "out of use";
-    const END: &'static str = "unrestrict";
-    const TRAIL: [&'static str; 3] = ["restriction.begin", "restriction.end", "restriction.over"];
+    const PARTICIPLE: &'static str = "out of use";
+    const END_COMMAND: &'static str = "unrestrict";
+    const ACTIONS: [&'static str; 3] = ["restriction.begin", "restriction.end", "restriction.over"];
 
     fn terms(&self) -> &Terms {
         &self.terms
@@ -666,33 +666,33 @@ impl Incident for Restriction {
         &mut self.terms
     }
 
-    fn holds(_about: &About) -> Option<&str> {
+    fn active_on(_metadata: &Metadata) -> Option<&str> {
         None
     }
 
-    fn note(&self, _about: &mut About, _in_force: bool) {}
+    fn mark(&self, _metadata: &mut Metadata, _in_force: bool) {}
 }
 
 /// What a freeze or a cap can be on.
-pub(crate) trait Held: Document + Clone {
-    fn about_mut(&mut self) -> &mut About;
+pub(crate) trait HasMetadata: Document + Clone {
+    fn metadata_mut(&mut self) -> &mut Metadata;
 }
 
-impl Held for Org {
-    fn about_mut(&mut self) -> &mut About {
-        &mut self.about
+impl HasMetadata for Org {
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 
-impl Held for Project {
-    fn about_mut(&mut self) -> &mut About {
-        &mut self.about
+impl HasMetadata for Project {
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 
-impl Held for Key {
-    fn about_mut(&mut self) -> &mut About {
-        &mut self.about
+impl HasMetadata for Key {
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 

@@ -11,12 +11,12 @@
 pub mod access;
 pub mod api;
 pub mod audit;
+mod authenticator;
 mod check;
 pub mod checkpoint;
 pub mod directory;
 pub mod documents;
 pub mod entry;
-mod gate;
 mod problem;
 pub mod replay;
 pub mod serve;

@@ -88,7 +88,7 @@ impl Problem {
     }
 
     /// What core says of a document, in which the request's own members are below the path `at`.
-    pub(crate) fn refused(errors: &[ConfigError], at: &str) -> Self {
+    pub(crate) fn from_config_errors(errors: &[ConfigError], at: &str) -> Self {
         let field = |error: &ConfigError| {
             let below = error
                 .path
@@ -103,7 +103,7 @@ impl Problem {
     }
 
     /// The same, seen from the level above.
-    pub(crate) fn under(self, parent: &str) -> Self {
+    pub(crate) fn nested_in(self, parent: &str) -> Self {
         let errors = self.errors.into_iter().map(|error| FieldError {
             field: match error.field.is_empty() {
                 true => parent.to_owned(),
@@ -169,22 +169,22 @@ impl Problem {
     }
 
     /// The path has no endpoint.
-    pub(crate) fn no_endpoint() -> Self {
+    pub(crate) fn unknown_endpoint() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
             "not-found",
             "Not found",
-            "there is no such endpoint; `/openapi.json` has all of them",
+            "there is no such endpoint; `/openapi.json` lists all of them",
         )
     }
 
     /// The endpoint has no such method.
-    pub(crate) fn no_method() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "Method not allowed",
-            "this endpoint has other methods; `/openapi.json` has all of them",
+            "this endpoint does not take this method; `/openapi.json` lists those that it takes",
         )
     }
 

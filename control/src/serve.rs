@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use ed25519_dalek::SigningKey;
+use axum_server::{Handle, Server};
+pub use ed25519_dalek::SigningKey;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, App};
@@ -32,13 +32,13 @@ const IDLE: Duration = Duration::from_secs(75);
 
 /// Why it does not serve.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ServeError {
     /// Tokens would go over the network in clear.
     #[error(
         "`{0}` can be reached from other machines, and tokens would go there in clear: give --tls-cert and --tls-key, \
          or listen at 127.0.0.1"
     )]
-    Clear(SocketAddr),
+    PlainText(SocketAddr),
     /// The certificate or its key can't be used.
     #[error("cannot use the certificate {0} with its key: {1}")]
     Certificate(PathBuf, std::io::Error),
@@ -56,19 +56,19 @@ pub async fn serve(
     settings: Settings,
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Failure> {
+) -> Result<(), ServeError> {
     let listen = settings.listen;
     if settings.tls.is_none() && !listen.ip().is_loopback() {
-        return Err(Failure::Clear(listen));
+        return Err(ServeError::PlainText(listen));
     }
     let tls = match settings.tls {
         None => None,
         Some((certificate, key)) => {
             let tls = RustlsConfig::from_pem_file(&certificate, &key).await;
-            Some(tls.map_err(|error| Failure::Certificate(certificate, error))?)
+            Some(tls.map_err(|error| ServeError::Certificate(certificate, error))?)
         }
     };
-    let cannot = |error| Failure::Listen(listen, error);
+    let cannot = |error| ServeError::Listen(listen, error);
     let socket = std::net::TcpListener::bind(listen).map_err(cannot)?;
     socket.set_nonblocking(true).map_err(cannot)?;
     ready(socket.local_addr().map_err(cannot)?);
@@ -85,40 +85,38 @@ pub async fn serve(
     let served = async move {
         match tls {
             None => {
-                let mut server = axum_server::from_tcp(socket)?;
-                server.http_builder().http1().header_read_timeout(IDLE);
-                server
-                    .handle(handle)
-                    .first_request_timeout(FIRST)
+                with_timeouts(axum_server::from_tcp(socket)?, handle)
                     .serve(app)
                     .await
             }
             Some(tls) => {
-                let mut server = axum_server::from_tcp_rustls(socket, tls)?;
-                server.http_builder().http1().header_read_timeout(IDLE);
-                server
-                    .handle(handle)
-                    .first_request_timeout(FIRST)
+                with_timeouts(axum_server::from_tcp_rustls(socket, tls)?, handle)
                     .serve(app)
                     .await
             }
         }
     };
-    let served = beside(timer, async { served.await.map_err(cannot) }).await;
+    let served = until_timer_fails(timer, async { served.await.map_err(cannot) }).await;
     at_once.shutdown();
     served
 }
 
-/// Serves beside what the server does by itself, for as long as that runs.
-async fn beside(
+/// A server that closes connections which ask nothing within [`FIRST`] or [`IDLE`].
+fn with_timeouts<A>(mut server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Server<SocketAddr, A> {
+    server.http_builder().http1().header_read_timeout(IDLE);
+    server.handle(handle).first_request_timeout(FIRST)
+}
+
+/// Serves until it is told to stop, or until the timer fails, which is an error.
+async fn until_timer_fails(
     mut timer: JoinHandle<Infallible>,
-    served: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
+    served: impl Future<Output = Result<(), ServeError>>,
+) -> Result<(), ServeError> {
     let served = tokio::select! {
         served = served => served,
         ended = &mut timer => match ended {
             Ok(never) => match never {},
-            Err(why) => Err(Failure::Timer(why)),
+            Err(why) => Err(ServeError::Timer(why)),
         },
     };
     timer.abort();
@@ -158,11 +156,15 @@ mod tests {
     #[tokio::test]
     async fn a_server_ends_with_what_it_does_by_itself() {
         let timer = tokio::spawn(async { panic!("the timer has failed") });
-        let ended = beside(timer, core::future::pending()).await;
+        let ended = until_timer_fails(timer, core::future::pending()).await;
         let why = ended.unwrap_err().to_string();
         assert!(why.contains("does not go on without it"), "{why}");
 
         let timer = tokio::spawn(core::future::pending());
-        assert!(beside(timer, core::future::ready(Ok(()))).await.is_ok());
+        assert!(
+            until_timer_fails(timer, core::future::ready(Ok(())))
+                .await
+                .is_ok()
+        );
     }
 }

@@ -14,7 +14,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use tokio::sync::{Mutex, watch};
 
-use crate::access::{Caller, still_good};
+use crate::access::{Caller, ensure_valid};
 
 use crate::documents::{Document, Incident, Key, Kind, Token};
 use crate::entry::{self, Change, Entry};
@@ -34,7 +34,7 @@ pub struct Store {
     /// The end of the trail, as far as this server has seen it.
     seen: watch::Sender<i64>,
     /// The directory's whole document as it was last asked for.
-    whole: Mutex<Option<Arc<Spool>>>,
+    document_cache: Mutex<Option<Arc<Spool>>>,
 }
 
 /// Which database it is.
@@ -48,7 +48,7 @@ pub enum Engine {
 
 /// Why the database does not serve.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum StoreError {
     /// The address is none that is known.
     #[error("`{0}` is no database: expected `sqlite:FILE` or `postgres://HOST/NAME`")]
     Address(String),
@@ -94,9 +94,9 @@ pub(crate) struct Stored<D> {
     text: String,
 }
 
-/// Which objects to list.
+/// Which objects to list, and how many.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Page<'a> {
+pub(crate) struct ListQuery<'a> {
     /// Of this organization only; of all where empty.
     pub(crate) org: &'a str,
     /// After this id.
@@ -108,16 +108,16 @@ pub(crate) struct Page<'a> {
 impl Store {
     /// Opens a database by its address, `sqlite:FILE` or `postgres://…`, and brings its tables to this version. A file that
     /// is not there is made only by [`Self::create`].
-    pub async fn open(address: &str) -> Result<Self, Failure> {
+    pub async fn open(address: &str) -> Result<Self, StoreError> {
         Self::at(address, false).await
     }
 
     /// The same, and makes the file where there is none, which its owner alone can read.
-    pub async fn create(address: &str) -> Result<Self, Failure> {
+    pub async fn create(address: &str) -> Result<Self, StoreError> {
         Self::at(address, true).await
     }
 
-    async fn at(address: &str, create: bool) -> Result<Self, Failure> {
+    async fn at(address: &str, create: bool) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let scheme = address
             .split_once(':')
@@ -125,46 +125,46 @@ impl Store {
         let (engine, address) = match scheme.as_ref().map(|(scheme, rest)| (scheme.as_str(), *rest)) {
             Some(("sqlite", file)) => {
                 let file = file.trim_start_matches("//");
-                is_there(file, create)?;
+                ensure_file(file, create)?;
                 (Engine::Sqlite, format!("sqlite://{file}?mode=rw"))
             }
             Some(("postgres" | "postgresql", rest)) => (Engine::Postgres, format!("postgres:{rest}")),
-            _ => return Err(Failure::Address(masked(address))),
+            _ => return Err(StoreError::Address(masked(address))),
         };
         // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
-        let mut first = AnyConnection::connect(&address).await.map_err(Failure::Open)?;
-        prepare(&mut first, engine).await.map_err(Failure::Open)?;
+        let mut first = AnyConnection::connect(&address).await.map_err(StoreError::Open)?;
+        configure(&mut first, engine).await.map_err(StoreError::Open)?;
         let pool = async |connections| {
             let options = AnyPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
-                .after_connect(move |connection, _| Box::pin(prepare(connection, engine)))
+                .after_connect(move |connection, _| Box::pin(configure(connection, engine)))
                 .before_acquire(|connection, _| Box::pin(is_idle(connection)));
-            options.connect(&address).await.map_err(Failure::Open)
+            options.connect(&address).await.map_err(StoreError::Open)
         };
         let (pool, writers) = (pool(16).await?, pool(4).await?);
         sqlx::migrate!("./migrations").run(&pool).await?;
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(Failure::Random)?;
+        getrandom::fill(&mut random).map_err(StoreError::Random)?;
         let name = format!("{:016x}", u64::from_le_bytes(random));
         sqlx::query("INSERT INTO head (one, name, seq, hash) VALUES (1, $1, 0, $1) ON CONFLICT DO NOTHING")
             .bind(name)
             .execute(&pool)
             .await
-            .map_err(Failure::Open)?;
+            .map_err(StoreError::Open)?;
         let head = sqlx::query("SELECT name, seq FROM head")
             .fetch_one(&pool)
             .await
-            .map_err(Failure::Open)?;
-        let name = head.try_get("name").map_err(Failure::Open)?;
-        let seq = head.try_get("seq").map_err(Failure::Open)?;
+            .map_err(StoreError::Open)?;
+        let name = head.try_get("name").map_err(StoreError::Open)?;
+        let seq = head.try_get("seq").map_err(StoreError::Open)?;
         Ok(Self {
             pool,
             writers,
             engine,
             name,
             seen: watch::Sender::new(seq),
-            whole: Mutex::default(),
+            document_cache: Mutex::default(),
         })
     }
 
@@ -179,8 +179,8 @@ impl Store {
     }
 
     /// The directory's whole document as it was last asked for; who holds this makes it anew.
-    pub(crate) fn whole(&self) -> &Mutex<Option<Arc<Spool>>> {
-        &self.whole
+    pub(crate) fn document_cache(&self) -> &Mutex<Option<Arc<Spool>>> {
+        &self.document_cache
     }
 
     pub(crate) fn pool(&self) -> &AnyPool {
@@ -192,14 +192,14 @@ impl Store {
         self.seen.subscribe()
     }
 
-    /// Looks whether another server has changed something.
-    pub(crate) async fn look(&self) -> Result<i64, Problem> {
+    /// Polls for changes by other servers.
+    pub(crate) async fn poll(&self) -> Result<i64, Problem> {
         let seq = self.seq().await?;
-        self.saw(seq);
+        self.advance_seen(seq);
         Ok(seq)
     }
 
-    fn saw(&self, seq: i64) {
+    fn advance_seen(&self, seq: i64) {
         self.seen.send_if_modified(|seen| {
             let newer = seq > *seen;
             *seen = seq.max(*seen);
@@ -245,19 +245,19 @@ impl Store {
     }
 
     /// Objects in the order of their ids.
-    pub(crate) async fn list<D: Document>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
-        self.listed(page, "gone = 0").await
+    pub(crate) async fn list<D: Document>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
+        self.select(page, "gone = 0").await
     }
 
     /// Those in force, of freezes, caps or restrictions.
-    pub(crate) async fn in_force<D: Incident>(&self, page: Page<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
         // As the indices of those in force have it, or they would not be used.
-        self.listed(page, "in_force = 1").await
+        self.select(page, "in_force = 1").await
     }
 
-    async fn listed<D: Document>(
+    async fn select<D: Document>(
         &self,
-        page: Page<'_>,
+        page: ListQuery<'_>,
         which: &'static str,
     ) -> Result<Vec<Stored<D>>, Problem> {
         let of_org = if page.org.is_empty() { "" } else { "AND org = $4" };
@@ -314,18 +314,20 @@ impl Store {
             },
             transaction,
         };
-        if let Some(id) = caller.token() {
+        if let Some(id) = caller.token_id() {
             let token = write.find::<Token>(id).await?;
-            still_good(token.as_ref().map(|token| &token.document))?;
+            ensure_valid(token.as_ref().map(|token| &token.document))?;
         }
         Ok(write)
     }
 
-    /// Whether the token that a caller came with is good still.
-    pub(crate) async fn still_good(&self, caller: &Caller) -> Result<(), Problem> {
-        let Some(id) = caller.token() else { return Ok(()) };
+    /// Fails with 401 where the token that a caller came with is no longer valid.
+    pub(crate) async fn ensure_token_valid(&self, caller: &Caller) -> Result<(), Problem> {
+        let Some(id) = caller.token_id() else {
+            return Ok(());
+        };
         let token = self.find::<Token>(id).await?;
-        still_good(token.as_ref().map(|token| &token.document))
+        ensure_valid(token.as_ref().map(|token| &token.document))
     }
 }
 
@@ -341,13 +343,13 @@ fn masked(address: &str) -> String {
 }
 
 /// A file is there, or is made; its owner alone can read it, as whoever can write it may do everything.
-fn is_there(file: &str, create: bool) -> Result<(), Failure> {
+fn ensure_file(file: &str, create: bool) -> Result<(), StoreError> {
     let path = std::path::Path::new(file);
     if path.exists() {
         return Ok(());
     }
     if !create {
-        return Err(Failure::Missing(file.to_owned()));
+        return Err(StoreError::Missing(file.to_owned()));
     }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -356,14 +358,14 @@ fn is_there(file: &str, create: bool) -> Result<(), Failure> {
     match options.open(path) {
         // Another server was quicker.
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Failure::Create(file.to_owned(), error))
+            Err(StoreError::Create(file.to_owned(), error))
         }
         _ => Ok(()),
     }
 }
 
 /// Settings of a connection.
-async fn prepare(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
+async fn configure(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
     let settings = match engine {
         // Acknowledged is durable; readers never wait; a writer waits for its turn.
         Engine::Sqlite => {
@@ -543,7 +545,7 @@ impl Write<'_> {
             }
             let made = query.execute(&mut *self.transaction).await?.rows_affected();
             if made != some.len() as u64 {
-                let there = self.there(some, &same).await?;
+                let there = self.existing(some, &same).await?;
                 if made + there.len() as u64 != some.len() as u64 {
                     let noun = D::KIND.noun();
                     return Err(Problem::conflict(format!(
@@ -557,13 +559,13 @@ impl Write<'_> {
             .iter()
             .filter(|document| !left_out.contains(&document.id()));
         for document in made {
-            self.note(D::KIND, document.id(), None, Some(value(document)?));
+            self.record(D::KIND, document.id(), None, Some(value(document)?));
         }
         Ok(documents.len() - left_out.len())
     }
 
     /// Which of these are there already and the same; an error for one that is not.
-    async fn there<D: Document>(
+    async fn existing<D: Document>(
         &mut self,
         some: &[D],
         same: &impl Fn(&D, &D) -> bool,
@@ -627,11 +629,11 @@ impl Write<'_> {
         .bind(after.id())
         .execute(&mut *self.transaction)
         .await?;
-        self.note(D::KIND, after.id(), Some(old), (!gone).then_some(new));
+        self.record(D::KIND, after.id(), Some(old), (!gone).then_some(new));
         Ok(())
     }
 
-    fn note(&mut self, kind: Kind, id: String, before: Option<Value>, after: Option<Value>) {
+    fn record(&mut self, kind: Kind, id: String, before: Option<Value>, after: Option<Value>) {
         self.entry.changes.push(Change {
             kind,
             id,
@@ -662,7 +664,7 @@ impl Write<'_> {
             .execute(&mut *self.transaction)
             .await?;
         self.transaction.commit().await?;
-        self.store.saw(self.entry.seq);
+        self.store.advance_seen(self.entry.seq);
         Ok(self.entry.changes)
     }
 }

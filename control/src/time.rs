@@ -15,7 +15,7 @@ pub(crate) fn now() -> i64 {
 }
 
 /// As the API says it, to the second. Beyond what can be written, the nearest that can.
-pub(crate) fn text(millis: i64) -> String {
+pub(crate) fn to_rfc3339(millis: i64) -> String {
     let nearest = if millis < 0 {
         Timestamp::MIN
     } else {
@@ -26,8 +26,8 @@ pub(crate) fn text(millis: i64) -> String {
 }
 
 /// The same of an end: not before it, as a part of a second counts as a whole one.
-pub(crate) fn end_text(millis: i64) -> String {
-    text(millis.saturating_add(999))
+pub(crate) fn end_to_rfc3339(millis: i64) -> String {
+    to_rfc3339(millis.saturating_add(999))
 }
 
 /// Milliseconds since 1970 of what a client said.
@@ -39,7 +39,7 @@ pub(crate) fn parse(field: &str, text: &str) -> Result<i64, Problem> {
 }
 
 /// An end that a client sets is after `now`.
-pub(crate) fn to_come(field: &str, end: Option<&str>, now: i64) -> Result<(), Problem> {
+pub(crate) fn ensure_future(field: &str, end: Option<&str>, now: i64) -> Result<(), Problem> {
     match end {
         Some(text) if parse(field, text)? <= now => {
             Err(Problem::invalid(field, text, "a time that is still to come"))
@@ -49,7 +49,7 @@ pub(crate) fn to_come(field: &str, end: Option<&str>, now: i64) -> Result<(), Pr
 }
 
 /// Milliseconds of a span such as `90s`, `30m`, `12h` or `7d`; at most ten years.
-pub(crate) fn span(field: &str, text: &str) -> Result<i64, Problem> {
+pub(crate) fn parse_span(field: &str, text: &str) -> Result<i64, Problem> {
     const LONGEST: i64 = 3_653 * 86_400_000;
     let expected = "a time span such as `90s`, `30m`, `12h` or `7d`, at most ten years";
     let invalid = || Problem::invalid(field, text, expected);
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn spans() {
-        assert_eq!(span("for", "30m").unwrap(), 1_800_000);
-        assert_eq!(span("for", "7d").unwrap(), 604_800_000);
+        assert_eq!(parse_span("for", "30m").unwrap(), 1_800_000);
+        assert_eq!(parse_span("for", "7d").unwrap(), 604_800_000);
         for wrong in [
             "",
             "m",
@@ -95,23 +95,31 @@ mod tests {
             "9999999999999999999s",
             "ém",
         ] {
-            assert!(span("for", wrong).is_err(), "{wrong}");
+            assert!(parse_span("for", wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn times() {
         assert_eq!(parse("at", "1970-01-01T00:00:01Z").unwrap(), 1_000);
-        assert_eq!(text(1_999), "1970-01-01T00:00:01Z");
+        assert_eq!(to_rfc3339(1_999), "1970-01-01T00:00:01Z");
         assert_eq!(
-            (end_text(1_001), end_text(1_000)),
-            ("1970-01-01T00:00:02Z".into(), text(1_000))
+            (end_to_rfc3339(1_001), end_to_rfc3339(1_000)),
+            ("1970-01-01T00:00:02Z".into(), to_rfc3339(1_000))
         );
         assert!(parse("at", "tomorrow").is_err());
         // What can't be written is not 1970: it is as far away as can be.
-        assert!(text(i64::MAX).starts_with("9999-12-30T"), "{}", text(i64::MAX));
-        assert!(end_text(i64::MAX).starts_with("9999-12-30T"));
-        assert!(text(i64::MIN).starts_with("-009999-"), "{}", text(i64::MIN));
-        assert!(parse("at", &text(i64::MAX)).is_ok_and(|end| end > now()));
+        assert!(
+            to_rfc3339(i64::MAX).starts_with("9999-12-30T"),
+            "{}",
+            to_rfc3339(i64::MAX)
+        );
+        assert!(end_to_rfc3339(i64::MAX).starts_with("9999-12-30T"));
+        assert!(
+            to_rfc3339(i64::MIN).starts_with("-009999-"),
+            "{}",
+            to_rfc3339(i64::MIN)
+        );
+        assert!(parse("at", &to_rfc3339(i64::MAX)).is_ok_and(|end| end > now()));
     }
 }

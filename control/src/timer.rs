@@ -9,37 +9,37 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::access::Caller;
-use crate::api::{KEPT, ended};
+use crate::api::{RETENTION_MS, end_unless_ended};
 use crate::documents::{Cap, Freeze, Incident, Restriction};
 use crate::problem::Problem;
-use crate::store::{Page, Store, Stored};
+use crate::store::{ListQuery, Store, Stored};
 use crate::time;
 
-/// How often another server's changes are looked for: a part of the second within which each is in force.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often freezes and caps are looked through, in looks.
-const INCIDENTS: u32 = 5;
-/// How often what is old is forgotten, in looks.
-const OLD: u32 = 36_000;
+/// How often the database is polled for another server's changes: a part of the second within which each is in force.
+const POLL: Duration = Duration::from_millis(100);
+/// How often freezes and caps whose time is over are ended, in polls.
+const POLLS_BETWEEN_ENDS: u32 = 5;
+/// How often answers to old creates are deleted, in polls.
+const POLLS_BETWEEN_CLEANUPS: u32 = 36_000;
 /// How far the wall clock may run away from the steady one before it has jumped; milliseconds.
 const JUMP: i64 = 5_000;
-/// For how long it is to agree with the steady one, to be believed again; milliseconds.
-const AGREES: i64 = 30_000;
+/// For how long it has to agree with the steady one before it is believed again; milliseconds.
+const STEADY_FOR: i64 = 30_000;
 
 /// Does it all, for as long as the server runs.
 pub(crate) async fn run(store: Arc<Store>) -> Infallible {
     let started = Instant::now();
-    let mut timer = Timer::new(store, Times::now(started));
+    let mut timer = Timer::new(store, Clocks::now(started));
     let mut complained = String::new();
     loop {
-        let done = timer.step(Times::now(started)).await;
+        let done = timer.step(Clocks::now(started)).await;
         let complaint = done.err().map(|problem| problem.to_string()).unwrap_or_default();
         // Each complaint once, and not ten times a second.
         if complaint != complained && !complaint.is_empty() {
             say(&complaint);
         }
         complained = complaint;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -48,16 +48,16 @@ fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "tollgate: {what}");
 }
 
-/// What two clocks say at once; milliseconds.
+/// What the two clocks say at one moment; milliseconds.
 #[derive(Debug, Clone, Copy)]
-struct Times {
+struct Clocks {
     /// Since 1970, as the machine is told: it may jump.
     wall: i64,
     /// Since the server started: it never jumps.
     steady: i64,
 }
 
-impl Times {
+impl Clocks {
     fn now(started: Instant) -> Self {
         Self {
             wall: time::now(),
@@ -68,9 +68,9 @@ impl Times {
 
 /// Whether the wall clock is to be believed.
 #[derive(Debug)]
-struct Watch {
+struct ClockWatch {
     /// What the clocks said when they were last compared from anew.
-    since: Times,
+    since: Clocks,
     jumped: bool,
 }
 
@@ -83,9 +83,9 @@ enum Clock {
     Doubted,
 }
 
-impl Watch {
-    /// The clock jumped where it has run ahead by more than [`JUMP`] within [`AGREES`], so that many small steps are one.
-    fn look(&mut self, now: Times) -> Clock {
+impl ClockWatch {
+    /// The clock jumped where it has run ahead by more than [`JUMP`] within [`STEADY_FOR`], so that many small steps are one.
+    fn look(&mut self, now: Clocks) -> Clock {
         let steady = now.steady.saturating_sub(self.since.steady);
         let ahead = now.wall.saturating_sub(self.since.wall).saturating_sub(steady);
         let was_doubted = self.jumped;
@@ -94,7 +94,7 @@ impl Watch {
             // too early.
             self.jumped |= ahead > 0;
             self.since = now;
-        } else if steady >= AGREES {
+        } else if steady >= STEADY_FOR {
             self.jumped = false;
             self.since = now;
         }
@@ -108,46 +108,46 @@ impl Watch {
 
 struct Timer {
     store: Arc<Store>,
-    watch: Watch,
-    turn: u32,
+    watch: ClockWatch,
+    polls: u32,
 }
 
 impl Timer {
-    fn new(store: Arc<Store>, now: Times) -> Self {
+    fn new(store: Arc<Store>, now: Clocks) -> Self {
         Self {
             store,
-            watch: Watch {
+            watch: ClockWatch {
                 since: now,
                 jumped: false,
             },
-            turn: 0,
+            polls: 0,
         }
     }
 
-    /// One look.
-    async fn step(&mut self, now: Times) -> Result<(), Problem> {
-        let turn = self.turn;
-        self.turn = turn.wrapping_add(1);
+    /// One poll.
+    async fn step(&mut self, now: Clocks) -> Result<(), Problem> {
+        let polls = self.polls;
+        self.polls = polls.wrapping_add(1);
         let clock = self.watch.look(now);
         if let Clock::Jumped(ahead) = clock {
             say(&format!(
                 "the clock jumped ahead by {} s: no freeze, cap or restriction ends until it has been steady for {} s",
                 ahead / 1_000,
-                AGREES / 1_000
+                STEADY_FOR / 1_000
             ));
         }
-        self.store.look().await?;
+        self.store.poll().await?;
         if clock != Clock::Believed {
             return Ok(());
         }
-        if turn.is_multiple_of(INCIDENTS) {
-            end_those_over::<Freeze>(&self.store, now.wall).await?;
-            end_those_over::<Cap>(&self.store, now.wall).await?;
-            end_those_over::<Restriction>(&self.store, now.wall).await?;
+        if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
+            end_expired::<Freeze>(&self.store, now.wall).await?;
+            end_expired::<Cap>(&self.store, now.wall).await?;
+            end_expired::<Restriction>(&self.store, now.wall).await?;
         }
-        if turn % OLD == 1 {
+        if polls % POLLS_BETWEEN_CLEANUPS == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
-                .bind(now.wall.saturating_sub(KEPT))
+                .bind(now.wall.saturating_sub(RETENTION_MS))
                 .execute(self.store.pool())
                 .await?;
         }
@@ -155,10 +155,10 @@ impl Timer {
     }
 }
 
-async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Problem> {
+async fn end_expired<D: Incident>(store: &Store, now: i64) -> Result<(), Problem> {
     let mut after = String::new();
     loop {
-        let page = Page {
+        let page = ListQuery {
             org: "",
             after: &after,
             limit: 1_000,
@@ -166,20 +166,20 @@ async fn end_those_over<D: Incident>(store: &Store, now: i64) -> Result<(), Prob
         let all = store.in_force::<D>(page).await?;
         let Some(last) = all.last() else { return Ok(()) };
         after = last.document.id();
-        for one in all.iter().filter(|one| is_over(&one.document, now)) {
+        for one in all.iter().filter(|one| has_expired(&one.document, now)) {
             let caller = Caller::system();
-            let [.., over] = D::TRAIL;
+            let [.., over] = D::ACTIONS;
             let mut write = store.begin(&caller, over, None).await?;
             // As it is now: somebody may have ended it.
             let one: Stored<D> = write.get(&one.document.id()).await?;
-            ended(&mut write, &one, &caller).await?;
+            end_unless_ended(&mut write, &one, &caller).await?;
             write.commit(one.document.org()).await?;
         }
     }
 }
 
 /// Whether its time is over.
-fn is_over(one: &impl Incident, now: i64) -> bool {
+fn has_expired(one: &impl Incident, now: i64) -> bool {
     let terms = one.terms();
     let until = terms.until.as_deref().map(|until| time::parse("until", until));
     terms.ended_at.is_none() && until.is_some_and(|until| until.is_ok_and(|until| until <= now))
@@ -188,14 +188,14 @@ fn is_over(one: &impl Incident, now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::documents::{About, Target, Terms};
+    use crate::documents::{Metadata, Target, Terms};
 
     const HOUR: i64 = 3_600_000;
 
     /// A server with a freeze of twelve hours, whose clocks stand still but where a test moves them.
     struct Server {
         timer: Timer,
-        now: Times,
+        now: Clocks,
         _folder: tempfile::TempDir,
     }
 
@@ -206,7 +206,7 @@ mod tests {
             let store = Store::create(&format!("sqlite:{}", file.display()))
                 .await
                 .unwrap();
-            let now = Times {
+            let now = Clocks {
                 wall: time::now(),
                 steady: 0,
             };
@@ -217,12 +217,12 @@ mod tests {
                     target: Target::Key("k".to_owned()),
                     org: "acme".to_owned(),
                     reason: "leaked".to_owned(),
-                    until: Some(time::end_text(now.wall + 12 * HOUR)),
+                    until: Some(time::end_to_rfc3339(now.wall + 12 * HOUR)),
                     ended_at: None,
                     ended_by: None,
                     by_confined: false,
                 },
-                about: About::new(time::text(now.wall), caller.name()),
+                metadata: Metadata::new(time::to_rfc3339(now.wall), caller.name()),
             };
             let mut write = store.begin(&caller, "freeze.begin", None).await.unwrap();
             write.create(&freeze).await.unwrap();
@@ -239,7 +239,7 @@ mod tests {
             for _ in 0..millis / 500 {
                 self.now.wall += 500;
                 self.now.steady += 500;
-                self.timer.turn = 0;
+                self.timer.polls = 0;
                 self.timer.step(self.now).await.unwrap();
             }
         }
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn a_clock_is_doubted_once_and_also_for_small_steps() {
-        let at = |wall, steady| Times { wall, steady };
-        let mut watch = Watch {
+        let at = |wall, steady| Clocks { wall, steady };
+        let mut watch = ClockWatch {
             since: at(0, 0),
             jumped: false,
         };

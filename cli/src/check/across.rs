@@ -11,24 +11,24 @@ mod names;
 mod targets;
 mod traffic;
 
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::Report;
-use crate::files::world::World;
 
 /// Checks the files of one Envoy.
-pub(super) fn check(world: &World<'_>, report: &mut Report) {
-    for chain in world.chains() {
-        chain::check(world, chain, report);
-        logs::check(world, chain, report);
+pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
+    for chain in files.chains() {
+        chain::check(files, chain, report);
+        logs::check(files, chain, report);
     }
-    fetch::check(world, report);
-    adapter::check(world, report);
-    targets::clusters(world, report);
-    for scope in world.scopes() {
+    fetch::check(files, report);
+    adapter::check(files, report);
+    targets::clusters(files, report);
+    for scope in files.scopes() {
         names::check(&scope, report);
         bounds::check(&scope, report);
-        targets::check(world, &scope, report);
+        targets::check(files, &scope, report);
         grants::check(&scope, report);
         traffic::check(&scope, report);
-        bodies::check(world, &scope, report);
+        bodies::check(files, &scope, report);
     }
 }

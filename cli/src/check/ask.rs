@@ -6,15 +6,15 @@ use super::complaint::Complaint;
 use super::envoy::Envoy;
 use super::stand_in::StandIn;
 use crate::files::document::{Contents, Document};
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::{Place, Report};
 use crate::files::locate::{Found, find};
 use crate::files::tree::Node;
-use crate::files::world::World;
 
 /// Holds the files of one Envoy against the Envoy that is here.
-pub(super) fn ask(envoy: &Envoy, group: &[&Document<'_>], world: &World<'_>, report: &mut Report) {
+pub(super) fn ask(envoy: &Envoy, group: &[&Document<'_>], files: &EnvoyFiles<'_>, report: &mut Report) {
     let roots: Vec<Rc<Node>> = group.iter().map(|document| Rc::clone(&document.root)).collect();
-    envoy.check_age(&world.survey, &roots, report);
+    envoy.check_age(&files.survey, &roots, report);
     for document in group {
         if let Some((complaint, place)) = complaint(envoy, document) {
             let text = complaint.text.as_str();
@@ -36,7 +36,7 @@ fn complaint(envoy: &Envoy, document: &Document<'_>) -> Option<(Complaint, Place
         let place = complaint
             .path
             .as_ref()
-            .map(|path| told(&find(&document.root, path), &complaint));
+            .map(|path| place_of(&find(&document.root, path), &complaint));
         return Some((complaint, place.unwrap_or(start)));
     }
     let stand_in = StandIn::of(&document.root).filter(|_| document.contents == Contents::Envoy)?;
@@ -51,11 +51,11 @@ fn complaint(envoy: &Envoy, document: &Document<'_>) -> Option<(Complaint, Place
     let place = complaint
         .path
         .as_ref()
-        .and_then(|path| Some(told(&stand_in.find(path)?, &complaint)));
+        .and_then(|path| Some(place_of(&stand_in.find(path)?, &complaint)));
     Some((complaint, place.unwrap_or(start)))
 }
 
-fn told(found: &Found<'_>, complaint: &Complaint) -> Place {
+fn place_of(found: &Found<'_>, complaint: &Complaint) -> Place {
     match found.entry {
         Some(entry) if complaint.of_name => entry.place,
         _ => found.place(),

@@ -3,7 +3,7 @@
 use crate::files::finding::masked;
 
 /// How much of a reason is repeated, in characters.
-const MOST: usize = 300;
+const MAX_CHARS: usize = 300;
 
 /// What Envoy does not like, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Complaint {
             path.push_str(field.trim_end_matches('\''));
         }
         Self {
-            text: masked(&why.chars().take(MOST).collect::<String>()),
+            text: masked(&why.chars().take(MAX_CHARS).collect::<String>()),
             path,
             of_name: field.is_some(),
         }

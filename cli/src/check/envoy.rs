@@ -10,7 +10,7 @@ use crate::files::survey::{Form, Survey};
 use crate::files::tree::Node;
 
 /// How long it may look at a file.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An Envoy on this machine.
 #[derive(Debug)]
@@ -95,10 +95,10 @@ impl Envoy {
             let status = loop {
                 match child.try_wait()? {
                     Some(status) => break status,
-                    None if since.elapsed() > PATIENCE => {
+                    None if since.elapsed() > TIMEOUT => {
                         child.kill()?;
                         child.wait()?;
-                        let text = format!("it gave no answer within {} s", PATIENCE.as_secs());
+                        let text = format!("it gave no answer within {} s", TIMEOUT.as_secs());
                         return Ok(Some(Complaint::plain(text)));
                     }
                     None => std::thread::sleep(Duration::from_millis(20)),

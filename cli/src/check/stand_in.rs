@@ -28,7 +28,11 @@ impl StandIn {
             } else if kind.ends_with(".cluster.v3.Cluster") {
                 ("static_resources.clusters", &mut clusters, plain(node))
             } else if kind.ends_with(".route.v3.RouteConfiguration") {
-                ("static_resources.listeners", &mut listeners, around(plain(node)))
+                (
+                    "static_resources.listeners",
+                    &mut listeners,
+                    in_listener(plain(node)),
+                )
             } else {
                 continue;
             };
@@ -47,7 +51,7 @@ impl StandIn {
         let mut parts = self.parts.iter();
         parts.find_map(|(prefix, node)| {
             let rest = path.strip_prefix(prefix.as_str())?;
-            let rest = rest.strip_prefix(AROUND).unwrap_or(rest);
+            let rest = rest.strip_prefix(IN_LISTENER).unwrap_or(rest);
             Some(find(node, rest))
         })
     }
@@ -60,9 +64,9 @@ fn plain(node: &Node) -> Json {
 }
 
 /// Where a route table stands in the listener around it.
-const AROUND: &str = ".filter_chains[0].filters[0].typed_config.route_config";
+const IN_LISTENER: &str = ".filter_chains[0].filters[0].typed_config.route_config";
 
-fn around(mut routes: Json) -> Json {
+fn in_listener(mut routes: Json) -> Json {
     // Those of a table that is watched may name clusters that are not there yet.
     if let Some(routes) = routes.as_object_mut() {
         routes.entry("validate_clusters").or_insert(false.into());

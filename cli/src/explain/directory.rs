@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tollgate_core::key::ApiKey;
 
-use super::setting::{Setting, json, place};
-use crate::client::{Client, Place, encoded};
+use super::gateway::{Gateway, json, place};
+use crate::client::{Client, GlobalOptions, encoded};
 use crate::files::finding::Report;
 use crate::files::scalar::Reader;
 use crate::files::tree::Node;
@@ -30,26 +30,26 @@ pub(super) struct Directory {
 
 impl Directory {
     /// That of a gateway.
-    pub(super) fn of(setting: &Setting, control: Place, keys: &BTreeSet<&str>) -> Result<Self> {
-        if let Some(inline) = setting
+    pub(super) fn load(gateway: &Gateway, global: GlobalOptions, keys: &BTreeSet<&str>) -> Result<Self> {
+        if let Some(inline) = gateway
             .key_auth
             .at(&["directory"])
             .and_then(|it| it.get("inline"))
         {
-            return Self::cut(json(inline, Reader::Envoy)?, Some(Rc::clone(inline)), keys);
+            return Self::restricted_to(json(inline, Reader::Envoy)?, Some(Rc::clone(inline)), keys);
         }
-        if let Some(document) = setting.documents.first() {
-            return Self::cut(json(document, Reader::Tool)?, Some(Rc::clone(document)), keys);
+        if let Some(document) = gateway.documents.first() {
+            return Self::restricted_to(json(document, Reader::Tool)?, Some(Rc::clone(document)), keys);
         }
         tokio::runtime::Runtime::new()?
-            .block_on(Self::fetch(control, keys))
+            .block_on(Self::fetch(global, keys))
             .context("these files have the directory fetched: give it as a file beside them, or a control plane that has it (--server, --database)")
     }
 
-    async fn fetch(control: Place, keys: &BTreeSet<&str>) -> Result<Self> {
-        let client = Client::open(control).await?;
+    async fn fetch(global: GlobalOptions, keys: &BTreeSet<&str>) -> Result<Self> {
+        let client = Client::open(global).await?;
         let whole = client.get("/v1/directory").await?;
-        let mut directory = Self::cut(whole, None, keys)?;
+        let mut directory = Self::restricted_to(whole, None, keys)?;
         let freezes = client.get("/v1/freezes").await?;
         let freezes = freezes.get("items").and_then(Value::as_array);
         directory.beside = freezes.cloned().unwrap_or_default();
@@ -61,7 +61,7 @@ impl Directory {
         Ok(directory)
     }
 
-    fn cut(mut document: Value, root: Option<Rc<Node>>, wanted: &BTreeSet<&str>) -> Result<Self> {
+    fn restricted_to(mut document: Value, root: Option<Rc<Node>>, wanted: &BTreeSet<&str>) -> Result<Self> {
         let all = document.get_mut("keys").map(Value::take);
         let Some(Value::Array(rows)) = all else {
             anyhow::bail!("the directory has no list of `keys`");
@@ -74,7 +74,7 @@ impl Directory {
                 .unwrap_or_default()
                 .to_owned();
             if wanted.contains(id.as_str()) {
-                let secret = stand_in(keys.len() as u64 + 1);
+                let secret = placeholder_key(keys.len() as u64 + 1);
                 if let Some(hash) = row.get_mut("sha256") {
                     *hash = secret.sha256_hex().into();
                 }
@@ -100,7 +100,7 @@ impl Directory {
             .keys
             .get(key)
             .map(|(_, _, secret)| secret.reveal().to_owned());
-        known.unwrap_or_else(|| stand_in(0).reveal().to_owned())
+        known.unwrap_or_else(|| placeholder_key(0).reveal().to_owned())
     }
 
     /// A member of a key's row.
@@ -133,7 +133,7 @@ impl Directory {
     }
 
     /// By what a key, or its organization or project, is frozen, or that it was revoked; where the control plane knows.
-    pub(super) fn beside(&self, key: &str, org: &str, project: Option<&str>) -> Option<String> {
+    pub(super) fn frozen_or_revoked(&self, key: &str, org: &str, project: Option<&str>) -> Option<String> {
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         let about = |freeze: &&Value| {
             let target = freeze.get("target");
@@ -161,7 +161,7 @@ impl Directory {
 }
 
 /// A secret that no key has: nobody draws these bytes.
-fn stand_in(number: u64) -> ApiKey {
+fn placeholder_key(number: u64) -> ApiKey {
     let mut bytes = [0; 40];
     for (byte, from) in bytes.iter_mut().zip(number.to_be_bytes()) {
         *byte = from;

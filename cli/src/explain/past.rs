@@ -8,18 +8,18 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::asked::{Asked, Options};
-use crate::out::note;
+use super::request::{Request, RequestOptions};
+use crate::out::errln;
 
 /// What is known of it.
-pub(super) struct Past {
+pub(super) struct PastRequest {
     /// Its usage record, and where it stands.
     record: (Value, String),
     /// Its line in an access log, where one was among the files.
     access: Option<(Value, String)>,
 }
 
-impl Past {
+impl PastRequest {
     /// The request of this id.
     pub(super) fn find(id: &str, files: &[PathBuf]) -> Result<Self> {
         let (mut record, mut access) = (None, None);
@@ -58,8 +58,8 @@ impl Past {
         self.access.as_ref().map(|(line, _)| line)
     }
 
-    /// A request like it, as far as it is known; `None` where that is too little, and why is printed.
-    pub(super) fn again(&self, options: &Options) -> Result<Option<Asked>> {
+    /// The same request to explain now, as far as it is known; `None` where that is too little, which is printed.
+    pub(super) fn to_request(&self, options: &RequestOptions) -> Result<Option<Request>> {
         let logged = |name: &str| {
             self.access()
                 .and_then(|line| line.get(name))
@@ -71,16 +71,17 @@ impl Past {
         let key = known("key").or_else(|| logged("key_id"));
         let owned = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let address = logged("client").and_then(|client| client.parse().ok());
-        let past = Options::past(owned(key), owned(model), endpoint.unwrap_or("chat")).with(
-            self.tokens(),
-            self.record().get("stream") == Some(&Value::Bool(true)),
-            address,
-        );
-        let whole = options.or(&past);
-        match whole.asked() {
-            Ok(asked) if whole.names_model() || endpoint == Some("models") => Ok(Some(asked)),
+        let past = RequestOptions::from_record(owned(key), owned(model), endpoint.unwrap_or("chat"))
+            .with_tokens(
+                self.tokens(),
+                self.record().get("stream") == Some(&Value::Bool(true)),
+                address,
+            );
+        let whole = options.or_from(&past);
+        match whole.request() {
+            Ok(request) if whole.names_model() || endpoint == Some("models") => Ok(Some(request)),
             _ => {
-                note!(
+                errln!(
                     "The records do not say all of the request: give --key and --model for what the files say of it now."
                 );
                 Ok(None)
@@ -136,7 +137,7 @@ impl Past {
     }
 }
 
-impl Display for Past {
+impl Display for PastRequest {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (record, place) = &self.record;
         let said = |name: &str| match record.get(name) {

@@ -12,15 +12,15 @@ pub(crate) fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>)
 
 /// Letters to insert, remove, change or swap from one to the other. Of long ones only the beginning is looked at.
 fn distance(from: &str, to: &str) -> usize {
-    const MOST: usize = 64;
-    let from: Vec<char> = from.chars().take(MOST).collect();
-    let to: Vec<char> = to.chars().take(MOST).collect();
+    const MAX_CHARS: usize = 64;
+    let from: Vec<char> = from.chars().take(MAX_CHARS).collect();
+    let to: Vec<char> = to.chars().take(MAX_CHARS).collect();
     let mut above: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (line, a) in from.iter().enumerate() {
         let mut next = vec![line + 1];
         for (at, b) in to.iter().enumerate() {
-            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(MOST);
+            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(MAX_CHARS);
             let changed = cell(&row, at) + usize::from(a != b);
             let mut least = changed.min(cell(&row, at + 1) + 1).min(cell(&next, at) + 1);
             let swapped = line > 0 && at > 0 && from.get(line - 1) == Some(b) && to.get(at - 1) == Some(a);

@@ -9,7 +9,7 @@ use tollgate_core::{adapt, auth, limiter, route};
 use super::finding::{Place, Report};
 use super::kind::Kind;
 use super::locate::{Found, find};
-use super::scalar::{Reader, truth};
+use super::scalar::{Reader, parse_bool};
 use super::tree::Node;
 
 /// The most unknown fields of one configuration that are told.
@@ -111,7 +111,7 @@ fn hint(found: &Found<'_>, problem: &str) -> String {
     let scalar = found.node.scalar().filter(|scalar| scalar.plain);
     if let Some(scalar) = scalar
         && problem.starts_with("invalid type: boolean")
-        && truth(&scalar.text).is_some()
+        && parse_bool(&scalar.text).is_some()
     {
         return format!("; an unquoted `{}` is a boolean: put it in quotes", scalar.text);
     }

@@ -77,8 +77,8 @@ fn put(value: &Json, out: &mut Vec<u8>) {
 }
 
 fn envoys(text: &str) -> Json {
-    if let Some(truth) = truth(text) {
-        return truth.into();
+    if let Some(value) = parse_bool(text) {
+        return value.into();
     }
     match integer(text) {
         // Within 32 bits it is a double, and beyond them a string of digits.
@@ -90,7 +90,7 @@ fn envoys(text: &str) -> Json {
 }
 
 /// YAML 1.1's words, in small letters, capitals, or with a capital at the beginning.
-pub(crate) fn truth(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     let rest = text.get(1..)?;
     let small = |text: &str| text.bytes().all(|c| c.is_ascii_lowercase());
     let large = |text: &str| text.bytes().all(|c| c.is_ascii_uppercase());

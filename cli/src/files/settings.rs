@@ -7,20 +7,20 @@ use super::finding::{Place, Report};
 use super::kind::Kind;
 use super::near::nearest;
 use super::parse;
-use super::scalar::{Reader, truth};
+use super::scalar::{Reader, parse_bool};
 use super::survey::{Form, NATIVE, Plugin, type_of};
 use super::tree::{Node, Value};
 
 /// A filter whose configuration is good.
 #[derive(Debug, Clone)]
-pub(crate) struct Good {
+pub(crate) struct ValidPlugin {
     pub(crate) kind: Kind,
     pub(crate) plugin: Plugin,
     /// Its configuration.
     pub(crate) root: Rc<Node>,
 }
 
-impl Good {
+impl ValidPlugin {
     /// One that is a file of its own, without what loads its filter.
     pub(crate) fn bare(kind: Kind, root: &Rc<Node>) -> Self {
         let plugin = Plugin {
@@ -38,7 +38,7 @@ impl Good {
 }
 
 /// Checks one; `None` where others can't be held against it.
-pub(crate) fn check(plugin: &Plugin, report: &mut Report) -> Option<Good> {
+pub(crate) fn check(plugin: &Plugin, report: &mut Report) -> Option<ValidPlugin> {
     let Some(kind) = plugin.kind else {
         unnamed(plugin, report);
         return None;
@@ -61,7 +61,7 @@ pub(crate) fn check(plugin: &Plugin, report: &mut Report) -> Option<Good> {
         return None;
     };
     let root = settings(kind, any, report)?;
-    Some(Good {
+    Some(ValidPlugin {
         kind,
         plugin: plugin.clone(),
         root,
@@ -167,7 +167,7 @@ fn unnamed(plugin: &Plugin, report: &mut Report) {
 fn load(plugin: &Plugin, kind: Kind, report: &mut Report) {
     let node = &plugin.node;
     let held = node.entry("allow_on_headers_stop_iteration");
-    let on = held.and_then(|entry| entry.value.text()).and_then(truth);
+    let on = held.and_then(|entry| entry.value.text()).and_then(parse_bool);
     if kind.waits() && on != Some(true) {
         let place = held.map_or(node.place, |entry| entry.value.place);
         report.error(
@@ -185,7 +185,7 @@ fn load(plugin: &Plugin, kind: Kind, report: &mut Report) {
         report.error(policy.place, text);
     }
     if let Some(open) = node.get("fail_open")
-        && open.text().and_then(truth) == Some(true)
+        && open.text().and_then(parse_bool) == Some(true)
     {
         let text =
             "a filter that breaks would let everybody in: expected `failure_policy: FAIL_RELOAD` instead";

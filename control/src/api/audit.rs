@@ -6,19 +6,19 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::request::{Asked, Body};
-use super::{App, one_org};
-use crate::access::{Act, Caller};
-use crate::audit::Linked;
+use super::request::{JsonBody, Query};
+use super::{App, org_filter};
+use crate::access::{Caller, Permission};
+use crate::audit::HashedEntry;
 use crate::checkpoint::{Checkpoint, public_key};
 use crate::problem::{Problem, Problems};
 use crate::replay::Verdict;
 
-/// Which entries.
+/// Which entries to list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct AuditQuery {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     org: Option<String>,
@@ -32,23 +32,23 @@ pub(super) struct Wanted {
 
 /// A part of the trail.
 #[derive(Debug, serde::Serialize, ToSchema)]
-pub(super) struct Trail {
+pub(super) struct TrailPage {
     /// Entries in their order.
-    items: Vec<Linked>,
+    items: Vec<HashedEntry>,
 }
 
 /// The trail, oldest first. A token that is confined sees its organization's part of it.
-#[utoipa::path(get, path = "/v1/audit", params(Wanted), tag = "audit", responses(
-    (status = 200, body = Trail), Problems,
+#[utoipa::path(get, path = "/v1/audit", params(AuditQuery), tag = "audit", responses(
+    (status = 200, body = TrailPage), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<axum::Json<Trail>, Problem> {
-    caller.may(Act::Read)?;
-    let org = one_org(&caller, wanted.org.as_deref())?;
-    let limit = wanted.limit.unwrap_or(100);
+    Query(query): Query<AuditQuery>,
+) -> Result<axum::Json<TrailPage>, Problem> {
+    caller.authorize(Permission::Read)?;
+    let org = org_filter(&caller, query.org.as_deref())?;
+    let limit = query.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(Problem::invalid(
             "limit",
@@ -59,15 +59,15 @@ pub(super) async fn list(
     let org = Some(org.as_str()).filter(|org| !org.is_empty());
     let items = app
         .store
-        .trail(org, i64::from(wanted.after), i64::from(limit))
+        .trail(org, i64::from(query.after), i64::from(limit))
         .await?;
-    Ok(axum::Json(Trail { items }))
+    Ok(axum::Json(TrailPage { items }))
 }
 
 /// Checkpoints that were kept elsewhere.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
-pub(super) struct Kept {
+pub(super) struct VerifyRequest {
     /// As they were signed.
     checkpoints: Vec<Checkpoint>,
     /// Who signed them: an Ed25519 key in base64, kept elsewhere too. Without it, whom each says itself.
@@ -76,15 +76,15 @@ pub(super) struct Kept {
 
 /// Looks through the whole trail: whether each entry follows from the one before, whether what is stored is what the trail
 /// says, and whether checkpoints still fit.
-#[utoipa::path(post, path = "/v1/audit/verify", request_body = Kept, tag = "audit", responses(
+#[utoipa::path(post, path = "/v1/audit/verify", request_body = VerifyRequest, tag = "audit", responses(
     (status = 200, body = Verdict), Problems,
 ))]
 pub(super) async fn verify(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Body(kept): Body<Kept>,
+    JsonBody(kept): JsonBody<VerifyRequest>,
 ) -> Result<axum::Json<Verdict>, Problem> {
-    caller.may(Act::Trail)?;
+    caller.authorize(Permission::Audit)?;
     let wrong = || Problem::field("public_key", "expected an Ed25519 key of 32 bytes in base64");
     let key = kept
         .public_key
@@ -104,7 +104,7 @@ pub(super) async fn checkpoint(
     State(app): State<Arc<App>>,
     caller: Caller,
 ) -> Result<axum::Json<Checkpoint>, Problem> {
-    caller.may(Act::Trail)?;
+    caller.authorize(Permission::Audit)?;
     let none = || Problem::conflict("the server has no signing key; start it with `--audit-key FILE`");
     let key = app.signing.as_ref().ok_or_else(none)?;
     Ok(axum::Json(app.store.checkpoint(key).await?))

@@ -8,11 +8,11 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::incidents::{self, New, Wanted};
-use super::request::{Asked, Body, How, Path};
-use super::{App, Listed, Preview};
-use crate::access::{Act, Caller};
+use super::idempotency::IdempotentRequest;
+use super::incidents::{self, IncidentQuery, NewIncident};
+use super::request::{JsonBody, Path, Query, WriteOptions};
+use super::{App, Page, Preview};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Cap, CapRate, Target};
 use crate::problem::{Problem, Problems};
@@ -37,16 +37,16 @@ pub(super) struct NewCap {
 }
 
 /// The caps in force; those that have ended too, in pages, where they are asked for.
-#[utoipa::path(get, path = "/v1/caps", params(Wanted), tag = "caps", responses(
-    (status = 200, body = Listed<Cap>),
+#[utoipa::path(get, path = "/v1/caps", params(IncidentQuery), tag = "caps", responses(
+    (status = 200, body = Page<Cap>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<axum::Json<Listed<Cap>>, Problem> {
-    incidents::list(&app, &caller, wanted).await
+    Query(query): Query<IncidentQuery>,
+) -> Result<axum::Json<Page<Cap>>, Problem> {
+    incidents::list(&app, &caller, query).await
 }
 
 /// One cap.
@@ -63,19 +63,19 @@ pub(super) async fn get(
 
 /// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. One that a token
 /// confined to organizations began is replaced by the platform's.
-#[utoipa::path(post, path = "/v1/caps", tag = "caps", params(How), request_body = NewCap, responses(
+#[utoipa::path(post, path = "/v1/caps", tag = "caps", params(WriteOptions), request_body = NewCap, responses(
     (status = 201, body = Cap), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn begin(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<NewCap>,
+    JsonBody(body): JsonBody<NewCap>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
-    let once = Once::of(&headers, "caps", &body)?;
+    caller.authorize(Permission::Freeze)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "caps", &body)?;
     if !matches!(body.target, Target::Key(_) | Target::Org(_)) {
         return Err(Problem::field(
             "target",
@@ -87,30 +87,30 @@ pub(super) async fn begin(
         burst: body.burst,
     };
     check::cap(&rate)?;
-    let new = New {
+    let new = NewIncident {
         target: body.target,
         reason: body.reason,
         span: body.span,
-        once,
+        idempotency,
     };
-    let make = |id, terms, about| Cap {
+    let make = |id, terms, metadata| Cap {
         id,
         rate,
         terms,
-        about,
+        metadata,
     };
-    incidents::begin(&app, &caller, &how, new, make).await
+    incidents::begin(&app, &caller, &options, new, make).await
 }
 
 /// Ends a cap. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/caps/{cap}/end", tag = "caps", params(How, ("cap" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/caps/{cap}/end", tag = "caps", params(WriteOptions, ("cap" = String, Path)), responses(
     (status = 200, body = Cap), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
+    options: WriteOptions,
 ) -> Result<Response, Problem> {
-    incidents::end::<Cap>(&app, &caller, &how, &id).await
+    incidents::end::<Cap>(&app, &caller, &options, &id).await
 }

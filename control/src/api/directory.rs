@@ -16,20 +16,20 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::request::{Asked, text};
-use crate::access::{Act, Caller};
-use crate::directory::{CHANGES, Version};
+use super::request::{Query, text};
+use crate::access::{Caller, Permission};
+use crate::directory::{CHANGES_MEDIA_TYPE, Version};
 use crate::problem::{Problem, Problems};
 use crate::spool::Spool;
 
 /// Longest wait for a change, in seconds.
 const LONGEST_WAIT: u32 = 300;
 
-/// Which directory.
+/// What the gateway has already.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct DirectoryQuery {
     /// The version that the gateway has, as its `ETag` said: what changed since is enough.
     #[param(required = false, nullable = false)]
     after: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Wanted {
 
 /// The directory: whole as `application/json`, or, with `after`, what changed since that version as
 /// `application/vnd.tollgate.changes+json`. 304 where nothing did.
-#[utoipa::path(get, path = "/v1/directory", params(Wanted), tag = "directory", responses(
+#[utoipa::path(get, path = "/v1/directory", params(DirectoryQuery), tag = "directory", responses(
     (status = 200, description = "The directory, or what changed in it.", content_type = "application/json"),
     (status = 304, description = "It is still the version that `after` or `if-none-match` names."),
     Problems,
@@ -48,33 +48,33 @@ pub(super) struct Wanted {
 pub(super) async fn fetch(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(wanted): Asked<Wanted>,
+    Query(query): Query<DirectoryQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Fetch)?;
-    if wanted.wait > LONGEST_WAIT {
+    caller.authorize(Permission::FetchDirectory)?;
+    if query.wait > LONGEST_WAIT {
         return Err(Problem::invalid(
             "wait",
-            &wanted.wait.to_string(),
+            &query.wait.to_string(),
             "a number of seconds from 0 to 300",
         ));
     }
-    let held = match &wanted.after {
+    let held = match &query.after {
         Some(after) => Some(after.as_str()),
         None => text(&headers, header::IF_NONE_MATCH)?,
     };
     let held = held.and_then(Version::parse);
     let gzip = text(&headers, header::ACCEPT_ENCODING)?.is_some_and(takes_gzip);
     if let Some(held) = &held {
-        let wait = Duration::from_secs(wanted.wait.into());
-        let version = app.store.version_after(held, wait).await?;
-        if wanted.wait > 0 {
-            app.store.still_good(&caller).await?;
+        let wait = Duration::from_secs(query.wait.into());
+        let version = app.store.wait_for_change(held, wait).await?;
+        if query.wait > 0 {
+            app.store.ensure_token_valid(&caller).await?;
         }
         if version == *held {
             return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &version.text()));
         }
-        if wanted.after.is_some()
+        if query.after.is_some()
             && let Some((version, changes)) = app.store.changed_since(held).await?
         {
             let json = serde_json::to_vec(&changes).unwrap_or_default();
@@ -85,7 +85,7 @@ pub(super) async fn fetch(
             };
             response
                 .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES));
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(CHANGES_MEDIA_TYPE));
             return Ok(tagged(response, &version.text()));
         }
     }

@@ -8,10 +8,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::incidents::{self, New, Wanted};
-use super::request::{Asked, Body, How, Path};
-use super::{App, Listed, Preview};
+use super::idempotency::IdempotentRequest;
+use super::incidents::{self, IncidentQuery, NewIncident};
+use super::request::{JsonBody, Path, Query, WriteOptions};
+use super::{App, Page, Preview};
 use crate::access::Caller;
 use crate::documents::{Freeze, Target};
 use crate::problem::{Problem, Problems};
@@ -31,16 +31,16 @@ pub(super) struct NewFreeze {
 }
 
 /// The freezes in force; those that have ended too, in pages, where they are asked for.
-#[utoipa::path(get, path = "/v1/freezes", params(Wanted), tag = "freezes", responses(
-    (status = 200, body = Listed<Freeze>),
+#[utoipa::path(get, path = "/v1/freezes", params(IncidentQuery), tag = "freezes", responses(
+    (status = 200, body = Page<Freeze>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<axum::Json<Listed<Freeze>>, Problem> {
-    incidents::list(&app, &caller, wanted).await
+    Query(query): Query<IncidentQuery>,
+) -> Result<axum::Json<Page<Freeze>>, Problem> {
+    incidents::list(&app, &caller, query).await
 }
 
 /// One freeze.
@@ -57,44 +57,44 @@ pub(super) async fn get(
 
 /// Freezes a key, project or organization: callers are refused, and told that it is suspended. One that a token
 /// confined to organizations began is replaced by the platform's.
-#[utoipa::path(post, path = "/v1/freezes", tag = "freezes", params(How), request_body = NewFreeze, responses(
+#[utoipa::path(post, path = "/v1/freezes", tag = "freezes", params(WriteOptions), request_body = NewFreeze, responses(
     (status = 201, body = Freeze), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn begin(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<NewFreeze>,
+    JsonBody(body): JsonBody<NewFreeze>,
 ) -> Result<Response, Problem> {
-    let once = Once::of(&headers, "freezes", &body)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "freezes", &body)?;
     let NewFreeze { target, reason, span } = body;
-    if target.object().is_none() {
+    if target.kind_and_id().is_none() {
         return Err(Problem::field(
             "target",
             "expected a key, a project or an organization; a cluster is drained, and models are shed, by a restriction",
         ));
     }
-    let new = New {
+    let new = NewIncident {
         target,
         reason,
         span,
-        once,
+        idempotency,
     };
-    let make = |id, terms, about| Freeze { id, terms, about };
-    incidents::begin(&app, &caller, &how, new, make).await
+    let make = |id, terms, metadata| Freeze { id, terms, metadata };
+    incidents::begin(&app, &caller, &options, new, make).await
 }
 
 /// Ends a freeze. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/freezes/{freeze}/end", tag = "freezes", params(How, ("freeze" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/freezes/{freeze}/end", tag = "freezes", params(WriteOptions, ("freeze" = String, Path)), responses(
     (status = 200, body = Freeze), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
+    options: WriteOptions,
 ) -> Result<Response, Problem> {
-    incidents::end::<Freeze>(&app, &caller, &how, &id).await
+    incidents::end::<Freeze>(&app, &caller, &options, &id).await
 }

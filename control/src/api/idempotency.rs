@@ -13,18 +13,18 @@ use crate::problem::Problem;
 use crate::store::Write;
 
 /// How long a key is remembered; milliseconds.
-pub(crate) const KEPT: i64 = 24 * 3_600_000;
+pub(crate) const RETENTION_MS: i64 = 24 * 3_600_000;
 
 /// A request that may be sent again.
-pub(super) struct Once {
+pub(super) struct IdempotentRequest {
     key: String,
     /// A digest of what was asked.
     request: String,
 }
 
-impl Once {
+impl IdempotentRequest {
     /// What the headers and the request say; `None` where there is no `idempotency-key`.
-    pub(super) fn of(
+    pub(super) fn from_headers(
         headers: &axum::http::HeaderMap,
         endpoint: &str,
         body: &impl serde::Serialize,
@@ -35,7 +35,7 @@ impl Once {
         };
         if !(1..=255).contains(&key.len()) {
             return Err(Problem::malformed(
-                "`idempotency-key` is to have 1 to 255 characters",
+                "`idempotency-key` has to have 1 to 255 characters",
             ));
         }
         let body = serde_json::to_string(body).unwrap_or_default();
@@ -51,7 +51,7 @@ impl Once {
     }
 
     /// What was answered before.
-    pub(super) async fn answered(
+    pub(super) async fn stored_answer(
         &self,
         write: &mut Write<'_>,
         caller: &Caller,
@@ -61,7 +61,7 @@ impl Once {
         )
         .bind(caller.name().to_owned())
         .bind(self.key.clone())
-        .bind(write.time() - KEPT)
+        .bind(write.time() - RETENTION_MS)
         .fetch_optional(&mut **write.transaction())
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -75,7 +75,7 @@ impl Once {
             .and_then(|status| StatusCode::from_u16(status).ok())
             .unwrap_or(StatusCode::OK);
         let answer: Value = serde_json::from_str(&row.try_get::<String, _>("answer")?).unwrap_or_default();
-        let mut response = super::shown(status, &answer, 1);
+        let mut response = super::with_etag(status, &answer, 1);
         response
             .headers_mut()
             .insert(REPLAYED, HeaderValue::from_static("true"));

@@ -12,26 +12,26 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::keys::owned;
-use super::request::{Bulk, How};
-use super::{App, Preview, finish};
-use crate::access::{Act, Caller};
+use super::keys::split_owner;
+use super::request::{ImportBody, WriteOptions};
+use super::{App, Preview, commit_or_preview};
+use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Key, KeySpec, Org, Project, project_id};
+use crate::documents::{Key, KeySpec, Metadata, Org, Project, project_id};
 use crate::problem::{Problem, Problems};
 use crate::time;
 
 /// Keys that exist elsewhere.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Imported {
+pub(super) struct ImportRequest {
     /// Up to 10,000 rows.
     #[schema(value_type = Vec<Row>, max_items = 10000)]
     #[serde(deserialize_with = "rows")]
     keys: Vec<Value>,
 }
 
-/// Up to [`MOST`] rows: a body of many small ones would take a hundred times its bytes.
+/// Up to [`MAX_ROWS`] rows: a body of many small ones would take a hundred times its bytes.
 fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Value>, D::Error> {
     struct Rows;
 
@@ -45,9 +45,9 @@ fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Value>, D::Error> {
         fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Vec<Value>, A::Error> {
             let mut rows = Vec::new();
             while let Some(row) = all.next_element()? {
-                if rows.len() == MOST {
+                if rows.len() == MAX_ROWS {
                     return Err(A::Error::custom(format!(
-                        "more than {MOST} rows: send them in several imports"
+                        "more than {MAX_ROWS} rows: send them in several imports"
                     )));
                 }
                 rows.push(row);
@@ -76,36 +76,36 @@ pub(super) struct Row {
 
 /// What was taken over.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Done {
+pub(super) struct ImportResult {
     /// How many keys.
     imported: usize,
     /// How many were there already, with the same hash and owner; they stay as they are.
     existed: usize,
 }
 
-const MOST: usize = 10_000;
+const MAX_ROWS: usize = 10_000;
 
 /// Takes over keys by their hashes: all, or none where one is wrong. A row with `status: revoked` is one of a key that was
 /// revoked elsewhere: its id is taken, and it is good for nothing.
-#[utoipa::path(post, path = "/v1/import", tag = "keys", params(How), request_body = Imported, responses(
-    (status = 201, body = Done), (status = 200, body = Preview, description = "A dry run."),
+#[utoipa::path(post, path = "/v1/import", tag = "keys", params(WriteOptions), request_body = ImportRequest, responses(
+    (status = 201, body = ImportResult), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn import(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     request: Request,
 ) -> Result<Response, Problem> {
     // Before its large body is read.
-    caller.may(Act::Orgs)?;
-    let Bulk(Imported { keys: rows }) = Bulk::from_request(request, &app).await?;
+    caller.authorize(Permission::ManageOrgs)?;
+    let ImportBody(ImportRequest { keys: rows }) = ImportBody::from_request(request, &app).await?;
     if rows.is_empty() {
         return Err(Problem::field("keys", "expected at least one row"));
     }
-    let created_at = time::text(time::now());
+    let created_at = time::to_rfc3339(time::now());
     let read = |(at, row): (usize, Value)| {
-        key(row, &created_at, caller.name()).map_err(|problem| problem.under(&format!("keys[{at}]")))
+        key(row, &created_at, caller.name()).map_err(|problem| problem.nested_in(&format!("keys[{at}]")))
     };
     let same = |one: &Key, other: &Key| {
         (&one.sha256, &one.org, &one.project) == (&other.sha256, &other.org, &other.project)
@@ -115,7 +115,7 @@ pub(super) async fn import(
     check::keys(&keys)?;
     let mut write = app
         .store
-        .begin(&caller, "key.import", how.reason.as_deref())
+        .begin(&caller, "key.import", options.reason.as_deref())
         .await?;
     let owners: BTreeSet<(&str, Option<&str>)> = keys
         .iter()
@@ -136,7 +136,7 @@ pub(super) async fn import(
         }
     }
     let imported = write.create_missing(&keys, same).await?;
-    let done = Done {
+    let done = ImportResult {
         imported,
         existed: keys.len() - imported,
     };
@@ -147,7 +147,7 @@ pub(super) async fn import(
     } else {
         ""
     };
-    finish(write, org, &how, StatusCode::CREATED, &done, 0).await
+    commit_or_preview(write, org, &options, StatusCode::CREATED, &done, 0).await
 }
 
 fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
@@ -160,14 +160,14 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
     if is_revoked && let Some(members) = row.as_object_mut() {
         members.remove("status");
     }
-    let (org, project, spec) = owned(row)?;
+    let (org, project, spec) = split_owner(row)?;
     Ok(Key {
         id,
         sha256,
         org,
         project,
         // Only the platform imports.
-        about: About::new(created_at.to_owned(), by).with(spec.status, true),
+        metadata: Metadata::new(created_at.to_owned(), by).with_status(spec.status, true),
         spec,
         revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,

@@ -6,14 +6,14 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::idempotency::Once;
-use super::request::{How, Part};
-use super::{App, Listed, finish, hidden, one_org, page, shown};
-use crate::access::{Act, Caller, random_text};
+use super::idempotency::IdempotentRequest;
+use super::request::{PageQuery, WriteOptions};
+use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
+use crate::access::{Caller, Permission, random_text};
 use crate::check;
-use crate::documents::{About, Held, Incident, Key, Kind, Org, Project, Target, Terms};
+use crate::documents::{HasMetadata, Incident, Key, Kind, Metadata, Org, Project, Target, Terms};
 use crate::problem::Problem;
-use crate::store::{Failure, Page, Store, Stored, Write};
+use crate::store::{ListQuery, Store, StoreError, Stored, Write};
 use crate::time;
 
 /// Restrictions in force at a time: as many as the directory has room for.
@@ -23,7 +23,7 @@ const MOST: usize = 32;
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct IncidentQuery {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     org: Option<String>,
@@ -38,43 +38,43 @@ pub(super) struct Wanted {
     limit: Option<u32>,
 }
 
-/// What a client says of a new one.
-pub(super) struct New {
+/// A new freeze or cap, as the client asked for it.
+pub(super) struct NewIncident {
     pub(super) target: Target,
     pub(super) reason: String,
     pub(super) span: Option<String>,
     /// Whether it was asked for before.
-    pub(super) once: Option<Once>,
+    pub(super) idempotency: Option<IdempotentRequest>,
 }
 
 /// Those in force, and those that have ended where they are wanted. Ended ones are kept for ever, so they come in pages.
 pub(super) async fn list<D: Incident>(
     app: &App,
     caller: &Caller,
-    wanted: Wanted,
-) -> Result<axum::Json<Listed<D>>, Problem> {
-    caller.may(Act::Read)?;
-    let org = one_org(caller, wanted.org.as_deref())?;
-    let is_whole = wanted.limit.is_none() && !wanted.ended;
-    let part = Part {
+    query: IncidentQuery,
+) -> Result<axum::Json<Page<D>>, Problem> {
+    caller.authorize(Permission::Read)?;
+    let org = org_filter(caller, query.org.as_deref())?;
+    let is_whole = query.limit.is_none() && !query.ended;
+    let paging = PageQuery {
         org: None,
-        after: wanted.after,
-        limit: wanted.limit,
+        after: query.after,
+        limit: query.limit,
     };
-    let limit = if is_whole { usize::MAX } else { part.limit()? };
-    let after = part.after.unwrap_or_default();
+    let limit = if is_whole { usize::MAX } else { paging.limit()? };
+    let after = paging.after.unwrap_or_default();
     let store = &app.store;
-    let found = if wanted.ended {
-        let wanted = Page {
+    let found = if query.ended {
+        let query = ListQuery {
             org: &org,
             after: &after,
             limit: limit as i64 + 1,
         };
-        store.list::<D>(wanted).await?
+        store.list::<D>(query).await?
     } else {
         in_force(store, &org, after, limit.saturating_add(1)).await?
     };
-    Ok(page(found, limit, D::id, |one| one))
+    Ok(to_page(found, limit, D::id, |one| one))
 }
 
 /// Those in force behind an id, `most` of them.
@@ -87,12 +87,12 @@ async fn in_force<D: Incident>(
     let mut found = Vec::new();
     while found.len() < most {
         let limit = (most - found.len()).min(1_000) as i64;
-        let wanted = Page {
+        let query = ListQuery {
             org,
             after: &after,
             limit,
         };
-        let some = store.in_force::<D>(wanted).await?;
+        let some = store.in_force::<D>(query).await?;
         let Some(last) = some.last() else { break };
         after = last.document.id();
         found.extend(some);
@@ -102,70 +102,71 @@ async fn in_force<D: Incident>(
 
 /// One of them.
 pub(super) async fn get<D: Incident>(app: &App, caller: &Caller, id: &str) -> Result<Response, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let one = app.store.get::<D>(id).await?;
-    hidden(caller, Act::Read, one.document.org(), D::KIND.noun(), id)?;
-    Ok(shown(StatusCode::OK, &one.document, one.revision))
+    authorize_object(caller, Permission::Read, one.document.org(), D::KIND.noun(), id)?;
+    Ok(with_etag(StatusCode::OK, &one.document, one.revision))
 }
 
 /// Begins one, which `make` makes of its id, its terms and what the server knows.
 pub(super) async fn begin<D: Incident>(
     app: &App,
     caller: &Caller,
-    how: &How,
-    new: New,
-    make: impl FnOnce(String, Terms, About) -> D,
+    options: &WriteOptions,
+    new: NewIncident,
+    make: impl FnOnce(String, Terms, Metadata) -> D,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
+    caller.authorize(Permission::Freeze)?;
     let reason = new.reason.trim();
     if reason.is_empty() {
         return Err(Problem::field("reason", "say why, in at most 500 characters"));
     }
     check::reason(reason)?;
     let span = new.span.as_deref();
-    let span = span.map(|span| time::span("for", span)).transpose()?;
-    let [begun, ..] = D::TRAIL;
+    let span = span.map(|span| time::parse_span("for", span)).transpose()?;
+    let [begun, ..] = D::ACTIONS;
     let mut write = app.store.begin(caller, begun, Some(reason)).await?;
-    if let Some(once) = &new.once
-        && let Some(answer) = once.answered(&mut write, caller).await?
+    if let Some(idempotency) = &new.idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, caller).await?
     {
         return Ok(answer);
     }
-    let org = org_of::<D>(&mut write, caller, &new.target).await?;
-    let id = random_text(12, 36).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    let org = target_org::<D>(&mut write, caller, &new.target).await?;
+    let id =
+        random_text(12, 36).map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     let terms = Terms {
         target: new.target,
         org,
         reason: reason.to_owned(),
-        until: span.map(|span| time::end_text(write.time().saturating_add(span))),
+        until: span.map(|span| time::end_to_rfc3339(write.time().saturating_add(span))),
         ended_at: None,
         ended_by: None,
         by_confined: caller.is_confined(),
     };
-    let about = About::new(time::text(write.time()), caller.name());
-    let one = make(id, terms, about);
-    note(&mut write, &one, Some(caller)).await?;
+    let metadata = Metadata::new(time::to_rfc3339(write.time()), caller.name());
+    let one = make(id, terms, metadata);
+    mark_target(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
-    if let Some(once) = &new.once {
-        once.remember(&mut write, caller, &one).await?;
+    if let Some(idempotency) = &new.idempotency {
+        idempotency.remember(&mut write, caller, &one).await?;
     }
-    finish(write, one.org(), how, StatusCode::CREATED, &one, 0).await
+    commit_or_preview(write, one.org(), options, StatusCode::CREATED, &one, 0).await
 }
 
-/// Whose the target is; an error where the caller can't see it.
-async fn org_of<D: Incident>(
+/// The organization of a target; an error where the caller may not freeze or cap it.
+async fn target_org<D: Incident>(
     write: &mut Write<'_>,
     caller: &Caller,
     target: &Target,
 ) -> Result<String, Problem> {
-    let Some((kind, id)) = target.object() else {
+    let Some((kind, id)) = target.kind_and_id() else {
         platform::<D>(write, caller, target).await?;
         return Ok(String::new());
     };
     let org = match target {
         Target::Key(id) => {
             let key = write.get::<Key>(id).await?.document;
-            if let Some(at) = key.revoked_at.as_ref().filter(|_| caller.sees(&key.org)) {
+            if let Some(at) = key.revoked_at.as_ref().filter(|_| caller.can_see(&key.org)) {
                 return Err(Problem::conflict(format!("the key `{id}` was revoked at {at}")));
             }
             key.org
@@ -173,7 +174,7 @@ async fn org_of<D: Incident>(
         Target::Project(id) => write.get::<Project>(id).await?.document.org,
         _ => write.get::<Org>(id).await?.document.id,
     };
-    hidden(caller, Act::Freeze, &org, kind.noun(), id)?;
+    authorize_object(caller, Permission::Freeze, &org, kind.noun(), id)?;
     if caller.is_confined() && kind == Kind::Org {
         let problem = format!(
             "a token that is confined to organizations may not {} one whole",
@@ -184,7 +185,7 @@ async fn org_of<D: Incident>(
     Ok(org)
 }
 
-/// What concerns all organizations is begun by nobody who is confined to some, once, and within what the directory holds.
+/// What concerns all organizations is begun by nobody who is confined to some, idempotency, and within what the directory holds.
 async fn platform<D: Incident>(
     write: &mut Write<'_>,
     caller: &Caller,
@@ -203,7 +204,7 @@ async fn platform<D: Incident>(
         return Err(Problem::conflict(problem));
     }
     match all.iter().find(|other| other.document.terms().target == *target) {
-        Some(other) => Err(held(caller, &subject(target), &other.document)),
+        Some(other) => Err(already_active(caller, &subject(target), &other.document)),
         None => Ok(()),
     }
 }
@@ -214,23 +215,27 @@ fn subject(target: &Target) -> String {
         Target::Cluster(cluster) => format!("target `{cluster}`"),
         Target::Models(models) => format!("model `{}` for the tier `{}`", models.model, models.tier),
         Target::Key(id) | Target::Project(id) | Target::Org(id) => {
-            let noun = target.object().map_or("", |(kind, _)| kind.noun());
+            let noun = target.kind_and_id().map_or("", |(kind, _)| kind.noun());
             format!("{noun} `{id}`")
         }
     }
 }
 
 /// Notes on its target that it is in force, as `by` has it, or, by nobody, that it is no more.
-async fn note<D: Incident>(write: &mut Write<'_>, one: &D, by: Option<&Caller>) -> Result<(), Problem> {
+async fn mark_target<D: Incident>(
+    write: &mut Write<'_>,
+    one: &D,
+    by: Option<&Caller>,
+) -> Result<(), Problem> {
     match &one.terms().target {
-        Target::Key(id) => note_on::<Key, D>(write, id, one, by).await,
-        Target::Project(id) => note_on::<Project, D>(write, id, one, by).await,
-        Target::Org(id) => note_on::<Org, D>(write, id, one, by).await,
+        Target::Key(id) => mark::<Key, D>(write, id, one, by).await,
+        Target::Project(id) => mark::<Project, D>(write, id, one, by).await,
+        Target::Org(id) => mark::<Org, D>(write, id, one, by).await,
         Target::Cluster(_) | Target::Models(_) => Ok(()),
     }
 }
 
-async fn note_on<T: Held, D: Incident>(
+async fn mark<T: HasMetadata, D: Incident>(
     write: &mut Write<'_>,
     id: &str,
     one: &D,
@@ -241,22 +246,26 @@ async fn note_on<T: Held, D: Incident>(
         return Ok(());
     };
     let mut after = before.document.clone();
-    let about = after.about_mut();
-    if let (Some(caller), Some(other)) = (by, D::holds(about)) {
+    let metadata = after.metadata_mut();
+    if let (Some(caller), Some(other)) = (by, D::active_on(metadata)) {
         let other: Stored<D> = write.get(other).await?;
         if caller.is_confined() || !other.document.terms().by_confined {
-            return Err(held(caller, &subject(&one.terms().target), &other.document));
+            return Err(already_active(
+                caller,
+                &subject(&one.terms().target),
+                &other.document,
+            ));
         }
         // The platform's takes its place, or a customer could keep the platform's off, and then end its own.
-        close(write, &other, caller).await?;
+        mark_ended(write, &other, caller).await?;
     }
-    one.note(about, by.is_some());
+    one.mark(metadata, by.is_some());
     write.replace(&before, &after).await
 }
 
 /// Something is held already, and how that can be changed.
-fn held<D: Incident>(caller: &Caller, subject: &str, other: &D) -> Problem {
-    let (done, end, by) = (D::DONE, D::END, other.id());
+fn already_active<D: Incident>(caller: &Caller, subject: &str, other: &D) -> Problem {
+    let (done, end, by) = (D::PARTICIPLE, D::END_COMMAND, other.id());
     let until = match &other.terms().until {
         Some(until) => format!("until {until}"),
         None => "until somebody ends it".to_owned(),
@@ -275,25 +284,31 @@ fn held<D: Incident>(caller: &Caller, subject: &str, other: &D) -> Problem {
 pub(super) async fn end<D: Incident>(
     app: &App,
     caller: &Caller,
-    how: &How,
+    options: &WriteOptions,
     id: &str,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
-    let [_, end, _] = D::TRAIL;
-    let mut write = app.store.begin(caller, end, how.reason.as_deref()).await?;
+    caller.authorize(Permission::Freeze)?;
+    let [_, end, _] = D::ACTIONS;
+    let mut write = app.store.begin(caller, end, options.reason.as_deref()).await?;
     let before: Stored<D> = write.get(id).await?;
-    hidden(caller, Act::Freeze, before.document.org(), D::KIND.noun(), id)?;
+    authorize_object(
+        caller,
+        Permission::Freeze,
+        before.document.org(),
+        D::KIND.noun(),
+        id,
+    )?;
     if caller.is_confined() && !before.document.terms().by_confined {
         return Err(Problem::forbidden(
             "it was begun by the platform, and a token that is confined may not end it",
         ));
     }
-    let one = ended(&mut write, &before, caller).await?;
-    finish(write, one.org(), how, StatusCode::OK, &one, before.revision).await
+    let one = end_unless_ended(&mut write, &before, caller).await?;
+    commit_or_preview(write, one.org(), options, StatusCode::OK, &one, before.revision).await
 }
 
-/// Ends one, if it has not ended.
-pub(crate) async fn ended<D: Incident>(
+/// Ends one, unless it has ended already.
+pub(crate) async fn end_unless_ended<D: Incident>(
     write: &mut Write<'_>,
     before: &Stored<D>,
     caller: &Caller,
@@ -301,20 +316,20 @@ pub(crate) async fn ended<D: Incident>(
     if before.document.terms().ended_at.is_some() {
         return Ok(before.document.clone());
     }
-    let one = close(write, before, caller).await?;
-    note(write, &one, None).await?;
+    let one = mark_ended(write, before, caller).await?;
+    mark_target(write, &one, None).await?;
     Ok(one)
 }
 
-/// Writes that one is over; what it was on is told by [`note`].
-async fn close<D: Incident>(
+/// Writes that one has ended. Its target is left to [`mark_target`].
+async fn mark_ended<D: Incident>(
     write: &mut Write<'_>,
     before: &Stored<D>,
     caller: &Caller,
 ) -> Result<D, Problem> {
     let mut one = before.document.clone();
     let terms = one.terms_mut();
-    terms.ended_at = Some(time::text(write.time()));
+    terms.ended_at = Some(time::to_rfc3339(write.time()));
     terms.ended_by = Some(caller.name().to_owned());
     write.replace(before, &one).await?;
     Ok(one)

@@ -3,22 +3,26 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tollgate_core::key::ApiKey;
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::orgs::{names_status, patched, suspended};
-use super::request::{Asked, Body, Expected, How, Part, Path, parse};
-use super::{App, Listed, Preview, finish, hidden, page, shown, unless_stale};
-use crate::access::{Act, Caller};
+use super::idempotency::IdempotentRequest;
+use super::patch::{apply_patch, metadata_after, sets_status};
+use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
+use super::{
+    App, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page, with_etag,
+};
+use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Cap, Freeze, Incident as _, Key, KeySpec, Org, Project, Rotation, project_id};
+use crate::documents::{
+    Cap, Freeze, Incident as _, Key, KeySpec, Metadata, Org, Project, Rotation, project_id,
+};
 use crate::problem::{Problem, Problems};
-use crate::store::{Failure, Page, Stored, Write};
+use crate::store::{ListQuery, StoreError, Stored, Write};
 use crate::time;
 
 /// A new key.
@@ -35,7 +39,7 @@ pub(super) struct NewKey {
 
 /// A key that was just made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MadeKey {
+pub(super) struct CreatedKey {
     /// The key itself, for its holder. It is shown this once and kept nowhere.
     secret: String,
     #[serde(flatten)]
@@ -43,23 +47,23 @@ pub(super) struct MadeKey {
 }
 
 /// The keys.
-#[utoipa::path(get, path = "/v1/keys", params(Part), tag = "keys", responses(
-    (status = 200, body = Listed<Key>), Problems,
+#[utoipa::path(get, path = "/v1/keys", params(PageQuery), tag = "keys", responses(
+    (status = 200, body = Page<Key>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(part): Asked<Part>,
-) -> Result<axum::Json<Listed<Key>>, Problem> {
-    caller.may(Act::Read)?;
-    let org = super::one_org(&caller, part.org.as_deref())?;
-    let limit = part.limit()?;
-    let wanted = Page {
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<Key>>, Problem> {
+    caller.authorize(Permission::Read)?;
+    let org = super::org_filter(&caller, query.org.as_deref())?;
+    let limit = query.limit()?;
+    let wanted = ListQuery {
         org: &org,
-        after: part.after.as_deref().unwrap_or_default(),
+        after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |key: &Key| key.id.clone(),
@@ -76,47 +80,47 @@ pub(super) async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Read)?;
+    caller.authorize(Permission::Read)?;
     let key = app.store.get::<Key>(&id).await?;
-    hidden(&caller, Act::Read, &key.document.org, "key", &id)?;
-    Ok(shown(StatusCode::OK, &key.document, key.revision))
+    authorize_object(&caller, Permission::Read, &key.document.org, "key", &id)?;
+    Ok(with_etag(StatusCode::OK, &key.document, key.revision))
 }
 
 /// Makes a key. The answer has its secret, which is shown this once.
-#[utoipa::path(post, path = "/v1/keys", tag = "keys", params(How), request_body = NewKey, responses(
-    (status = 201, body = MadeKey), (status = 200, body = Preview, description = "A dry run."),
+#[utoipa::path(post, path = "/v1/keys", tag = "keys", params(WriteOptions), request_body = NewKey, responses(
+    (status = 201, body = CreatedKey), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<Value>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
-    let once = Once::of(&headers, "keys", &body)?;
-    let (org, project, spec) = owned(body)?;
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize(Permission::ManageKeys)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "keys", &body)?;
+    let (org, project, spec) = split_owner(body)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
-        .begin(&caller, "key.create", how.reason.as_deref())
+        .begin(&caller, "key.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
-    owner(&mut write, &org, project.as_deref()).await?;
-    may_limit(&caller, &KeySpec::default(), &spec)?;
+    ensure_owner_exists(&mut write, &org, project.as_deref()).await?;
+    ensure_may_change_limits(&caller, &KeySpec::default(), &spec)?;
     let secret = mint()?;
-    time::to_come("expires_at", spec.expires_at.as_deref(), write.time())?;
+    time::ensure_future("expires_at", spec.expires_at.as_deref(), write.time())?;
     let key = Key {
         id: secret.id().to_owned(),
         sha256: secret.sha256_hex(),
         org,
         project,
-        about: about(&write, &caller).with(spec.status, !caller.is_confined()),
+        metadata: new_metadata(&write, &caller).with_status(spec.status, !caller.is_confined()),
         spec,
         revoked_at: None,
         rotated_from: None,
@@ -124,40 +128,34 @@ pub(super) async fn create(
     };
     check::keys(core::slice::from_ref(&key))?;
     write.create(&key).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &key).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &key).await?;
     }
     let org = key.org.clone();
-    if how.dry_run {
-        return finish(write, &org, &how, StatusCode::CREATED, &key, 0).await;
+    if options.dry_run {
+        return commit_or_preview(write, &org, &options, StatusCode::CREATED, &key, 0).await;
     }
-    let made = MadeKey {
+    let created = CreatedKey {
         secret: secret.reveal().to_owned(),
         key,
     };
-    secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
-}
-
-/// Answers with a secret must not be cached.
-pub(super) fn secretly(mut response: Response) -> Result<Response, Problem> {
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    let response = commit_or_preview(write, &org, &options, StatusCode::CREATED, &created, 0).await?;
+    Ok(no_store(response))
 }
 
 fn mint() -> Result<ApiKey, Problem> {
     let mut random = [0; 40];
-    getrandom::fill(&mut random).map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     Ok(ApiKey::mint(&random))
 }
 
-fn about(write: &Write<'_>, caller: &Caller) -> About {
-    About::new(time::text(write.time()), caller.name())
+fn new_metadata(write: &Write<'_>, caller: &Caller) -> Metadata {
+    Metadata::new(time::to_rfc3339(write.time()), caller.name())
 }
 
 /// Takes the owner out of a body: what is left is all that a client sets, and nothing unknown.
-pub(super) fn owned(mut body: Value) -> Result<(String, Option<String>, KeySpec), Problem> {
+pub(super) fn split_owner(mut body: Value) -> Result<(String, Option<String>, KeySpec), Problem> {
     let mut take = |name: &str| match body.as_object_mut().and_then(|members| members.remove(name)) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -169,7 +167,7 @@ pub(super) fn owned(mut body: Value) -> Result<(String, Option<String>, KeySpec)
 }
 
 /// The owner exists.
-async fn owner(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Result<(), Problem> {
+async fn ensure_owner_exists(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Result<(), Problem> {
     if write.find::<Org>(org).await?.is_none() {
         return Err(Problem::invalid("org", org, "an organization that exists"));
     }
@@ -186,7 +184,7 @@ async fn owner(write: &mut Write<'_>, org: &str, project: Option<&str>) -> Resul
 }
 
 /// Changes a key: a JSON merge patch (RFC 7396) of what a client sets.
-#[utoipa::path(patch, path = "/v1/keys/{key}", tag = "keys", params(How, ("key" = String, Path)),
+#[utoipa::path(patch, path = "/v1/keys/{key}", tag = "keys", params(WriteOptions, ("key" = String, Path)),
     request_body = KeySpec, responses(
     (status = 200, body = Key), Problems,
 ))]
@@ -194,32 +192,32 @@ pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
-    Body(change): Body<Value>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let mut write = app
         .store
-        .begin(&caller, "key.change", how.reason.as_deref())
+        .begin(&caller, "key.change", options.reason.as_deref())
         .await?;
-    let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &expected)?;
-    let is_named = names_status(&change);
-    let spec: KeySpec = patched(&before.document.spec, change)?;
+    let before = get_unrevoked(&mut write, &caller, &id).await?;
+    ensure_current(&before, &if_match)?;
+    let sets_status = sets_status(&change);
+    let spec: KeySpec = apply_patch(&before.document.spec, change)?;
     let key = Key {
-        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        metadata: metadata_after(&caller, &before.document.metadata, spec.status, sets_status)?,
         spec,
         ..before.document.clone()
     };
-    may_limit(&caller, &before.document.spec, &key.spec)?;
+    ensure_may_change_limits(&caller, &before.document.spec, &key.spec)?;
     check::keys(core::slice::from_ref(&key))?;
     write.replace(&before, &key).await?;
-    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+    commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 /// A key's own limits stand in place of the platform's, so a confined token changes none.
-fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), Problem> {
+fn ensure_may_change_limits(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), Problem> {
     if caller.is_confined() && before.limits != after.limits {
         return Err(Problem::forbidden(
             "a token that is confined to organizations may not change the limits of keys",
@@ -229,9 +227,9 @@ fn may_limit(caller: &Caller, before: &KeySpec, after: &KeySpec) -> Result<(), P
 }
 
 /// A key that is not revoked, and that the caller may change.
-async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
+async fn get_unrevoked(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored<Key>, Problem> {
     let key: Stored<Key> = write.get(id).await?;
-    hidden(caller, Act::Change, &key.document.org, "key", id)?;
+    authorize_object(caller, Permission::ManageKeys, &key.document.org, "key", id)?;
     match &key.document.revoked_at {
         None => Ok(key),
         Some(at) => Err(Problem::conflict(format!(
@@ -241,32 +239,32 @@ async fn live(write: &mut Write<'_>, caller: &Caller, id: &str) -> Result<Stored
 }
 
 /// Revokes a key, for good. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/keys/{key}/revoke", tag = "keys", params(How, ("key" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/keys/{key}/revoke", tag = "keys", params(WriteOptions, ("key" = String, Path)), responses(
     (status = 200, body = Key), Problems,
 ))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let mut write = app
         .store
-        .begin(&caller, "key.revoke", how.reason.as_deref())
+        .begin(&caller, "key.revoke", options.reason.as_deref())
         .await?;
     let before: Stored<Key> = write.get(&id).await?;
-    hidden(&caller, Act::Change, &before.document.org, "key", &id)?;
-    unless_stale(&before, &expected)?;
+    authorize_object(&caller, Permission::ManageKeys, &before.document.org, "key", &id)?;
+    ensure_current(&before, &if_match)?;
     let key = revoked(&before.document, write.time());
     write.replace(&before, &key).await?;
-    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+    commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
 
 fn revoked(key: &Key, now: i64) -> Key {
     Key {
-        revoked_at: Some(key.revoked_at.clone().unwrap_or_else(|| time::text(now))),
+        revoked_at: Some(key.revoked_at.clone().unwrap_or_else(|| time::to_rfc3339(now))),
         ..key.clone()
     }
 }
@@ -274,7 +272,7 @@ fn revoked(key: &Key, now: i64) -> Key {
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
-pub(super) struct Overlap {
+pub(super) struct RotateOptions {
     /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day if absent.
     overlap: Option<String>,
 }
@@ -291,45 +289,45 @@ async fn successors(write: &mut Write<'_>, key: &Key) -> Result<Vec<Stored<Key>>
     Ok(all)
 }
 
-fn is_good(key: &Stored<Key>) -> bool {
+fn is_unrevoked(key: &Stored<Key>) -> bool {
     key.document.revoked_at.is_none()
 }
 
 /// Rotates a key: makes one with another secret and all else alike, and has the old one end after an overlap. While that
 /// lasts, rotating again changes nothing and shows the newest key without its secret; it makes another where that was
 /// revoked.
-#[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(How, ("key" = String, Path)),
-    request_body = Overlap, responses(
-    (status = 201, body = MadeKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
+#[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(WriteOptions, ("key" = String, Path)),
+    request_body = RotateOptions, responses(
+    (status = 201, body = CreatedKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
     Problems,
 ))]
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
-    Body(body): Body<Overlap>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(body): JsonBody<RotateOptions>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let overlap = match body.overlap.as_deref() {
         None => 86_400_000,
         Some("0s") => 0,
-        Some(text) => time::span("overlap", text)?,
+        Some(text) => time::parse_span("overlap", text)?,
     };
     let mut write = app
         .store
-        .begin(&caller, "key.rotate", how.reason.as_deref())
+        .begin(&caller, "key.rotate", options.reason.as_deref())
         .await?;
-    let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &expected)?;
+    let before = get_unrevoked(&mut write, &caller, &id).await?;
+    ensure_current(&before, &if_match)?;
     let successors = successors(&mut write, &before.document).await?;
-    if let Some(new) = successors.iter().rfind(|new| is_good(new)) {
-        return Ok(shown(StatusCode::OK, &new.document, new.revision));
+    if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
+        return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
     }
-    let old = &before.document.about;
-    let held = Freeze::holds(old).map(|by| (Freeze::DONE, by));
-    if let Some((done, by)) = held.or_else(|| Cap::holds(old).map(|by| (Cap::DONE, by))) {
+    let old = &before.document.metadata;
+    let held = Freeze::active_on(old).map(|by| (Freeze::PARTICIPLE, by));
+    if let Some((done, by)) = held.or_else(|| Cap::active_on(old).map(|by| (Cap::PARTICIPLE, by))) {
         return Err(Problem::conflict(format!(
             "the key `{id}` is {done} by `{by}`; end that first, or make a new key and revoke this one"
         )));
@@ -359,10 +357,10 @@ pub(super) async fn rotate(
         revoked_at: None,
         rotation: None,
         rotated_from: Some(id.clone()),
-        about: About {
+        metadata: Metadata {
             // Rotation resumes nothing.
-            suspended_by_platform: before.document.about.suspended_by_platform,
-            ..about(&write, &caller)
+            suspended_by_platform: before.document.metadata.suspended_by_platform,
+            ..new_metadata(&write, &caller)
         },
         ..before.document.clone()
     };
@@ -371,7 +369,7 @@ pub(super) async fn rotate(
     let ends = now.saturating_add(overlap).min(latest.unwrap_or(i64::MAX));
     let old = Key {
         spec: KeySpec {
-            expires_at: Some(time::end_text(ends)),
+            expires_at: Some(time::end_to_rfc3339(ends)),
             ..before.document.spec.clone()
         },
         rotation: Some(Rotation {
@@ -389,35 +387,36 @@ pub(super) async fn rotate(
     write.create(&new).await?;
     write.replace(&before, &old).await?;
     let org = new.org.clone();
-    if how.dry_run {
-        return finish(write, &org, &how, StatusCode::CREATED, &new, 0).await;
+    if options.dry_run {
+        return commit_or_preview(write, &org, &options, StatusCode::CREATED, &new, 0).await;
     }
-    let made = MadeKey {
+    let created = CreatedKey {
         secret: secret.reveal().to_owned(),
         key: new,
     };
-    secretly(finish(write, &org, &how, StatusCode::CREATED, &made, 0).await?)
+    let response = commit_or_preview(write, &org, &options, StatusCode::CREATED, &created, 0).await?;
+    Ok(no_store(response))
 }
 
 /// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked. One that has itself been
 /// rotated has that undone first.
-#[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(How, ("key" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(WriteOptions, ("key" = String, Path)), responses(
     (status = 200, body = Key), Problems,
 ))]
 pub(super) async fn undo_rotation(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Change)?;
+    caller.authorize(Permission::ManageKeys)?;
     let mut write = app
         .store
-        .begin(&caller, "key.undo_rotation", how.reason.as_deref())
+        .begin(&caller, "key.undo_rotation", options.reason.as_deref())
         .await?;
-    let before = live(&mut write, &caller, &id).await?;
-    unless_stale(&before, &expected)?;
+    let before = get_unrevoked(&mut write, &caller, &id).await?;
+    ensure_current(&before, &if_match)?;
     let now = write.time();
     let expires_at = before.document.spec.expires_at.as_deref();
     let expires_at = expires_at.map(|at| time::parse("expires_at", at)).transpose()?;
@@ -430,7 +429,7 @@ pub(super) async fn undo_rotation(
         )));
     }
     let successors = successors(&mut write, &before.document).await?;
-    if let Some(newer) = successors.iter().skip(1).rfind(|new| is_good(new)) {
+    if let Some(newer) = successors.iter().skip(1).rfind(|new| is_unrevoked(new)) {
         let (new, newer) = (&rotation.to, &newer.document.id);
         return Err(Problem::conflict(format!(
             "the new key `{new}` has itself been rotated, and `{newer}` would stay good; undo the rotation of `{new}`, or \
@@ -449,5 +448,5 @@ pub(super) async fn undo_rotation(
     write.replace(&before, &key).await?;
     let new: Stored<Key> = write.get(&rotation.to).await?;
     write.replace(&new, &revoked(&new.document, now)).await?;
-    finish(write, &key.org, &how, StatusCode::OK, &key, before.revision).await
+    commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }

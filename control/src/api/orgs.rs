@@ -6,17 +6,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::request::{Asked, Body, Expected, How, Part, Path, parse};
-use super::{App, Listed, Preview, finish, page, shown, unless_stale};
-use crate::access::{Act, Caller};
+use super::idempotency::IdempotentRequest;
+use super::patch::{apply_patch, split_id};
+use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
+use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
+use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Kind, Org, OrgSpec, Status, merge};
+use crate::documents::{Kind, Metadata, Org, OrgSpec};
 use crate::problem::{Problem, Problems};
-use crate::store::{Page, Stored};
+use crate::store::{ListQuery, Stored};
 use crate::time;
 
 /// A new organization.
@@ -29,32 +30,32 @@ pub(super) struct NewOrg {
 }
 
 /// The organizations.
-#[utoipa::path(get, path = "/v1/orgs", params(Part), tag = "organizations", responses(
-    (status = 200, body = Listed<Org>), Problems,
+#[utoipa::path(get, path = "/v1/orgs", params(PageQuery), tag = "organizations", responses(
+    (status = 200, body = Page<Org>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(part): Asked<Part>,
-) -> Result<axum::Json<Listed<Org>>, Problem> {
-    caller.may(Act::Read)?;
-    let limit = part.limit()?;
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<Org>>, Problem> {
+    caller.authorize(Permission::Read)?;
+    let limit = query.limit()?;
     if let Some(orgs) = caller.orgs() {
         let wanted = orgs
             .iter()
-            .filter(|org| part.org.as_ref().is_none_or(|wanted| wanted == *org));
+            .filter(|org| query.org.as_ref().is_none_or(|wanted| wanted == *org));
         let mut found = Vec::new();
         for org in wanted {
             found.extend(app.store.find::<Org>(org).await?);
         }
-        return Ok(page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
+        return Ok(to_page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
     }
-    let wanted = Page {
-        org: part.org.as_deref().unwrap_or_default(),
-        after: part.after.as_deref().unwrap_or_default(),
+    let wanted = ListQuery {
+        org: query.org.as_deref().unwrap_or_default(),
+        after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |org: &Org| org.id.clone(),
@@ -71,60 +72,51 @@ pub(super) async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Read, &id)?;
+    caller.authorize_in(Permission::Read, &id)?;
     let org = app.store.get::<Org>(&id).await?;
-    Ok(shown(StatusCode::OK, &org.document, org.revision))
+    Ok(with_etag(StatusCode::OK, &org.document, org.revision))
 }
 
 /// Makes an organization.
-#[utoipa::path(post, path = "/v1/orgs", tag = "organizations", params(How), request_body = NewOrg, responses(
+#[utoipa::path(post, path = "/v1/orgs", tag = "organizations", params(WriteOptions), request_body = NewOrg, responses(
     (status = 201, body = Org), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<Value>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Orgs)?;
-    let once = Once::of(&headers, "orgs", &body)?;
-    let (id, spec) = named(body)?;
+    caller.authorize(Permission::ManageOrgs)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "orgs", &body)?;
+    let (id, spec) = split_id(body)?;
     let spec: OrgSpec = spec;
     let mut write = app
         .store
-        .begin(&caller, "org.create", how.reason.as_deref())
+        .begin(&caller, "org.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
     let org = Org {
         id,
         spec,
-        about: About::new(time::text(write.time()), caller.name()),
+        metadata: Metadata::new(time::to_rfc3339(write.time()), caller.name()),
     };
     check::org(&org, &[])?;
     write.create(&org).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &org).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &org).await?;
     }
-    finish(write, &org.id, &how, StatusCode::CREATED, &org, 0).await
-}
-
-/// Takes the id out of a body: what is left is all that a client sets, and nothing unknown.
-pub(super) fn named<T: serde::de::DeserializeOwned>(mut body: Value) -> Result<(String, T), Problem> {
-    let id = body.as_object_mut().and_then(|members| members.remove("id"));
-    let Some(Value::String(id)) = id else {
-        return Err(Problem::field("id", "expected the name, a string"));
-    };
-    Ok((id, parse(body.to_string().as_bytes())?))
+    commit_or_preview(write, &org.id, &options, StatusCode::CREATED, &org, 0).await
 }
 
 /// Changes an organization: a JSON merge patch (RFC 7396) of what a client sets.
-#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)),
+#[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "organizations", params(WriteOptions, ("org" = String, Path)),
     request_body = OrgSpec, responses(
     (status = 200, body = Org), Problems,
 ))]
@@ -132,100 +124,44 @@ pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
-    Body(change): Body<Value>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Orgs, &id)?;
+    caller.authorize_in(Permission::ManageOrgs, &id)?;
     let mut write = app
         .store
-        .begin(&caller, "org.change", how.reason.as_deref())
+        .begin(&caller, "org.change", options.reason.as_deref())
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
-    unless_stale(&before, &expected)?;
+    ensure_current(&before, &if_match)?;
     let org = Org {
-        spec: patched(&before.document.spec, change)?,
+        spec: apply_patch(&before.document.spec, change)?,
         ..before.document.clone()
     };
     check::org(&org, &[])?;
     write.replace(&before, &org).await?;
-    finish(write, &id, &how, StatusCode::OK, &org, before.revision).await
-}
-
-/// What a client sets, with a change merged into it.
-pub(super) fn patched<T: Serialize + serde::de::DeserializeOwned>(
-    spec: &T,
-    change: Value,
-) -> Result<T, Problem> {
-    if !change.is_object() {
-        return Err(Problem::field(
-            "",
-            "expected an object with the members to change",
-        ));
-    }
-    // One that is removed is not there to be refused below.
-    let removed = change.as_object().into_iter().flatten();
-    for (name, _) in removed.filter(|(_, value)| value.is_null()) {
-        if !is_member::<T>(name) {
-            return Err(Problem::field(name, "there is no such member"));
-        }
-    }
-    let mut whole = json!(spec);
-    merge(&mut whole, change);
-    parse(whole.to_string().as_bytes())
-}
-
-/// What the server knows of a key or project after a change to its status. What the platform suspended, it alone resumes.
-pub(super) fn suspended(
-    caller: &Caller,
-    about: &About,
-    status: Status,
-    is_named: bool,
-) -> Result<About, Problem> {
-    let by_platform = about.suspended_by_platform;
-    if status == Status::Active && by_platform && caller.is_confined() {
-        return Err(Problem::forbidden(
-            "it was suspended by the platform, and a token that is confined may not resume it",
-        ));
-    }
-    // Where the customer suspended it, the platform can say it too, and then it is the platform's.
-    let by_platform = by_platform || (is_named && !caller.is_confined());
-    Ok(about.clone().with(status, by_platform))
-}
-
-/// Whether a change names the status.
-pub(super) fn names_status(change: &Value) -> bool {
-    change.get("status").is_some()
-}
-
-/// Whether a client sets something of this name.
-fn is_member<T: serde::de::DeserializeOwned>(name: &str) -> bool {
-    let mut known = true;
-    let one = json!({name: null});
-    // That it can't be `null` says that there is one.
-    let mut ignored = |_: serde_ignored::Path<'_>| known = false;
-    let _ = T::deserialize(serde_ignored::Deserializer::new(&one, &mut ignored));
-    known
+    commit_or_preview(write, &id, &options, StatusCode::OK, &org, before.revision).await
 }
 
 /// Removes an organization that has neither projects nor keys that are not revoked. Its name is not used again.
-#[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(How, ("org" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(WriteOptions, ("org" = String, Path)), responses(
     (status = 200, body = Org), Problems,
 ))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Orgs, &id)?;
+    caller.authorize_in(Permission::ManageOrgs, &id)?;
     let mut write = app
         .store
-        .begin(&caller, "org.remove", how.reason.as_deref())
+        .begin(&caller, "org.remove", options.reason.as_deref())
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
-    unless_stale(&before, &expected)?;
+    ensure_current(&before, &if_match)?;
     let keys = write.live_keys(&id, None).await?;
     if keys > 0 {
         return Err(Problem::conflict(format!(
@@ -239,10 +175,10 @@ pub(super) async fn remove(
         )));
     }
     write.remove(&before).await?;
-    finish(
+    commit_or_preview(
         write,
         &id,
-        &how,
+        &options,
         StatusCode::OK,
         &before.document,
         before.revision,

@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::orgs::{named, names_status, patched, suspended};
-use super::request::{Asked, Body, Expected, How, Part, Path};
-use super::{App, Listed, Preview, finish, page, shown, unless_stale};
-use crate::access::{Act, Caller};
+use super::idempotency::IdempotentRequest;
+use super::patch::{apply_patch, metadata_after, sets_status, split_id};
+use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
+use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
+use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{About, Document as _, Org, Project, ProjectSpec, project_id};
+use crate::documents::{Document as _, Metadata, Org, Project, ProjectSpec, project_id};
 use crate::problem::{Problem, Problems};
-use crate::store::{Page, Stored};
+use crate::store::{ListQuery, Stored};
 use crate::time;
 
 /// A new project.
@@ -30,29 +30,29 @@ pub(super) struct NewProject {
 }
 
 /// The projects of an organization.
-#[utoipa::path(get, path = "/v1/orgs/{org}/projects", params(Part, ("org" = String, Path)), tag = "projects", responses(
-    (status = 200, body = Listed<Project>),
+#[utoipa::path(get, path = "/v1/orgs/{org}/projects", params(PageQuery, ("org" = String, Path)), tag = "projects", responses(
+    (status = 200, body = Page<Project>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(org): Path<String>,
-    Asked(part): Asked<Part>,
-) -> Result<axum::Json<Listed<Project>>, Problem> {
-    caller.may_in(Act::Read, &org)?;
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<Project>>, Problem> {
+    caller.authorize_in(Permission::Read, &org)?;
     app.store.get::<Org>(&org).await?;
-    let limit = part.limit()?;
-    let after = part
+    let limit = query.limit()?;
+    let after = query
         .after
         .map(|after| project_id(&org, &after))
         .unwrap_or_default();
-    let wanted = Page {
+    let wanted = ListQuery {
         org: &org,
         after: &after,
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |project: &Project| project.id.clone(),
@@ -70,13 +70,13 @@ pub(super) async fn get(
     caller: Caller,
     Path((org, project)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Read, &org)?;
+    caller.authorize_in(Permission::Read, &org)?;
     let project = app.store.get::<Project>(&project_id(&org, &project)).await?;
-    Ok(shown(StatusCode::OK, &project.document, project.revision))
+    Ok(with_etag(StatusCode::OK, &project.document, project.revision))
 }
 
 /// Makes a project.
-#[utoipa::path(post, path = "/v1/orgs/{org}/projects", tag = "projects", params(How, ("org" = String, Path)),
+#[utoipa::path(post, path = "/v1/orgs/{org}/projects", tag = "projects", params(WriteOptions, ("org" = String, Path)),
     request_body = NewProject, responses(
     (status = 201, body = Project), (status = 200, body = Preview, description = "A dry run."),
     Problems,
@@ -85,91 +85,91 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(org): Path<String>,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<Value>,
+    JsonBody(body): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Change, &org)?;
-    let once = Once::of(&headers, &format!("projects/{org}"), &body)?;
-    let (id, spec) = named(body)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, &format!("projects/{org}"), &body)?;
+    let (id, spec) = split_id(body)?;
     let spec: ProjectSpec = spec;
     let mut write = app
         .store
-        .begin(&caller, "project.create", how.reason.as_deref())
+        .begin(&caller, "project.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
     let parent: Stored<Org> = write.get(&org).await?;
-    let about = About::new(time::text(write.time()), caller.name());
+    let metadata = Metadata::new(time::to_rfc3339(write.time()), caller.name());
     let project = Project {
         id,
         org,
-        about: about.with(spec.status, !caller.is_confined()),
+        metadata: metadata.with_status(spec.status, !caller.is_confined()),
         spec,
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.create(&project).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &project).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &project).await?;
     }
-    finish(write, &project.org, &how, StatusCode::CREATED, &project, 0).await
+    commit_or_preview(write, &project.org, &options, StatusCode::CREATED, &project, 0).await
 }
 
 /// Changes a project: a JSON merge patch (RFC 7396) of what a client sets.
 #[utoipa::path(patch, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
-    params(How, ("org" = String, Path), ("project" = String, Path)), request_body = ProjectSpec, responses(
+    params(WriteOptions, ("org" = String, Path), ("project" = String, Path)), request_body = ProjectSpec, responses(
     (status = 200, body = Project), Problems,
 ))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((org, project)): Path<(String, String)>,
-    how: How,
-    expected: Expected,
-    Body(change): Body<Value>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
-        .begin(&caller, "project.change", how.reason.as_deref())
+        .begin(&caller, "project.change", options.reason.as_deref())
         .await?;
     let parent: Stored<Org> = write.get(&org).await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
-    unless_stale(&before, &expected)?;
-    let is_named = names_status(&change);
-    let spec: ProjectSpec = patched(&before.document.spec, change)?;
+    ensure_current(&before, &if_match)?;
+    let sets_status = sets_status(&change);
+    let spec: ProjectSpec = apply_patch(&before.document.spec, change)?;
     let project = Project {
-        about: suspended(&caller, &before.document.about, spec.status, is_named)?,
+        metadata: metadata_after(&caller, &before.document.metadata, spec.status, sets_status)?,
         spec,
         ..before.document.clone()
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.replace(&before, &project).await?;
-    finish(write, &org, &how, StatusCode::OK, &project, before.revision).await
+    commit_or_preview(write, &org, &options, StatusCode::OK, &project, before.revision).await
 }
 
 /// Removes a project that has no keys any more. Its name is not used again.
 #[utoipa::path(delete, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
-    params(How, ("org" = String, Path), ("project" = String, Path)), responses(
+    params(WriteOptions, ("org" = String, Path), ("project" = String, Path)), responses(
     (status = 200, body = Project), Problems,
 ))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((org, project)): Path<(String, String)>,
-    how: How,
-    expected: Expected,
+    options: WriteOptions,
+    if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    caller.may_in(Act::Change, &org)?;
+    caller.authorize_in(Permission::ManageKeys, &org)?;
     let mut write = app
         .store
-        .begin(&caller, "project.remove", how.reason.as_deref())
+        .begin(&caller, "project.remove", options.reason.as_deref())
         .await?;
     let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
-    unless_stale(&before, &expected)?;
+    ensure_current(&before, &if_match)?;
     let keys = write.live_keys(&org, Some(&project)).await?;
     if keys > 0 {
         let id = before.document.id();
@@ -178,10 +178,10 @@ pub(super) async fn remove(
         )));
     }
     write.remove(&before).await?;
-    finish(
+    commit_or_preview(
         write,
         &org,
-        &how,
+        &options,
         StatusCode::OK,
         &before.document,
         before.revision,

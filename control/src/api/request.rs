@@ -1,10 +1,10 @@
-//! What a request says beside its path: who asks, how, and with which body.
+//! Extractors: who asks, the options of a write, the page of a list, the body.
 
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::Deserialize;
@@ -28,17 +28,17 @@ impl FromRequestParts<Arc<App>> for Caller {
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|peer| peer.0.ip().to_canonical());
-        app.gate
-            .caller(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address)
+        app.authenticator
+            .authenticate(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address)
             .await
     }
 }
 
-/// How a write is to be done.
+/// Options of every write.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct How {
+pub(super) struct WriteOptions {
     /// Change nothing, and show what would be changed.
     #[param(required = false)]
     pub(super) dry_run: bool,
@@ -47,26 +47,26 @@ pub(super) struct How {
     pub(super) reason: Option<String>,
 }
 
-impl FromRequestParts<Arc<App>> for How {
+impl FromRequestParts<Arc<App>> for WriteOptions {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let Asked(how) = Asked::<Self>::from_request_parts(parts, app).await?;
-        how.reason.as_deref().map_or(Ok(()), check::reason)?;
-        Ok(how)
+        let Query(options) = Query::<Self>::from_request_parts(parts, app).await?;
+        options.reason.as_deref().map_or(Ok(()), check::reason)?;
+        Ok(options)
     }
 }
 
-/// The query.
-pub(super) struct Asked<T>(pub(super) T);
+/// The query string.
+pub(super) struct Query<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Asked<T> {
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
-        let query = Query::<T>::try_from_uri(&parts.uri);
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query
-            .map(|Query(query)| Self(query))
+            .map(|axum::extract::Query(query)| Self(query))
             .map_err(|error| Problem::malformed(format!("the query: {}", error.body_text())))
     }
 }
@@ -85,9 +85,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
 }
 
 /// The revision that `if-match` names; `None` where any will do.
-pub(super) struct Expected(pub(super) Option<i64>);
+pub(super) struct IfMatch(pub(super) Option<i64>);
 
-impl FromRequestParts<Arc<App>> for Expected {
+impl FromRequestParts<Arc<App>> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
@@ -99,15 +99,16 @@ impl FromRequestParts<Arc<App>> for Expected {
         }
         let revision = tag.trim().strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
         let revision = revision.and_then(|revision| revision.parse().ok());
-        let wrong = || Problem::malformed("`if-match` is no `ETag` of ours: expected one such as `\"3\"`");
+        let wrong =
+            || Problem::malformed("`if-match` is not an `ETag` of this server: expected one such as `\"3\"`");
         Ok(Self(Some(revision.ok_or_else(wrong)?)))
     }
 }
 
 /// The body, as JSON.
-pub(super) struct Body<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
@@ -119,9 +120,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The body of an import, as JSON.
-pub(super) struct Bulk<T>(pub(super) T);
+pub(super) struct ImportBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Bulk<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for ImportBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Arc<App>) -> Result<Self, Problem> {
@@ -139,7 +140,7 @@ async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
         .to_ascii_lowercase();
     if !["application/json", "application/merge-patch+json"].contains(&kind.as_str()) {
         return Err(Problem::malformed(
-            "the body is to be JSON, with `content-type: application/json`",
+            "the body has to be JSON, with `content-type: application/json`",
         ));
     }
     let length = request
@@ -166,16 +167,16 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(known).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        Problem::refused(
+        Problem::from_config_errors(
             &[ConfigError::new(path, without_place(&error.inner().to_string()))],
             "",
         )
     })?;
     let end = reader.end();
-    end.map_err(|error| Problem::refused(&[ConfigError::new("", error.to_string())], ""))?;
+    end.map_err(|error| Problem::from_config_errors(&[ConfigError::new("", error.to_string())], ""))?;
     match unknown {
         None => Ok(value),
-        Some(path) => Err(Problem::refused(
+        Some(path) => Err(Problem::from_config_errors(
             &[ConfigError::new(path, "there is no such member")],
             "",
         )),
@@ -204,11 +205,11 @@ pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Result<Opti
         .map_err(|_| Problem::malformed(format!("the header `{name}` is not plain text")))
 }
 
-/// Which part of a list.
+/// Which page of a list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Part {
+pub(super) struct PageQuery {
     /// Of this organization only.
     #[param(required = false, nullable = false)]
     pub(super) org: Option<String>,
@@ -220,7 +221,7 @@ pub(super) struct Part {
     pub(super) limit: Option<u32>,
 }
 
-impl Part {
+impl PageQuery {
     /// How many to show.
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         let limit = self.limit.unwrap_or(100);

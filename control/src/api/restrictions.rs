@@ -1,4 +1,4 @@
-//! `/v1/restrictions`: targets that are drained, and models that are shed from a tier, at once, for a reason, and often for a
+//! `/v1/restrictions`: targets that are drained, and models that are shed from a tier, at idempotency, for a reason, and often for a
 //! time.
 
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::incidents::{self, New, Wanted};
-use super::request::{Asked, Body, How, Path};
-use super::{App, Listed, Preview};
-use crate::access::{Act, Caller};
+use super::idempotency::IdempotentRequest;
+use super::incidents::{self, IncidentQuery, NewIncident};
+use super::request::{JsonBody, Path, Query, WriteOptions};
+use super::{App, Page, Preview};
+use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Restriction, Target};
 use crate::problem::{Problem, Problems};
@@ -33,15 +33,15 @@ pub(super) struct NewRestriction {
 }
 
 /// The restrictions in force; those that have ended too, in pages, where they are asked for.
-#[utoipa::path(get, path = "/v1/restrictions", params(Wanted), tag = "restrictions", responses(
-    (status = 200, body = Listed<Restriction>),
+#[utoipa::path(get, path = "/v1/restrictions", params(IncidentQuery), tag = "restrictions", responses(
+    (status = 200, body = Page<Restriction>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(wanted): Asked<Wanted>,
-) -> Result<axum::Json<Listed<Restriction>>, Problem> {
+    Query(wanted): Query<IncidentQuery>,
+) -> Result<axum::Json<Page<Restriction>>, Problem> {
     incidents::list(&app, &caller, wanted).await
 }
 
@@ -59,45 +59,45 @@ pub(super) async fn get(
 
 /// Drains a target of the catalogue, by its cluster: no new request goes there, and those under way end. Or sheds models from
 /// a tier: its requests for them are answered with 503, or by a model that may stand in.
-#[utoipa::path(post, path = "/v1/restrictions", tag = "restrictions", params(How), request_body = NewRestriction, responses(
+#[utoipa::path(post, path = "/v1/restrictions", tag = "restrictions", params(WriteOptions), request_body = NewRestriction, responses(
     (status = 201, body = Restriction), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn begin(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<NewRestriction>,
+    JsonBody(body): JsonBody<NewRestriction>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Freeze)?;
-    let once = Once::of(&headers, "restrictions", &body)?;
-    if body.target.object().is_some() {
+    caller.authorize(Permission::Freeze)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "restrictions", &body)?;
+    if body.target.kind_and_id().is_some() {
         return Err(Problem::field(
             "target",
             "expected a cluster to drain, or models to shed from a tier; a key, project or organization is frozen or capped",
         ));
     }
     check::traffic(&body.target)?;
-    let new = New {
+    let new = NewIncident {
         target: body.target,
         reason: body.reason,
         span: body.span,
-        once,
+        idempotency,
     };
-    let make = |id, terms, about| Restriction { id, terms, about };
-    incidents::begin(&app, &caller, &how, new, make).await
+    let make = |id, terms, metadata| Restriction { id, terms, metadata };
+    incidents::begin(&app, &caller, &options, new, make).await
 }
 
 /// Ends a restriction. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/restrictions/{restriction}/end", tag = "restrictions", params(How, ("restriction" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/restrictions/{restriction}/end", tag = "restrictions", params(WriteOptions, ("restriction" = String, Path)), responses(
     (status = 200, body = Restriction), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
+    options: WriteOptions,
 ) -> Result<Response, Problem> {
-    incidents::end::<Restriction>(&app, &caller, &how, &id).await
+    incidents::end::<Restriction>(&app, &caller, &options, &id).await
 }

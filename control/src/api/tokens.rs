@@ -8,15 +8,14 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::idempotency::Once;
-use super::keys::secretly;
-use super::request::{Asked, Body, How, Part, Path};
-use super::{App, Listed, Preview, finish, page};
-use crate::access::{Act, Caller, mint};
+use super::idempotency::IdempotentRequest;
+use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
+use super::{App, Page, Preview, commit_or_preview, no_store, to_page};
+use crate::access::{Caller, Permission, mint};
 use crate::check;
 use crate::documents::{Org, Role, Token};
 use crate::problem::{Problem, Problems};
-use crate::store::{Failure, Page, Stored};
+use crate::store::{ListQuery, StoreError, Stored};
 use crate::time;
 
 /// A new token.
@@ -39,7 +38,7 @@ pub(super) struct NewToken {
 
 /// A token that was just made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MadeToken {
+pub(super) struct CreatedToken {
     /// The token itself. It is shown this once and kept nowhere.
     secret: String,
     #[serde(flatten)]
@@ -47,23 +46,23 @@ pub(super) struct MadeToken {
 }
 
 /// The tokens.
-#[utoipa::path(get, path = "/v1/tokens", params(Part), tag = "tokens", responses(
-    (status = 200, body = Listed<Token>),
+#[utoipa::path(get, path = "/v1/tokens", params(PageQuery), tag = "tokens", responses(
+    (status = 200, body = Page<Token>),
     Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(part): Asked<Part>,
-) -> Result<axum::Json<Listed<Token>>, Problem> {
-    caller.may(Act::Tokens)?;
-    let limit = part.limit()?;
-    let wanted = Page {
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<Token>>, Problem> {
+    caller.authorize(Permission::ManageTokens)?;
+    let limit = query.limit()?;
+    let wanted = ListQuery {
         org: "",
-        after: part.after.as_deref().unwrap_or_default(),
+        after: query.after.as_deref().unwrap_or_default(),
         limit: limit as i64 + 1,
     };
-    Ok(page(
+    Ok(to_page(
         app.store.list(wanted).await?,
         limit,
         |token: &Token| token.id.clone(),
@@ -72,30 +71,30 @@ pub(super) async fn list(
 }
 
 /// Makes a token. The answer has its secret, which is shown this once.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", params(How), request_body = NewToken, responses(
-    (status = 201, body = MadeToken), (status = 200, body = Preview, description = "A dry run."),
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", params(WriteOptions), request_body = NewToken, responses(
+    (status = 201, body = CreatedToken), (status = 200, body = Preview, description = "A dry run."),
     Problems,
 ))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    how: How,
+    options: WriteOptions,
     headers: HeaderMap,
-    Body(body): Body<NewToken>,
+    JsonBody(body): JsonBody<NewToken>,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Tokens)?;
-    let once = Once::of(&headers, "tokens", &body)?;
+    caller.authorize(Permission::ManageTokens)?;
+    let idempotency = IdempotentRequest::from_headers(&headers, "tokens", &body)?;
     let mut write = app
         .store
-        .begin(&caller, "token.create", how.reason.as_deref())
+        .begin(&caller, "token.create", options.reason.as_deref())
         .await?;
-    if let Some(once) = &once
-        && let Some(answer) = once.answered(&mut write, &caller).await?
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
     {
         return Ok(answer);
     }
     check::name(body.name.as_deref())?;
-    time::to_come("expires_at", body.expires_at.as_deref(), write.time())?;
+    time::ensure_future("expires_at", body.expires_at.as_deref(), write.time())?;
     match &body.orgs {
         Some(_) if body.role == Role::Gateway => {
             return Err(Problem::field(
@@ -121,41 +120,33 @@ pub(super) async fn create(
         }
     }
     let (secret, token) = mint(body.name, body.role, body.orgs, body.expires_at, caller.name())
-        .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+        .map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     write.create(&token).await?;
-    if let Some(once) = &once {
-        once.remember(&mut write, &caller, &token).await?;
+    if let Some(idempotency) = &idempotency {
+        idempotency.remember(&mut write, &caller, &token).await?;
     }
-    if how.dry_run {
-        return finish(write, "", &how, StatusCode::CREATED, &token, 0).await;
+    if options.dry_run {
+        return commit_or_preview(write, "", &options, StatusCode::CREATED, &token, 0).await;
     }
-    secretly(
-        finish(
-            write,
-            "",
-            &how,
-            StatusCode::CREATED,
-            &MadeToken { secret, token },
-            0,
-        )
-        .await?,
-    )
+    let created = CreatedToken { secret, token };
+    let response = commit_or_preview(write, "", &options, StatusCode::CREATED, &created, 0).await?;
+    Ok(no_store(response))
 }
 
 /// Revokes a token, for good. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/tokens/{token}/revoke", tag = "tokens", params(How, ("token" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/tokens/{token}/revoke", tag = "tokens", params(WriteOptions, ("token" = String, Path)), responses(
     (status = 200, body = Token), Problems,
 ))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    how: How,
+    options: WriteOptions,
 ) -> Result<Response, Problem> {
-    caller.may(Act::Tokens)?;
+    caller.authorize(Permission::ManageTokens)?;
     let mut write = app
         .store
-        .begin(&caller, "token.revoke", how.reason.as_deref())
+        .begin(&caller, "token.revoke", options.reason.as_deref())
         .await?;
     let before: Stored<Token> = write.get(&id).await?;
     let token = Token {
@@ -164,10 +155,10 @@ pub(super) async fn revoke(
                 .document
                 .revoked_at
                 .clone()
-                .unwrap_or_else(|| time::text(write.time())),
+                .unwrap_or_else(|| time::to_rfc3339(write.time())),
         ),
         ..before.document.clone()
     };
     write.replace(&before, &token).await?;
-    finish(write, "", &how, StatusCode::OK, &token, before.revision).await
+    commit_or_preview(write, "", &options, StatusCode::OK, &token, before.revision).await
 }

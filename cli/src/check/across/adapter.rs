@@ -4,14 +4,14 @@ use tollgate_core::glob::fits;
 use tollgate_core::key::{may_be_credential, shown};
 
 use super::names::meant;
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::Report;
 use crate::files::kind::Kind;
 use crate::files::tree::Node;
-use crate::files::world::World;
 
 /// Checks every provider.
-pub(super) fn check(world: &World<'_>, report: &mut Report) {
-    let scopes = world.scopes();
+pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
+    let scopes = files.scopes();
     let mut models: Vec<String> = scopes
         .iter()
         .flat_map(|scope| {
@@ -24,10 +24,10 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
         .collect();
     models.sort();
     models.dedup();
-    if !world.knows_all_models() {
+    if !files.knows_all_models() {
         models.clear();
     }
-    let adapters = world
+    let adapters = files
         .good
         .iter()
         .filter(|good| good.kind == Kind::UpstreamAdapter);

@@ -2,8 +2,8 @@
 
 use tollgate_core::config::ByteSize;
 
+use crate::files::envoy_files::{EnvoyFiles, Scope};
 use crate::files::finding::Report;
-use crate::files::world::{Scope, World};
 
 /// What the gateway may add to a body.
 const ADDED: u64 = 64 << 10;
@@ -11,14 +11,14 @@ const ADDED: u64 = 64 << 10;
 const DEFAULT: u64 = 32 << 20;
 
 /// Checks that Envoy holds whatever the router lets pass.
-pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
+pub(super) fn check(files: &EnvoyFiles<'_>, scope: &Scope, report: &mut Report) {
     let sizes = scope.router.iter().map(|router| {
         let size = router.text_at(&["uploads", "body"]);
         let size = size.and_then(|size| size.parse::<ByteSize>().ok());
         size.map_or(DEFAULT, |size| size.bytes().get())
     });
     let Some(most) = sizes.max() else { return };
-    for limit in &world.survey.body_limits {
+    for limit in &files.survey.body_limits {
         let bytes = limit.text().and_then(|text| text.parse::<u64>().ok());
         if bytes.is_some_and(|bytes| bytes < most + ADDED) {
             let text = format!(

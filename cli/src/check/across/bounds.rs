@@ -3,9 +3,9 @@
 use tollgate_core::key::shown;
 
 use super::names::meant;
+use crate::files::envoy_files::Scope;
 use crate::files::finding::Report;
 use crate::files::tree::{Entry, Node};
-use crate::files::world::Scope;
 
 /// Whose bounds they are.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,40 +1,40 @@
 //! Chains of filters: which of ours are in one, and in which order.
 
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::{Place, Report};
 use crate::files::kind::Kind;
 use crate::files::survey::{Chain, Link};
-use crate::files::world::World;
 
 /// Checks a chain that has filters of ours.
-pub(super) fn check(world: &World<'_>, chain: &Chain, report: &mut Report) {
+pub(super) fn check(files: &EnvoyFiles<'_>, chain: &Chain, report: &mut Report) {
     for link in &chain.filters {
-        discovered(world, link, report);
+        discovered(files, link, report);
     }
     let ours: Vec<(Kind, Place)> = chain
         .filters
         .iter()
-        .filter_map(|link| Some((world.kind(link)?, link.name.place)))
+        .filter_map(|link| Some((files.kind(link)?, link.name.place)))
         .collect();
     if chain.is_upstream() {
         upstream(&ours, report);
     } else {
         once(&ours, report);
         order(&ours, report);
-        neighbours(world, chain, report);
+        neighbours(files, chain, report);
     }
 }
 
 /// A filter in a file of its own: Envoy goes by the resource's name.
-fn discovered(world: &World<'_>, link: &Link, report: &mut Report) {
+fn discovered(files: &EnvoyFiles<'_>, link: &Link, report: &mut Report) {
     let Some(path) = &link.path else { return };
-    let mut resources = world.survey.plugins.iter();
+    let mut resources = files.survey.plugins.iter();
     let here = resources
-        .find(|plugin| plugin.resource.is_some() && world.is_file(plugin.node.place.file, &path.name));
+        .find(|plugin| plugin.resource.is_some() && files.is_file(plugin.node.place.file, &path.name));
     let Some(name) = here.and_then(|plugin| plugin.resource.as_ref()) else {
-        let known = world
+        let known = files
             .files
             .iter()
-            .any(|file| world.is_file(file.number, &path.name));
+            .any(|file| files.is_file(file.number, &path.name));
         if !known && link.name.name.starts_with("tollgate.") && !std::path::Path::new(&path.name).exists() {
             let text = format!(
                 "there is no file {} among these, and until Envoy finds it every request is refused",
@@ -108,7 +108,7 @@ fn order(ours: &[(Kind, Place)], report: &mut Report) {
 }
 
 /// Envoy's own filters that ours need, or that need ours.
-fn neighbours(world: &World<'_>, chain: &Chain, report: &mut Report) {
+fn neighbours(files: &EnvoyFiles<'_>, chain: &Chain, report: &mut Report) {
     const ROUTER: &str = ".http.router.v3.Router";
     let kind = |link: &Link| {
         link.typed
@@ -122,18 +122,18 @@ fn neighbours(world: &World<'_>, chain: &Chain, report: &mut Report) {
     let first = chain
         .filters
         .iter()
-        .position(|link| matches!(world.kind(link), Some(Kind::KeyAuth | Kind::Gateway)));
+        .position(|link| matches!(files.kind(link), Some(Kind::KeyAuth | Kind::Gateway)));
     let behind = place_of(ROUTER)
         .and_then(|router| chain.filters.get(router + 1..))
         .unwrap_or_default();
-    for link in behind.iter().filter(|link| world.kind(link).is_some()) {
+    for link in behind.iter().filter(|link| files.kind(link).is_some()) {
         let text = "stands behind Envoy's router, which no request passes: put it in front";
         report.error(link.name.place, text);
     }
     let Some(link) = first.and_then(|at| chain.filters.get(at)) else {
         return;
     };
-    let tokens = world.good(link).and_then(|good| {
+    let tokens = files.good(link).and_then(|good| {
         let section = if good.kind == Kind::Gateway {
             good.root.get("key_auth")
         } else {

@@ -3,29 +3,29 @@
 use tollgate_core::key::shown;
 
 use super::names::meant;
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::Report;
 use crate::files::kind::Kind;
-use crate::files::settings::Good;
+use crate::files::settings::ValidPlugin;
 use crate::files::survey::{Form, named};
-use crate::files::world::World;
 
 /// Checks fetchers, and the filters that wait for one.
-pub(super) fn check(world: &World<'_>, report: &mut Report) {
-    let fetchers: Vec<&Good> = world
+pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
+    let fetchers: Vec<&ValidPlugin> = files
         .good
         .iter()
         .filter(|good| good.kind == Kind::Directory)
         .collect();
     for fetcher in &fetchers {
-        cluster(world, fetcher, report);
+        cluster(files, fetcher, report);
     }
-    let any = world
+    let any = files
         .survey
         .plugins
         .iter()
         .any(|plugin| plugin.kind == Some(Kind::Directory));
-    for chain in world.chains() {
-        for good in chain.filters.iter().filter_map(|link| world.good(link)) {
+    for chain in files.chains() {
+        for good in chain.filters.iter().filter_map(|link| files.good(link)) {
             let section = if good.kind == Kind::Gateway {
                 good.root.get("key_auth")
             } else {
@@ -44,8 +44,8 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
     }
 }
 
-fn cluster(world: &World<'_>, fetcher: &Good, report: &mut Report) {
-    let clusters = &world.survey.clusters;
+fn cluster(files: &EnvoyFiles<'_>, fetcher: &ValidPlugin, report: &mut Report) {
+    let clusters = &files.survey.clusters;
     let Some(cluster) = named(&fetcher.root, "cluster") else {
         return;
     };
@@ -61,8 +61,8 @@ fn cluster(world: &World<'_>, fetcher: &Good, report: &mut Report) {
 }
 
 /// What fetches and what reads share memory by the name of their VM.
-fn memory(reader: &Good, fetchers: &[&Good], report: &mut Report) {
-    let id = |good: &Good| {
+fn memory(reader: &ValidPlugin, fetchers: &[&ValidPlugin], report: &mut Report) {
+    let id = |good: &ValidPlugin| {
         good.plugin
             .node
             .at(&["vm_config"])

@@ -8,9 +8,9 @@ use tollgate_core::glob::{fits, fits_any};
 use tollgate_core::key::shown;
 
 use super::names::meant;
+use crate::files::envoy_files::{Model, Scope};
 use crate::files::finding::{Place, Report};
 use crate::files::tree::{Entry, Node};
-use crate::files::world::{Model, Scope};
 
 /// Checks every organization, project and key, where it is known what there is to grant.
 pub(super) fn check(scope: &Scope, report: &mut Report) {

@@ -2,19 +2,19 @@
 
 use std::rc::Rc;
 
+use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::Report;
 use crate::files::kind::Kind;
 use crate::files::survey::{Chain, named, plugin_kind};
 use crate::files::tree::{Node, Value};
-use crate::files::world::World;
 
 /// What the filter leaves for loggers.
 const USAGE: &str = "wasm.tollgate.usage";
 
 /// Checks the loggers of a chain that meters.
-pub(super) fn check(world: &World<'_>, chain: &Chain, report: &mut Report) {
+pub(super) fn check(files: &EnvoyFiles<'_>, chain: &Chain, report: &mut Report) {
     let meters = |kind| matches!(kind, Some(Kind::RateLimit | Kind::Gateway));
-    if chain.is_upstream() || !chain.filters.iter().any(|link| meters(world.kind(link))) {
+    if chain.is_upstream() || !chain.filters.iter().any(|link| meters(files.kind(link))) {
         return;
     }
     let mut records = 0;
@@ -40,7 +40,7 @@ pub(super) fn check(world: &World<'_>, chain: &Chain, report: &mut Report) {
         report.warning(chain.place, text);
     }
     for logger in attempts {
-        shared(world, chain, logger, report);
+        shared(files, chain, logger, report);
     }
 }
 
@@ -80,15 +80,15 @@ fn line(logger: &Rc<Node>, report: &mut Report) {
 }
 
 /// The logger of attempts knows what the router knows only in the same VM.
-fn shared(world: &World<'_>, chain: &Chain, logger: &Rc<Node>, report: &mut Report) {
+fn shared(files: &EnvoyFiles<'_>, chain: &Chain, logger: &Rc<Node>, report: &mut Report) {
     let Some(id) = logger.at(&["vm_config"]).and_then(|vm| named(vm, "vm_id")) else {
         return;
     };
     let routers = chain
         .filters
         .iter()
-        .filter(|link| matches!(world.kind(link), Some(Kind::TenantRouter | Kind::Gateway)));
-    let Some(router) = routers.filter_map(|link| world.good(link)).next() else {
+        .filter(|link| matches!(files.kind(link), Some(Kind::TenantRouter | Kind::Gateway)));
+    let Some(router) = routers.filter_map(|link| files.good(link)).next() else {
         return;
     };
     let Some(theirs) = router.plugin.node.text_at(&["vm_config", "vm_id"]) else {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use tollgate_core::glob::fits;
 use tollgate_core::key::shown;
 
+use crate::files::envoy_files::Scope;
 use crate::files::finding::Report;
 use crate::files::near::nearest;
 use crate::files::tree::Node;
-use crate::files::world::Scope;
 
 /// The tier of an organization that names none.
 pub(super) const DEFAULT_TIER: &str = "default";

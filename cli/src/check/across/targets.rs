@@ -5,16 +5,16 @@ use std::rc::Rc;
 use tollgate_core::key::shown;
 
 use super::names::meant;
+use crate::files::envoy_files::{EnvoyFiles, Scope};
 use crate::files::finding::Report;
 use crate::files::kind::Kind;
-use crate::files::settings::Good;
+use crate::files::settings::ValidPlugin;
 use crate::files::survey::Cluster;
 use crate::files::tree::Node;
-use crate::files::world::{Scope, World};
 
 /// Checks every target of every model.
-pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
-    let clusters = &world.survey.clusters;
+pub(super) fn check(files: &EnvoyFiles<'_>, scope: &Scope, report: &mut Report) {
+    let clusters = &files.survey.clusters;
     for model in scope.models() {
         let targets = model
             .entry
@@ -44,7 +44,7 @@ pub(super) fn check(world: &World<'_>, scope: &Scope, report: &mut Report) {
 }
 
 /// A model stands in only where it is served.
-fn stand_ins(scope: &Scope, model: &crate::files::world::Model<'_>, report: &mut Report) {
+fn stand_ins(scope: &Scope, model: &crate::files::envoy_files::Model<'_>, report: &mut Report) {
     let endpoints = model.endpoints();
     let fallback = model
         .entry
@@ -71,13 +71,13 @@ fn stand_ins(scope: &Scope, model: &crate::files::world::Model<'_>, report: &mut
 }
 
 /// Checks that clusters have hosts, and that the adapter in front of one knows its providers.
-pub(super) fn clusters(world: &World<'_>, report: &mut Report) {
-    let adapters: Vec<&Good> = world
+pub(super) fn clusters(files: &EnvoyFiles<'_>, report: &mut Report) {
+    let adapters: Vec<&ValidPlugin> = files
         .good
         .iter()
         .filter(|good| good.kind == Kind::UpstreamAdapter)
         .collect();
-    let wanted: Vec<String> = world
+    let wanted: Vec<String> = files
         .scopes()
         .iter()
         .flat_map(|scope| {
@@ -88,7 +88,7 @@ pub(super) fn clusters(world: &World<'_>, report: &mut Report) {
                 .collect::<Vec<_>>()
         })
         .collect();
-    for cluster in &world.survey.clusters {
+    for cluster in &files.survey.clusters {
         if wanted.contains(&cluster.name.name) && is_empty(&cluster.node) {
             let text = format!(
                 "the cluster `{}` has no endpoint, and models are to be served there: fill in `load_assignment`",
@@ -119,7 +119,7 @@ fn hosts(cluster: &Node) -> Vec<&Rc<Node>> {
     hosts.flat_map(|hosts| hosts.items()).collect()
 }
 
-fn providers(cluster: &Cluster, adapters: &[&Good], report: &mut Report) {
+fn providers(cluster: &Cluster, adapters: &[&ValidPlugin], report: &mut Report) {
     let known: Vec<&str> = adapters
         .iter()
         .filter_map(|good| good.root.get("providers"))

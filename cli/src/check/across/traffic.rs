@@ -6,8 +6,8 @@ use tollgate_core::glob::fits;
 use tollgate_core::key::shown;
 
 use super::names::{DEFAULT_TIER, meant};
+use crate::files::envoy_files::Scope;
 use crate::files::finding::Report;
-use crate::files::world::Scope;
 
 /// Checks every row.
 pub(super) fn check(scope: &Scope, report: &mut Report) {

@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 use tollgate_core::key::masked;
 use tollgate_core::trace::{LimitOutcome, Note};
 
-use super::{Teller, text};
+use super::{Explainer, text};
 use crate::explain::lines::Explanation;
 
-impl Teller<'_> {
+impl Explainer<'_> {
     pub(super) fn end(mut self) -> Explanation {
-        let reply = self.judged.reply.as_ref();
+        let reply = self.simulation.reply.as_ref();
         let error = reply
             .filter(|reply| reply.status != 200)
             .map(|reply| error(&reply.body));
         // Who asks has another secret than the one that was presented here.
-        let presented = masked(self.directory.secret(&self.asked.key).as_bytes());
+        let presented = masked(self.directory.secret(&self.request.key).as_bytes());
         let error = error.map(|error| ErrorBody {
             message: error.message.replace(&presented, "***"),
             ..error
@@ -39,7 +39,13 @@ impl Teller<'_> {
         let decided = self.decided.take();
         self.add("result", &decision, &rule, decided);
         let mut remarks = Vec::new();
-        if self.judged.notes.iter().any(|note| matches!(note, Note::Rows(_))) && self.asked.used.is_empty() {
+        if self
+            .simulation
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::Rows(_)))
+            && self.request.used.is_empty()
+        {
             remarks.push("What is in use of limits and capacities, and which targets are broken, is known in Envoy alone; this is as if nothing were. `--used LIMIT=N` says how much of a limit is.");
         }
         let summary = self.summary(
@@ -66,17 +72,17 @@ impl Teller<'_> {
             _ => "answered",
         };
         let of_limits = |wanted: LimitOutcome| {
-            let names = self.judged.notes.iter().filter_map(|note| match note {
+            let names = self.simulation.notes.iter().filter_map(|note| match note {
                 Note::Limit { name, outcome, .. } if *outcome == wanted => Some(name.clone()),
                 _ => None,
             });
             names.collect::<Vec<_>>()
         };
-        let limit = self.judged.notes.iter().find_map(|note| match note {
-            Note::Refused { limit: Some(row), .. } => self.setting.limiter.limits.row(*row),
+        let limit = self.simulation.notes.iter().find_map(|note| match note {
+            Note::Refused { limit: Some(row), .. } => self.gateway.limiter.limits.row(*row),
             _ => None,
         });
-        let reserved = self.judged.notes.iter().find_map(|note| match note {
+        let reserved = self.simulation.notes.iter().find_map(|note| match note {
             Note::Reserved { amounts, .. } => {
                 Some(json!({"input": amounts.input, "output": amounts.output, "cost_micros": amounts.cost}))
             }
@@ -101,11 +107,11 @@ impl Teller<'_> {
 
     /// Each target that may be asked first, in so many of so many; none where it is refused.
     fn chances(&self) -> Vec<(String, u64, u64)> {
-        let pool = self.judged.notes.iter().rev().find_map(|note| match note {
+        let pool = self.simulation.notes.iter().rev().find_map(|note| match note {
             Note::Targets(pool) => Some(pool),
             _ => None,
         });
-        let (Some(pool), Some(model), None) = (pool, self.model, &self.judged.reply) else {
+        let (Some(pool), Some(model), None) = (pool, self.model, &self.simulation.reply) else {
             return Vec::new();
         };
         let chances = model.chances(pool).into_iter();

@@ -1,4 +1,4 @@
-//! What one gateway goes by: the configurations of its three filters, each with the places of its values.
+//! One gateway: the configurations of its three filters, each with the places of its values.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use serde_json::Value;
 use tollgate_core::{limiter, route};
 
 use crate::files::document::{Document, groups};
+use crate::files::envoy_files::{EnvoyFiles, Scope};
 use crate::files::finding::Report;
 use crate::files::locate::find;
 use crate::files::scalar::Reader;
 use crate::files::source;
 use crate::files::tree::Node;
-use crate::files::world::{Scope, World};
 
-/// A gateway of the files.
-pub(super) struct Setting {
+/// The gateway that some files configure.
+pub(super) struct Gateway {
     pub(super) key_auth: Rc<Node>,
     pub(super) router: Rc<Node>,
     pub(super) limits: Rc<Node>,
@@ -28,7 +28,7 @@ pub(super) struct Setting {
     pub(super) documents: Vec<Rc<Node>>,
 }
 
-impl Setting {
+impl Gateway {
     /// The first gateway of these files that is whole: one of a chain before others.
     pub(super) fn read(paths: &[PathBuf], report: &mut Report) -> Result<Option<Self>> {
         let sources = source::read(paths, report);
@@ -39,10 +39,10 @@ impl Setting {
         let groups = groups(&documents);
         let mut found = Vec::new();
         for group in &groups {
-            let world = World::of(group, report);
-            let scopes = world.scopes();
-            if let Some(setting) = scopes.iter().find_map(|scope| Self::of(scope, &world)) {
-                found.push(setting);
+            let files = EnvoyFiles::of(group, report);
+            let scopes = files.scopes();
+            if let Some(gateway) = scopes.iter().find_map(|scope| Self::of(scope, &files)) {
+                found.push(gateway);
             }
         }
         if found.len() > 1 {
@@ -51,7 +51,7 @@ impl Setting {
         Ok(found.pop())
     }
 
-    fn of(scope: &Scope, world: &World<'_>) -> Option<Self> {
+    fn of(scope: &Scope, files: &EnvoyFiles<'_>) -> Option<Self> {
         let (key_auth, router, limits) = (
             scope.key_auth.first()?,
             scope.router.first()?,
@@ -66,7 +66,7 @@ impl Setting {
             limits: Rc::clone(limits),
             route: Arc::new(route),
             limiter: Arc::new(limiter),
-            documents: world.documents.clone(),
+            documents: files.documents.clone(),
         })
     }
 }

@@ -1,42 +1,42 @@
-//! Finds out who asks: whose token it is, and how often an address may guess.
+//! Authenticates requests: whose token it is, and how often an address may guess.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, PREFIX, is_good, mint, not_good, sha256};
+use crate::access::{Caller, PREFIX, invalid_token, is_valid, mint, sha256};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
-use crate::store::{Failure, Store};
+use crate::store::{Store, StoreError};
 use crate::time;
 
-/// Finds out who asks.
-pub(crate) struct Gate {
-    failed: Mutex<HashMap<IpAddr, Failed>>,
+/// Authenticates requests, and slows down addresses that guess.
+pub(crate) struct Authenticator {
+    failures: Mutex<HashMap<IpAddr, Failures>>,
 }
 
 /// Wrong tokens from one address.
 #[derive(Clone, Copy)]
-struct Failed {
+struct Failures {
     count: u32,
     since: i64,
 }
 
-impl Gate {
+impl Authenticator {
     /// So many wrong ones from one address in a window, in milliseconds.
-    const MOST: u32 = 10;
+    const MAX_FAILURES: u32 = 10;
     const WINDOW: i64 = 60_000;
     /// Addresses that are remembered; beyond that all are forgotten.
     const ADDRESSES: usize = 10_000;
 
     pub(crate) fn new() -> Self {
         Self {
-            failed: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
-    /// Who presents this `authorization`, from this address.
-    pub(crate) async fn caller(
+    /// The caller whose token this `authorization` header has, at this address; 401 or 429 otherwise.
+    pub(crate) async fn authenticate(
         &self,
         store: &Store,
         authorization: Option<&str>,
@@ -60,24 +60,27 @@ impl Gate {
         let now = time::now();
         let good = token
             .map(|token| token.document)
-            .filter(|token| is_good(token, now));
+            .filter(|token| is_valid(token, now));
         // A good token always passes, whoever else guesses at its address.
-        good.map(|token| Caller::of(token, address)).ok_or_else(|| {
-            if let Some(address) = address.map(network) {
-                if let Some(seconds) = self.waits(address, now) {
-                    return Problem::throttled(seconds);
+        good.map(|token| Caller::from_token(token, address))
+            .ok_or_else(|| {
+                if let Some(address) = address.map(network) {
+                    if let Some(seconds) = self.retry_after(address, now) {
+                        return Problem::throttled(seconds);
+                    }
+                    self.record_failure(address, now);
                 }
-                self.note(address, now);
-            }
-            not_good()
-        })
+                invalid_token()
+            })
     }
 
-    /// Seconds that an address is to wait.
-    fn waits(&self, address: IpAddr, now: i64) -> Option<u64> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = failed.get(&address).filter(|failed| failed.count >= Self::MOST)?;
-        let left = failed
+    /// Seconds that an address has to wait after too many wrong tokens.
+    fn retry_after(&self, address: IpAddr, now: i64) -> Option<u64> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = failures
+            .get(&address)
+            .filter(|failures| failures.count >= Self::MAX_FAILURES)?;
+        let left = failures
             .since
             .saturating_add(Self::WINDOW)
             .saturating_sub(now)
@@ -85,18 +88,20 @@ impl Gate {
         (left > 0).then(|| left.unsigned_abs().div_ceil(1_000))
     }
 
-    fn note(&self, address: IpAddr, now: i64) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |failed: &Failed| !(0..Self::WINDOW).contains(&now.saturating_sub(failed.since));
-        if failed.len() >= Self::ADDRESSES && !failed.contains_key(&address) {
-            failed.retain(|_, failed| !is_over(failed));
-            if failed.len() >= Self::ADDRESSES {
-                failed.clear();
+    fn record_failure(&self, address: IpAddr, now: i64) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |failures: &Failures| !(0..Self::WINDOW).contains(&now.saturating_sub(failures.since));
+        if failures.len() >= Self::ADDRESSES && !failures.contains_key(&address) {
+            failures.retain(|_, failures| !is_over(failures));
+            if failures.len() >= Self::ADDRESSES {
+                failures.clear();
             }
         }
-        let entry = failed.entry(address).or_insert(Failed { count: 0, since: now });
+        let entry = failures
+            .entry(address)
+            .or_insert(Failures { count: 0, since: now });
         if is_over(entry) {
-            *entry = Failed { count: 0, since: now };
+            *entry = Failures { count: 0, since: now };
         }
         entry.count += 1;
     }
@@ -119,7 +124,7 @@ impl Store {
             return Ok(None);
         }
         let (clear, token) = mint(Some("first".to_owned()), Role::Owner, None, None, system.name())
-            .map_err(|error| Problem::unavailable(Failure::Random(error).to_string()))?;
+            .map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
         write.create(&token).await?;
         write.commit("").await?;
         Ok(Some(clear))
@@ -141,13 +146,13 @@ mod tests {
         )
         .unwrap();
         let end = time::parse("", "2030-01-01T00:00:00Z").unwrap();
-        assert!(is_good(&token, end - 1) && !is_good(&token, end));
+        assert!(is_valid(&token, end - 1) && !is_valid(&token, end));
         let unreadable = Token {
             expires_at: Some("never".into()),
             ..token.clone()
         };
-        assert!(!is_good(&unreadable, 0));
-        assert!(!is_good(
+        assert!(!is_valid(&unreadable, 0));
+        assert!(!is_valid(
             &Token {
                 revoked_at: Some(String::new()),
                 ..token
@@ -158,15 +163,15 @@ mod tests {
 
     #[test]
     fn who_guesses_waits_and_nobody_else() {
-        let gate = Gate::new();
+        let authenticator = Authenticator::new();
         let (guesser, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        for _ in 0..Gate::MOST {
-            assert_eq!(gate.waits(guesser, 0), None);
-            gate.note(guesser, 0);
+        for _ in 0..Authenticator::MAX_FAILURES {
+            assert_eq!(authenticator.retry_after(guesser, 0), None);
+            authenticator.record_failure(guesser, 0);
         }
-        assert_eq!(gate.waits(guesser, 0), Some(60));
-        assert_eq!(gate.waits(other, 0), None);
-        assert_eq!(gate.waits(guesser, Gate::WINDOW), None);
+        assert_eq!(authenticator.retry_after(guesser, 0), Some(60));
+        assert_eq!(authenticator.retry_after(other, 0), None);
+        assert_eq!(authenticator.retry_after(guesser, Authenticator::WINDOW), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What core noted of a request, told with the rule of each decision and its place.
+//! Explains what core noted of a request: each decision with its rule, and where that stands.
 
 mod caller;
 mod end;
@@ -9,11 +9,11 @@ use serde_json::Value;
 use tollgate_core::catalogue::Model;
 use tollgate_core::trace::{Note, Room};
 
-use super::asked::Asked;
 use super::directory::Directory;
-use super::judge::Judged;
+use super::gateway::{Gateway, place};
 use super::lines::{Explanation, Line};
-use super::setting::{Setting, place};
+use super::request::Request;
+use super::simulator::Simulation;
 use crate::files::finding::Report;
 
 const AUTH: &str = "key-auth";
@@ -22,33 +22,33 @@ const LIMITS: &str = "rate-limit";
 
 /// Puts into words what was noted.
 pub(super) fn explain(
-    asked: &Asked,
-    judged: &Judged,
-    (setting, directory, report): (&Setting, &Directory, &Report),
+    request: &Request,
+    simulation: &Simulation,
+    (gateway, directory, report): (&Gateway, &Directory, &Report),
 ) -> Explanation {
-    let mut teller = Teller {
-        asked,
-        judged,
-        setting,
+    let mut explainer = Explainer {
+        request,
+        simulation,
+        gateway,
         directory,
         report,
-        org: text(directory.member(&asked.key, "org")),
+        org: text(directory.member(&request.key, "org")),
         project: directory
-            .member(&asked.key, "project")
+            .member(&request.key, "project")
             .and_then(Value::as_str)
             .map(str::to_owned),
         model: None,
         lines: Vec::new(),
         decided: None,
     };
-    judged.notes.iter().for_each(|note| teller.note(note));
-    teller.end()
+    simulation.notes.iter().for_each(|note| explainer.note(note));
+    explainer.end()
 }
 
-struct Teller<'a> {
-    asked: &'a Asked,
-    judged: &'a Judged,
-    setting: &'a Setting,
+struct Explainer<'a> {
+    request: &'a Request,
+    simulation: &'a Simulation,
+    gateway: &'a Gateway,
     directory: &'a Directory,
     report: &'a Report,
     org: String,
@@ -64,14 +64,14 @@ fn text(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Explainer<'a> {
     fn note(&mut self, note: &'a Note) {
         match note {
             Note::Passed(check) => self.passed(*check),
             Note::Model { asked, found } => self.named(asked, found.as_ref()),
             Note::Fallback { allowed, models } if !models.is_empty() => self.fallback(*allowed, models),
             Note::StandIn(name) => {
-                self.model = self.setting.route.catalogue.get(name);
+                self.model = self.gateway.route.catalogue.get(name);
                 let at = self.router(&format!("catalogue.models.{name}"));
                 self.add(ROUTE, "stands in", name, Some(at));
             }
@@ -115,7 +115,7 @@ impl<'a> Teller<'a> {
     }
 
     fn key_path(&self, member: &str) -> String {
-        self.directory.key_path(&self.asked.key, member)
+        self.directory.key_path(&self.request.key, member)
     }
 
     fn org_path(&self, member: &str) -> String {
@@ -129,14 +129,14 @@ impl<'a> Teller<'a> {
 
     fn directory_at(&self, path: &str) -> String {
         self.directory
-            .place(path, (&self.asked.key, &self.org), self.report)
+            .place(path, (&self.request.key, &self.org), self.report)
     }
 
     fn router(&self, path: &str) -> String {
-        place(&self.setting.router, path, self.report)
+        place(&self.gateway.router, path, self.report)
     }
 
     fn limits(&self, path: &str) -> String {
-        place(&self.setting.limits, path, self.report)
+        place(&self.gateway.limits, path, self.report)
     }
 }

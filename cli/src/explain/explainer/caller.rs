@@ -3,11 +3,11 @@
 use serde_json::Value;
 use tollgate_core::trace::Check;
 
-use super::{AUTH, Teller, text};
+use super::{AUTH, Explainer, text};
 
-impl Teller<'_> {
+impl Explainer<'_> {
     pub(super) fn passed(&mut self, check: Check) {
-        let (key, org) = (&self.asked.key, &self.org);
+        let (key, org) = (&self.request.key, &self.org);
         let owner = match &self.project {
             Some(project) => format!("{org}/{project}"),
             None => org.clone(),
@@ -49,7 +49,7 @@ impl Teller<'_> {
             ),
             Check::Status => ("active", format!("key `{key}`"), self.key_path("status")),
             Check::Scope => {
-                let scope = self.asked.endpoint.scope().name();
+                let scope = self.request.endpoint.scope().name();
                 let rule = match self.directory.member(key, "scopes") {
                     Some(_) => format!("scope `{scope}`"),
                     None => format!("scope `{scope}`; the key has all"),
@@ -63,15 +63,17 @@ impl Teller<'_> {
 
     /// Which rule has this reason, in words, and where it stands.
     pub(super) fn of_auth(&self, reason: &str) -> Option<(String, String)> {
-        let (key, org) = (&self.asked.key, &self.org);
+        let (key, org) = (&self.request.key, &self.org);
         let says = |name: &str| format!("`{name}` is {}", text(self.directory.member(key, name)));
         let frozen = || {
-            let beside = self.directory.beside(key, org, self.project.as_deref());
+            let beside = self
+                .directory
+                .frozen_or_revoked(key, org, self.project.as_deref());
             beside.unwrap_or_else(|| "its `status` says so".to_owned())
         };
         let (why, path) = match reason {
             "unknown_key" => {
-                let beside = self.directory.beside(key, "", None);
+                let beside = self.directory.frozen_or_revoked(key, "", None);
                 let why = beside.unwrap_or_else(|| format!("the directory has no key `{key}`"));
                 (why, self.key_path("id"))
             }
@@ -82,14 +84,14 @@ impl Teller<'_> {
             "not_yet_valid" => (says("not_before"), self.key_path("not_before")),
             "expired" => (says("expires_at"), self.key_path("expires_at")),
             "ip_not_allowed" => {
-                let why = match self.asked.address {
+                let why = match self.request.address {
                     Some(address) => format!("{address} is in none of its `networks`"),
                     None => "it has `networks`, and no --address was said".to_owned(),
                 };
                 (why, self.key_path("networks"))
             }
             "insufficient_scope" => {
-                let scope = self.asked.endpoint.scope().name();
+                let scope = self.request.endpoint.scope().name();
                 (
                     format!("`{scope}` is not among its `scopes`"),
                     self.key_path("scopes"),

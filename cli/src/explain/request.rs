@@ -17,12 +17,12 @@ use tollgate_core::key::masked;
 use tollgate_core::limits::estimate::{Demand, Estimator};
 
 /// Larger bodies than any gateway takes are not made.
-const MOST: usize = 256 << 20;
+const MAX_BODY: usize = 256 << 20;
 const BOUNDARY: &str = "tollgate-explain";
 
-/// The request, by what matters of it.
+/// The request to explain, as options of the command line.
 #[derive(Args, Clone)]
-pub(crate) struct Options {
+pub(crate) struct RequestOptions {
     /// The key, by its public id.
     #[arg(long, value_name = "ID")]
     key: Option<String>,
@@ -58,7 +58,7 @@ pub(crate) struct Options {
 /// One request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Asked {
+pub(crate) struct Request {
     pub(crate) key: String,
     #[serde(default)]
     pub(crate) model: String,
@@ -79,9 +79,9 @@ const fn chat() -> Endpoint {
     Endpoint::Chat
 }
 
-impl Options {
-    /// The request that they say.
-    pub(crate) fn asked(&self) -> Result<Asked> {
+impl RequestOptions {
+    /// The request that they describe.
+    pub(crate) fn request(&self) -> Result<Request> {
         let key = self.key.clone().context("say whose request it is: --key ID")?;
         let endpoint = endpoint(&self.endpoint)?;
         let body = match &self.body {
@@ -99,7 +99,7 @@ impl Options {
         } else {
             model
         };
-        Ok(Asked {
+        Ok(Request {
             key,
             model: model.context("say which model is asked for: --model NAME")?,
             endpoint,
@@ -113,8 +113,8 @@ impl Options {
         })
     }
 
-    /// The same, where they leave open what is known of a past request.
-    pub(crate) fn or(&self, past: &Self) -> Self {
+    /// These options, with what they leave open taken from a past request.
+    pub(crate) fn or_from(&self, past: &Self) -> Self {
         let free = self.body.is_none();
         Self {
             key: self.key.clone().or_else(|| past.key.clone()),
@@ -128,8 +128,8 @@ impl Options {
         }
     }
 
-    /// A past request, as far as its record says.
-    pub(crate) fn past(key: Option<String>, model: Option<String>, endpoint: &str) -> Self {
+    /// A past request, as far as its usage record says.
+    pub(crate) fn from_record(key: Option<String>, model: Option<String>, endpoint: &str) -> Self {
         Self {
             key,
             model,
@@ -144,8 +144,8 @@ impl Options {
         }
     }
 
-    /// With so much to read and to write.
-    pub(crate) fn with(
+    /// The same with these numbers of tokens, input and output.
+    pub(crate) fn with_tokens(
         mut self,
         tokens: (Option<u64>, Option<u64>),
         stream: bool,
@@ -181,15 +181,15 @@ fn endpoint(name: &str) -> Result<Endpoint> {
 }
 
 /// A request as the gateway gets it.
-pub(crate) struct Sent {
-    pub(crate) headers: Lines,
+pub(crate) struct RawRequest {
+    pub(crate) headers: RawHeaders,
     pub(crate) body: Vec<u8>,
 }
 
 /// Headers.
-pub(crate) struct Lines(Vec<(&'static str, String)>);
+pub(crate) struct RawHeaders(Vec<(&'static str, String)>);
 
-impl Headers for Lines {
+impl Headers for RawHeaders {
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let Self(lines) = self;
         lines
@@ -198,7 +198,7 @@ impl Headers for Lines {
     }
 }
 
-impl Asked {
+impl Request {
     /// Nanoseconds since 1970.
     pub(crate) fn now(&self) -> Result<u64> {
         let Some(at) = &self.at else {
@@ -211,7 +211,7 @@ impl Asked {
     }
 
     /// What a client with this key would send.
-    pub(crate) fn sent(&self, secret: &str) -> Result<Sent> {
+    pub(crate) fn raw(&self, secret: &str) -> Result<RawRequest> {
         ensure!(
             !self.key.starts_with("sk-"),
             "--key takes the public id of a key, and never the key itself: it is the part between the second and the third hyphen of {}",
@@ -237,8 +237,8 @@ impl Asked {
         } else if !listing {
             headers.push(("content-type", "application/json".to_owned()));
         }
-        Ok(Sent {
-            headers: Lines(headers),
+        Ok(RawRequest {
+            headers: RawHeaders(headers),
             body,
         })
     }
@@ -267,7 +267,7 @@ impl Asked {
         // The shortest whose estimate is what was said.
         let mut most = 64;
         while self.estimate(&self.with_text(most))? < wanted {
-            if most > MOST {
+            if most > MAX_BODY {
                 bail!("{wanted} tokens of input are more than a request can have");
             }
             most *= 2;

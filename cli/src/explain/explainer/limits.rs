@@ -3,9 +3,9 @@
 use tollgate_core::limits::{Amounts, Bound, By, Cover, Mode, Row};
 use tollgate_core::trace::{LimitOutcome, Note};
 
-use super::{LIMITS, Teller};
+use super::{Explainer, LIMITS};
 
-impl Teller<'_> {
+impl Explainer<'_> {
     pub(super) fn reserved(&mut self, amounts: &Amounts, cap: Option<u64>) {
         let cost = match amounts.cost {
             0 => String::new(),
@@ -34,7 +34,7 @@ impl Teller<'_> {
                 None,
             ),
             Some(0) => ("an endpoint without output".to_owned(), None),
-            Some(cap) if self.asked.max_tokens.is_none() && most == Some(cap) => {
+            Some(cap) if self.request.max_tokens.is_none() && most == Some(cap) => {
                 (format!("`max_output` {cap}"), Some(self.router(&path)))
             }
             Some(cap) => (format!("the request's cap, {cap}"), None),
@@ -42,7 +42,7 @@ impl Teller<'_> {
     }
 
     pub(super) fn row(&mut self, at: usize, cover: &Cover) {
-        let Some(row) = self.setting.limiter.limits.row(at) else {
+        let Some(row) = self.gateway.limiter.limits.row(at) else {
             return;
         };
         let name = &row.name;
@@ -69,8 +69,8 @@ impl Teller<'_> {
                 };
                 let place = path.map(|path| self.limits(&path));
                 let mut rule = format!("`{name}`: takes {amount} of {}", allows(row, bound));
-                if let Some((used, left)) = self.stands(name).filter(|_| !self.asked.used.is_empty()) {
-                    let with = if self.judged.reply.is_none() {
+                if let Some((used, left)) = self.stands(name).filter(|_| !self.request.used.is_empty()) {
+                    let with = if self.simulation.reply.is_none() {
                         ", with it"
                     } else {
                         ""
@@ -88,7 +88,7 @@ impl Teller<'_> {
 
     /// How a limit stands, once the request was judged.
     fn stands(&self, name: &str) -> Option<(u64, u64)> {
-        self.judged.notes.iter().find_map(|note| match note {
+        self.simulation.notes.iter().find_map(|note| match note {
             Note::Limit {
                 name: of,
                 used,
@@ -100,7 +100,7 @@ impl Teller<'_> {
     }
 
     fn outcome(&self, row: &Row, never: bool) -> &'static str {
-        let outcome = self.judged.notes.iter().find_map(|note| match note {
+        let outcome = self.simulation.notes.iter().find_map(|note| match note {
             Note::Limit { name, outcome, .. } if *name == row.name => Some(*outcome),
             _ => None,
         });

@@ -11,29 +11,29 @@ use tollgate_core::reply::Reply;
 use tollgate_core::trace::Note;
 use tollgate_core::workers::Workers;
 
-use super::asked::{Asked, Sent};
 use super::directory::Directory;
+use super::gateway::{Gateway, json};
 use super::host::Host;
-use super::setting::{Setting, json};
+use super::request::{RawRequest, Request};
 use crate::files::scalar::Reader;
 
-/// One gateway's rules.
-pub(super) struct Judge<'s> {
-    setting: &'s Setting,
+/// Simulates one gateway: its rules, and nothing in use.
+pub(super) struct Simulator<'s> {
+    gateway: &'s Gateway,
     directory: &'s Directory,
     auth: Arc<auth::Config>,
 }
 
-/// What was decided of a request.
-pub(super) struct Judged {
+/// What the gateway decided about a request.
+pub(super) struct Simulation {
     pub(super) notes: Vec<Note>,
     /// What its client gets; `None` where a model server answers.
     pub(super) reply: Option<Reply>,
 }
 
-impl<'s> Judge<'s> {
-    pub(super) fn new(setting: &'s Setting, directory: &'s Directory) -> Result<Self> {
-        let mut config: Value = json(&setting.key_auth, Reader::Envoy)?;
+impl<'s> Simulator<'s> {
+    pub(super) fn new(gateway: &'s Gateway, directory: &'s Directory) -> Result<Self> {
+        let mut config: Value = json(&gateway.key_auth, Reader::Envoy)?;
         if let Some(members) = config.as_object_mut() {
             members.insert("directory".to_owned(), json!({"inline": directory.document}));
         }
@@ -43,30 +43,30 @@ impl<'s> Judge<'s> {
             anyhow!("the directory is not good: {}", errors.join("; "))
         })?;
         Ok(Self {
-            setting,
+            gateway,
             directory,
             auth: Arc::new(auth),
         })
     }
 
     /// Decides, with nothing in use but what the request says.
-    pub(super) fn judge(&self, asked: &Asked) -> Result<Judged> {
-        let (now, sent) = (asked.now()?, asked.sent(&self.directory.secret(&asked.key))?);
-        let judged = self.decide(Host::new(now, asked.address), &sent)?;
-        if asked.used.is_empty() {
-            return Ok(judged);
+    pub(super) fn run(&self, request: &Request) -> Result<Simulation> {
+        let (now, raw) = (request.now()?, request.raw(&self.directory.secret(&request.key))?);
+        let simulation = self.decide(Host::new(now, request.address), &raw)?;
+        if request.used.is_empty() {
+            return Ok(simulation);
         }
-        let mut host = Host::new(now, asked.address);
-        self.assume(&mut host, asked, &judged.notes)?;
-        self.decide(host, &sent)
+        let mut host = Host::new(now, request.address);
+        self.assume(&mut host, request, &simulation.notes)?;
+        self.decide(host, &raw)
     }
 
-    fn decide(&self, mut host: Host, sent: &Sent) -> Result<Judged> {
-        let Setting { route, limiter, .. } = self.setting;
+    fn decide(&self, mut host: Host, raw: &RawRequest) -> Result<Simulation> {
+        let Gateway { route, limiter, .. } = self.gateway;
         let configs = (Arc::clone(&self.auth), Arc::clone(route), Arc::clone(limiter));
         let pipeline = Pipeline::start(configs.0, configs.1, configs.2, &mut host);
         let mut pipeline = pipeline.ok().context("the store in memory failed")?;
-        let reply = match pipeline.decide(&mut host, &sent.headers, &sent.body, 0) {
+        let reply = match pipeline.decide(&mut host, &raw.headers, &raw.body, 0) {
             Decision::Answered(reply) => Some(reply),
             Decision::Passes(accepted) => {
                 // What is noted from here on is of the end.
@@ -76,16 +76,16 @@ impl<'s> Judge<'s> {
                 None
             }
         };
-        Ok(Judged {
+        Ok(Simulation {
             notes: host.notes,
             reply,
         })
     }
 
     /// Has limits be in use as the request says, by the caller and model that were found.
-    fn assume(&self, host: &mut Host, asked: &Asked, notes: &[Note]) -> Result<()> {
-        let table = &self.setting.limiter.limits;
-        let rows: Vec<(usize, u64)> = asked
+    fn assume(&self, host: &mut Host, request: &Request, notes: &[Note]) -> Result<()> {
+        let table = &self.gateway.limiter.limits;
+        let rows: Vec<(usize, u64)> = request
             .used
             .iter()
             .map(|(name, used)| {
@@ -118,11 +118,11 @@ impl<'s> Judge<'s> {
             project: project.as_deref(),
             tier,
             model,
-            endpoint: asked.endpoint,
-            address: asked.address.filter(|_| self.setting.limiter.by_address),
+            endpoint: request.endpoint,
+            address: request.address.filter(|_| self.gateway.limiter.by_address),
             overrides,
         };
-        let now = asked.now()?;
+        let now = request.now()?;
         let other = Workers::join(host, None)
             .ok()
             .context("the store in memory failed")?;

@@ -5,16 +5,16 @@ use tollgate_core::catalogue::{Granted, Level, Pool};
 use tollgate_core::glob::fits;
 use tollgate_core::trace::{Found, Note};
 
-use super::{ROUTE, Teller, text};
+use super::{Explainer, ROUTE, text};
 use crate::files::locate::find;
 use crate::files::tree::Node;
 
-impl<'a> Teller<'a> {
+impl<'a> Explainer<'a> {
     pub(super) fn named(&mut self, asked: &str, found: Option<&Found>) {
         let Some(Found { name, granted }) = found else {
             return;
         };
-        self.model = self.setting.route.catalogue.get(name);
+        self.model = self.gateway.route.catalogue.get(name);
         let path = format!("catalogue.models.{name}");
         let (rule, path) = match asked == name {
             true => (format!("model `{name}`"), path),
@@ -34,7 +34,7 @@ impl<'a> Teller<'a> {
 
     fn alias(&self, model: &str, alias: &str) -> String {
         let aliases = format!("{model}.aliases");
-        let list: &Node = find(&self.setting.router, &aliases).node;
+        let list: &Node = find(&self.gateway.router, &aliases).node;
         let at = list.items().iter().position(|item| item.text() == Some(alias));
         at.map_or(aliases.clone(), |at| format!("{aliases}[{at}]"))
     }
@@ -45,7 +45,7 @@ impl<'a> Teller<'a> {
         let pattern = match level {
             "key" => self
                 .directory
-                .member(&self.asked.key, "models")
+                .member(&self.request.key, "models")
                 .and_then(|list| list.get(at)),
             "project" => {
                 let project = self.project.as_deref().unwrap_or_default();
@@ -66,7 +66,7 @@ impl<'a> Teller<'a> {
 
     pub(super) fn fallback(&mut self, allowed: bool, models: &[(String, Option<&'static str>)]) {
         let at = self.router("allow_fallback");
-        let (decision, rule) = match (allowed, &self.setting.route.allow_fallback) {
+        let (decision, rule) = match (allowed, &self.gateway.route.allow_fallback) {
             (true, _) => ("fallback allowed", "by `allow_fallback`"),
             (false, Some(_)) => ("no fallback", "the caller is not among those of `allow_fallback`"),
             (false, None) => (
@@ -95,7 +95,7 @@ impl<'a> Teller<'a> {
         self.add(
             ROUTE,
             "served",
-            &format!("at `{}`", self.asked.endpoint.name()),
+            &format!("at `{}`", self.request.endpoint.name()),
             Some(served),
         );
         let cluster = |target: usize| model.targets.get(target).map_or("", |target| &target.cluster);
@@ -140,7 +140,7 @@ impl<'a> Teller<'a> {
     }
 
     fn tier(&self) -> &'a str {
-        let caller = self.judged.notes.iter().find_map(|note| match note {
+        let caller = self.simulation.notes.iter().find_map(|note| match note {
             Note::Caller { tier, .. } => Some(tier.as_str()),
             _ => None,
         });
@@ -177,7 +177,7 @@ impl<'a> Teller<'a> {
                 ungranted("organization", &self.org_path("models"))
             }
             "model_not_found" => {
-                let why = format!("the catalogue has no `{}`", self.asked.model);
+                let why = format!("the catalogue has no `{}`", self.request.model);
                 Some((why, self.router("catalogue.models")))
             }
             "project_model_not_granted" => ungranted("project", &self.project_path("models")),
@@ -197,7 +197,7 @@ impl<'a> Teller<'a> {
     }
 
     fn is_missing(&self, level: Level) -> bool {
-        self.judged.notes.iter().any(|note| match note {
+        self.simulation.notes.iter().any(|note| match note {
             Note::Model {
                 found: Some(found), ..
             } => found.granted == Err(level),

@@ -8,7 +8,7 @@ use super::finding::Report;
 use super::kind::Kind;
 use super::parse;
 use super::scalar::Reader;
-use super::settings::{self, Good};
+use super::settings::{self, ValidPlugin};
 use super::survey::{Chain, Link, Survey};
 use super::tree::{Entry, Node};
 
@@ -23,10 +23,10 @@ pub(crate) struct File<'p> {
 
 /// All that belongs to one Envoy.
 #[derive(Debug)]
-pub(crate) struct World<'p> {
+pub(crate) struct EnvoyFiles<'p> {
     pub(crate) survey: Survey,
     /// Filters of ours whose configuration is good.
-    pub(crate) good: Vec<Good>,
+    pub(crate) good: Vec<ValidPlugin>,
     /// Directory documents that are files of their own.
     pub(crate) documents: Vec<Rc<Node>>,
     pub(crate) files: Vec<File<'p>>,
@@ -93,7 +93,7 @@ impl Scope {
             .flat_map(|keys| keys.items())
     }
 
-    fn add(&mut self, good: &Good) {
+    fn add(&mut self, good: &ValidPlugin) {
         let section = |name: &str| good.root.get(name).cloned();
         match good.kind {
             Kind::KeyAuth => self.key_auth.push(Rc::clone(&good.root)),
@@ -109,46 +109,46 @@ impl Scope {
     }
 }
 
-impl<'p> World<'p> {
+impl<'p> EnvoyFiles<'p> {
     /// What the files of one Envoy say; what is wrong with each by itself is reported.
     pub(crate) fn of(group: &[&Document<'p>], report: &mut Report) -> Self {
-        let mut world = Self {
+        let mut files = Self {
             survey: Survey::default(),
             good: Vec::new(),
             documents: Vec::new(),
             files: Vec::new(),
         };
         for document in group {
-            world.files.push(File {
+            files.files.push(File {
                 number: document.source.file,
                 path: &document.source.path,
                 full: &document.source.full,
             });
             match document.contents {
-                Contents::Bootstrap | Contents::Envoy => world.survey.add(&document.root),
+                Contents::Bootstrap | Contents::Envoy => files.survey.add(&document.root),
                 Contents::Bare(Kind::Document) => {
                     if parse::check(Kind::Document, &document.root, Reader::Tool, report) {
-                        world.documents.push(Rc::clone(&document.root));
+                        files.documents.push(Rc::clone(&document.root));
                     }
                 }
                 Contents::Bare(kind) => {
                     if parse::check(kind, &document.root, Reader::Envoy, report) {
-                        world.good.push(Good::bare(kind, &document.root));
+                        files.good.push(ValidPlugin::bare(kind, &document.root));
                     }
                 }
                 Contents::Foreign => {}
             }
         }
-        let plugins = world.survey.plugins.iter();
+        let plugins = files.survey.plugins.iter();
         let good: Vec<_> = plugins
             .filter_map(|plugin| settings::check(plugin, report))
             .collect();
-        world.good.extend(good);
-        world
+        files.good.extend(good);
+        files
     }
 }
 
-impl World<'_> {
+impl EnvoyFiles<'_> {
     /// The filters of each chain, and those that are in none.
     pub(crate) fn scopes(&self) -> Vec<Scope> {
         let mut scopes: Vec<Scope> = Vec::new();
@@ -176,7 +176,8 @@ impl World<'_> {
                 .iter()
                 .filter(|good| !used.contains(&Rc::as_ptr(&good.root)))
         };
-        let (whole, parts): (Vec<&Good>, Vec<&Good>) = unused().partition(|good| good.kind == Kind::Gateway);
+        let (whole, parts): (Vec<&ValidPlugin>, Vec<&ValidPlugin>) =
+            unused().partition(|good| good.kind == Kind::Gateway);
         let mut scopes: Vec<Scope> = whole
             .into_iter()
             .map(|good| {
@@ -185,7 +186,7 @@ impl World<'_> {
                 scope
             })
             .collect();
-        let part = |good: &&Good| good.kind.is_filter() && good.kind != Kind::Gateway;
+        let part = |good: &&ValidPlugin| good.kind.is_filter() && good.kind != Kind::Gateway;
         let taken = self.good.iter().filter(part).count() > parts.iter().copied().filter(part).count();
         if !taken {
             let mut rest = Scope::default();
@@ -221,7 +222,7 @@ impl World<'_> {
     }
 
     /// The good configuration of a filter of a chain.
-    pub(crate) fn good(&self, link: &Link) -> Option<&Good> {
+    pub(crate) fn good(&self, link: &Link) -> Option<&ValidPlugin> {
         let mut good = self.good.iter();
         good.find(|good| self.is(link, &good.plugin))
     }
