@@ -15,6 +15,7 @@ mod document;
 pub mod fetch;
 pub mod loader;
 pub mod lookup;
+mod names;
 pub mod patch;
 pub mod publication;
 pub mod record;

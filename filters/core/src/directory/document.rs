@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use super::census::Census;
+use super::names::{check_globs, check_name};
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
 #[cfg(feature = "schema")]
 use super::traffic::RawTraffic;
@@ -383,32 +384,6 @@ fn seconds(field: &str, text: Option<&str>) -> Result<Option<i64>, ConfigError> 
 }
 
 /// Names go into headers, logs and metrics as they are, so they are plain.
-pub(super) fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
-    if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
-        errors.push(ConfigError::expected(
-            path,
-            name,
-            "1 to 64 characters of `A-Z a-z 0-9 . _ -`",
-        ));
-    }
-}
-
-fn check_globs(globs: &[String], path: &str, errors: &mut Vec<ConfigError>) {
-    for (at, glob) in globs.iter().enumerate() {
-        check_glob(glob, || format!("{path}[{at}]"), errors);
-    }
-}
-
-pub(super) fn check_glob(glob: &str, path: impl FnOnce() -> String, errors: &mut Vec<ConfigError>) {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+*".contains(&c);
-    if !(1..=128).contains(&glob.len()) || !glob.bytes().all(plain) {
-        let expected =
-            "a model name or pattern: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`, `*` for any run";
-        errors.push(ConfigError::expected(path(), glob, expected));
-    }
-}
-
 fn check_labels(labels: &Map<String>, path: &str, errors: &mut Vec<ConfigError>) {
     for (name, value) in &labels.0 {
         let path = format!("{path}.{name}");

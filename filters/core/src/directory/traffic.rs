@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::document::{check_glob, check_name};
+use super::names::{check_cluster, check_glob, check_name};
 use crate::config::{ConfigError, Object};
 use crate::traffic::{Shed, Traffic};
 
@@ -53,14 +53,5 @@ impl RawTraffic {
             shed: shed.collect(),
             drained: self.drained,
         }
-    }
-}
-
-/// As in a catalogue.
-fn check_cluster(name: &str, path: impl FnOnce() -> String, errors: &mut Vec<ConfigError>) {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+".contains(&c);
-    if !(1..=128).contains(&name.len()) || !name.bytes().all(plain) {
-        let expected = "the name of a cluster: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`";
-        errors.push(ConfigError::expected(path(), name, expected));
     }
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 use tollgate_core::bound::Overrides;
 use tollgate_core::endpoint::Scopes;
 use tollgate_core::identity::{Grants, Identity};
+use tollgate_core::traffic::Withheld;
 use tollgate_vm::{Headers, Request};
 
 use crate::stage::{
@@ -38,6 +39,7 @@ fn the_identity_goes_on_in_headers_and_in_filter_state() {
             ("region".into(), "eu".into()),
         ],
         overrides: Overrides::NONE,
+        withheld: Withheld::NOTHING,
     };
     assert_eq!(identity, expected);
     assert_eq!(decisions(&gateway.world), [("allow.api_key".to_owned(), 1)]);
