@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, PREFIX, is_good, mint, not_good, sha256};
+use tollgate_core::key::KeyHash;
+
+use crate::access::{Caller, PREFIX, is_good, mint, not_good};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Failure, Store};
@@ -54,7 +56,11 @@ impl Gate {
             .map(|(_, token)| token.trim())
             .filter(|token| token.starts_with(PREFIX));
         let token = match presented {
-            Some(presented) => store.by_sha256::<Token>(&sha256(presented)).await?,
+            Some(presented) => {
+                store
+                    .by_sha256::<Token>(&KeyHash::of(presented.as_bytes()))
+                    .await?
+            }
             None => None,
         };
         let now = time::now();
