@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, PREFIX, invalid_token, is_valid, mint, sha256};
+use tollgate_core::key::KeyHash;
+
+use crate::access::{Caller, PREFIX, invalid_token, is_valid, mint};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
@@ -54,7 +56,11 @@ impl Authenticator {
             .map(|(_, token)| token.trim())
             .filter(|token| token.starts_with(PREFIX));
         let token = match presented {
-            Some(presented) => store.by_sha256::<Token>(&sha256(presented)).await?,
+            Some(presented) => {
+                store
+                    .by_sha256::<Token>(&KeyHash::of(presented.as_bytes()))
+                    .await?
+            }
             None => None,
         };
         let now = time::now();

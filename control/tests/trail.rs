@@ -210,12 +210,12 @@ async fn no_column_can_be_edited_unseen() {
             ("UPDATE objects SET document = '' WHERE kind = 'key'", "`document` of the key"),
             ("UPDATE objects SET id = 'other' WHERE kind = 'key'", "and not in the trail"),
             (
-                "INSERT INTO objects SELECT kind, 'other', org, '', revision, seq, gone, in_force, document FROM objects \
+                "INSERT INTO objects SELECT kind, 'other', org, NULL, revision, seq, gone, in_force, document FROM objects \
                  WHERE kind = 'key'",
                 "the key `other` is there, and not in the trail",
             ),
             (
-                "INSERT INTO objects SELECT '', '', org, '', revision, seq, gone, in_force, document FROM objects WHERE kind = 'key'",
+                "INSERT INTO objects SELECT '', '', org, NULL, revision, seq, gone, in_force, document FROM objects WHERE kind = 'key'",
                 "beside those of the trail",
             ),
             ("UPDATE audit SET org = 'globex' WHERE seq = 2", "its `org`"),
