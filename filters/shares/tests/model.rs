@@ -146,7 +146,9 @@ fn clocks_are_slow() {
 fn the_coordinators_clock_jumps() {
     let setup = Setup {
         jumps: 1,
+        sends: 1,
         requests: 0,
+        horizon: 4,
         ..Setup::explicit()
     };
     explore("jump", setup);
