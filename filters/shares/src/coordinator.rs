@@ -1,0 +1,216 @@
+//! The coordinator: its books, and what it answers to one message. A pure function of both and of the time.
+//!
+//! Everything is a value under a key, or an ordered set of which the first few are taken, and a message touches the
+//! values of its member and of the keys that it names: one atomic script of Redis or one SQL transaction can do the
+//! same. Nothing goes over all subjects or all members.
+
+mod clock;
+mod log;
+mod roll;
+mod serve;
+mod slots;
+mod subject;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::limit::{Limit, Share, Time};
+use crate::message::{Answer, Epoch, Grant, Incarnation, Key, Message, SlotTerms, Terms};
+use crate::timing::{Mutation, Timing};
+use clock::Clock;
+use log::Log;
+use roll::Roll;
+use slots::Slots;
+use subject::Subject;
+
+/// So many shares that have to shrink are told in one answer, beside those it was asked about.
+const MAX_PENDING: usize = 256;
+/// So many subjects are looked after with each message.
+const CHECKS: usize = 8;
+
+/// The coordinator's books.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Coordinator {
+    timing: Timing,
+    epoch: Epoch,
+    clock: Clock,
+    roll: Roll,
+    slots: Slots,
+    log: Log,
+    subjects: BTreeMap<Key, Subject>,
+    /// When each subject is looked after next.
+    checks: BTreeSet<(Time, Key)>,
+    /// Shares that have to shrink, and of which the member has not yet said that it has.
+    pending: BTreeSet<(Incarnation, Key)>,
+}
+
+impl Coordinator {
+    /// Empty books, in which nobody has anything until all that may have been in lost ones has run out: `ttl + skew`.
+    /// `epoch` is random. There are `parts` slots, and twice as many whenever they don't suffice.
+    pub fn new(timing: Timing, epoch: Epoch, parts: u32, wall: Time) -> Self {
+        let ready = match timing.breaks(Mutation::ForgottenGrantsAtOnce) {
+            true => 0,
+            false => timing.held_for(),
+        };
+        Self {
+            timing,
+            epoch,
+            clock: Clock::new(wall, ready),
+            roll: Roll::default(),
+            slots: Slots::new(parts.max(1).next_power_of_two(), ready),
+            log: Log::default(),
+            subjects: BTreeMap::new(),
+            checks: BTreeSet::new(),
+            pending: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a message and answers it. `wall` is the time of the one clock of the place where the books are; it may jump.
+    /// `None` for a message that a later one has overtaken, and for a member's last.
+    pub fn receive(&mut self, message: &Message, wall: Time) -> Option<Answer> {
+        let now = self.clock.read(wall, &self.timing);
+        self.expire(now);
+        self.look_after(now);
+        let answer = |terms| Answer {
+            incarnation: message.incarnation,
+            seq: message.seq,
+            epoch: self.epoch,
+            terms,
+        };
+        let is_known = self.roll.get(message.incarnation).is_some();
+        let stranger = message
+            .epoch
+            .is_some_and(|epoch| epoch != self.epoch || !is_known);
+        if stranger || !self.clock.is_ready() {
+            return Some(answer(None));
+        }
+        if self.is_overtaken(message) && !self.timing.breaks(Mutation::AnyOrder) {
+            return None;
+        }
+        if message.leaves {
+            self.forget(message.incarnation, now);
+            return None;
+        }
+        let credit = self.hear(message, now);
+        let slot = self.slot_of(message, now);
+        let grants = self.grants(message, credit, now);
+        // Read last, so that what this very message activated is in it.
+        let (version, log) = self.log.after(message.version);
+        let slot = slot.filter(|_| message.parts > 0 || version == self.log.head());
+        if let Some(record) = self
+            .roll
+            .get_mut(message.incarnation)
+            .filter(|_| slot.is_some() && message.parts == 0)
+        {
+            self.slots.acknowledge(message.incarnation, record, version);
+        }
+        let terms = Terms {
+            slot,
+            version,
+            log,
+            grants,
+        };
+        Some(Answer {
+            incarnation: message.incarnation,
+            seq: message.seq,
+            epoch: self.epoch,
+            terms: Some(terms),
+        })
+    }
+
+    /// Whether a later message of the same member was heard. It is ignored then.
+    pub fn is_overtaken(&self, message: &Message) -> bool {
+        let record = self.roll.get(message.incarnation);
+        record.is_some_and(|record| message.seq <= record.seq)
+    }
+
+    /// Puts into the books that a member was heard; whether the tokens it returns are news.
+    fn hear(&mut self, message: &Message, now: Time) -> bool {
+        let until = now.saturating_add(self.timing.held_for());
+        let record = self.roll.hear(message.incarnation, now, until);
+        let credit = message.answered > record.answered;
+        record.seq = message.seq;
+        record.answered = message.answered;
+        if message.parts > 0 {
+            self.slots
+                .acknowledge(message.incarnation, record, message.version);
+            self.slots.halved_by(record, message.parts, now);
+        }
+        credit
+    }
+
+    /// The slot that a member has, or gets now if it is up to date with the log.
+    fn slot_of(&mut self, message: &Message, now: Time) -> Option<SlotTerms> {
+        let living = self.roll.len();
+        let record = self.roll.get_mut(message.incarnation)?;
+        let close = self.log.is_close(message.version);
+        if record.slot.is_none() && close {
+            let waited = now.saturating_sub(record.joined);
+            self.slots.take(message.incarnation, record, self.log.head());
+            if record.slot.is_none() && waited >= self.timing.patience {
+                self.slots.double(living, &self.timing, now);
+            }
+        }
+        let slot = record.slot?;
+        Some(SlotTerms {
+            parts: self.slots.announced(),
+            // Less than that by what the clock may be ahead, so that nothing has filled too early.
+            age: now.saturating_sub(slot.free_since.saturating_add(self.timing.skew)),
+        })
+    }
+
+    fn grants(&mut self, message: &Message, credit: bool, now: Time) -> Vec<Grant> {
+        let who = message.incarnation;
+        let mut grants = Vec::with_capacity(message.wants.len());
+        for want in &message.wants {
+            grants.push(self.serve(who, want, credit, now));
+        }
+        let told = self.pending_of(who).take(MAX_PENDING);
+        let told: Vec<_> = told.collect();
+        for (_, key) in told {
+            if message.wants.iter().all(|want| want.key != key) {
+                grants.extend(self.tell(who, key, now));
+            }
+        }
+        grants
+    }
+
+    fn pending_of(&self, who: Incarnation) -> impl Iterator<Item = (Incarnation, Key)> {
+        let all = (who, Key([0; 16]))..=(who, Key([u8::MAX; 16]));
+        self.pending.range(all).copied()
+    }
+
+    /// Members whose leases have run out, and with them what they held.
+    fn expire(&mut self, now: Time) {
+        while let Some(incarnation) = self.roll.expired(now) {
+            self.forget(incarnation, now);
+        }
+    }
+
+    fn forget(&mut self, incarnation: Incarnation, now: Time) {
+        if let Some(record) = self.roll.remove(incarnation) {
+            self.slots.free(incarnation, &record, now);
+        }
+        let pending: Vec<_> = self.pending_of(incarnation).collect();
+        for one in pending {
+            self.pending.remove(&one);
+        }
+    }
+
+    /// How many subjects it keeps, members, slots and entries of the log.
+    pub fn sizes(&self) -> [usize; 4] {
+        let slots = usize::try_from(self.slots.parts()).unwrap_or(usize::MAX);
+        [self.subjects.len(), self.roll.len(), slots, self.log.len()]
+    }
+
+    /// What the members may hold of a key by explicit shares, as the books have it.
+    pub fn held(&self, key: Key) -> Share {
+        let subject = self.subjects.get(&key);
+        subject.map_or_else(Share::default, |subject| {
+            subject.held(|who| self.roll.get(who).is_some())
+        })
+    }
+
+    fn part(&self, limit: Limit) -> Share {
+        limit.part(self.slots.parts())
+    }
+}

@@ -1,0 +1,290 @@
+//! A member: what one Envoy holds, and until when. It decides by that alone and asks nobody on a request's path.
+//!
+//! The caller keeps the buckets. It applies what [`Member::receive`] returns before it takes the next
+//! [`Member::message`], which tells the coordinator that it has.
+
+mod entry;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bucket::Allowance;
+use crate::limit::{Limit, Share, Time};
+use crate::message::{Answer, Epoch, Grant, Incarnation, Key, Message, Seq, Terms, Version};
+use crate::timing::{Mutation, Timing};
+use entry::Entry;
+
+/// The state machine of one Envoy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Member {
+    timing: Timing,
+    incarnation: Incarnation,
+    seq: Seq,
+    /// Which message it waits for, and when that was sent.
+    asked: Option<(Seq, Time)>,
+    answered: Seq,
+    /// In whose books it is, and until when what it has is valid.
+    lease: Option<(Epoch, Time)>,
+    slot: Option<Slot>,
+    version: Version,
+    entries: BTreeMap<Key, Entry>,
+    /// Keys that are activated: it has no implicit part of them.
+    activated: BTreeSet<Key>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Slot {
+    parts: u32,
+    since: Time,
+    got: Time,
+}
+
+/// What the caller has to do to a bucket: [`Bucket::change`](crate::Bucket::change), then [`Member::returned`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The bucket's key.
+    pub key: Key,
+    /// Its limit.
+    pub limit: Limit,
+    /// What it filled by until now.
+    pub before: Allowance,
+    /// By what it fills from now on.
+    pub after: Share,
+    /// What comes with that, in units of a bucket.
+    pub units: u128,
+}
+
+/// What an answer changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Explicit shares.
+    pub changes: Vec<Change>,
+    /// Keys whose implicit parts are given up: their buckets, where there are any, are to be removed.
+    pub dropped: Vec<Key>,
+}
+
+impl Member {
+    /// One that has nothing. `incarnation` is random: no two starts have the same.
+    pub const fn new(timing: Timing, incarnation: Incarnation) -> Self {
+        Self {
+            timing,
+            incarnation,
+            seq: 0,
+            asked: None,
+            answered: 0,
+            lease: None,
+            slot: None,
+            version: 0,
+            entries: BTreeMap::new(),
+            activated: BTreeSet::new(),
+        }
+    }
+
+    /// What it may use of a key at `now`: its explicit share, or else its implicit part. Nothing once the lease has run
+    /// out, and nothing where it has to ask.
+    pub fn allowance(&self, key: Key, limit: Limit, now: Time) -> Allowance {
+        if !self.is_valid(now) {
+            return Allowance::default();
+        }
+        let slot = self.slot.map_or_else(Allowance::default, |slot| Allowance {
+            share: limit.part(slot.parts),
+            since: slot.since,
+            got: slot.got,
+        });
+        match self.entries.get(&key) {
+            Some(entry) if entry.is_explicit() => entry.allowance(),
+            _ if self.activated.contains(&key) => Allowance::default(),
+            _ => slot,
+        }
+    }
+
+    /// Whether a lease is running: where it is not, nothing is allowed, and the row's `on_error` decides.
+    pub fn is_valid(&self, now: Time) -> bool {
+        self.lease.is_some_and(|(_, end)| now < end)
+    }
+
+    /// Whether a message waits for its answer. It is asked again by another message, whose answer alone counts then.
+    pub const fn waits(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Whether its implicit part is enough for so much in each period, so that there is nothing to ask for: a bucket that is
+    /// empty fills here as soon as anywhere.
+    pub fn suffices(&self, key: Key, limit: Limit, demand: u64, now: Time) -> bool {
+        let share = self.allowance(key, limit, now).share;
+        !self.entries.contains_key(&key) && demand <= share.rate
+    }
+
+    /// Says what is asked for of a key: in each period, what was refused included, and at once by a single request.
+    pub fn want(&mut self, key: Key, limit: Limit, demand: u64, need: u64) {
+        let entry = self.entries.entry(key).or_insert_with(|| Entry::new(limit));
+        entry.demand = demand;
+        entry.need = entry.need.max(need);
+    }
+
+    /// Says how much is in use of a limit that counts that, which is not given up before it is released.
+    pub fn in_use(&mut self, key: Key, count: u64) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.in_use = count;
+        }
+    }
+
+    /// Says how many units a [`Change`] took out of a bucket.
+    pub fn returned(&mut self, key: Key, units: u128) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.returned = units;
+        }
+    }
+
+    /// Keys with an entry: explicit shares, and what is wanted.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.entries.keys().copied()
+    }
+
+    /// Whether there is something to say that should not wait for the next heartbeat.
+    pub fn is_urgent(&self) -> bool {
+        self.entries.values().any(Entry::is_urgent)
+    }
+
+    /// The next message, sent at `now`. An answer to an earlier one is ignored from here on.
+    pub fn message(&mut self, now: Time) -> Message {
+        self.lapse(now);
+        self.seq += 1;
+        self.asked = Some((self.seq, now));
+        self.entries.values_mut().for_each(Entry::pass_over);
+        let told = self.entries.iter_mut().filter(|(_, entry)| entry.has_news());
+        Message {
+            wants: told.map(|(key, entry)| entry.tell(*key)).collect(),
+            ..self.bare(false)
+        }
+    }
+
+    /// Gives up everything at once, and says so. What is sent later comes from another incarnation.
+    pub fn leave(&mut self) -> Message {
+        self.seq += 1;
+        let message = self.bare(true);
+        self.begin_anew();
+        message
+    }
+
+    fn bare(&self, leaves: bool) -> Message {
+        Message {
+            incarnation: self.incarnation,
+            seq: self.seq,
+            answered: self.answered,
+            epoch: self.lease.map(|(epoch, _)| epoch),
+            version: self.version,
+            parts: self.slot.map_or(0, |slot| slot.parts),
+            leaves,
+            wants: Vec::new(),
+        }
+    }
+
+    /// Whether this is the answer that it waits for. It takes no other.
+    pub fn expects(&self, answer: &Answer) -> bool {
+        let to_last = self.asked.is_some_and(|(seq, _)| seq == answer.seq);
+        answer.incarnation == self.incarnation && to_last
+    }
+
+    /// Takes an answer: to its last message, or none.
+    pub fn receive(&mut self, answer: &Answer, now: Time) -> Received {
+        self.lapse(now);
+        let Some((seq, sent)) = self.asked else {
+            return Received::default();
+        };
+        let expected = answer.seq == seq || self.timing.breaks(Mutation::AnyAnswer);
+        let from = match self.timing.breaks(Mutation::LeaseFromReceipt) {
+            true => now,
+            false => sent,
+        };
+        let end = from.saturating_add(self.timing.ttl);
+        if answer.incarnation != self.incarnation || !expected || end <= now {
+            return Received::default();
+        }
+        self.asked = None;
+        match &answer.terms {
+            Some(terms) => {
+                self.lease = Some((answer.epoch, end));
+                self.answered = answer.seq;
+                self.take(terms, now)
+            }
+            None => Received::default(),
+        }
+    }
+
+    fn take(&mut self, terms: &Terms, now: Time) -> Received {
+        for entry in self.entries.values_mut() {
+            entry.returned = 0;
+        }
+        let changes = terms
+            .grants
+            .iter()
+            .filter_map(|grant| self.grant(grant, now))
+            .collect();
+        let mut dropped = Vec::new();
+        for (key, active) in &terms.log {
+            if !active {
+                self.activated.remove(key);
+            } else if self.activated.insert(*key) && !self.entries.get(key).is_some_and(Entry::is_explicit) {
+                dropped.push(*key);
+            }
+        }
+        self.version = self.version.max(terms.version);
+        if let Some(terms) = terms.slot {
+            let since = match self.timing.breaks(Mutation::SlotStartsFull) {
+                true => 0,
+                false => now.saturating_sub(terms.age),
+            };
+            let slot = self.slot.get_or_insert(Slot {
+                parts: terms.parts,
+                since,
+                got: now,
+            });
+            slot.parts = slot.parts.max(terms.parts);
+        }
+        self.entries.retain(|_, entry| !entry.is_over());
+        Received { changes, dropped }
+    }
+
+    fn grant(&mut self, grant: &Grant, now: Time) -> Option<Change> {
+        let limit = self.entries.get(&grant.key)?.limit;
+        let before = self.allowance(grant.key, limit, now);
+        let begins = match before.share.is_nothing() {
+            true => Allowance {
+                share: grant.share,
+                since: now,
+                got: now,
+            },
+            false => Allowance {
+                share: grant.share,
+                ..before
+            },
+        };
+        let entry = self.entries.get_mut(&grant.key)?;
+        entry.take(grant, begins).then_some(Change {
+            key: grant.key,
+            limit,
+            before,
+            after: grant.share,
+            units: grant.units,
+        })
+    }
+
+    /// Begins anew once the lease has run out: by then others may have what it had.
+    fn lapse(&mut self, now: Time) {
+        if self.lease.is_some_and(|(_, end)| end <= now) {
+            self.begin_anew();
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        let incarnation = Incarnation(self.incarnation.0.wrapping_add(1));
+        let wanted = core::mem::take(&mut self.entries);
+        *self = Self {
+            entries: wanted
+                .into_iter()
+                .map(|(key, entry)| (key, entry.anew()))
+                .collect(),
+            ..Self::new(self.timing, incarnation)
+        };
+    }
+}

@@ -1,0 +1,83 @@
+//! How long what is valid, and the ways to break the rule that the model has to notice.
+
+use crate::limit::Time;
+
+/// The same for the coordinator and all of its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timing {
+    /// A lease, from when a member sends the message that renews it.
+    pub ttl: Time,
+    /// How much longer the coordinator counts it. At least what a member's clock falls behind the coordinator's in
+    /// `ttl + skew`, and `max_step`.
+    pub skew: Time,
+    /// The most by which one message moves the coordinator's clock. At least the time between messages in a quiet fleet,
+    /// or leases end late.
+    pub max_step: Time,
+    /// How long a member without a slot waits for one to become free before slots are halved. `ttl + skew`, after which
+    /// the slots of dead members are free.
+    pub patience: Time,
+    #[cfg(feature = "mutations")]
+    /// A broken rule.
+    pub broken: Option<Mutation>,
+}
+
+/// A broken rule, for tests: without the feature `mutations` there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// What a member is told to give up is free before it says that it has.
+    GrantBeforeAck,
+    /// What a share grows by arrives with tokens in it.
+    ArriveFull,
+    /// A lease begins when the answer comes.
+    LeaseFromReceipt,
+    /// The coordinator counts a lease for no longer than the member does.
+    NoSkew,
+    /// The coordinator's clock follows the machine's, however far that jumps.
+    ClockJumps,
+    /// A coordinator without data grants at once.
+    ForgottenGrantsAtOnce,
+    /// A slot's implicit parts begin full.
+    SlotStartsFull,
+    /// Slots are halved before the members say that they have.
+    HalveBeforeAck,
+    /// A subject is granted before its implicit parts were given up.
+    ActivateBeforeAck,
+    /// A member takes any answer of its incarnation.
+    AnyAnswer,
+    /// The coordinator takes messages in any order.
+    AnyOrder,
+}
+
+impl Timing {
+    /// Waits for a slot as long as dead members have theirs.
+    pub const fn new(ttl: Time, skew: Time, max_step: Time) -> Self {
+        Self {
+            ttl,
+            skew,
+            max_step,
+            patience: ttl + skew,
+            #[cfg(feature = "mutations")]
+            broken: None,
+        }
+    }
+
+    /// How long the coordinator counts a lease.
+    pub(crate) fn held_for(&self) -> Time {
+        let skew = if self.breaks(Mutation::NoSkew) {
+            0
+        } else {
+            self.skew
+        };
+        self.ttl + skew
+    }
+
+    #[cfg(feature = "mutations")]
+    pub(crate) fn breaks(&self, mutation: Mutation) -> bool {
+        self.broken == Some(mutation)
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    pub(crate) const fn breaks(&self, _: Mutation) -> bool {
+        false
+    }
+}
