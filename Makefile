@@ -1,6 +1,6 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test accountant soak crash fuzz sanitize lint generate wasm native bench clean
+.PHONY: help demo run test accountant model soak crash fuzz sanitize lint generate wasm native bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
@@ -22,6 +22,9 @@ test: ## build the modules and run every test, on a real Envoy too
 
 accountant: ## 10,000 random requests, and the sums of a program that is not ours: no limit is passed
 	@scripts/accountant.sh
+
+model: ## every order of messages, clocks and crashes that limits across a fleet may meet: some three minutes
+	@scripts/model.sh
 
 soak: ## an hour of requests that end in every way: memory stays flat (ARGS=600: so many seconds)
 	@scripts/soak.sh $(ARGS)
