@@ -131,7 +131,9 @@ fn main() -> ExitCode {
         Err(error) => {
             let unwritten = error.downcast_ref::<StdoutError>();
             if !unwritten.is_some_and(StdoutError::is_broken_pipe) {
-                errln!("tollgate: {}", out::sanitized_lines(&format!("{error:#}")));
+                // A key or token may have been given in the place of a file or a name.
+                let told = tollgate_control::secret::masked(&format!("{error:#}"));
+                errln!("tollgate: {}", out::sanitized_lines(&told));
             }
             // 1 is what `scan`, `check` and `audit verify` found.
             ExitCode::from(2)

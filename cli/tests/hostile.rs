@@ -224,3 +224,44 @@ fn mistakes_in_arguments_are_told_in_words() {
         assert!(all(&output).contains(says), "{}", all(&output));
     }
 }
+
+/// It may be given in the place of a file, or of a name.
+#[test]
+fn a_credential_in_the_wrong_place_is_not_repeated() {
+    let token = "tg-token-x14ao9wq7k44-OtgblLZ2ucUW6iIKnVLl2v9DPLDXiF15SBzYwEOHzm7";
+    for arguments in [
+        &[
+            "--server",
+            "http://127.0.0.1:1",
+            "--token-file",
+            token,
+            "org",
+            "list",
+        ][..],
+        &["--server", token, "org", "list"],
+        &["--database", token, "org", "list"],
+        &[
+            "--audit-key",
+            token,
+            "--database",
+            "sqlite:/nowhere",
+            "org",
+            "list",
+        ],
+        &["--server", "http://127.0.0.1:1", "project", "create", token],
+        &[
+            "--server",
+            "http://127.0.0.1:1",
+            "org",
+            "create",
+            "a",
+            "--label",
+            token,
+        ],
+        &["directory", "check", token],
+    ] {
+        let output = tollgate(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", all(&output));
+        assert!(!all(&output).contains(&token[20..40]), "{}", all(&output));
+    }
+}

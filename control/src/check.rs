@@ -2,19 +2,19 @@
 
 use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
-use tollgate_core::key::{Form, form};
 
-use crate::access::PREFIX;
 use crate::directory::{key_row, org_member};
 use crate::documents::{CapRate, Key, Org, Project, Target, Traffic};
 use crate::problem::Problem;
+use crate::secret;
 
 /// Checks an organization, or one of its projects.
 pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
+    no_secret("id", &org.id)?;
     contacts(&org.spec.contacts)?;
-    projects
-        .iter()
-        .try_for_each(|project| contacts(&project.spec.contacts))?;
+    projects.iter().try_for_each(|project| {
+        no_secret("id", &project.id).and_then(|()| contacts(&project.spec.contacts))
+    })?;
     let at = match projects {
         [project] => format!("orgs.{}.projects.{}", org.id, project.id),
         _ => format!("orgs.{}", org.id),
@@ -70,16 +70,35 @@ pub(crate) fn reason(reason: &str) -> Result<(), Problem> {
 }
 
 /// A key or token in the wrong place would be kept in clear, and shown.
-fn no_secret(field: &str, text: &str) -> Result<(), Problem> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
-    let is_ours = |word: &str| form(word.as_bytes()) != Form::Foreign || word.starts_with(PREFIX);
-    if words.into_iter().any(|word| word.len() > 20 && is_ours(word)) {
+pub(crate) fn no_secret(field: &str, text: &str) -> Result<(), Problem> {
+    if secret::is_in(text) {
         return Err(Problem::field(
             field,
             "this holds a key or a token, which is to be kept nowhere: name it by its id",
         ));
     }
     Ok(())
+}
+
+/// The same of all names and values below a path.
+fn no_secret_below(path: &str, value: &Value) -> Result<(), Problem> {
+    match value {
+        Value::String(text) => no_secret(path, text),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, item)| no_secret_below(&format!("{path}[{at}]"), item)),
+        Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+            no_secret(path, name)?;
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            no_secret_below(&path, value)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
 }
 
 fn contacts(contacts: &[String]) -> Result<(), Problem> {
@@ -118,7 +137,11 @@ pub(crate) fn traffic(target: &Target) -> Result<(), Problem> {
 }
 
 fn judge(document: Value, at: &str) -> Result<(), Problem> {
-    let judged = Loader::load(document.to_string().into_bytes());
+    let text = document.to_string();
+    if secret::is_in(&text) {
+        no_secret_below("", &document).map_err(|problem| problem.below(at))?;
+    }
+    let judged = Loader::load(text.into_bytes());
     judged
         .map(|_| ())
         .map_err(|errors| Problem::from_config_errors(&errors, at))

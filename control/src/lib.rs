@@ -19,6 +19,7 @@ pub mod documents;
 pub mod entry;
 mod problem;
 pub mod replay;
+pub mod secret;
 pub mod serve;
 mod spool;
 pub mod store;

@@ -330,6 +330,163 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
     .await;
 }
 
+const KEY: &str = "sk-tg-ln18t5vyaqki-0WAzjfUVHpFnzMZP5rrZGHkpYKa7jrj3HYAPiq7nxcFm6G";
+const TOKEN: &str = "tg-token-x14ao9wq7k44-OtgblLZ2ucUW6iIKnVLl2v9DPLDXiF15SBzYwEOHzm7";
+
+/// A key or token in the wrong place is neither kept nor repeated.
+#[tokio::test]
+async fn credentials_in_the_wrong_place_are_neither_kept_nor_told() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let limits = |name: &str| json!({name: {"rate": "1/minute"}});
+    let restrict = |target: Value| json!({"target": target, "reason": "x"});
+    // As long as names may be.
+    let name = &TOKEN[..60];
+    let rows = [
+        ("/v1/orgs", json!({"id": name}), "id"),
+        ("/v1/orgs", json!({"id": "x", "tier": name}), "tier"),
+        ("/v1/orgs", json!({"id": "x", "labels": {"a": KEY}}), "labels.a"),
+        (
+            "/v1/orgs",
+            json!({"id": "x", "labels": {"a": format!("x{TOKEN}")}}),
+            "labels.a",
+        ),
+        ("/v1/orgs", json!({"id": "x", "labels": {name: "a"}}), "labels"),
+        ("/v1/orgs", json!({"id": "x", "models": ["a", KEY]}), "models[1]"),
+        (
+            "/v1/orgs",
+            json!({"id": "x", "limits": limits(&KEY.to_lowercase())}),
+            "limits",
+        ),
+        ("/v1/orgs/acme/projects", json!({"id": name}), "id"),
+        (
+            "/v1/orgs/acme/projects",
+            json!({"id": "x", "models": [TOKEN]}),
+            "models[0]",
+        ),
+        (
+            "/v1/orgs/acme/projects",
+            json!({"id": "x", "labels": {"a": KEY}}),
+            "labels.a",
+        ),
+        ("/v1/keys", json!({"org": "acme", "models": [KEY]}), "models[0]"),
+        ("/v1/keys", json!({"org": "acme", "name": name}), "name"),
+        ("/v1/keys?reason=x{KEY}", json!({"org": "acme"}), "reason"),
+        (
+            "/v1/import",
+            json!({"keys": [{"id": name, "sha256": "1".repeat(64), "org": "acme"}]}),
+            "id",
+        ),
+        ("/v1/tokens", json!({"role": "viewer", "name": name}), "name"),
+        (
+            "/v1/restrictions",
+            restrict(json!({"cluster": TOKEN})),
+            "target.cluster",
+        ),
+        (
+            "/v1/restrictions",
+            restrict(json!({"models": {"tier": name}})),
+            "target.models.tier",
+        ),
+    ];
+    for (path, body, field) in rows {
+        let answer = plane
+            .post(&path.replace("{KEY}", KEY), body.clone())
+            .await
+            .expect(422);
+        answer.says("which is to be kept nowhere");
+        assert_eq!(
+            answer.body["errors"][0]["field"], field,
+            "{body}: {}",
+            answer.body
+        );
+        assert!(
+            !answer.body.to_string().contains(&TOKEN[20..40]),
+            "{}",
+            answer.body
+        );
+    }
+    let headers = [("idempotency-key", TOKEN)];
+    let body = Some(json!({"id": "x"}));
+    let again = plane
+        .with(&plane.owner, Method::POST, "/v1/orgs", body, &headers)
+        .await;
+    again.expect(422).says("which is to be kept nowhere");
+
+    // Errors about something else.
+    for secret in [KEY, TOKEN] {
+        for (method, path, body) in [
+            (Method::PATCH, "/v1/orgs/acme", json!({secret: 1})),
+            (Method::PATCH, "/v1/orgs/acme", json!({secret: null})),
+            (
+                Method::PATCH,
+                "/v1/orgs/acme",
+                json!({"labels": {"a": {secret: 1}}}),
+            ),
+            (Method::PATCH, "/v1/orgs/acme", json!({"status": secret})),
+            (Method::PATCH, "/v1/orgs/acme?{}=1", json!({"tier": "x"})),
+            (Method::PATCH, "/v1/orgs/acme?dry_run={}", json!({"tier": "x"})),
+            (Method::POST, "/v1/tokens", json!({"role": secret})),
+            (
+                Method::POST,
+                "/v1/tokens",
+                json!({"role": "viewer", "orgs": [secret]}),
+            ),
+            (Method::POST, "/v1/tokens", json!({"role": "viewer", secret: 1})),
+            (Method::POST, "/v1/orgs", json!({"id": secret})),
+            (Method::POST, "/v1/orgs/{}/projects", json!({"id": "x"})),
+            (Method::POST, "/v1/orgs/acme/projects", json!({"id": secret})),
+            (Method::POST, "/v1/keys", json!({"org": secret})),
+            (
+                Method::POST,
+                "/v1/keys",
+                json!({"org": "acme", "project": secret}),
+            ),
+            (
+                Method::POST,
+                "/v1/keys",
+                json!({"org": "acme", "scopes": [secret]}),
+            ),
+            (
+                Method::POST,
+                "/v1/keys",
+                json!({"org": "acme", "expires_at": secret}),
+            ),
+            (
+                Method::POST,
+                "/v1/import",
+                json!({"keys": [{"id": secret, "sha256": secret, "org": "acme"}]}),
+            ),
+            (
+                Method::POST,
+                "/v1/import",
+                json!({"keys": [{"id": "x", "sha256": "1".repeat(64), "org": secret}]}),
+            ),
+            (
+                Method::POST,
+                "/v1/freezes",
+                json!({"target": {"key": secret}, "reason": "x"}),
+            ),
+            (
+                Method::POST,
+                "/v1/freezes",
+                json!({"target": {secret: "x"}, "reason": "x"}),
+            ),
+            (Method::POST, "/v1/keys/{}/revoke", json!({})),
+        ] {
+            let path = path.replace("{}", secret);
+            let answer = plane
+                .as_token(&plane.owner, method, &path, Some(body.clone()))
+                .await;
+            assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.body);
+            let told = answer.body.to_string();
+            assert!(!told.contains(&secret[20..40]), "{path} {body}: {told}");
+        }
+    }
+    let kept = plane.get("/v1/audit?limit=1000").await.body.to_string();
+    assert!(!kept.contains(&TOKEN[20..40]) && !kept.contains(&KEY[20..40]));
+}
+
 #[tokio::test]
 async fn a_key_is_rotated_and_that_undone() {
     on_each(async |plane: Plane| {

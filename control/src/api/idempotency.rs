@@ -9,6 +9,7 @@ use sqlx::Row as _;
 
 use super::{REPLAYED, request};
 use crate::access::Caller;
+use crate::check;
 use crate::problem::Problem;
 use crate::store::Write;
 
@@ -38,6 +39,8 @@ impl IdempotentRequest {
                 "`idempotency-key` has to have 1 to 255 characters",
             ));
         }
+        // It is kept for a day.
+        check::no_secret("idempotency-key", key)?;
         let body = serde_json::to_string(body).unwrap_or_default();
         let digest = Sha256::new()
             .chain_update(endpoint)

@@ -67,8 +67,13 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query
             .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|error| Problem::malformed(format!("the query: {}", error.body_text())))
+            .map_err(|error| Problem::malformed(format!("the query: {}", without_keys(error.body_text()))))
     }
+}
+
+/// An error without other systems' keys, which core knows. [`Problem`] masks ours.
+fn without_keys(error: String) -> String {
+    ConfigError::new("", error).problem
 }
 
 /// The names in a path.
@@ -80,7 +85,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
         path.map(|axum::extract::Path(names)| Self(names))
-            .map_err(|error| Problem::malformed(format!("the path: {}", error.body_text())))
+            .map_err(|error| Problem::malformed(format!("the path: {}", without_keys(error.body_text()))))
     }
 }
 
