@@ -265,3 +265,35 @@ fn a_credential_in_the_wrong_place_is_not_repeated() {
         assert!(!all(&output).contains(&token[20..40]), "{}", all(&output));
     }
 }
+
+#[test]
+fn what_else_is_in_force_on_the_same_target_is_told() {
+    let one = |id: &str, by_confined| json!({"id": id, "target": {"key": "k"}, "by_confined": by_confined});
+    let (url, _asked) = server(200, move |_| {
+        let mut begun = one("p", false);
+        begun["items"] = json!([one("c", true), one("p", false)]);
+        begun
+    });
+    let run = |arguments: &[&str]| {
+        let output = tollgate(&[&["--server", url.as_str(), "--reason", "x"], arguments].concat())
+            .output()
+            .unwrap();
+        all(&output)
+    };
+    for arguments in [
+        &["freeze", "key", "k"][..],
+        &["cap", "key", "k", "--rate", "1/second"],
+        &["unfreeze", "p"],
+    ] {
+        let told = run(arguments);
+        assert!(
+            told.contains("stays when this one ends: `c` by the customer"),
+            "{told}"
+        );
+    }
+    let told = run(&["unfreeze", "key", "k"]);
+    assert!(
+        told.contains("`c` by the customer and `p` by the platform; end one by its id"),
+        "{told}"
+    );
+}

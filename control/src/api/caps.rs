@@ -61,8 +61,8 @@ pub(super) async fn get(
     incidents::get::<Cap>(&app, &caller, &id).await
 }
 
-/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. One that a token
-/// confined to organizations began is replaced by the platform's.
+/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. The
+/// platform and the customer have one each on it, which both hold: the slower rate, and the smaller burst.
 #[utoipa::path(post, path = "/v1/caps", tag = "caps", params(WriteOptions), request_body = NewCap, responses(
     (status = 201, body = Cap), (status = 200, body = Preview, description = "A dry run."),
     Problems,

@@ -55,8 +55,8 @@ pub(super) async fn get(
     incidents::get::<Freeze>(&app, &caller, &id).await
 }
 
-/// Freezes a key, project or organization: callers are refused, and told that it is suspended. One that a token
-/// confined to organizations began is replaced by the platform's.
+/// Freezes a key, project or organization: callers are refused, and told that it is suspended. The
+/// platform and the customer have one each on it: the customer's is in force again when the platform's ends.
 #[utoipa::path(post, path = "/v1/freezes", tag = "freezes", params(WriteOptions), request_body = NewFreeze, responses(
     (status = 201, body = Freeze), (status = 200, body = Preview, description = "A dry run."),
     Problems,
