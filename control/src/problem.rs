@@ -216,6 +216,22 @@ impl Problem {
         )
     }
 
+    /// The database failed while a change was made to last, and whether it was is not known.
+    pub(crate) fn unknown_outcome(why: &str) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unknown-outcome",
+                "Outcome unknown",
+                format!(
+                    "the database failed at the last step, and the change may have been made or not: look whether it is \
+                     there, or send a create again with the same `idempotency-key` ({why})"
+                ),
+            )
+        }
+    }
+
     /// The database does not serve.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self {
@@ -276,7 +292,10 @@ impl IntoResponses for Problems {
                 429,
                 "Too many requests without a good token came from this address.",
             ),
-            (503, "The database does not serve; nothing was changed."),
+            (
+                503,
+                "The database does not serve. Nothing was changed, unless `type` is `urn:tollgate:problem:unknown-outcome`.",
+            ),
         ];
         let content = || {
             openapi::ContentBuilder::new()

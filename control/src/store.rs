@@ -73,15 +73,36 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        // What a statement held is not told: it may be anybody's.
-        let why = match &error {
-            sqlx::Error::Database(error) => error.message().to_owned(),
-            sqlx::Error::PoolTimedOut => "it is too busy".to_owned(),
-            sqlx::Error::Io(error) => error.to_string(),
-            _ => "it does not answer as it should".to_owned(),
-        };
-        Self::unavailable(format!("the database failed, and nothing was changed: {why}"))
+        Self::unavailable(format!(
+            "the database failed, and nothing was changed: {}",
+            why(&error)
+        ))
     }
+}
+
+/// What went wrong, without what a statement held: it may be anybody's.
+fn why(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::PoolTimedOut => "it is too busy".to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        _ => "it does not answer as it should".to_owned(),
+    }
+}
+
+/// Of an error at COMMIT: whether nothing was changed, or nobody here can say.
+fn at_commit(error: sqlx::Error) -> Problem {
+    // SQLite did not write the last of the change (SQLITE_FULL, SQLITE_IOERR_WRITE); PostgreSQL rolled it back (class 40)
+    // or had no room for it (53). A connection that is lost says nothing of what became of the change.
+    let is_undone =
+        |code: &str| ["13", "778"].contains(&code) || code.starts_with("40") || code.starts_with("53");
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    if code.is_some_and(|code| is_undone(&code)) {
+        return error.into();
+    }
+    Problem::unknown_outcome(&why(&error))
 }
 
 /// An object as it is stored.
@@ -663,7 +684,7 @@ impl Write<'_> {
             .bind(hash)
             .execute(&mut *self.transaction)
             .await?;
-        self.transaction.commit().await?;
+        self.transaction.commit().await.map_err(at_commit)?;
         self.store.advance_seen(self.entry.seq);
         Ok(self.entry.changes)
     }
