@@ -52,6 +52,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make the database and print the first token, without serving.
     Init,
+    /// Put a backup in the place of the database, while the server is stopped.
+    Restore(serve::Restore),
     #[command(flatten)]
     Managed(Box<Managed>),
     /// Find our keys in files, by their form and checksum.
@@ -145,6 +147,7 @@ fn run(options: GlobalOptions, command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve(serve) => block_on(serve.run(&options))?,
         Command::Init => block_on(serve::init(&options))?,
+        Command::Restore(restore) => block_on(restore.run(&options))?,
         Command::Managed(command) => match *command {
             // These two need no control plane.
             Managed::Key(key::Command::Mint(row)) => key::mint(&row)?,

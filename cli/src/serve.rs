@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::Store;
+use tollgate_control::restore::restore;
 use tollgate_control::serve::{Settings, serve};
 
 use crate::client::GlobalOptions;
@@ -36,6 +37,26 @@ pub(crate) async fn init(options: &GlobalOptions) -> Result<()> {
             errln!("There is a database already, and its first token was shown then.");
             Ok(())
         }
+    }
+}
+
+/// Put a backup in the place of the database, while the server is stopped.
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// The backup: a file that SQLite's `.backup` made.
+    backup: PathBuf,
+}
+
+impl Restore {
+    pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
+        match restore(&options.database, &self.backup).await? {
+            Some(before) => errln!(
+                "Restored. The database of before is `{}`; remove it when you are sure.",
+                before.display()
+            ),
+            None => errln!("Restored."),
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ mod tokens;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ed25519_dalek::SigningKey;
@@ -73,11 +73,16 @@ pub fn router(app: Arc<App>) -> Router {
                 async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) }
             }),
         )
-        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
+        .route("/healthz", axum::routing::get(health))
         .fallback(|| async { Problem::unknown_endpoint() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// Whether what is written lasts.
+async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    app.store.ensure_file_there().map(|()| "ok\n")
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
