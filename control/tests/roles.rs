@@ -362,6 +362,49 @@ async fn what_is_another_organizations_does_not_exist() {
     }
 }
 
+/// A customer learns that the platform did something, and not which of its people, from where.
+#[tokio::test]
+async fn a_customers_trail_names_nobody_of_the_platform() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let made = plane.post("/v1/tokens", json!({"role": "support"})).await;
+    let (staff, id) = (made.text("secret"), made.text("id"));
+    let freeze = json!({"target": {"org": "acme"}, "reason": "abuse"});
+    let path = "/v1/freezes";
+    plane
+        .as_token(&staff, Method::POST, path, Some(freeze))
+        .await
+        .expect(201);
+    let customer = plane.token("operator", Some(&["acme"])).await;
+    let key = json!({"org": "acme"});
+    plane
+        .as_token(&customer, Method::POST, "/v1/keys", Some(key))
+        .await
+        .expect(201);
+    let trail = plane
+        .as_token(&customer, Method::GET, "/v1/audit", None)
+        .await
+        .expect(200);
+    let items = trail.body["items"].as_array().unwrap();
+    let by = |action: &str| {
+        let entry = items.iter().find(|entry| entry["action"] == action).unwrap();
+        (
+            entry["actor"].as_str().unwrap(),
+            entry["address"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(by("freeze.begin"), ("platform", ""));
+    assert_eq!(by("org.create"), ("platform", ""));
+    assert!(!trail.body.to_string().contains(&id), "{}", trail.body);
+    let (actor, address) = by("key.create");
+    assert!(
+        actor.starts_with("token:") && address == "local",
+        "{actor} {address}"
+    );
+    let whole = plane.get("/v1/audit").await.body.to_string();
+    assert!(whole.contains(&format!("\"actor\":\"token:{id}\"")), "{whole}");
+}
+
 #[tokio::test]
 async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     let plane = Plane::sqlite().await;
