@@ -25,6 +25,7 @@ pub mod secret;
 pub mod serve;
 mod spool;
 pub mod store;
+pub mod text;
 mod time;
 mod timer;
 mod unique;
