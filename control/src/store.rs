@@ -130,6 +130,9 @@ pub(crate) struct Stored<D> {
     text: String,
 }
 
+/// One object by its kind and id.
+const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
+
 /// Which objects to list, and how many.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ListQuery<'a> {
@@ -289,12 +292,11 @@ impl Store {
 
     /// One object; `None` where there is none.
     pub(crate) async fn find<D: Document>(&self, id: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row =
-            sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
-                .bind(D::KIND.name())
-                .bind(id)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row = sqlx::query(FIND)
+            .bind(D::KIND.name())
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -405,7 +407,7 @@ impl Store {
 }
 
 /// SQLite's file, of an address that names one.
-pub(crate) fn sqlite_file(address: &str) -> Option<&str> {
+pub fn sqlite_file(address: &str) -> Option<&str> {
     let (scheme, file) = address.split_once(':')?;
     let file = file.trim_start_matches("//");
     (scheme.eq_ignore_ascii_case("sqlite") && !file.is_empty()).then_some(file)
@@ -547,12 +549,11 @@ impl Write<'_> {
 
     /// One object as it stands in this write; `None` where there is none.
     pub(crate) async fn find<D: Document>(&mut self, id: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row =
-            sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
-                .bind(D::KIND.name())
-                .bind(id)
-                .fetch_optional(&mut *self.transaction)
-                .await?;
+        let row = sqlx::query(FIND)
+            .bind(D::KIND.name())
+            .bind(id)
+            .fetch_optional(&mut *self.transaction)
+            .await?;
         row.map(|row| stored(&row)).transpose()
     }
 

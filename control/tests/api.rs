@@ -128,6 +128,32 @@ async fn a_create_that_is_sent_again_makes_nothing_new() {
     .await;
 }
 
+/// A dry run of what was done already would change nothing.
+#[tokio::test]
+async fn a_dry_run_with_a_used_idempotency_key_is_a_preview() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for (path, body) in [
+        ("/v1/keys", json!({"org": "acme"})),
+        ("/v1/orgs", json!({"id": "globex"})),
+        ("/v1/orgs/acme/projects", json!({"id": "x"})),
+        ("/v1/tokens", json!({"role": "viewer"})),
+        ("/v1/freezes", json!({"target": {"org": "acme"}, "reason": "x"})),
+    ] {
+        let key = format!("key of {path}");
+        let create = async |query: &str| {
+            let path = format!("{path}{query}");
+            let headers = [("idempotency-key", key.as_str())];
+            plane
+                .with(&plane.owner, Method::POST, &path, Some(body.clone()), &headers)
+                .await
+        };
+        create("").await.expect(201);
+        let shown = create("?dry_run=true").await.expect(200);
+        assert_eq!(shown.body, json!({"dry_run": true, "changes": []}));
+    }
+}
+
 #[tokio::test]
 async fn a_dry_run_shows_and_changes_nothing() {
     on_each(async |plane: Plane| {
@@ -174,7 +200,12 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
                 "labels.a",
                 "without control characters",
             ),
-            ("/v1/orgs", json!({"id": "x", "teir": "pro"}), "teir", "teir"),
+            (
+                "/v1/orgs",
+                json!({"id": "x", "teir": "pro"}),
+                "teir",
+                "there are `tier`, `status`, `models`",
+            ),
             (
                 "/v1/orgs",
                 json!({"id": "x", "contacts": ["x".repeat(129)]}),
@@ -328,6 +359,109 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
         plane.get("/v1/keys?limits=5").await.expect(400).says("limits");
     })
     .await;
+}
+
+/// They would be shown raw, and turn what follows.
+#[tokio::test]
+async fn characters_that_nobody_sees_are_refused() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for c in [
+        '\u{202e}',
+        '\u{2066}',
+        '\u{200b}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{feff}',
+        '\u{ad}',
+        '\u{e0041}',
+    ] {
+        let text = format!("a{c}b");
+        for (path, body, field) in [
+            ("/v1/orgs", json!({"id": "x", "labels": {"a": text}}), "labels.a"),
+            ("/v1/orgs", json!({"id": "x", "labels": {&text: "a"}}), "labels"),
+            ("/v1/orgs", json!({"id": "x", "contacts": [text]}), "contacts"),
+            (
+                "/v1/orgs/acme/projects",
+                json!({"id": "x", "labels": {"a": text}}),
+                "labels.a",
+            ),
+            ("/v1/keys", json!({"org": "acme", "name": text}), "name"),
+            ("/v1/tokens", json!({"role": "viewer", "name": text}), "name"),
+            (
+                "/v1/freezes",
+                json!({"target": {"org": "acme"}, "reason": text}),
+                "reason",
+            ),
+        ] {
+            let answer = plane.post(path, body.clone()).await.expect(422);
+            answer.says("nobody sees");
+            assert_eq!(answer.body["errors"][0]["field"], field, "{body}");
+        }
+    }
+    // What people write stays.
+    let name = json!({"org": "acme", "name": "Žluťoučký 鍵 🔑"});
+    plane.post("/v1/keys", name).await.expect(201);
+}
+
+/// They can't stand in a path, so that nothing could be done with them.
+#[tokio::test]
+async fn names_that_a_url_would_drop_are_refused() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for id in [".", ".."] {
+        let row = json!({"id": id, "sha256": "1".repeat(64), "org": "acme"});
+        for (path, body) in [
+            ("/v1/orgs", json!({"id": id})),
+            ("/v1/orgs/acme/projects", json!({"id": id})),
+            ("/v1/import", json!({"keys": [row]})),
+        ] {
+            let answer = plane.post(path, body).await.expect(422);
+            answer.says("another name than `.` and `..`");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_time_is_rfc_3339_and_nothing_more() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+    for time in ["2090-01-01T00:00:00+01:00[Europe/Berlin]", "2090-01-01 00:00:00Z"] {
+        let row = json!({"id": "x", "sha256": "1".repeat(64), "org": "acme", "expires_at": time});
+        for (path, body) in [
+            ("/v1/keys", json!({"org": "acme", "expires_at": time})),
+            ("/v1/keys", json!({"org": "acme", "not_before": time})),
+            ("/v1/tokens", json!({"role": "viewer", "expires_at": time})),
+            ("/v1/import", json!({"keys": [row]})),
+        ] {
+            plane.post(path, body).await.expect(422).says("RFC 3339");
+        }
+        let change = plane
+            .patch(&format!("/v1/keys/{key}"), json!({"expires_at": time}))
+            .await;
+        change.expect(422).says("RFC 3339");
+    }
+}
+
+/// A proxy before the server may have read the other one.
+#[tokio::test]
+async fn a_header_that_is_there_twice_is_refused() {
+    let plane = Plane::sqlite().await;
+    let viewer = plane.token("viewer", None).await;
+    let request = |tokens: [&str; 2]| {
+        let [one, two] = tokens.map(|token| format!("Bearer {token}"));
+        let request = axum::http::Request::get("/v1/tokens");
+        let request = request.header("authorization", one).header("authorization", two);
+        request.body(axum::body::Body::empty()).unwrap()
+    };
+    for tokens in [[&*plane.owner, &*viewer], [&*viewer, &*plane.owner]] {
+        plane
+            .ask(request(tokens))
+            .await
+            .expect(400)
+            .says("`authorization` is there more than once");
+    }
 }
 
 const KEY: &str = "sk-tg-ln18t5vyaqki-0WAzjfUVHpFnzMZP5rrZGHkpYKa7jrj3HYAPiq7nxcFm6G";

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Page, Preview};
+use super::{App, Changed, Page, Preview};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Cap, CapRate, Target};
@@ -104,7 +104,7 @@ pub(super) async fn begin(
 
 /// Ends a cap. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/caps/{cap}/end", tag = "caps", params(WriteOptions, ("cap" = String, Path)), responses(
-    (status = 200, body = Cap), Problems,
+    (status = 200, body = Changed<Cap>), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,

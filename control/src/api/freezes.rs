@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Page, Preview};
+use super::{App, Changed, Page, Preview};
 use crate::access::Caller;
 use crate::documents::{Freeze, Target};
 use crate::problem::{Problem, Problems};
@@ -88,7 +88,7 @@ pub(super) async fn begin(
 
 /// Ends a freeze. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/freezes/{freeze}/end", tag = "freezes", params(WriteOptions, ("freeze" = String, Path)), responses(
-    (status = 200, body = Freeze), Problems,
+    (status = 200, body = Changed<Freeze>), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,

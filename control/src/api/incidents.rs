@@ -127,7 +127,7 @@ pub(super) async fn begin<D: Incident>(
     let [begun, ..] = D::ACTIONS;
     let mut write = app.store.begin(caller, begun, Some(reason)).await?;
     if let Some(idempotency) = &new.idempotency
-        && let Some(answer) = idempotency.stored_answer(&mut write, caller).await?
+        && let Some(answer) = idempotency.stored_answer(&mut write, caller, options).await?
     {
         return Ok(answer);
     }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tollgate_core::config::ConfigError;
 use utoipa::IntoParams;
 
+use super::members::no_such_member;
 use super::{App, MAX_BODY, MAX_IMPORT};
 use crate::access::Caller;
 use crate::check;
@@ -182,7 +183,7 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     match unknown {
         None => Ok(value),
         Some(path) => Err(Problem::from_config_errors(
-            &[ConfigError::new(path, "there is no such member")],
+            &[ConfigError::new(path.as_str(), no_such_member::<T>(&path))],
             "",
         )),
     }
@@ -204,7 +205,14 @@ fn without_place(error: &str) -> &str {
 
 /// A header's text.
 pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Problem> {
-    let value = headers.get(&name).map(|value| value.to_str());
+    let mut values = headers.get_all(&name).iter();
+    let value = values.next().map(|value| value.to_str());
+    if values.next().is_some() {
+        // Whoever is before the server may have read another one.
+        return Err(Problem::malformed(format!(
+            "the header `{name}` is there more than once"
+        )));
+    }
     value
         .transpose()
         .map_err(|_| Problem::malformed(format!("the header `{name}` is not plain text")))
