@@ -19,6 +19,7 @@ mod key;
 mod limit;
 mod org;
 mod out;
+mod private;
 mod project;
 mod report;
 mod scan;

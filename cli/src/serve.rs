@@ -81,6 +81,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 impl Serve {
     pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
         let store = Arc::new(Store::create(&options.database).await?);
+        options.warn_if_database_is_shared();
         if let Some(Err(error)) = first_token(&store).await? {
             errln!("tollgate: {LOST} ({error})");
         }
