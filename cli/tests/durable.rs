@@ -444,6 +444,7 @@ async fn a_backup_is_restored_whatever_lies_beside_the_file() {
     for wrong in [at("notes"), at("nothing")] {
         let (done, told) = restore(&wrong);
         assert!(!done && told.contains("is no backup"), "{told}");
+        assert!(!std::fs::exists(format!("{file}.restoring")).unwrap());
     }
     let (done, told) = restore(&backup);
     assert!(done && told.contains("tollgate.db.replaced"), "{told}");

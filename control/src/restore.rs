@@ -47,28 +47,20 @@ pub async fn restore(address: &str, backup: &Path) -> Result<Option<PathBuf>, Re
         let why = "a log lies beside it, so it is a copy of files in use; make one with SQLite's `.backup`";
         return Err(unusable(why.to_owned()));
     }
+    let mut from = fs::File::open(backup).map_err(|error| unusable(error.to_string()))?;
     let new = beside(file, ".restoring");
     remove(&new)?;
     let mut copy = private(&new)?;
-    let mut from = fs::File::open(backup).map_err(|error| unusable(error.to_string()))?;
     io::copy(&mut from, &mut copy)?;
     copy.sync_all()?;
-    let usable = async {
-        let mut connection = AnyConnection::connect(&sqlite_url(&new)).await?;
-        let found = quick_check(&mut connection).await?;
-        // Not that of another program.
-        sqlx::query("SELECT name FROM head")
-            .fetch_one(&mut connection)
-            .await?;
-        close(connection).await?;
-        Ok::<_, sqlx::Error>(found)
-    };
-    match usable.await {
-        Ok(None) => {}
-        Ok(Some(broken)) => return Err(unusable(broken)),
-        Err(error) => return Err(unusable(error.to_string())),
+    if let Err(why) = close_whole(&new).await {
+        remove(&new)?;
+        return Err(unusable(why));
     }
-    let in_use = |why: String| RestoreError::InUse(file.to_owned(), why);
+    let in_use = |why: String| {
+        let _ = remove(&new);
+        RestoreError::InUse(file.to_owned(), why)
+    };
     let existed = file.exists();
     if existed {
         let closed = async { close(AnyConnection::connect(&sqlite_url(file)).await?).await };
@@ -85,6 +77,25 @@ pub async fn restore(address: &str, backup: &Path) -> Result<Option<PathBuf>, Re
         fs::File::open(folder)?.sync_all()?;
     }
     Ok(existed.then_some(replaced))
+}
+
+/// Closes a copy that is one of a database of ours, and whole; why it is not otherwise.
+async fn close_whole(copy: &Path) -> Result<(), String> {
+    let look = async {
+        let mut connection = AnyConnection::connect(&sqlite_url(copy)).await?;
+        let damage = quick_check(&mut connection).await?;
+        // Not that of another program.
+        sqlx::query("SELECT name FROM head")
+            .fetch_one(&mut connection)
+            .await?;
+        close(connection).await?;
+        Ok(damage)
+    };
+    match look.await {
+        Ok(None) => Ok(()),
+        Ok(Some(damage)) => Err(damage),
+        Err(error) => Err(sqlx::Error::to_string(&error)),
+    }
 }
 
 /// Closes a database with all of it in its one file; an error where somebody else has it open.
