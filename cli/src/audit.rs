@@ -1,15 +1,18 @@
 //! `tollgate audit`: the trail.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use axum::http::Method;
 use clap::Subcommand;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::client::{Client, encoded};
 use crate::out::outln;
+use crate::report::span;
 use crate::show;
 
 /// What to do with the trail.
@@ -23,6 +26,12 @@ pub(crate) enum Command {
         /// Entries after this number.
         #[arg(long, default_value_t = 0)]
         after: u32,
+        /// Entries of this last time only, such as `12h`.
+        #[arg(long, value_parser = span)]
+        since: Option<SignedDuration>,
+        /// The newest ones only, so many.
+        #[arg(long)]
+        limit: Option<usize>,
     },
     /// Verify all of it; exits with 1 if anything was changed, dropped, moved or cut.
     Verify {
@@ -41,18 +50,41 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
         match self {
-            Self::Show { org, after } => {
+            Self::Show {
+                org,
+                after,
+                since,
+                limit,
+            } => {
                 let org = org
                     .map(|org| format!("&org={}", encoded(&org)))
                     .unwrap_or_default();
-                entries(client, &org, after, |entry| {
+                let since = since.map(|since| Timestamp::now().as_millisecond() - since.as_millis() as i64);
+                let print = |entry: &Value| {
                     if client.wants_json() {
                         Ok(outln!("{}", show::json_line(entry))?)
                     } else {
                         print_entry(entry)
                     }
+                };
+                // The trail is read from its beginning: its end comes last.
+                let mut newest = VecDeque::new();
+                entries(client, &org, after, |entry| {
+                    let time = entry.get("time").and_then(Value::as_i64).unwrap_or_default();
+                    if since.is_some_and(|since| time < since) {
+                        return Ok(());
+                    }
+                    let Some(limit) = limit else {
+                        return print(entry);
+                    };
+                    newest.push_back(entry.clone());
+                    if newest.len() > limit {
+                        newest.pop_front();
+                    }
+                    Ok(())
                 })
                 .await?;
+                newest.iter().try_for_each(print)?;
             }
             Self::Export => {
                 entries(client, "", 0, |entry| Ok(outln!("{}", show::json_line(entry))?)).await?;
@@ -111,11 +143,14 @@ fn print_entry(entry: &Value) -> Result<()> {
     let at = jiff::Timestamp::from_millisecond(at)
         .map(|at| at.to_string())
         .unwrap_or_default();
+    let from = match word("address") {
+        address if address.is_empty() => String::new(),
+        address => format!(" from {address}"),
+    };
     outln!(
-        "{} {at} {} from {} {}{reason}",
+        "{} {at} {}{from} {}{reason}",
         word("seq"),
         word("actor"),
-        word("address"),
         word("action")
     )?;
     let changes = entry

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,9 +15,11 @@ use tollgate_control::Store;
 use tollgate_control::access::Caller;
 use tollgate_control::api::{App, router};
 use tollgate_control::serve::{SigningKey, signing_key};
+use tollgate_control::store::sqlite_file;
 use tower::ServiceExt as _;
 
 use crate::out;
+use crate::private::warn_if_shared;
 
 /// Options of every command: which control plane, and how.
 #[derive(Args, Clone)]
@@ -62,8 +64,17 @@ impl GlobalOptions {
             return Ok(None);
         };
         let key = signing_key(file);
-        key.map(Some)
-            .with_context(|| format!("cannot use the key that signs checkpoints, {}", file.display()))
+        let key =
+            key.with_context(|| format!("cannot use the key that signs checkpoints, {}", file.display()))?;
+        warn_if_shared(file, "the key that signs checkpoints");
+        Ok(Some(key))
+    }
+
+    /// Warns where others can read the database's file.
+    pub(crate) fn warn_if_database_is_shared(&self) {
+        if let Some(file) = sqlite_file(&self.database) {
+            warn_if_shared(Path::new(file), "the database");
+        }
     }
 }
 
@@ -105,6 +116,7 @@ impl Client {
             }
             None => {
                 let store = Arc::new(Store::open(&options.database).await?);
+                options.warn_if_database_is_shared();
                 Transport::Local(router(App::new(store, options.signing_key()?)))
             }
         };
@@ -263,14 +275,25 @@ fn address(server: &str) -> Result<(String, bool)> {
 }
 
 fn token(file: Option<&PathBuf>) -> Result<String> {
-    let token = match file {
+    let (token, place) = match file {
         Some(file) => {
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+            let token =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            warn_if_shared(file, "the token");
+            (token, file.display().to_string())
         }
-        None => std::env::var("TOLLGATE_TOKEN")
-            .context("the server wants a token: give --token-file, or set TOLLGATE_TOKEN")?,
+        None => {
+            let token = std::env::var("TOLLGATE_TOKEN")
+                .context("the server wants a token: give --token-file, or set TOLLGATE_TOKEN")?;
+            (token, "TOLLGATE_TOKEN".to_owned())
+        }
     };
-    Ok(token.trim().to_owned())
+    let token = token.trim();
+    ensure!(
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()),
+        "{place} does not hold a token and nothing else: expected one line, such as `tg-token-…`"
+    );
+    Ok(token.to_owned())
 }
 
 /// A name as it stands in a path. `.` and `..` can't: URLs drop them, encoded too, and what is above would be meant.

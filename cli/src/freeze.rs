@@ -1,6 +1,6 @@
 //! `tollgate freeze`, `cap`, `drain`, `shed`, what ends each, and `status`: for when something is on fire.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::http::Method;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ impl Freeze {
                 self.id
             )
         })?;
-        Ok(())
+        tell_other(client, "freeze", &answer).await
     }
 }
 
@@ -165,7 +165,7 @@ impl Cap {
                 self.id, self.rate
             )
         })?;
-        Ok(())
+        tell_other(client, "cap", &answer).await
     }
 }
 
@@ -248,17 +248,64 @@ async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
 async fn end_on(client: &Client, (noun, query): (&str, &str), target: &Value) -> Result<()> {
     let all = client.get(&format!("/v1/{noun}s{query}")).await?;
     let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
-    let mut on_it = items.filter(|one| one.get("target") == Some(target));
-    let found = on_it.next().map(|one| show::member(one, "id"));
-    let id =
-        found.with_context(|| format!("there is no {noun} on the {}; see tollgate status", named(target)))?;
-    end_by_id(client, noun, &id).await
+    let on_it: Vec<&Value> = items.filter(|one| one.get("target") == Some(target)).collect();
+    match on_it.as_slice() {
+        [] => bail!("there is no {noun} on the {}; see tollgate status", named(target)),
+        [one] => end_by_id(client, noun, &show::member(one, "id")).await,
+        several => {
+            let several: Vec<String> = several.iter().map(|one| with_owner(one)).collect();
+            bail!(
+                "there is more than one {noun} on the {}: {}; end one by its id",
+                named(target),
+                several.join(" and ")
+            )
+        }
+    }
+}
+
+/// A freeze or cap by its id, and whose it is.
+fn with_owner(one: &Value) -> String {
+    let by_customer = one
+        .get("by_confined")
+        .and_then(Value::as_bool)
+        .unwrap_or_default();
+    let owner = if by_customer {
+        "the customer"
+    } else {
+        "the platform"
+    };
+    format!("`{}` by {owner}", show::member(one, "id"))
+}
+
+/// Tells what else is in force on the same target, after a freeze or a cap was begun or ended: the platform and the
+/// customer have one each.
+async fn tell_other(client: &Client, noun: &str, answer: &Answer) -> Result<()> {
+    let one = &answer.body;
+    let Some(target) = one.get("target").filter(|_| !client.wants_json()) else {
+        return Ok(());
+    };
+    let of_org = format!("?org={}", encoded(&show::member(one, "org")));
+    let all = client.get(&format!("/v1/{noun}s{of_org}")).await?;
+    let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
+    let mut on_it =
+        items.filter(|other| other.get("target") == Some(target) && other.get("id") != one.get("id"));
+    if let Some(other) = on_it.next() {
+        let (target, other, until) = (named(target), with_owner(other), until(other));
+        outln!(
+            "On the {target} there is another {noun} in force, which stays when this one ends: {other}{until}."
+        )?;
+    }
+    Ok(())
 }
 
 async fn end_by_id(client: &Client, noun: &str, id: &str) -> Result<()> {
     let path = format!("/v1/{noun}s/{}/end", segment(id)?);
     let answer = client.write(Method::POST, &path, None).await?;
-    show::changed(client, &answer, |_| format!("Ended {noun} {id}."))
+    show::changed(client, &answer, |_| format!("Ended {noun} {id}."))?;
+    if noun == "restriction" {
+        return Ok(());
+    }
+    tell_other(client, noun, &answer).await
 }
 
 /// A target, for people.

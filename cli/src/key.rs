@@ -90,8 +90,8 @@ pub(crate) enum Command {
 /// What may be set of a key in a control plane alone; what is not named stays.
 #[derive(Args)]
 pub(crate) struct Spec {
-    /// `active` or `suspended`.
-    #[arg(long)]
+    /// Whether it is in use.
+    #[arg(long, value_parser = ["active", "suspended"])]
     status: Option<String>,
     /// When it begins to be good, as in `2026-12-31T23:59:59Z`.
     #[arg(long)]

@@ -19,6 +19,7 @@ mod key;
 mod limit;
 mod org;
 mod out;
+mod private;
 mod project;
 mod report;
 mod scan;
@@ -52,6 +53,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make the database and print the first token, without serving.
     Init,
+    /// Put a backup in the place of the database, while the server is stopped.
+    Restore(serve::Restore),
     #[command(flatten)]
     Managed(Box<Managed>),
     /// Find our keys in files, by their form and checksum.
@@ -131,7 +134,9 @@ fn main() -> ExitCode {
         Err(error) => {
             let unwritten = error.downcast_ref::<StdoutError>();
             if !unwritten.is_some_and(StdoutError::is_broken_pipe) {
-                errln!("tollgate: {}", out::sanitized_lines(&format!("{error:#}")));
+                // A key or token may have been given in the place of a file or a name.
+                let told = tollgate_control::secret::masked(&format!("{error:#}"));
+                errln!("tollgate: {}", out::sanitized_lines(&told));
             }
             // 1 is what `scan`, `check` and `audit verify` found.
             ExitCode::from(2)
@@ -143,6 +148,7 @@ fn run(options: GlobalOptions, command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve(serve) => block_on(serve.run(&options))?,
         Command::Init => block_on(serve::init(&options))?,
+        Command::Restore(restore) => block_on(restore.run(&options))?,
         Command::Managed(command) => match *command {
             // These two need no control plane.
             Managed::Key(key::Command::Mint(row)) => key::mint(&row)?,

@@ -49,8 +49,8 @@ pub(crate) struct Spec {
     /// Class of service.
     #[arg(long)]
     tier: Option<String>,
-    /// `active` or `suspended`.
-    #[arg(long)]
+    /// Whether it is in use.
+    #[arg(long, value_parser = ["active", "suspended"])]
     status: Option<String>,
     /// Models, as names or patterns: `--models 'llama-*,whisper-1'`.
     #[arg(long, value_delimiter = ',')]

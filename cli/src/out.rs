@@ -3,6 +3,8 @@
 use core::fmt;
 use std::io::{self, Write as _};
 
+use tollgate_control::text::is_unprintable;
+
 /// Standard output took no more.
 #[derive(Debug)]
 pub(crate) struct StdoutError(io::Error);
@@ -38,7 +40,7 @@ pub(crate) fn write_stderr(text: fmt::Arguments<'_>) {
 /// A text in one line, without what a terminal obeys.
 pub(crate) fn sanitized(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_unprintable(c) { '\u{fffd}' } else { c })
         .collect()
 }
 

@@ -48,8 +48,8 @@ pub(crate) enum Command {
 /// What is set; what is not named stays.
 #[derive(Args)]
 pub(crate) struct Spec {
-    /// `active` or `suspended`.
-    #[arg(long)]
+    /// Whether it is in use.
+    #[arg(long, value_parser = ["active", "suspended"])]
     status: Option<String>,
     /// Models, as names or patterns; without it what the organization has.
     #[arg(long, value_delimiter = ',')]

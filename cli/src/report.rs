@@ -139,7 +139,7 @@ fn last_used(files: &[PathBuf]) -> Result<HashMap<String, Timestamp>> {
 }
 
 /// A time span such as `90d` or `12h`; a day has 24 hours.
-fn span(text: &str) -> Result<SignedDuration, String> {
+pub(crate) fn span(text: &str) -> Result<SignedDuration, String> {
     let span = text.parse::<Span>().ok();
     let span = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
     span.filter(|span| *span > SignedDuration::ZERO)

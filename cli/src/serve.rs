@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::Store;
+use tollgate_control::restore::restore;
 use tollgate_control::serve::{Settings, serve};
 
 use crate::client::GlobalOptions;
@@ -39,6 +40,26 @@ pub(crate) async fn init(options: &GlobalOptions) -> Result<()> {
     }
 }
 
+/// Put a backup in the place of the database, while the server is stopped.
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// The backup: a file that SQLite's `.backup` made.
+    backup: PathBuf,
+}
+
+impl Restore {
+    pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
+        match restore(&options.database, &self.backup).await? {
+            Some(before) => errln!(
+                "Restored. The database of before is `{}`; remove it when you are sure.",
+                before.display()
+            ),
+            None => errln!("Restored."),
+        }
+        Ok(())
+    }
+}
+
 /// What to do without it.
 const LOST: &str = "the first token is lost; make another on this machine, from the same --database: tollgate token \
                     create --role owner --name NAME";
@@ -60,6 +81,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 impl Serve {
     pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
         let store = Arc::new(Store::create(&options.database).await?);
+        options.warn_if_database_is_shared();
         if let Some(Err(error)) = first_token(&store).await? {
             errln!("tollgate: {LOST} ({error})");
         }

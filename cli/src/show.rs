@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
+use tollgate_control::text::is_unprintable;
 
 use crate::client::{Answer, Client};
 use crate::out::{errln, outln, sanitized};
@@ -170,8 +171,10 @@ pub(crate) fn json_line(value: &Value) -> String {
 fn escaped(json: &str) -> String {
     json.chars()
         .fold(String::with_capacity(json.len()), |mut all, c| {
-            if c.is_control() && c != '\n' {
-                all.push_str(&format!("\\u{:04x}", u32::from(c)));
+            if is_unprintable(c) && c != '\n' {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    all.push_str(&format!("\\u{unit:04x}"));
+                }
             } else {
                 all.push(c);
             }
@@ -192,14 +195,18 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_shown() {
-        let hostile = json!({"a\u{1b}[2J": "b\u{9b}2J\r\n\u{7f}"});
+        let hostile =
+            json!({"a\u{1b}[2J\u{202e}": "b\u{9b}2J\r\n\u{7f}\u{2066}\u{200b}\u{2028}\u{feff}\u{e0041}"});
         for shown in [
             text(&hostile),
             json(&hostile),
             json_line(&hostile),
             sanitized("a\u{1b}\n"),
         ] {
-            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+            assert!(
+                !shown.chars().any(|c| is_unprintable(c) && c != '\n'),
+                "{shown:?}"
+            );
         }
         assert_eq!(serde_json::from_str::<Value>(&json(&hostile)).unwrap(), hostile);
         assert_eq!(sanitized_lines("a\u{1b}\nb"), "a\u{fffd}\nb");

@@ -16,8 +16,8 @@ pub(crate) enum Command {
     List,
     /// Create a token; prints it once.
     Create {
-        /// `gateway`, `viewer`, `support`, `operator` or `owner`.
-        #[arg(long)]
+        /// What it may do.
+        #[arg(long, value_parser = ["gateway", "viewer", "support", "operator", "owner"])]
         role: String,
         /// A name for people.
         #[arg(long)]

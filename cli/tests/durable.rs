@@ -327,3 +327,136 @@ fn a_file_that_is_no_database_is_left_alone() {
         "somebody's notes, which are no database at all"
     );
 }
+
+/// What is written into a file that has no name any more is lost with the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_moved_under_the_server_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let server = Server::start(&format!("sqlite:{}", at("tollgate.db").display()));
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let create = async |name: &str| {
+        let url = format!("{}/v1/orgs", server.url);
+        post(&http, &url, &token, json!({"id": name})).await.unwrap()
+    };
+    let health = async || {
+        let answer = http.get(format!("{}/healthz", server.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(create("acme").await.0, 201);
+    assert_eq!(health().await, (200, "ok\n".to_owned()));
+    std::fs::rename(at("tollgate.db"), at("moved.db")).unwrap();
+    for what in ["deleted", "replaced"] {
+        if what == "replaced" {
+            std::fs::copy(at("moved.db"), at("tollgate.db")).unwrap();
+        }
+        let (status, problem) = create("lost").await;
+        assert_eq!(status, 503, "{problem}");
+        let told = problem["detail"].as_str().unwrap();
+        assert!(told.contains(&format!("was {what} under the server")), "{told}");
+        let (status, told) = health().await;
+        assert!(status == 503 && told.contains(what), "{told}");
+        // To several at once, too.
+        let url = format!("{}/v1/directory", server.url);
+        let all = futures_util::future::join_all((0..40).map(|_| get(&http, &url, &token)));
+        let all = tokio::time::timeout(Duration::from_secs(5), all).await.unwrap();
+        assert!(all.iter().all(|one| one["orgs"].get("acme").is_some()));
+    }
+    std::fs::rename(at("moved.db"), at("tollgate.db")).unwrap();
+    assert_eq!(create("more").await.0, 201);
+    assert_eq!(health().await.0, 200);
+}
+
+fn tollgate(arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.env_remove("TOLLGATE_SERVER").stdin(Stdio::null());
+    let output = command.args(arguments).output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(told).unwrap())
+}
+
+/// The log beside a file is taken for its own, whatever the file is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_left_by_another_file_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, other) = (at("tollgate.db"), at("other.db"));
+    for file in [&file, &other] {
+        let (done, told) = tollgate(&["init", "--database", &format!("sqlite:{file}")]);
+        assert!(done, "{told}");
+    }
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&format!("sqlite://{other}"))
+        .await
+        .unwrap();
+    let fill = "CREATE TABLE filled (bytes BLOB); INSERT INTO filled VALUES (zeroblob(4000000)), (zeroblob(4000000)); \
+                PRAGMA wal_checkpoint(TRUNCATE); UPDATE filled SET bytes = randomblob(500000);";
+    sqlx::raw_sql(fill).execute(&pool).await.unwrap();
+    std::fs::copy(format!("{other}-wal"), format!("{file}-wal")).unwrap();
+    drop(pool);
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--database",
+        &format!("sqlite:{file}"),
+    ];
+    let (done, told) = tollgate(&serve);
+    assert!(
+        !done && told.contains("is damaged") && told.contains("tollgate restore"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_restored_whatever_lies_beside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, backup) = (at("tollgate.db"), at("backup.db"));
+    let database = format!("sqlite:{file}");
+    let restore = |backup: &str| tollgate(&["restore", backup, "--database", &database]);
+    let server = Server::start(&database);
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let create = async |server: &Server, name: &str| {
+        let url = format!("{}/v1/orgs", server.url);
+        assert_eq!(
+            post(&http, &url, &token, json!({"id": name})).await.unwrap().0,
+            201
+        );
+    };
+    create(&server, "kept").await;
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&format!("sqlite://{file}")).await.unwrap();
+    let save = format!("VACUUM INTO '{backup}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(save))
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    create(&server, "later").await;
+    let (done, told) = restore(&backup);
+    assert!(!done && told.contains("stop the server"), "{told}");
+    create(&server, "latest").await;
+    server.kill();
+    assert!(std::fs::metadata(format!("{file}-wal")).unwrap().len() > 0);
+
+    std::fs::write(at("notes"), "somebody's notes").unwrap();
+    for wrong in [at("notes"), at("nothing")] {
+        let (done, told) = restore(&wrong);
+        assert!(!done && told.contains("is no backup"), "{told}");
+        assert!(!std::fs::exists(format!("{file}.restoring")).unwrap());
+    }
+    let (done, told) = restore(&backup);
+    assert!(done && told.contains("tollgate.db.replaced"), "{told}");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    let server = Server::start(&database);
+    let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
+    assert_eq!(orgs["items"].as_array().unwrap().len(), 1, "{orgs}");
+    create(&server, "after").await;
+    server.kill();
+    let (_, before) = tollgate(&["org", "list", "--database", &format!("sqlite:{file}.replaced")]);
+    assert!(before.contains("latest"), "{before}");
+    let (done, told) = restore(&backup);
+    assert!(!done && told.contains("move it away first"), "{told}");
+}

@@ -224,3 +224,76 @@ fn mistakes_in_arguments_are_told_in_words() {
         assert!(all(&output).contains(says), "{}", all(&output));
     }
 }
+
+/// It may be given in the place of a file, or of a name.
+#[test]
+fn a_credential_in_the_wrong_place_is_not_repeated() {
+    let token = "tg-token-x14ao9wq7k44-OtgblLZ2ucUW6iIKnVLl2v9DPLDXiF15SBzYwEOHzm7";
+    for arguments in [
+        &[
+            "--server",
+            "http://127.0.0.1:1",
+            "--token-file",
+            token,
+            "org",
+            "list",
+        ][..],
+        &["--server", token, "org", "list"],
+        &["--database", token, "org", "list"],
+        &[
+            "--audit-key",
+            token,
+            "--database",
+            "sqlite:/nowhere",
+            "org",
+            "list",
+        ],
+        &["--server", "http://127.0.0.1:1", "project", "create", token],
+        &[
+            "--server",
+            "http://127.0.0.1:1",
+            "org",
+            "create",
+            "a",
+            "--label",
+            token,
+        ],
+        &["directory", "check", token],
+    ] {
+        let output = tollgate(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", all(&output));
+        assert!(!all(&output).contains(&token[20..40]), "{}", all(&output));
+    }
+}
+
+#[test]
+fn what_else_is_in_force_on_the_same_target_is_told() {
+    let one = |id: &str, by_confined| json!({"id": id, "target": {"key": "k"}, "by_confined": by_confined});
+    let (url, _asked) = server(200, move |_| {
+        let mut begun = one("p", false);
+        begun["items"] = json!([one("c", true), one("p", false)]);
+        begun
+    });
+    let run = |arguments: &[&str]| {
+        let output = tollgate(&[&["--server", url.as_str(), "--reason", "x"], arguments].concat())
+            .output()
+            .unwrap();
+        all(&output)
+    };
+    for arguments in [
+        &["freeze", "key", "k"][..],
+        &["cap", "key", "k", "--rate", "1/second"],
+        &["unfreeze", "p"],
+    ] {
+        let told = run(arguments);
+        assert!(
+            told.contains("stays when this one ends: `c` by the customer"),
+            "{told}"
+        );
+    }
+    let told = run(&["unfreeze", "key", "k"]);
+    assert!(
+        told.contains("`c` by the customer and `p` by the platform; end one by its id"),
+        "{told}"
+    );
+}

@@ -152,6 +152,24 @@ fn every_command_of_the_page_works_as_it_stands_there() {
 }
 
 #[test]
+fn the_newest_of_the_trail_are_shown() {
+    let shell = Shell::new();
+    shell.must("tollgate init");
+    for org in ["one", "two", "three"] {
+        shell.must(&format!("tollgate org create {org}"));
+    }
+    let shown = |options: &str| {
+        let all = shell.must(&format!("tollgate audit show --json {options}"));
+        all.lines().filter(|line| line.contains("org.create")).count()
+    };
+    assert_eq!([shown(""), shown("--limit 2"), shown("--limit 9")], [3, 2, 3]);
+    assert_eq!(shown("--since 1h --limit 1"), 1);
+    assert!(shell.must("tollgate audit show --limit 1").contains("three"));
+    std::thread::sleep(core::time::Duration::from_millis(1_100));
+    assert_eq!(shown("--since 1s"), 0);
+}
+
+#[test]
 fn a_trail_that_was_tampered_with_is_found() {
     let shell = Shell::new();
     shell.must("tollgate init");
@@ -195,6 +213,11 @@ fn mistakes_are_told_in_words() {
     for (line, says) in [
         (show.as_str(), id.as_str()),
         ("tollgate org set acme", "nothing to change"),
+        (
+            "tollgate token create --role god",
+            "gateway, viewer, support, operator, owner",
+        ),
+        ("tollgate org create acme --status on", "active, suspended"),
         ("tollgate org create 'a b'", "1 to 64 characters"),
         ("tollgate org show nobody", "there is no organization `nobody`"),
         ("tollgate key create --org nobody", "an organization that exists"),
@@ -219,6 +242,12 @@ fn mistakes_are_told_in_words() {
         ),
         ("tollgate serve --database sqlite:/nowhere/x.db", "cannot be made"),
         ("tollgate serve --listen 0.0.0.0:0", "in clear"),
+        ("tollgate init --database 'sqlite:x?mode=memory'", "names no file"),
+        ("tollgate serve --database sqlite::memory:", "names no file"),
+        (
+            "printf 'tg-token-x\\ntg-token-y\\n' >two; tollgate --server http://127.0.0.1:1 --token-file two org list",
+            "two does not hold a token and nothing else",
+        ),
     ] {
         let output = shell.run(line);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -226,5 +255,33 @@ fn mistakes_are_told_in_words() {
             output.status.code() == Some(2) && told.contains(says),
             "{line}: {told}"
         );
+    }
+    let files = shell.must("ls");
+    assert!(!files.contains("memory"), "{files}");
+}
+
+#[test]
+fn files_that_others_can_read_are_told() {
+    let shell = Shell::new();
+    shell.must("tollgate init");
+    assert_eq!(shell.must("stat -c %a tollgate.db"), "600\n");
+    shell.write("token", "tg-token-x");
+    let status = "tollgate --audit-key audit.key status";
+    let remote = "tollgate --server http://127.0.0.1:1 --token-file token status";
+    let told = |line: &str| String::from_utf8(shell.run(line).stderr).unwrap();
+    assert_eq!(told(status), "");
+    for (file, line, what) in [
+        ("tollgate.db", status, "the database"),
+        ("audit.key", status, "the key that signs checkpoints"),
+        ("token", remote, "the token"),
+    ] {
+        for mode in ["640", "604"] {
+            shell.must(&format!("chmod {mode} {file}"));
+            let told = told(line);
+            let says = format!("others than its owner can read or write {what}: chmod 600 {file}");
+            assert!(told.contains(&says), "{told}");
+        }
+        shell.must(&format!("chmod 600 {file}"));
+        assert!(!told(line).contains("warning"));
     }
 }

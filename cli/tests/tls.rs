@@ -4,7 +4,9 @@
 
 mod server;
 
-use std::net::TcpListener;
+use core::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 
 use server::Server;
@@ -95,4 +97,22 @@ fn a_certificate_that_does_not_fit_is_named() {
             said(&refused)
         );
     }
+}
+
+/// Its connections would stay for as long as a client answers pings.
+#[test]
+fn http_2_is_not_spoken() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let server = Server::start(&database);
+    let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // The preface, and settings.
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
 }

@@ -12,8 +12,7 @@ use crate::documents::{Metadata, Role, Token};
 use crate::problem::Problem;
 use crate::time;
 
-/// What tokens begin with.
-pub(crate) const PREFIX: &str = "tg-token-";
+pub(crate) use crate::secret::TOKEN_PREFIX as PREFIX;
 
 /// What a role may permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

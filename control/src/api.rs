@@ -8,6 +8,7 @@ mod idempotency;
 mod import;
 mod incidents;
 mod keys;
+mod members;
 mod orgs;
 mod patch;
 mod projects;
@@ -18,7 +19,7 @@ mod tokens;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ed25519_dalek::SigningKey;
@@ -73,11 +74,16 @@ pub fn router(app: Arc<App>) -> Router {
                 async move { ([(header::CONTENT_TYPE, "application/json")], text.to_string()) }
             }),
         )
-        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
+        .route("/healthz", axum::routing::get(health))
         .fallback(|| async { Problem::unknown_endpoint() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// Whether what is written lasts.
+async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    app.store.ensure_file_there().map(|()| "ok\n")
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
@@ -166,6 +172,20 @@ pub(crate) struct Preview {
     changes: Vec<Change>,
 }
 
+/// What is now, or, of a dry run, what would change.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "the description of the API alone has it: either is answered as it is"
+)]
+pub(crate) enum Changed<T> {
+    /// It was done.
+    Done(T),
+    /// A dry run.
+    Preview(Preview),
+}
+
 /// A page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Page<T> {
@@ -219,12 +239,7 @@ async fn commit_or_preview<D: Serialize>(
     revision: i64,
 ) -> Result<Response, Problem> {
     if options.dry_run {
-        let changes = write.changes().to_vec();
-        return Ok(axum::Json(Preview {
-            dry_run: true,
-            changes,
-        })
-        .into_response());
+        return Ok(preview(write.changes().to_vec()));
     }
     // Nothing was changed: the revision is the one before.
     let unchanged = write.changes().is_empty();
@@ -234,6 +249,11 @@ async fn commit_or_preview<D: Serialize>(
         document,
         if unchanged { revision } else { revision + 1 },
     ))
+}
+
+fn preview(changes: Vec<Change>) -> Response {
+    let dry_run = true;
+    axum::Json(Preview { dry_run, changes }).into_response()
 }
 
 /// Fails with 412 where the object is at another revision than `If-Match` names.
@@ -285,6 +305,28 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::Value;
+
+    /// A client that is made from the description reads dry runs.
+    #[test]
+    fn what_can_be_tried_says_that_it_answers_a_preview() {
+        let openapi: Value = serde_json::from_str(&super::openapi()).unwrap();
+        let mut tried = 0;
+        for (path, operations) in openapi["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+                if !parameters.any(|one| one["name"] == "dry_run") {
+                    continue;
+                }
+                tried += 1;
+                let answer = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+                let name = answer["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+                let schema = &openapi["components"]["schemas"][name];
+                let is_preview = name == "Preview" || schema["oneOf"].to_string().contains("/Preview");
+                assert!(is_preview, "{method} {path}: {answer} {schema}");
+            }
+        }
+        assert!(tried >= 20, "{tried}");
+    }
 
     #[test]
     fn each_operation_has_an_id_of_its_own() {

@@ -1,20 +1,27 @@
 //! Whether the filters would take what is to be written: the same core judges it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
-use tollgate_core::key::{Form, form};
 
-use crate::access::PREFIX;
 use crate::directory::{key_row, org_member};
 use crate::documents::{CapRate, Key, Org, Project, Target, Traffic};
 use crate::problem::Problem;
+use crate::secret;
+use crate::text::is_unprintable;
+use crate::time;
 
 /// Checks an organization, or one of its projects.
 pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
+    id(&org.id)?;
+    labels(&org.spec.labels)?;
     contacts(&org.spec.contacts)?;
-    projects
-        .iter()
-        .try_for_each(|project| contacts(&project.spec.contacts))?;
+    for project in projects {
+        id(&project.id)?;
+        labels(&project.spec.labels)?;
+        contacts(&project.spec.contacts)?;
+    }
     let at = match projects {
         [project] => format!("orgs.{}.projects.{}", org.id, project.id),
         _ => format!("orgs.{}", org.id),
@@ -28,7 +35,11 @@ pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
 /// Checks the rows of keys; the error says which row, unless there is but one.
 pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     for (at, key) in keys.iter().enumerate() {
-        let checked = name(key.spec.name.as_deref()).and_then(|()| contacts(&key.spec.contacts));
+        let checked = id(&key.id)
+            .and_then(|()| name(key.spec.name.as_deref()))
+            .and_then(|()| contacts(&key.spec.contacts))
+            .and_then(|()| time::ensure_rfc3339("not_before", key.spec.not_before.as_deref()))
+            .and_then(|()| time::ensure_rfc3339("expires_at", key.spec.expires_at.as_deref()));
         checked.map_err(|problem| match keys {
             [_] => problem,
             _ => problem.nested_in(&format!("keys[{at}]")),
@@ -46,12 +57,35 @@ pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     judge(json!({"version": 1, "orgs": orgs, "keys": rows}), at)
 }
 
+/// Checks an id, beyond what the filters want of it. `.` and `..` can't stand in a path: URLs drop them.
+fn id(id: &str) -> Result<(), Problem> {
+    if matches!(id, "." | "..") {
+        return Err(Problem::invalid("id", id, "another name than `.` and `..`"));
+    }
+    no_secret("id", id)
+}
+
+/// Checks labels, beyond what the filters want of them.
+fn labels(labels: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let check = |field: &str, text: &str| match text.chars().any(is_unprintable) {
+        false => Ok(()),
+        true => Err(Problem::field(
+            field,
+            "expected text without control characters or others that nobody sees",
+        )),
+    };
+    labels.iter().try_for_each(|(name, value)| {
+        check("labels", name)?;
+        check(&format!("labels.{name}"), value)
+    })
+}
+
 /// Checks a name for people, which no filter reads.
 pub(crate) fn name(name: Option<&str>) -> Result<(), Problem> {
     match name {
         Some(name) if !is_line(name, 64) => Err(Problem::field(
             "name",
-            "expected at most 64 characters, without control characters",
+            "expected at most 64 characters, without control characters or others that nobody sees",
         )),
         Some(name) => no_secret("name", name),
         None => Ok(()),
@@ -63,23 +97,42 @@ pub(crate) fn reason(reason: &str) -> Result<(), Problem> {
     if !is_line(reason, 500) {
         return Err(Problem::field(
             "reason",
-            "expected at most 500 characters, without control characters",
+            "expected at most 500 characters, without control characters or others that nobody sees",
         ));
     }
     no_secret("reason", reason)
 }
 
 /// A key or token in the wrong place would be kept in clear, and shown.
-fn no_secret(field: &str, text: &str) -> Result<(), Problem> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
-    let is_ours = |word: &str| form(word.as_bytes()) != Form::Foreign || word.starts_with(PREFIX);
-    if words.into_iter().any(|word| word.len() > 20 && is_ours(word)) {
+pub(crate) fn no_secret(field: &str, text: &str) -> Result<(), Problem> {
+    if secret::is_in(text) {
         return Err(Problem::field(
             field,
             "this holds a key or a token, which is to be kept nowhere: name it by its id",
         ));
     }
     Ok(())
+}
+
+/// The same of all names and values below a path.
+fn no_secret_below(path: &str, value: &Value) -> Result<(), Problem> {
+    match value {
+        Value::String(text) => no_secret(path, text),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, item)| no_secret_below(&format!("{path}[{at}]"), item)),
+        Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+            no_secret(path, name)?;
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            no_secret_below(&path, value)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
 }
 
 fn contacts(contacts: &[String]) -> Result<(), Problem> {
@@ -90,12 +143,12 @@ fn contacts(contacts: &[String]) -> Result<(), Problem> {
     }
     Err(Problem::field(
         "contacts",
-        "expected at most 16, of at most 128 characters each, without control characters",
+        "expected at most 16, of at most 128 characters each, without control characters or others that nobody sees",
     ))
 }
 
 fn is_line(text: &str, most: usize) -> bool {
-    text.chars().count() <= most && !text.chars().any(char::is_control)
+    text.chars().count() <= most && !text.chars().any(is_unprintable)
 }
 
 /// Checks what a cap allows.
@@ -118,7 +171,11 @@ pub(crate) fn traffic(target: &Target) -> Result<(), Problem> {
 }
 
 fn judge(document: Value, at: &str) -> Result<(), Problem> {
-    let judged = Loader::load(document.to_string().into_bytes());
+    let text = document.to_string();
+    if secret::is_in(&text) {
+        no_secret_below("", &document).map_err(|problem| problem.below(at))?;
+    }
+    let judged = Loader::load(text.into_bytes());
     judged
         .map(|_| ())
         .map_err(|errors| Problem::from_config_errors(&errors, at))

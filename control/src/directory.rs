@@ -96,7 +96,7 @@ pub(crate) fn org_member(org: &Org, projects: &[Project]) -> Value {
         "limits",
         Some(&spec.limits).filter(|limits| !limits.is_empty()),
     );
-    set(&mut member, "cap", org.metadata.cap.as_ref().map(|cap| &cap.rate));
+    set(&mut member, "cap", org.metadata.capped().as_ref());
     member
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn key_row(key: &Key) -> Value {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         limits: &'a BTreeMap<String, Limit>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        cap: Option<&'a CapRate>,
+        cap: Option<CapRate>,
     }
     let spec = &key.spec;
     json!(Row {
@@ -160,7 +160,7 @@ pub(crate) fn key_row(key: &Key) -> Value {
         expires_at: spec.expires_at.as_deref(),
         networks: spec.networks.as_deref(),
         limits: &spec.limits,
-        cap: key.metadata.cap.as_ref().map(|cap| &cap.rate),
+        cap: key.metadata.capped(),
     })
 }
 

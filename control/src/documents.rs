@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tollgate_core::config::Rate;
 use utoipa::ToSchema;
 
 /// What kind of object it is.
@@ -181,9 +182,15 @@ pub struct Metadata {
     /// The freeze that is in force, by its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_by: Option<String>,
+    /// The customer's own freeze beneath one of the platform: it is what is in force when that ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_beneath_by: Option<String>,
     /// The cap that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<Capped>,
+    /// The customer's own cap beneath one of the platform: both hold, and this one alone when that ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap_beneath: Option<Capped>,
     /// Of a key or project: whether a token that is not confined to organizations suspended it, so that only such a one
     /// resumes it.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
@@ -198,6 +205,29 @@ pub struct Capped {
     /// How much it allows.
     #[serde(flatten)]
     pub rate: CapRate,
+}
+
+impl CapRate {
+    /// Both: the slower rate, and the smaller burst.
+    fn with(self, other: Self) -> Self {
+        let (Ok(one), Ok(two)) = (self.rate.parse::<Rate>(), other.rate.parse::<Rate>()) else {
+            // One that can't be read was checked when it began, and does not come here.
+            return self;
+        };
+        let burst = |cap: &Self, rate: Rate| cap.burst.unwrap_or(rate.amount());
+        let burst = burst(&self, one).min(burst(&other, two));
+        let in_both_units =
+            |rate: Rate, other: Rate| u128::from(rate.amount()) * u128::from(other.unit_nanos());
+        let slower = if in_both_units(one, two) <= in_both_units(two, one) {
+            self
+        } else {
+            other
+        };
+        Self {
+            burst: Some(burst),
+            ..slower
+        }
+    }
 }
 
 /// How much a cap allows.
@@ -217,9 +247,17 @@ impl Metadata {
             created_at,
             created_by: created_by.to_owned(),
             frozen_by: None,
+            frozen_beneath_by: None,
             cap: None,
+            cap_beneath: None,
             suspended_by_platform: false,
         }
+    }
+
+    /// What the caps allow together: the slower rate, and the smaller burst.
+    pub(crate) fn capped(&self) -> Option<CapRate> {
+        let all = self.cap.iter().chain(&self.cap_beneath);
+        all.map(|cap| cap.rate.clone()).reduce(CapRate::with)
     }
 
     /// The same, of what is made with a status.
@@ -599,8 +637,26 @@ pub(crate) trait Incident: Document + Clone {
     /// The id of the one in force on something.
     fn active_on(metadata: &Metadata) -> Option<&str>;
 
-    /// Marks its target as frozen or capped by it, or no longer.
-    fn mark(&self, metadata: &mut Metadata, in_force: bool);
+    /// Marks its target as frozen or capped by it; the customer's that is in force stays beneath.
+    fn mark(&self, metadata: &mut Metadata);
+
+    /// The same of a customer's, where the platform's is in force.
+    fn mark_beneath(&self, metadata: &mut Metadata);
+
+    /// The customer's beneath that which is in force.
+    fn beneath_on(metadata: &Metadata) -> Option<&str>;
+
+    /// Takes its mark away; what is beneath is in force then.
+    fn unmark(&self, metadata: &mut Metadata);
+}
+
+/// Takes the mark that `is` it away from where it stands, and lets what is beneath take its place.
+fn take_mark<T>(top: &mut Option<T>, beneath: &mut Option<T>, is: impl Fn(&T) -> bool) {
+    if top.as_ref().is_some_and(&is) {
+        *top = beneath.take();
+    } else if beneath.as_ref().is_some_and(&is) {
+        *beneath = None;
+    }
 }
 
 impl Incident for Freeze {
@@ -621,8 +677,30 @@ impl Incident for Freeze {
         metadata.frozen_by.as_deref()
     }
 
-    fn mark(&self, metadata: &mut Metadata, in_force: bool) {
-        metadata.frozen_by = in_force.then(|| self.id.clone());
+    fn mark(&self, metadata: &mut Metadata) {
+        metadata.frozen_beneath_by = metadata.frozen_by.replace(self.id.clone());
+    }
+
+    fn mark_beneath(&self, metadata: &mut Metadata) {
+        metadata.frozen_beneath_by = Some(self.id.clone());
+    }
+
+    fn beneath_on(metadata: &Metadata) -> Option<&str> {
+        metadata.frozen_beneath_by.as_deref()
+    }
+
+    fn unmark(&self, metadata: &mut Metadata) {
+        let (top, beneath) = (&mut metadata.frozen_by, &mut metadata.frozen_beneath_by);
+        take_mark(top, beneath, |by| *by == self.id);
+    }
+}
+
+impl Cap {
+    fn capped(&self) -> Capped {
+        Capped {
+            by: self.id.clone(),
+            rate: self.rate.clone(),
+        }
     }
 }
 
@@ -644,11 +722,21 @@ impl Incident for Cap {
         metadata.cap.as_ref().map(|cap| cap.by.as_str())
     }
 
-    fn mark(&self, metadata: &mut Metadata, in_force: bool) {
-        metadata.cap = in_force.then(|| Capped {
-            by: self.id.clone(),
-            rate: self.rate.clone(),
-        });
+    fn mark(&self, metadata: &mut Metadata) {
+        metadata.cap_beneath = metadata.cap.replace(self.capped());
+    }
+
+    fn mark_beneath(&self, metadata: &mut Metadata) {
+        metadata.cap_beneath = Some(self.capped());
+    }
+
+    fn beneath_on(metadata: &Metadata) -> Option<&str> {
+        metadata.cap_beneath.as_ref().map(|cap| cap.by.as_str())
+    }
+
+    fn unmark(&self, metadata: &mut Metadata) {
+        let (top, beneath) = (&mut metadata.cap, &mut metadata.cap_beneath);
+        take_mark(top, beneath, |cap| cap.by == self.id);
     }
 }
 
@@ -670,7 +758,15 @@ impl Incident for Restriction {
         None
     }
 
-    fn mark(&self, _metadata: &mut Metadata, _in_force: bool) {}
+    fn mark(&self, _metadata: &mut Metadata) {}
+
+    fn mark_beneath(&self, _metadata: &mut Metadata) {}
+
+    fn beneath_on(_metadata: &Metadata) -> Option<&str> {
+        None
+    }
+
+    fn unmark(&self, _metadata: &mut Metadata) {}
 }
 
 /// What a freeze or a cap can be on.
@@ -726,6 +822,39 @@ pub(crate) fn merge(into: &mut Value, change: Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_two_caps_both_hold() {
+        let cap = |rate: &str, burst| CapRate {
+            rate: rate.to_owned(),
+            burst,
+        };
+        for (one, two, both) in [
+            (
+                cap("1000/second", None),
+                cap("1/hour", None),
+                cap("1/hour", Some(1)),
+            ),
+            (
+                cap("1/second", None),
+                cap("60/minute", None),
+                cap("1/second", Some(1)),
+            ),
+            (
+                cap("1/second", Some(90)),
+                cap("50/minute", None),
+                cap("50/minute", Some(50)),
+            ),
+            (
+                cap("10/day", Some(2)),
+                cap("9/day", Some(9)),
+                cap("9/day", Some(2)),
+            ),
+        ] {
+            assert_eq!(one.clone().with(two.clone()), both);
+            assert_eq!(two.with(one).burst, both.burst);
+        }
+    }
 
     #[test]
     fn a_change_merges() {

@@ -16,7 +16,7 @@ pub struct Entry {
     pub time: i64,
     /// Which token, or `local` for a command on the server's machine, or `system`.
     pub actor: String,
-    /// From where.
+    /// From where; empty where the caller is confined, and the platform did it.
     pub address: String,
     /// What was asked for, such as `key.create`.
     pub action: String,

@@ -9,6 +9,8 @@ use tollgate_core::config::ConfigError;
 use utoipa::openapi::{self, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::secret;
+
 /// An answer that is an error: `application/problem+json`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
@@ -39,19 +41,24 @@ pub struct FieldError {
 }
 
 impl Problem {
+    /// A credential that was sent in the wrong place is masked.
     fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("urn:tollgate:problem:{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: secret::masked(&detail.into()),
             errors: Vec::new(),
             retry_after: None,
         }
     }
 
     /// Members are wrong.
-    pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn fields(mut errors: Vec<FieldError>) -> Self {
+        for error in &mut errors {
+            error.field = secret::masked(&error.field);
+            error.detail = secret::masked(&error.detail);
+        }
         let told: Vec<String> = errors
             .iter()
             .map(|error| match error.field.as_str() {
@@ -89,17 +96,23 @@ impl Problem {
 
     /// What core says of a document, in which the request's own members are below the path `at`.
     pub(crate) fn from_config_errors(errors: &[ConfigError], at: &str) -> Self {
-        let field = |error: &ConfigError| {
-            let below = error
-                .path
-                .strip_prefix(at)
-                .map(|path| path.trim_start_matches('.'));
-            FieldError {
-                field: below.unwrap_or(&error.path).to_owned(),
-                detail: error.problem.clone(),
-            }
+        let field = |error: &ConfigError| FieldError {
+            field: error.path.clone(),
+            detail: error.problem.clone(),
         };
-        Self::fields(errors.iter().map(field).collect())
+        Self::fields(errors.iter().map(field).collect()).below(at)
+    }
+
+    /// The same of a document's members, told as those below the path `at`.
+    pub(crate) fn below(self, at: &str) -> Self {
+        let errors = self.errors.into_iter().map(|error| FieldError {
+            field: match error.field.strip_prefix(at) {
+                Some(below) => below.trim_start_matches('.').to_owned(),
+                None => error.field,
+            },
+            ..error
+        });
+        Self::fields(errors.collect())
     }
 
     /// The same, seen from the level above.
@@ -203,6 +216,22 @@ impl Problem {
         )
     }
 
+    /// The database failed while a change was made to last, and whether it was is not known.
+    pub(crate) fn unknown_outcome(why: &str) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unknown-outcome",
+                "Outcome unknown",
+                format!(
+                    "the database failed at the last step, and the change may have been made or not: look whether it is \
+                     there, or send a create again with the same `idempotency-key` ({why})"
+                ),
+            )
+        }
+    }
+
     /// The database does not serve.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self {
@@ -263,7 +292,10 @@ impl IntoResponses for Problems {
                 429,
                 "Too many requests without a good token came from this address.",
             ),
-            (503, "The database does not serve; nothing was changed."),
+            (
+                503,
+                "The database does not serve. Nothing was changed, unless `type` is `urn:tollgate:problem:unknown-outcome`.",
+            ),
         ];
         let content = || {
             openapi::ContentBuilder::new()

@@ -65,7 +65,10 @@ pub async fn serve(
         None => None,
         Some((certificate, key)) => {
             let tls = RustlsConfig::from_pem_file(&certificate, &key).await;
-            Some(tls.map_err(|error| ServeError::Certificate(certificate, error))?)
+            let tls = tls.map_err(|error| ServeError::Certificate(certificate, error))?;
+            let mut config = (*tls.get_inner()).clone();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Some(RustlsConfig::from_config(Arc::new(config)))
         }
     };
     let cannot = |error| ServeError::Listen(listen, error);
@@ -101,10 +104,11 @@ pub async fn serve(
     served
 }
 
-/// A server that closes connections which ask nothing within [`FIRST`] or [`IDLE`].
+/// A server that closes connections which ask nothing within [`FIRST`] or [`IDLE`]. HTTP/2 is not spoken: its connections
+/// would stay for as long as a client answers pings, whatever it asks.
 fn with_timeouts<A>(mut server: Server<SocketAddr, A>, handle: Handle<SocketAddr>) -> Server<SocketAddr, A> {
     server.http_builder().http1().header_read_timeout(IDLE);
-    server.handle(handle).first_request_timeout(FIRST)
+    server.http1_only().handle(handle).first_request_timeout(FIRST)
 }
 
 /// Serves until it is told to stop, or until the timer fails, which is an error.

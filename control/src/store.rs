@@ -6,6 +6,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::access::{Caller, ensure_valid};
 
 use crate::documents::{Document, Incident, Key, Kind, Token};
 use crate::entry::{self, Change, Entry};
+use crate::file::OpenedFile;
 use crate::problem::Problem;
 use crate::spool::Spool;
 use crate::time;
@@ -30,6 +32,8 @@ pub struct Store {
     /// Writes: they wait for one another, and nobody else for them.
     writers: AnyPool,
     engine: Engine,
+    /// SQLite's file, as it was opened.
+    file: Option<OpenedFile>,
     /// Which database this is.
     name: String,
     /// The end of the trail, as far as this server has seen it.
@@ -72,6 +76,17 @@ pub enum StoreError {
     /// The file can't be made.
     #[error("the database `{0}` cannot be made: {1}")]
     Create(String, std::io::Error),
+    /// SQLite's address names no file.
+    #[error(
+        "`sqlite:{0}` names no file: expected `sqlite:FILE`, without `?` and what follows, and not `:memory:`"
+    )]
+    NotAFile(String),
+    /// The file does not hold what was written into it.
+    #[error(
+        "the database `{0}` is damaged, as it is where `{0}-wal` was left from another file: {1}. Restore a backup with \
+         `tollgate restore`"
+    )]
+    Damaged(String, String),
     /// It can't be opened, or brought to this version's tables.
     #[error("the database cannot be opened: {0}")]
     Open(sqlx::Error),
@@ -85,15 +100,36 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        // What a statement held is not told: it may be anybody's.
-        let why = match &error {
-            sqlx::Error::Database(error) => error.message().to_owned(),
-            sqlx::Error::PoolTimedOut => "it is too busy".to_owned(),
-            sqlx::Error::Io(error) => error.to_string(),
-            _ => "it does not answer as it should".to_owned(),
-        };
-        Self::unavailable(format!("the database failed, and nothing was changed: {why}"))
+        Self::unavailable(format!(
+            "the database failed, and nothing was changed: {}",
+            why(&error)
+        ))
     }
+}
+
+/// What went wrong, without what a statement held: it may be anybody's.
+fn why(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::PoolTimedOut => "it is too busy".to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        _ => "it does not answer as it should".to_owned(),
+    }
+}
+
+/// Of an error at COMMIT: whether nothing was changed, or nobody here can say.
+fn at_commit(error: sqlx::Error) -> Problem {
+    // SQLite did not write the last of the change (SQLITE_FULL, SQLITE_IOERR_WRITE); PostgreSQL rolled it back (class 40)
+    // or had no room for it (53). A connection that is lost says nothing of what became of the change.
+    let is_undone =
+        |code: &str| ["13", "778"].contains(&code) || code.starts_with("40") || code.starts_with("53");
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    if code.is_some_and(|code| is_undone(&code)) {
+        return error.into();
+    }
+    Problem::unknown_outcome(&why(&error))
 }
 
 /// An object as it is stored.
@@ -105,6 +141,9 @@ pub(crate) struct Stored<D> {
     /// The document, letter for letter.
     text: String,
 }
+
+/// One object by its kind and id.
+const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
 
 /// Which objects to list, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -134,27 +173,56 @@ impl Store {
         let scheme = address
             .split_once(':')
             .map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
+        let mut file = None;
         let (engine, address) = match scheme.as_ref().map(|(scheme, rest)| (scheme.as_str(), *rest)) {
-            Some(("sqlite", file)) => {
-                let file = file.trim_start_matches("//");
-                ensure_file(file, create)?;
-                (Engine::Sqlite, format!("sqlite://{file}?mode=rw"))
+            Some(("sqlite", name)) => {
+                let name = name.trim_start_matches("//");
+                if name.is_empty() || name.starts_with(":memory:") || name.contains('?') {
+                    return Err(StoreError::NotAFile(tollgate_core::key::shown(name, 64)));
+                }
+                ensure_file(name, create)?;
+                file = Some(Path::new(name));
+                (Engine::Sqlite, sqlite_url(Path::new(name)))
             }
             Some(("postgres" | "postgresql", rest)) => (Engine::Postgres, format!("postgres:{rest}")),
             _ => return Err(StoreError::Address(masked(address))),
         };
         // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
         let mut first = AnyConnection::connect(&address).await.map_err(StoreError::Open)?;
+        let left_open =
+            file.is_some_and(|file| beside(file, "-wal").metadata().is_ok_and(|log| log.len() > 0));
+        // Before anything is written: after a crash the log is the file's own; after a restore by hand it is not.
+        if let Some(file) = file.filter(|_| create && left_open)
+            && let Some(found) = quick_check(&mut first).await.map_err(StoreError::Open)?
+        {
+            return Err(StoreError::Damaged(file.display().to_string(), found));
+        }
         configure(&mut first, engine).await.map_err(StoreError::Open)?;
-        let pool = async |connections| {
-            let options = AnyPoolOptions::new()
+        let file = file.map(OpenedFile::at).transpose();
+        let file = file.map_err(|error| StoreError::Open(error.into()))?;
+        let pool = async |connections: u32, kept: u32| {
+            let opened = file.clone();
+            let mut options = AnyPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
-                .after_connect(move |connection, _| Box::pin(configure(connection, engine)))
+                .after_connect(move |connection, _| {
+                    let there = opened.as_ref().map_or(Ok(()), OpenedFile::ensure_there);
+                    Box::pin(async move {
+                        there.map_err(|gone| sqlx::Error::Io(std::io::Error::other(gone)))?;
+                        configure(connection, engine).await
+                    })
+                })
                 .before_acquire(|connection, _| Box::pin(is_idle(connection)));
+            if engine == Engine::Sqlite {
+                // Where the file is gone, what is open can still be read, and nothing else.
+                options = options
+                    .min_connections(kept)
+                    .max_lifetime(None)
+                    .idle_timeout(None);
+            }
             options.connect(&address).await.map_err(StoreError::Open)
         };
-        let (pool, writers) = (pool(16).await?, pool(4).await?);
+        let (pool, writers) = (pool(16, if create { 16 } else { 1 }).await?, pool(4, 1).await?);
         sqlx::migrate!("./migrations").run(&pool).await?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(StoreError::Random)?;
@@ -174,6 +242,7 @@ impl Store {
             pool,
             writers,
             engine,
+            file,
             name,
             seen: watch::Sender::new(seq),
             document_cache: Mutex::default(),
@@ -188,6 +257,12 @@ impl Store {
     /// Its name, by which versions of two databases differ.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Fails with 503 where SQLite's file is not the one that was opened any more.
+    pub(crate) fn ensure_file_there(&self) -> Result<(), Problem> {
+        let there = self.file.as_ref().map_or(Ok(()), OpenedFile::ensure_there);
+        there.map_err(Problem::unavailable)
     }
 
     /// The directory's whole document as it was last asked for; who holds this makes it anew.
@@ -229,12 +304,11 @@ impl Store {
 
     /// One object; `None` where there is none.
     pub(crate) async fn find<D: Document>(&self, id: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row =
-            sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
-                .bind(D::KIND.name())
-                .bind(id)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row = sqlx::query(FIND)
+            .bind(D::KIND.name())
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -310,6 +384,7 @@ impl Store {
         action: &str,
         reason: Option<&str>,
     ) -> Result<Write<'_>, Problem> {
+        self.ensure_file_there()?;
         let mut transaction = self.writers.begin().await?;
         let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
             .fetch_one(&mut *transaction)
@@ -344,6 +419,35 @@ impl Store {
         let token = self.find::<Token>(id).await?;
         ensure_valid(token.as_ref().map(|token| &token.document))
     }
+}
+
+/// SQLite's file, of an address that names one.
+pub fn sqlite_file(address: &str) -> Option<&str> {
+    let (scheme, file) = address.split_once(':')?;
+    let file = file.trim_start_matches("//");
+    (scheme.eq_ignore_ascii_case("sqlite") && !file.is_empty()).then_some(file)
+}
+
+/// The same as sqlx wants it, of a file that is there.
+pub(crate) fn sqlite_url(file: &Path) -> String {
+    let file = file.display().to_string().replace('%', "%25").replace('?', "%3f");
+    format!("sqlite://{file}?mode=rw")
+}
+
+/// A file's name with something behind it.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The first thing that is wrong with SQLite's file, if anything is. It reads all of it.
+pub(crate) async fn quick_check(connection: &mut AnyConnection) -> sqlx::Result<Option<String>> {
+    let found: String = sqlx::query("PRAGMA quick_check(1)")
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?;
+    Ok((found != "ok").then_some(found))
 }
 
 /// An address for an error: where a password may stand in it, its scheme alone.
@@ -462,12 +566,11 @@ impl Write<'_> {
 
     /// One object as it stands in this write; `None` where there is none.
     pub(crate) async fn find<D: Document>(&mut self, id: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row =
-            sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0")
-                .bind(D::KIND.name())
-                .bind(id)
-                .fetch_optional(&mut *self.transaction)
-                .await?;
+        let row = sqlx::query(FIND)
+            .bind(D::KIND.name())
+            .bind(id)
+            .fetch_optional(&mut *self.transaction)
+            .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -684,7 +787,8 @@ impl Write<'_> {
             .bind(hash)
             .execute(&mut *self.transaction)
             .await?;
-        self.transaction.commit().await?;
+        self.store.ensure_file_there()?;
+        self.transaction.commit().await.map_err(at_commit)?;
         self.store.advance_seen(self.entry.seq);
         Ok(self.entry.changes)
     }

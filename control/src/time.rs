@@ -32,14 +32,53 @@ pub(crate) fn end_to_rfc3339(millis: i64) -> String {
 
 /// Milliseconds since 1970 of what a client said.
 pub(crate) fn parse(field: &str, text: &str) -> Result<i64, Problem> {
-    let time = text
-        .parse::<Timestamp>()
-        .map_err(|_| Problem::invalid(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)"))?;
+    let time = text.parse::<Timestamp>().map_err(|_| not_a_time(field, text))?;
     Ok(time.as_millisecond())
+}
+
+/// A time that a client sets is one by RFC 3339 and nothing more: [`parse`] takes a space for `T`, and the name of a zone,
+/// which others that read it do not.
+pub(crate) fn ensure_rfc3339(field: &str, time: Option<&str>) -> Result<(), Problem> {
+    match time {
+        Some(text) if !is_rfc3339(text.as_bytes()) => Err(not_a_time(field, text)),
+        _ => Ok(()),
+    }
+}
+
+fn is_rfc3339(text: &[u8]) -> bool {
+    let fits = |text: &[u8], form: &[u8]| {
+        let fits = |(byte, form): (&u8, &u8)| match form {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte.eq_ignore_ascii_case(form),
+        };
+        text.len() == form.len() && text.iter().zip(form).all(fits)
+    };
+    const SECONDS: &[u8] = b"0000-00-00T00:00:00";
+    let Some((seconds, rest)) = text.split_at_checked(SECONDS.len()) else {
+        return false;
+    };
+    let zone = match rest.strip_prefix(b".") {
+        None => rest,
+        Some(parts) => {
+            let digits = parts.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            parts.get(digits..).filter(|_| digits > 0).unwrap_or_default()
+        }
+    };
+    let is_zone = match zone {
+        b"Z" | b"z" => true,
+        [b'+' | b'-', offset @ ..] => fits(offset, b"00:00"),
+        _ => false,
+    };
+    fits(seconds, SECONDS) && is_zone
+}
+
+fn not_a_time(field: &str, text: &str) -> Problem {
+    Problem::invalid(field, text, "a time such as `2026-12-31T23:59:59Z` (RFC 3339)")
 }
 
 /// An end that a client sets is after `now`.
 pub(crate) fn ensure_future(field: &str, end: Option<&str>, now: i64) -> Result<(), Problem> {
+    ensure_rfc3339(field, end)?;
     match end {
         Some(text) if parse(field, text)? <= now => {
             Err(Problem::invalid(field, text, "a time that is still to come"))
@@ -96,6 +135,35 @@ mod tests {
             "ém",
         ] {
             assert!(parse_span("for", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_set_is_rfc_3339() {
+        let is = |text| ensure_rfc3339("at", Some(text)).is_ok();
+        for right in [
+            "2026-12-31T23:59:59Z",
+            "2026-12-31t23:59:59.5z",
+            "2026-12-31T23:59:59.123456789+01:00",
+            "2026-12-31T23:59:59-11:30",
+        ] {
+            assert!(is(right) && parse("at", right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "2026-12-31 23:59:59Z",
+            "2026-12-31T23:59:59+01:00[Europe/Berlin]",
+            "2026-12-31T23:59:59Z[UTC]",
+            "2026-12-31T23:59:59+01",
+            "2026-12-31T23:59:59+0100",
+            "2026-12-31T23:59:59",
+            "2026-12-31T23:59Z",
+            "2026-12-31T23:59:59.Z",
+            "2026-12-31T23:59:59,5Z",
+            "+002026-12-31T23:59:59Z",
+            "20261231T235959Z",
+            "",
+        ] {
+            assert!(!is(wrong), "{wrong}");
         }
     }
 

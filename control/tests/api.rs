@@ -128,6 +128,32 @@ async fn a_create_that_is_sent_again_makes_nothing_new() {
     .await;
 }
 
+/// A dry run of what was done already would change nothing.
+#[tokio::test]
+async fn a_dry_run_with_a_used_idempotency_key_is_a_preview() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for (path, body) in [
+        ("/v1/keys", json!({"org": "acme"})),
+        ("/v1/orgs", json!({"id": "globex"})),
+        ("/v1/orgs/acme/projects", json!({"id": "x"})),
+        ("/v1/tokens", json!({"role": "viewer"})),
+        ("/v1/freezes", json!({"target": {"org": "acme"}, "reason": "x"})),
+    ] {
+        let key = format!("key of {path}");
+        let create = async |query: &str| {
+            let path = format!("{path}{query}");
+            let headers = [("idempotency-key", key.as_str())];
+            plane
+                .with(&plane.owner, Method::POST, &path, Some(body.clone()), &headers)
+                .await
+        };
+        create("").await.expect(201);
+        let shown = create("?dry_run=true").await.expect(200);
+        assert_eq!(shown.body, json!({"dry_run": true, "changes": []}));
+    }
+}
+
 #[tokio::test]
 async fn a_dry_run_shows_and_changes_nothing() {
     on_each(async |plane: Plane| {
@@ -174,7 +200,12 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
                 "labels.a",
                 "without control characters",
             ),
-            ("/v1/orgs", json!({"id": "x", "teir": "pro"}), "teir", "teir"),
+            (
+                "/v1/orgs",
+                json!({"id": "x", "teir": "pro"}),
+                "teir",
+                "there are `tier`, `status`, `models`",
+            ),
             (
                 "/v1/orgs",
                 json!({"id": "x", "contacts": ["x".repeat(129)]}),
@@ -328,6 +359,266 @@ async fn what_the_filters_would_refuse_cannot_be_written() {
         plane.get("/v1/keys?limits=5").await.expect(400).says("limits");
     })
     .await;
+}
+
+/// They would be shown raw, and turn what follows.
+#[tokio::test]
+async fn characters_that_nobody_sees_are_refused() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for c in [
+        '\u{202e}',
+        '\u{2066}',
+        '\u{200b}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{feff}',
+        '\u{ad}',
+        '\u{e0041}',
+    ] {
+        let text = format!("a{c}b");
+        for (path, body, field) in [
+            ("/v1/orgs", json!({"id": "x", "labels": {"a": text}}), "labels.a"),
+            ("/v1/orgs", json!({"id": "x", "labels": {&text: "a"}}), "labels"),
+            ("/v1/orgs", json!({"id": "x", "contacts": [text]}), "contacts"),
+            (
+                "/v1/orgs/acme/projects",
+                json!({"id": "x", "labels": {"a": text}}),
+                "labels.a",
+            ),
+            ("/v1/keys", json!({"org": "acme", "name": text}), "name"),
+            ("/v1/tokens", json!({"role": "viewer", "name": text}), "name"),
+            (
+                "/v1/freezes",
+                json!({"target": {"org": "acme"}, "reason": text}),
+                "reason",
+            ),
+        ] {
+            let answer = plane.post(path, body.clone()).await.expect(422);
+            answer.says("nobody sees");
+            assert_eq!(answer.body["errors"][0]["field"], field, "{body}");
+        }
+    }
+    // What people write stays.
+    let name = json!({"org": "acme", "name": "Žluťoučký 鍵 🔑"});
+    plane.post("/v1/keys", name).await.expect(201);
+}
+
+/// They can't stand in a path, so that nothing could be done with them.
+#[tokio::test]
+async fn names_that_a_url_would_drop_are_refused() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for id in [".", ".."] {
+        let row = json!({"id": id, "sha256": "1".repeat(64), "org": "acme"});
+        for (path, body) in [
+            ("/v1/orgs", json!({"id": id})),
+            ("/v1/orgs/acme/projects", json!({"id": id})),
+            ("/v1/import", json!({"keys": [row]})),
+        ] {
+            let answer = plane.post(path, body).await.expect(422);
+            answer.says("another name than `.` and `..`");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_time_is_rfc_3339_and_nothing_more() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+    for time in ["2090-01-01T00:00:00+01:00[Europe/Berlin]", "2090-01-01 00:00:00Z"] {
+        let row = json!({"id": "x", "sha256": "1".repeat(64), "org": "acme", "expires_at": time});
+        for (path, body) in [
+            ("/v1/keys", json!({"org": "acme", "expires_at": time})),
+            ("/v1/keys", json!({"org": "acme", "not_before": time})),
+            ("/v1/tokens", json!({"role": "viewer", "expires_at": time})),
+            ("/v1/import", json!({"keys": [row]})),
+        ] {
+            plane.post(path, body).await.expect(422).says("RFC 3339");
+        }
+        let change = plane
+            .patch(&format!("/v1/keys/{key}"), json!({"expires_at": time}))
+            .await;
+        change.expect(422).says("RFC 3339");
+    }
+}
+
+/// A proxy before the server may have read the other one.
+#[tokio::test]
+async fn a_header_that_is_there_twice_is_refused() {
+    let plane = Plane::sqlite().await;
+    let viewer = plane.token("viewer", None).await;
+    let request = |tokens: [&str; 2]| {
+        let [one, two] = tokens.map(|token| format!("Bearer {token}"));
+        let request = axum::http::Request::get("/v1/tokens");
+        let request = request.header("authorization", one).header("authorization", two);
+        request.body(axum::body::Body::empty()).unwrap()
+    };
+    for tokens in [[&*plane.owner, &*viewer], [&*viewer, &*plane.owner]] {
+        plane
+            .ask(request(tokens))
+            .await
+            .expect(400)
+            .says("`authorization` is there more than once");
+    }
+}
+
+const KEY: &str = "sk-tg-ln18t5vyaqki-0WAzjfUVHpFnzMZP5rrZGHkpYKa7jrj3HYAPiq7nxcFm6G";
+const TOKEN: &str = "tg-token-x14ao9wq7k44-OtgblLZ2ucUW6iIKnVLl2v9DPLDXiF15SBzYwEOHzm7";
+
+/// A key or token in the wrong place is neither kept nor repeated.
+#[tokio::test]
+async fn credentials_in_the_wrong_place_are_neither_kept_nor_told() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let limits = |name: &str| json!({name: {"rate": "1/minute"}});
+    let restrict = |target: Value| json!({"target": target, "reason": "x"});
+    // As long as names may be.
+    let name = &TOKEN[..60];
+    let rows = [
+        ("/v1/orgs", json!({"id": name}), "id"),
+        ("/v1/orgs", json!({"id": "x", "tier": name}), "tier"),
+        ("/v1/orgs", json!({"id": "x", "labels": {"a": KEY}}), "labels.a"),
+        (
+            "/v1/orgs",
+            json!({"id": "x", "labels": {"a": format!("x{TOKEN}")}}),
+            "labels.a",
+        ),
+        ("/v1/orgs", json!({"id": "x", "labels": {name: "a"}}), "labels"),
+        ("/v1/orgs", json!({"id": "x", "models": ["a", KEY]}), "models[1]"),
+        (
+            "/v1/orgs",
+            json!({"id": "x", "limits": limits(&KEY.to_lowercase())}),
+            "limits",
+        ),
+        ("/v1/orgs/acme/projects", json!({"id": name}), "id"),
+        (
+            "/v1/orgs/acme/projects",
+            json!({"id": "x", "models": [TOKEN]}),
+            "models[0]",
+        ),
+        (
+            "/v1/orgs/acme/projects",
+            json!({"id": "x", "labels": {"a": KEY}}),
+            "labels.a",
+        ),
+        ("/v1/keys", json!({"org": "acme", "models": [KEY]}), "models[0]"),
+        ("/v1/keys", json!({"org": "acme", "name": name}), "name"),
+        ("/v1/keys?reason=x{KEY}", json!({"org": "acme"}), "reason"),
+        (
+            "/v1/import",
+            json!({"keys": [{"id": name, "sha256": "1".repeat(64), "org": "acme"}]}),
+            "id",
+        ),
+        ("/v1/tokens", json!({"role": "viewer", "name": name}), "name"),
+        (
+            "/v1/restrictions",
+            restrict(json!({"cluster": TOKEN})),
+            "target.cluster",
+        ),
+        (
+            "/v1/restrictions",
+            restrict(json!({"models": {"tier": name}})),
+            "target.models.tier",
+        ),
+    ];
+    for (path, body, field) in rows {
+        let answer = plane
+            .post(&path.replace("{KEY}", KEY), body.clone())
+            .await
+            .expect(422);
+        answer.says("which is to be kept nowhere");
+        assert_eq!(
+            answer.body["errors"][0]["field"], field,
+            "{body}: {}",
+            answer.body
+        );
+        assert!(
+            !answer.body.to_string().contains(&TOKEN[20..40]),
+            "{}",
+            answer.body
+        );
+    }
+    let headers = [("idempotency-key", TOKEN)];
+    let body = Some(json!({"id": "x"}));
+    let again = plane
+        .with(&plane.owner, Method::POST, "/v1/orgs", body, &headers)
+        .await;
+    again.expect(422).says("which is to be kept nowhere");
+
+    // Errors about something else.
+    for secret in [KEY, TOKEN] {
+        for (method, path, body) in [
+            (Method::PATCH, "/v1/orgs/acme", json!({secret: 1})),
+            (Method::PATCH, "/v1/orgs/acme", json!({secret: null})),
+            (
+                Method::PATCH,
+                "/v1/orgs/acme",
+                json!({"labels": {"a": {secret: 1}}}),
+            ),
+            (Method::PATCH, "/v1/orgs/acme", json!({"status": secret})),
+            (Method::PATCH, "/v1/orgs/acme?{}=1", json!({"tier": "x"})),
+            (Method::PATCH, "/v1/orgs/acme?dry_run={}", json!({"tier": "x"})),
+            (Method::POST, "/v1/tokens", json!({"role": secret})),
+            (
+                Method::POST,
+                "/v1/tokens",
+                json!({"role": "viewer", "orgs": [secret]}),
+            ),
+            (Method::POST, "/v1/tokens", json!({"role": "viewer", secret: 1})),
+            (Method::POST, "/v1/orgs", json!({"id": secret})),
+            (Method::POST, "/v1/orgs/{}/projects", json!({"id": "x"})),
+            (Method::POST, "/v1/orgs/acme/projects", json!({"id": secret})),
+            (Method::POST, "/v1/keys", json!({"org": secret})),
+            (
+                Method::POST,
+                "/v1/keys",
+                json!({"org": "acme", "project": secret}),
+            ),
+            (
+                Method::POST,
+                "/v1/keys",
+                json!({"org": "acme", "scopes": [secret]}),
+            ),
+            (
+                Method::POST,
+                "/v1/keys",
+                json!({"org": "acme", "expires_at": secret}),
+            ),
+            (
+                Method::POST,
+                "/v1/import",
+                json!({"keys": [{"id": secret, "sha256": secret, "org": "acme"}]}),
+            ),
+            (
+                Method::POST,
+                "/v1/import",
+                json!({"keys": [{"id": "x", "sha256": "1".repeat(64), "org": secret}]}),
+            ),
+            (
+                Method::POST,
+                "/v1/freezes",
+                json!({"target": {"key": secret}, "reason": "x"}),
+            ),
+            (
+                Method::POST,
+                "/v1/freezes",
+                json!({"target": {secret: "x"}, "reason": "x"}),
+            ),
+            (Method::POST, "/v1/keys/{}/revoke", json!({})),
+        ] {
+            let path = path.replace("{}", secret);
+            let answer = plane
+                .as_token(&plane.owner, method, &path, Some(body.clone()))
+                .await;
+            assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.body);
+            let told = answer.body.to_string();
+            assert!(!told.contains(&secret[20..40]), "{path} {body}: {told}");
+        }
+    }
+    let kept = plane.get("/v1/audit?limit=1000").await.body.to_string();
+    assert!(!kept.contains(&TOKEN[20..40]) && !kept.contains(&KEY[20..40]));
 }
 
 #[tokio::test]

@@ -362,6 +362,49 @@ async fn what_is_another_organizations_does_not_exist() {
     }
 }
 
+/// A customer learns that the platform did something, and not which of its people, from where.
+#[tokio::test]
+async fn a_customers_trail_names_nobody_of_the_platform() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let made = plane.post("/v1/tokens", json!({"role": "support"})).await;
+    let (staff, id) = (made.text("secret"), made.text("id"));
+    let freeze = json!({"target": {"org": "acme"}, "reason": "abuse"});
+    let path = "/v1/freezes";
+    plane
+        .as_token(&staff, Method::POST, path, Some(freeze))
+        .await
+        .expect(201);
+    let customer = plane.token("operator", Some(&["acme"])).await;
+    let key = json!({"org": "acme"});
+    plane
+        .as_token(&customer, Method::POST, "/v1/keys", Some(key))
+        .await
+        .expect(201);
+    let trail = plane
+        .as_token(&customer, Method::GET, "/v1/audit", None)
+        .await
+        .expect(200);
+    let items = trail.body["items"].as_array().unwrap();
+    let by = |action: &str| {
+        let entry = items.iter().find(|entry| entry["action"] == action).unwrap();
+        (
+            entry["actor"].as_str().unwrap(),
+            entry["address"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(by("freeze.begin"), ("platform", ""));
+    assert_eq!(by("org.create"), ("platform", ""));
+    assert!(!trail.body.to_string().contains(&id), "{}", trail.body);
+    let (actor, address) = by("key.create");
+    assert!(
+        actor.starts_with("token:") && address == "local",
+        "{actor} {address}"
+    );
+    let whole = plane.get("/v1/audit").await.body.to_string();
+    assert!(whole.contains(&format!("\"actor\":\"token:{id}\"")), "{whole}");
+}
+
 #[tokio::test]
 async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     let plane = Plane::sqlite().await;
@@ -402,65 +445,91 @@ async fn a_customers_administrator_cannot_end_what_the_platform_froze() {
     assert_eq!(rows[0]["cap"], json!({"rate": "1/second"}), "{rows}");
 }
 
-/// A customer that froze its own key first can't keep the platform's freeze off, and then end its own.
+/// A customer that froze its own key first can't keep the platform's freeze off, and then end its own; and what it froze
+/// does not come back to life with the end of the platform's.
 #[tokio::test]
-async fn the_platform_takes_over_what_a_customers_administrator_froze() {
+async fn the_platform_and_the_customer_freeze_one_over_the_other() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
         let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
         let customer = plane.token("operator", Some(&["acme"])).await;
         let support = plane.token("support", None).await;
-        for (path, member) in [("/v1/freezes", "frozen_by"), ("/v1/caps", "cap")] {
-            let mut body = json!({"target": {"key": key}, "reason": "x"});
-            if path == "/v1/caps" {
-                body["rate"] = json!("1/second");
-            }
+        for (path, rates) in [
+            ("/v1/freezes", None),
+            ("/v1/caps", Some(["1/hour", "1000/second"])),
+        ] {
             let begin = async |token: &str| {
-                plane
-                    .as_token(token, Method::POST, path, Some(body.clone()))
-                    .await
+                let mut body = json!({"target": {"key": key}, "reason": "x"});
+                if let Some([slow, fast]) = rates {
+                    body["rate"] = json!(if *token == *customer { slow } else { fast });
+                }
+                plane.as_token(token, Method::POST, path, Some(body)).await
             };
             let end = async |token: &str, id: &str| {
                 plane
                     .as_token(token, Method::POST, &format!("{path}/{id}/end"), Some(json!({})))
                     .await
             };
-            let own = begin(&customer).await.expect(201).text("id");
-            begin(&customer).await.expect(409).says(&own);
-            let entries = async || {
-                plane.get("/v1/audit?limit=1000").await.body["items"]
-                    .as_array()
-                    .unwrap()
-                    .len()
+            let held = async || {
+                let row = plane.get("/v1/directory").await.body["keys"][0].clone();
+                (row["status"] == "suspended", row["cap"]["rate"].clone())
             };
-            let before = entries().await;
-            let taken = begin(&support).await.expect(201).text("id");
-            assert_eq!(entries().await, before + 1, "one entry");
-
-            let ended = plane.get(&format!("{path}/{own}")).await.expect(200).body;
-            let begun = plane.get(&format!("{path}/{taken}")).await.expect(200).body;
-            assert_eq!(ended["ended_by"], begun["created_by"]);
-            let held = plane.get(&format!("/v1/keys/{key}")).await.body[member].clone();
-            assert!(held.to_string().contains(&taken), "{held}");
-
-            end(&customer, &own).await.expect(200);
-            end(&customer, &taken).await.expect(403).says("by the platform");
-            begin(&customer)
-                .await
-                .expect(409)
-                .says("the platform, which alone");
-            let told = begin(&support).await.expect(409).body["detail"].to_string();
-            let how = if path == "/v1/caps" { "uncap" } else { "unfreeze" };
-            assert!(told.contains(&format!("tollgate {how} {taken}")), "{told}");
-            let held = plane.get(&format!("/v1/keys/{key}")).await.body[member].clone();
-            assert!(held.to_string().contains(&taken), "{held}");
-            end(&support, &taken).await.expect(200);
+            let only = |rate: Option<usize>| match (rates, rate) {
+                (None, held) => (held.is_some(), Value::Null),
+                (Some(_), None) => (false, Value::Null),
+                (Some(rates), Some(at)) => (false, json!(rates[at])),
+            };
+            let in_force = async || {
+                let items = plane.get(path).await.body["items"].clone();
+                let ids = items.as_array().unwrap().iter();
+                let ids: BTreeSet<String> = ids.map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+                ids
+            };
+            // Whoever is first, whoever ends first.
+            for first in [&customer, &support] {
+                for ends_first in [&customer, &support] {
+                    let second = if *first == customer { &support } else { &customer };
+                    let one = begin(first).await.expect(201).text("id");
+                    begin(first).await.expect(409).says(&one);
+                    let two = begin(second).await.expect(201).text("id");
+                    begin(second).await.expect(409).says(&two);
+                    let all = BTreeSet::from([one.clone(), two.clone()]);
+                    assert_eq!(in_force().await, all);
+                    assert_eq!(held().await, only(Some(0)), "both hold");
+                    let (own, platforms) = if *first == customer {
+                        (&one, &two)
+                    } else {
+                        (&two, &one)
+                    };
+                    let shown = plane.get(&format!("/v1/keys/{key}")).await.body;
+                    assert!(
+                        shown["frozen_by"] == **platforms || shown["cap"]["by"] == **platforms,
+                        "{shown}"
+                    );
+                    end(&customer, platforms)
+                        .await
+                        .expect(403)
+                        .says("by the platform");
+                    let (ended, left, holds) = if *ends_first == customer {
+                        (own, platforms, 1)
+                    } else {
+                        (platforms, own, 0)
+                    };
+                    end(ends_first, ended).await.expect(200);
+                    assert_eq!(in_force().await, BTreeSet::from([left.clone()]));
+                    assert_eq!(held().await, only(Some(holds)), "the other one");
+                    // Again changes nothing.
+                    end(ends_first, ended).await.expect(200);
+                    assert_eq!(held().await, only(Some(holds)), "the other one");
+                    end(&support, left).await.expect(200);
+                    assert_eq!(held().await, only(None));
+                }
+            }
         }
         let key = plane.get(&format!("/v1/keys/{key}")).await.body;
-        assert!(
-            key.get("frozen_by").is_none() && key.get("cap").is_none(),
-            "{key}"
-        );
+        for member in ["frozen_by", "frozen_beneath_by", "cap", "cap_beneath"] {
+            assert!(key.get(member).is_none(), "{key}");
+        }
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;

@@ -1,9 +1,11 @@
 //! `/v1/audit`: the trail.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::request::{JsonBody, Query};
@@ -11,8 +13,10 @@ use super::{App, org_filter};
 use crate::access::{Caller, Permission};
 use crate::audit::HashedEntry;
 use crate::checkpoint::{Checkpoint, public_key};
+use crate::documents::Token;
 use crate::problem::{Problem, Problems};
 use crate::replay::Verdict;
+use crate::store::Store;
 
 /// Which entries to list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -37,7 +41,8 @@ pub(super) struct TrailPage {
     items: Vec<HashedEntry>,
 }
 
-/// The trail, oldest first. A token that is confined sees its organization's part of it.
+/// The trail, oldest first. A token that is confined sees its organization's part of it, and of
+/// what no confined token did only that the `platform` did it.
 #[utoipa::path(get, path = "/v1/audit", params(AuditQuery), tag = "audit", responses(
     (status = 200, body = TrailPage), Problems,
 ))]
@@ -57,11 +62,65 @@ pub(super) async fn list(
         ));
     }
     let org = Some(org.as_str()).filter(|org| !org.is_empty());
-    let items = app
+    let mut items = app
         .store
         .trail(org, i64::from(query.after), i64::from(limit))
         .await?;
+    if caller.is_confined() {
+        hide_staff(&app.store, &mut items).await?;
+    }
     Ok(axum::Json(TrailPage { items }))
+}
+
+/// A customer is told that the platform did something, and not which of its people, from where.
+async fn hide_staff(store: &Store, items: &mut [HashedEntry]) -> Result<(), Problem> {
+    let mut staff = Staff {
+        store,
+        known: BTreeMap::new(),
+    };
+    for HashedEntry { entry, .. } in items {
+        if staff.has(&entry.actor).await? {
+            entry.actor = PLATFORM.to_owned();
+            entry.address.clear();
+        }
+        for change in &mut entry.changes {
+            for document in [&mut change.before, &mut change.after] {
+                for name in ["created_by", "ended_by"] {
+                    if let Some(Value::String(by)) =
+                        document.as_mut().and_then(|document| document.get_mut(name))
+                        && staff.has(by).await?
+                    {
+                        *by = PLATFORM.to_owned();
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a customer sees of them.
+const PLATFORM: &str = "platform";
+
+/// All who are not confined to organizations: tokens, commands on the server's machine, the server.
+struct Staff<'s> {
+    store: &'s Store,
+    known: BTreeMap<String, bool>,
+}
+
+impl Staff<'_> {
+    async fn has(&mut self, actor: &str) -> Result<bool, Problem> {
+        if let Some(known) = self.known.get(actor) {
+            return Ok(*known);
+        }
+        let token = match actor.strip_prefix("token:") {
+            Some(id) => self.store.find::<Token>(id).await?,
+            None => None,
+        };
+        let is_staff = token.is_none_or(|token| token.document.orgs.is_none());
+        self.known.insert(actor.to_owned(), is_staff);
+        Ok(is_staff)
+    }
 }
 
 /// Checkpoints that were kept elsewhere.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Page, Preview};
+use super::{App, Changed, Page, Preview};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Cap, CapRate, Target};
@@ -61,8 +61,8 @@ pub(super) async fn get(
     incidents::get::<Cap>(&app, &caller, &id).await
 }
 
-/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. One that a token
-/// confined to organizations began is replaced by the platform's.
+/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. The
+/// platform and the customer have one each on it, which both hold: the slower rate, and the smaller burst.
 #[utoipa::path(post, path = "/v1/caps", tag = "caps", params(WriteOptions), request_body = NewCap, responses(
     (status = 201, body = Cap), (status = 200, body = Preview, description = "A dry run."),
     Problems,
@@ -104,7 +104,7 @@ pub(super) async fn begin(
 
 /// Ends a cap. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/caps/{cap}/end", tag = "caps", params(WriteOptions, ("cap" = String, Path)), responses(
-    (status = 200, body = Cap), Problems,
+    (status = 200, body = Changed<Cap>), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Page, Preview};
+use super::{App, Changed, Page, Preview};
 use crate::access::Caller;
 use crate::documents::{Freeze, Target};
 use crate::problem::{Problem, Problems};
@@ -55,8 +55,8 @@ pub(super) async fn get(
     incidents::get::<Freeze>(&app, &caller, &id).await
 }
 
-/// Freezes a key, project or organization: callers are refused, and told that it is suspended. One that a token
-/// confined to organizations began is replaced by the platform's.
+/// Freezes a key, project or organization: callers are refused, and told that it is suspended. The
+/// platform and the customer have one each on it: the customer's is in force again when the platform's ends.
 #[utoipa::path(post, path = "/v1/freezes", tag = "freezes", params(WriteOptions), request_body = NewFreeze, responses(
     (status = 201, body = Freeze), (status = 200, body = Preview, description = "A dry run."),
     Problems,
@@ -88,7 +88,7 @@ pub(super) async fn begin(
 
 /// Ends a freeze. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/freezes/{freeze}/end", tag = "freezes", params(WriteOptions, ("freeze" = String, Path)), responses(
-    (status = 200, body = Freeze), Problems,
+    (status = 200, body = Changed<Freeze>), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,

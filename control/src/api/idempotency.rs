@@ -7,8 +7,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
-use super::{REPLAYED, request};
+use super::REPLAYED;
+use super::request::{self, WriteOptions};
 use crate::access::Caller;
+use crate::check;
 use crate::problem::Problem;
 use crate::store::Write;
 
@@ -38,6 +40,8 @@ impl IdempotentRequest {
                 "`idempotency-key` has to have 1 to 255 characters",
             ));
         }
+        // It is kept for a day.
+        check::no_secret("idempotency-key", key)?;
         let body = serde_json::to_string(body).unwrap_or_default();
         let digest = Sha256::new()
             .chain_update(endpoint)
@@ -50,11 +54,12 @@ impl IdempotentRequest {
         }))
     }
 
-    /// What was answered before.
+    /// What was answered before. Of a dry run, that nothing would change.
     pub(super) async fn stored_answer(
         &self,
         write: &mut Write<'_>,
         caller: &Caller,
+        options: &WriteOptions,
     ) -> Result<Option<Response>, Problem> {
         let row = sqlx::query(
             "SELECT request, status, answer FROM idempotency WHERE token = $1 AND key = $2 AND created_at > $3",
@@ -69,6 +74,9 @@ impl IdempotentRequest {
             return Err(Problem::conflict(
                 "this `idempotency-key` was sent with another request; a new request needs a new one",
             ));
+        }
+        if options.dry_run {
+            return Ok(Some(super::preview(Vec::new())));
         }
         let status = u16::try_from(row.try_get::<i64, _>("status")?).ok();
         let status = status

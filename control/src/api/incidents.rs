@@ -127,7 +127,7 @@ pub(super) async fn begin<D: Incident>(
     let [begun, ..] = D::ACTIONS;
     let mut write = app.store.begin(caller, begun, Some(reason)).await?;
     if let Some(idempotency) = &new.idempotency
-        && let Some(answer) = idempotency.stored_answer(&mut write, caller).await?
+        && let Some(answer) = idempotency.stored_answer(&mut write, caller, options).await?
     {
         return Ok(answer);
     }
@@ -204,7 +204,7 @@ async fn platform<D: Incident>(
         return Err(Problem::conflict(problem));
     }
     match all.iter().find(|other| other.document.terms().target == *target) {
-        Some(other) => Err(already_active(caller, &subject(target), &other.document)),
+        Some(other) => Err(already_active(&subject(target), &other.document)),
         None => Ok(()),
     }
 }
@@ -247,36 +247,37 @@ async fn mark<T: HasMetadata, D: Incident>(
     };
     let mut after = before.document.clone();
     let metadata = after.metadata_mut();
-    if let (Some(caller), Some(other)) = (by, D::active_on(metadata)) {
-        let other: Stored<D> = write.get(other).await?;
-        if caller.is_confined() || !other.document.terms().by_confined {
-            return Err(already_active(
-                caller,
-                &subject(&one.terms().target),
-                &other.document,
-            ));
+    match (by, D::active_on(metadata)) {
+        (None, _) => one.unmark(metadata),
+        (Some(_), None) => one.mark(metadata),
+        (Some(caller), Some(other)) => {
+            let mut other: Stored<D> = write.get(other).await?;
+            if let Some(beneath) = D::beneath_on(metadata).filter(|_| caller.is_confined()) {
+                other = write.get(beneath).await?;
+            }
+            // The platform and the customer have one each: neither keeps the other's off, or ends it.
+            match (caller.is_confined(), other.document.terms().by_confined) {
+                (false, true) => one.mark(metadata),
+                (true, false) => one.mark_beneath(metadata),
+                _ => {
+                    let subject = subject(&one.terms().target);
+                    return Err(already_active(&subject, &other.document));
+                }
+            }
         }
-        // The platform's takes its place, or a customer could keep the platform's off, and then end its own.
-        mark_ended(write, &other, caller).await?;
     }
-    one.mark(metadata, by.is_some());
     write.replace(&before, &after).await
 }
 
 /// Something is held already, and how that can be changed.
-fn already_active<D: Incident>(caller: &Caller, subject: &str, other: &D) -> Problem {
+fn already_active<D: Incident>(subject: &str, other: &D) -> Problem {
     let (done, end, by) = (D::PARTICIPLE, D::END_COMMAND, other.id());
     let until = match &other.terms().until {
         Some(until) => format!("until {until}"),
         None => "until somebody ends it".to_owned(),
     };
-    let what_to_do = if caller.is_confined() && !other.terms().by_confined {
-        "that was the platform, which alone can change it".to_owned()
-    } else {
-        format!("to change that, end it first: `tollgate {end} {by}`")
-    };
     Problem::conflict(format!(
-        "the {subject} is {done} already, by `{by}` {until}; {what_to_do}"
+        "the {subject} is {done} already, by `{by}` {until}; to change that, end it first: `tollgate {end} {by}`"
     ))
 }
 
@@ -316,21 +317,11 @@ pub(crate) async fn end_unless_ended<D: Incident>(
     if before.document.terms().ended_at.is_some() {
         return Ok(before.document.clone());
     }
-    let one = mark_ended(write, before, caller).await?;
-    mark_target(write, &one, None).await?;
-    Ok(one)
-}
-
-/// Writes that one has ended. Its target is left to [`mark_target`].
-async fn mark_ended<D: Incident>(
-    write: &mut Write<'_>,
-    before: &Stored<D>,
-    caller: &Caller,
-) -> Result<D, Problem> {
     let mut one = before.document.clone();
     let terms = one.terms_mut();
     terms.ended_at = Some(time::to_rfc3339(write.time()));
     terms.ended_by = Some(caller.name().to_owned());
     write.replace(before, &one).await?;
+    mark_target(write, &one, None).await?;
     Ok(one)
 }

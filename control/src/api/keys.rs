@@ -14,7 +14,8 @@ use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{
-    App, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page, with_etag,
+    App, Changed, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page,
+    with_etag,
 };
 use crate::access::{Caller, Permission};
 use crate::check;
@@ -107,7 +108,7 @@ pub(super) async fn create(
         .begin(&caller, "key.create", options.reason.as_deref())
         .await?;
     if let Some(idempotency) = &idempotency
-        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller, &options).await?
     {
         return Ok(answer);
     }
@@ -186,7 +187,7 @@ async fn ensure_owner_exists(write: &mut Write<'_>, org: &str, project: Option<&
 /// Changes a key: a JSON merge patch (RFC 7396) of what a client sets.
 #[utoipa::path(patch, path = "/v1/keys/{key}", tag = "keys", params(WriteOptions, ("key" = String, Path)),
     request_body = KeySpec, responses(
-    (status = 200, body = Key), Problems,
+    (status = 200, body = Changed<Key>), Problems,
 ))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
@@ -240,7 +241,7 @@ async fn get_unrevoked(write: &mut Write<'_>, caller: &Caller, id: &str) -> Resu
 
 /// Revokes a key, for good. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/keys/{key}/revoke", tag = "keys", params(WriteOptions, ("key" = String, Path)), responses(
-    (status = 200, body = Key), Problems,
+    (status = 200, body = Changed<Key>), Problems,
 ))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
@@ -298,7 +299,7 @@ fn is_unrevoked(key: &Stored<Key>) -> bool {
 /// revoked.
 #[utoipa::path(post, path = "/v1/keys/{key}/rotate", tag = "keys", params(WriteOptions, ("key" = String, Path)),
     request_body = RotateOptions, responses(
-    (status = 201, body = CreatedKey), (status = 200, description = "It is being rotated already (the new key), or a dry run."),
+    (status = 201, body = CreatedKey), (status = 200, body = Changed<Key>, description = "It is being rotated already (the new key), or a dry run."),
     Problems,
 ))]
 pub(super) async fn rotate(
@@ -401,7 +402,7 @@ pub(super) async fn rotate(
 /// Undoes a rotation while the old key is good: it goes on as before, and the new one is revoked. One that has itself been
 /// rotated has that undone first.
 #[utoipa::path(post, path = "/v1/keys/{key}/undo-rotation", tag = "keys", params(WriteOptions, ("key" = String, Path)), responses(
-    (status = 200, body = Key), Problems,
+    (status = 200, body = Changed<Key>), Problems,
 ))]
 pub(super) async fn undo_rotation(
     State(app): State<Arc<App>>,

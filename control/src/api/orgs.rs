@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, split_id};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
+use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Kind, Metadata, Org, OrgSpec};
@@ -98,7 +98,7 @@ pub(super) async fn create(
         .begin(&caller, "org.create", options.reason.as_deref())
         .await?;
     if let Some(idempotency) = &idempotency
-        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller, &options).await?
     {
         return Ok(answer);
     }
@@ -118,7 +118,7 @@ pub(super) async fn create(
 /// Changes an organization: a JSON merge patch (RFC 7396) of what a client sets.
 #[utoipa::path(patch, path = "/v1/orgs/{org}", tag = "organizations", params(WriteOptions, ("org" = String, Path)),
     request_body = OrgSpec, responses(
-    (status = 200, body = Org), Problems,
+    (status = 200, body = Changed<Org>), Problems,
 ))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
@@ -146,7 +146,7 @@ pub(super) async fn change(
 
 /// Removes an organization that has neither projects nor keys that are not revoked. Its name is not used again.
 #[utoipa::path(delete, path = "/v1/orgs/{org}", tag = "organizations", params(WriteOptions, ("org" = String, Path)), responses(
-    (status = 200, body = Org), Problems,
+    (status = 200, body = Changed<Org>), Problems,
 ))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::members::no_such_member;
 use super::request::parse;
 use crate::access::Caller;
 use crate::documents::{Metadata, Status, merge};
@@ -30,7 +31,7 @@ pub(super) fn apply_patch<T: Serialize + DeserializeOwned>(spec: &T, change: Val
     let removed = change.as_object().into_iter().flatten();
     for (name, _) in removed.filter(|(_, value)| value.is_null()) {
         if !is_field::<T>(name) {
-            return Err(Problem::field(name, "there is no such member"));
+            return Err(Problem::field(name, no_such_member::<T>(name)));
         }
     }
     let mut whole = json!(spec);

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status, split_id};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
+use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Document as _, Metadata, Org, Project, ProjectSpec, project_id};
@@ -98,7 +98,7 @@ pub(super) async fn create(
         .begin(&caller, "project.create", options.reason.as_deref())
         .await?;
     if let Some(idempotency) = &idempotency
-        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller, &options).await?
     {
         return Ok(answer);
     }
@@ -121,7 +121,7 @@ pub(super) async fn create(
 /// Changes a project: a JSON merge patch (RFC 7396) of what a client sets.
 #[utoipa::path(patch, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
     params(WriteOptions, ("org" = String, Path), ("project" = String, Path)), request_body = ProjectSpec, responses(
-    (status = 200, body = Project), Problems,
+    (status = 200, body = Changed<Project>), Problems,
 ))]
 pub(super) async fn change(
     State(app): State<Arc<App>>,
@@ -154,7 +154,7 @@ pub(super) async fn change(
 /// Removes a project that has no keys any more. Its name is not used again.
 #[utoipa::path(delete, path = "/v1/orgs/{org}/projects/{project}", tag = "projects",
     params(WriteOptions, ("org" = String, Path), ("project" = String, Path)), responses(
-    (status = 200, body = Project), Problems,
+    (status = 200, body = Changed<Project>), Problems,
 ))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,

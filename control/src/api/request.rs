@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tollgate_core::config::ConfigError;
 use utoipa::IntoParams;
 
+use super::members::no_such_member;
 use super::{App, MAX_BODY, MAX_IMPORT};
 use crate::access::Caller;
 use crate::check;
@@ -67,8 +68,13 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query
             .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|error| Problem::malformed(format!("the query: {}", error.body_text())))
+            .map_err(|error| Problem::malformed(format!("the query: {}", without_keys(error.body_text()))))
     }
+}
+
+/// An error without other systems' keys, which core knows. [`Problem`] masks ours.
+fn without_keys(error: String) -> String {
+    ConfigError::new("", error).problem
 }
 
 /// The names in a path.
@@ -80,7 +86,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
         path.map(|axum::extract::Path(names)| Self(names))
-            .map_err(|error| Problem::malformed(format!("the path: {}", error.body_text())))
+            .map_err(|error| Problem::malformed(format!("the path: {}", without_keys(error.body_text()))))
     }
 }
 
@@ -177,7 +183,7 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     match unknown {
         None => Ok(value),
         Some(path) => Err(Problem::from_config_errors(
-            &[ConfigError::new(path, "there is no such member")],
+            &[ConfigError::new(path.as_str(), no_such_member::<T>(&path))],
             "",
         )),
     }
@@ -199,7 +205,14 @@ fn without_place(error: &str) -> &str {
 
 /// A header's text.
 pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Problem> {
-    let value = headers.get(&name).map(|value| value.to_str());
+    let mut values = headers.get_all(&name).iter();
+    let value = values.next().map(|value| value.to_str());
+    if values.next().is_some() {
+        // Whoever is before the server may have read another one.
+        return Err(Problem::malformed(format!(
+            "the header `{name}` is there more than once"
+        )));
+    }
     value
         .transpose()
         .map_err(|_| Problem::malformed(format!("the header `{name}` is not plain text")))

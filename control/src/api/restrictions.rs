@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::incidents::{self, IncidentQuery, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Page, Preview};
+use super::{App, Changed, Page, Preview};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Restriction, Target};
@@ -91,7 +91,7 @@ pub(super) async fn begin(
 
 /// Ends a restriction. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/restrictions/{restriction}/end", tag = "restrictions", params(WriteOptions, ("restriction" = String, Path)), responses(
-    (status = 200, body = Restriction), Problems,
+    (status = 200, body = Changed<Restriction>), Problems,
 ))]
 pub(super) async fn end(
     State(app): State<Arc<App>>,

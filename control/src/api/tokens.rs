@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
 use super::request::{JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Page, Preview, commit_or_preview, no_store, to_page};
+use super::{App, Changed, Page, Preview, commit_or_preview, no_store, to_page};
 use crate::access::{Caller, Permission, mint};
 use crate::check;
 use crate::documents::{Org, Role, Token};
@@ -89,7 +89,7 @@ pub(super) async fn create(
         .begin(&caller, "token.create", options.reason.as_deref())
         .await?;
     if let Some(idempotency) = &idempotency
-        && let Some(answer) = idempotency.stored_answer(&mut write, &caller).await?
+        && let Some(answer) = idempotency.stored_answer(&mut write, &caller, &options).await?
     {
         return Ok(answer);
     }
@@ -135,7 +135,7 @@ pub(super) async fn create(
 
 /// Revokes a token, for good. Doing it again changes nothing.
 #[utoipa::path(post, path = "/v1/tokens/{token}/revoke", tag = "tokens", params(WriteOptions, ("token" = String, Path)), responses(
-    (status = 200, body = Token), Problems,
+    (status = 200, body = Changed<Token>), Problems,
 ))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,

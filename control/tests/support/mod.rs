@@ -49,7 +49,7 @@ pub(crate) async fn on_each(test: impl AsyncFn(Plane)) {
 }
 
 impl Plane {
-    async fn open(address: &str, folder: Option<tempfile::TempDir>) -> Self {
+    pub(crate) async fn open(address: &str, folder: Option<tempfile::TempDir>) -> Self {
         let store = Arc::new(Store::create(address).await.unwrap());
         let owner = store.first_token().await.unwrap().unwrap();
         let signing = SigningKey::from_bytes(&[7; 32]);

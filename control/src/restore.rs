@@ -1,0 +1,122 @@
+//! Puts a backup in the place of SQLite's file. Copied over by hand, the log that lies beside the old file (`-wal`) would be
+//! taken for the backup's, and undo it or destroy it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sqlx::{AnyConnection, Connection as _};
+
+use crate::store::{beside, quick_check, sqlite_file, sqlite_url};
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Another database has tools of its own.
+    #[error("only a database in a file is restored from one: for PostgreSQL use `pg_restore`")]
+    NotSqlite,
+    /// The backup is none.
+    #[error("`{0}` is no backup that can be used: {1}")]
+    Backup(PathBuf, String),
+    /// The database that is to be replaced can't be closed.
+    #[error(
+        "the database `{0}` is in use, or cannot be read ({1}): stop the server; if it is broken, move it away with its \
+         `-wal` and `-shm`"
+    )]
+    InUse(PathBuf, String),
+    /// What was replaced by an earlier restore is still there.
+    #[error("`{0}` is there, the database before the last restore: move it away first")]
+    Kept(PathBuf),
+    /// A file can't be written.
+    #[error("cannot write beside the database: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Puts a copy of `backup` in the place of the database at `address`; where the database of before is now, if there was one.
+pub async fn restore(address: &str, backup: &Path) -> Result<Option<PathBuf>, RestoreError> {
+    sqlx::any::install_default_drivers();
+    let file = sqlite_file(address)
+        .map(Path::new)
+        .ok_or(RestoreError::NotSqlite)?;
+    let replaced = beside(file, ".replaced");
+    if replaced.exists() {
+        return Err(RestoreError::Kept(replaced));
+    }
+    let unusable = |why: String| RestoreError::Backup(backup.to_owned(), why);
+    if beside(backup, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
+        let why = "a log lies beside it, so it is a copy of files in use; make one with SQLite's `.backup`";
+        return Err(unusable(why.to_owned()));
+    }
+    let mut from = fs::File::open(backup).map_err(|error| unusable(error.to_string()))?;
+    let new = beside(file, ".restoring");
+    remove(&new)?;
+    let mut copy = private(&new)?;
+    io::copy(&mut from, &mut copy)?;
+    copy.sync_all()?;
+    if let Err(why) = close_whole(&new).await {
+        remove(&new)?;
+        return Err(unusable(why));
+    }
+    let in_use = |why: String| {
+        let _ = remove(&new);
+        RestoreError::InUse(file.to_owned(), why)
+    };
+    let existed = file.exists();
+    if existed {
+        let closed = async { close(AnyConnection::connect(&sqlite_url(file)).await?).await };
+        closed.await.map_err(|error| in_use(error.to_string()))?;
+        fs::hard_link(file, &replaced)?;
+    }
+    for log in ["-wal", "-shm"] {
+        if beside(file, log).exists() {
+            return Err(in_use(format!("`{}` is there", beside(file, log).display())));
+        }
+    }
+    fs::rename(&new, file)?;
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(existed.then_some(replaced))
+}
+
+/// Closes a copy that is one of a database of ours, and whole; why it is not otherwise.
+async fn close_whole(copy: &Path) -> Result<(), String> {
+    let look = async {
+        let mut connection = AnyConnection::connect(&sqlite_url(copy)).await?;
+        let damage = quick_check(&mut connection).await?;
+        // Not that of another program.
+        sqlx::query("SELECT name FROM head")
+            .fetch_one(&mut connection)
+            .await?;
+        close(connection).await?;
+        Ok(damage)
+    };
+    match look.await {
+        Ok(None) => Ok(()),
+        Ok(Some(damage)) => Err(damage),
+        Err(error) => Err(sqlx::Error::to_string(&error)),
+    }
+}
+
+/// Closes a database with all of it in its one file; an error where somebody else has it open.
+async fn close(mut connection: AnyConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("PRAGMA busy_timeout = 500; PRAGMA journal_mode = DELETE;")
+        .execute(&mut connection)
+        .await?;
+    connection.close().await
+}
+
+/// A new file that its owner alone can read.
+fn private(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
