@@ -24,6 +24,7 @@ mod spool;
 pub mod store;
 mod time;
 mod timer;
+mod turns;
 mod unique;
 
 pub use problem::Problem;

@@ -21,6 +21,7 @@ use crate::entry::{self, Change, Entry};
 use crate::problem::Problem;
 use crate::spool::Spool;
 use crate::time;
+use crate::turns::{Turn, Turns};
 
 /// A database.
 pub struct Store {
@@ -28,6 +29,7 @@ pub struct Store {
     pool: AnyPool,
     /// Writes: they wait for one another, and nobody else for them.
     writers: AnyPool,
+    turns: Turns,
     engine: Engine,
     /// Which database this is.
     name: String,
@@ -161,6 +163,7 @@ impl Store {
         Ok(Self {
             pool,
             writers,
+            turns: Turns::default(),
             engine,
             name,
             seen: watch::Sender::new(seq),
@@ -295,6 +298,7 @@ impl Store {
         action: &str,
         reason: Option<&str>,
     ) -> Result<Write<'_>, Problem> {
+        let turn = self.turns.take(caller).await?;
         let mut transaction = self.writers.begin().await?;
         let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
             .fetch_one(&mut *transaction)
@@ -313,6 +317,7 @@ impl Store {
                 changes: Vec::new(),
             },
             transaction,
+            _turn: turn,
         };
         if let Some(id) = caller.token_id() {
             let token = write.find::<Token>(id).await?;
@@ -411,6 +416,8 @@ pub(crate) struct Write<'s> {
     transaction: Transaction<'static, Any>,
     previous: String,
     entry: Entry,
+    /// Behind the transaction, which ends first.
+    _turn: Turn<'s>,
 }
 
 impl Write<'_> {
