@@ -6,15 +6,33 @@ use tollgate_core::key::{Form, form};
 
 use crate::access::PREFIX;
 use crate::directory::{key_row, org_member};
-use crate::documents::{CapRate, Key, Org, Project, Target, Traffic};
+use crate::documents::{CapRate, Key, KeySpec, Org, Project, Target, Traffic};
 use crate::problem::Problem;
+
+/// Models of an organization, as names or patterns.
+const ORG_MODELS: usize = 1_000;
+/// The same of a project or key, of those that its organization has.
+const MODELS: usize = 100;
+/// Networks of a key.
+const NETWORKS: usize = 32;
+/// Scopes of a key.
+const SCOPES: usize = 32;
+/// Labels of an organization or project.
+const LABELS: usize = 32;
 
 /// Checks an organization, or one of its projects.
 pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
-    contacts(&org.spec.contacts)?;
-    projects
-        .iter()
-        .try_for_each(|project| contacts(&project.spec.contacts))?;
+    let spec = &org.spec;
+    if projects.is_empty() {
+        at_most("models", spec.models.len(), ORG_MODELS)?;
+        at_most("labels", spec.labels.len(), LABELS)?;
+        contacts(&spec.contacts)?;
+    }
+    for Project { spec, .. } in projects {
+        at_most("models", spec.models.as_ref().map_or(0, Vec::len), MODELS)?;
+        at_most("labels", spec.labels.len(), LABELS)?;
+        contacts(&spec.contacts)?;
+    }
     let at = match projects {
         [project] => format!("orgs.{}.projects.{}", org.id, project.id),
         _ => format!("orgs.{}", org.id),
@@ -28,7 +46,7 @@ pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
 /// Checks the rows of keys; the error says which row, unless there is but one.
 pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     for (at, key) in keys.iter().enumerate() {
-        let checked = name(key.spec.name.as_deref()).and_then(|()| contacts(&key.spec.contacts));
+        let checked = key_spec(&key.spec);
         checked.map_err(|problem| match keys {
             [_] => problem,
             _ => problem.nested_in(&format!("keys[{at}]")),
@@ -44,6 +62,30 @@ pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     let rows: Vec<Value> = keys.iter().map(key_row).collect();
     let at = if rows.len() == 1 { "keys[0]" } else { "" };
     judge(json!({"version": 1, "orgs": orgs, "keys": rows}), at)
+}
+
+fn key_spec(spec: &KeySpec) -> Result<(), Problem> {
+    name(spec.name.as_deref())?;
+    contacts(&spec.contacts)?;
+    for (field, list, most) in [
+        ("models", &spec.models, MODELS),
+        ("networks", &spec.networks, NETWORKS),
+        ("scopes", &spec.scopes, SCOPES),
+    ] {
+        at_most(field, list.as_ref().map_or(0, Vec::len), most)?;
+    }
+    Ok(())
+}
+
+/// Every gateway holds what a list has.
+fn at_most(field: &str, found: usize, most: usize) -> Result<(), Problem> {
+    if found <= most {
+        return Ok(());
+    }
+    Err(Problem::field(
+        field,
+        format!("found {found}, expected at most {most}"),
+    ))
 }
 
 /// Checks a name for people, which no filter reads.

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::any::{AnyPoolOptions, AnyRow};
@@ -94,6 +95,16 @@ pub(crate) struct Stored<D> {
     pub(crate) revision: i64,
     /// The document, letter for letter.
     text: String,
+}
+
+/// Lists are answered in parts of so many bytes at most: a document may be large.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A part of a list.
+pub(crate) struct Listed<D> {
+    pub(crate) found: Vec<Stored<D>>,
+    /// Whether there are more behind it.
+    pub(crate) has_more: bool,
 }
 
 /// Which objects to list, and how many.
@@ -248,12 +259,34 @@ impl Store {
     }
 
     /// Objects in the order of their ids.
-    pub(crate) async fn list<D: Document>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn list<D: Document>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
         self.select(page, "gone = 0").await
     }
 
+    /// What was written behind `seq`, of freezes, caps or restrictions; a thousand at a time, and their last `seq`.
+    pub(crate) async fn written_since<D: Incident>(
+        &self,
+        seq: i64,
+    ) -> Result<Option<(i64, Vec<D>)>, Problem> {
+        let rows = sqlx::query(
+            "SELECT seq, document FROM objects WHERE kind = $1 AND seq > $2 ORDER BY seq, id LIMIT 1000",
+        )
+        .bind(D::KIND.name())
+        .bind(seq)
+        .fetch_all(&self.pool)
+        .await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let documents = rows
+            .iter()
+            .map(|row| read(&row.try_get::<String, _>("document")?));
+        Ok(Some((
+            last.try_get("seq")?,
+            documents.collect::<Result<_, Problem>>()?,
+        )))
+    }
+
     /// Those in force, of freezes, caps or restrictions.
-    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
         // As the indices of those in force have it, or they would not be used.
         self.select(page, "in_force = 1").await
     }
@@ -262,7 +295,7 @@ impl Store {
         &self,
         page: ListQuery<'_>,
         which: &'static str,
-    ) -> Result<Vec<Stored<D>>, Problem> {
+    ) -> Result<Listed<D>, Problem> {
         let of_org = if page.org.is_empty() { "" } else { "AND org = $4" };
         let statement = format!(
             "SELECT revision, document FROM objects WHERE kind = $1 AND id > $2 AND {which} {of_org} ORDER BY id LIMIT $3"
@@ -270,13 +303,57 @@ impl Store {
         let query = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(D::KIND.name())
             .bind(page.after)
-            .bind(page.limit);
+            // One more says whether there are more.
+            .bind(page.limit.saturating_add(1));
         let query = if page.org.is_empty() {
             query
         } else {
             query.bind(page.org)
         };
-        query.fetch_all(&self.pool).await?.iter().map(stored).collect()
+        let mut rows = query.fetch(&self.pool);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let one: Stored<D> = stored(&row)?;
+            bytes += one.text.len();
+            // At least one, or nobody would get further.
+            let is_full = bytes > MAX_BYTES && !found.is_empty();
+            if is_full || found.len() as i64 >= page.limit {
+                return Ok(Listed {
+                    found,
+                    has_more: true,
+                });
+            }
+            found.push(one);
+        }
+        Ok(Listed {
+            found,
+            has_more: false,
+        })
+    }
+
+    /// The trail's end where a project has no key that is not revoked; `None` where it has one. Nobody waits for this, as all
+    /// keys of the organization are read.
+    pub(crate) async fn without_keys(&self, org: &str, project: &str) -> Result<Option<i64>, Problem> {
+        // Before the keys: what changes meanwhile is looked at again.
+        let seq = self.seq().await?;
+        let mut after = String::new();
+        loop {
+            let rows = sqlx::query(
+                "SELECT id, document FROM objects WHERE kind = 'key' AND org = $1 AND id > $2 AND in_force = 1 \
+                 ORDER BY id LIMIT 200",
+            )
+            .bind(org)
+            .bind(after.clone())
+            .fetch_all(&self.pool)
+            .await?;
+            let Some(last) = rows.last() else {
+                return Ok(Some(seq));
+            };
+            after = last.try_get("id")?;
+            if is_any_of(project, &rows)? {
+                return Ok(None);
+            }
+        }
     }
 
     /// A transaction that sees one state from its first statement to its last.
@@ -488,26 +565,48 @@ impl Write<'_> {
         Ok(row.try_get("n")?)
     }
 
-    /// How many keys of an organization, or of one of its projects, are not revoked.
-    pub(crate) async fn live_keys(&mut self, org: &str, project: Option<&str>) -> Result<i64, Problem> {
-        let mut live = 0;
-        let mut after = String::new();
-        loop {
-            let rows = sqlx::query(
-                "SELECT id, document FROM objects WHERE kind = 'key' AND org = $1 AND id > $2 ORDER BY id LIMIT 1000",
-            )
-            .bind(org)
-            .bind(after.clone())
-            .fetch_all(&mut *self.transaction)
-            .await?;
-            let Some(last) = rows.last() else { return Ok(live) };
-            after = last.try_get("id")?;
-            for row in &rows {
-                let key: Key = read(&row.try_get::<String, _>("document")?)?;
-                let of_it = project.is_none() || key.project.as_deref() == project;
-                live += i64::from(key.revoked_at.is_none() && of_it);
-            }
-        }
+    /// How many freezes, caps or keys of an organization are in force; `most` at most, so that counting costs no more.
+    pub(crate) async fn count_in_force(&mut self, kind: Kind, org: &str, most: i64) -> Result<i64, Problem> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS n FROM \
+             (SELECT 1 FROM objects WHERE kind = $1 AND org = $2 AND in_force = 1 LIMIT $3) AS counted",
+        )
+        .bind(kind.name())
+        .bind(org)
+        .bind(most)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(row.try_get("n")?)
+    }
+
+    /// How many projects an organization has, and how many bytes they are.
+    pub(crate) async fn size_of_projects(&mut self, org: &str) -> Result<(i64, i64), Problem> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS n, CAST(COALESCE(SUM(OCTET_LENGTH(document)), 0) AS BIGINT) AS bytes FROM objects \
+             WHERE kind = 'project' AND org = $1 AND gone = 0",
+        )
+        .bind(org)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok((row.try_get("n")?, row.try_get("bytes")?))
+    }
+
+    /// Whether a key of a project is not revoked, where there was none when `seq` was the trail's end: what changed since
+    /// is all that is read.
+    pub(crate) async fn has_key_since(
+        &mut self,
+        seq: i64,
+        org: &str,
+        project: &str,
+    ) -> Result<bool, Problem> {
+        let rows = sqlx::query(
+            "SELECT document FROM objects WHERE kind = 'key' AND seq > $1 AND org = $2 AND in_force = 1",
+        )
+        .bind(seq)
+        .bind(org)
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        is_any_of(project, &rows)
     }
 
     /// Makes an object; an error where there is one, or was: what trail and records name stays unambiguous.
@@ -674,6 +773,17 @@ impl Write<'_> {
         self.store.advance_seen(self.entry.seq);
         Ok(self.entry.changes)
     }
+}
+
+/// Whether any of these keys is of a project.
+fn is_any_of(project: &str, keys: &[AnyRow]) -> Result<bool, Problem> {
+    for key in keys {
+        let key: Key = read(&key.try_get::<String, _>("document")?)?;
+        if key.project.as_deref() == Some(project) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn value(document: &impl Serialize) -> Result<Value, Problem> {

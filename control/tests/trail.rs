@@ -190,7 +190,7 @@ async fn no_column_can_be_edited_unseen() {
             ("UPDATE objects SET gone = 1 WHERE kind = 'freeze'", "`gone` of the freeze"),
             // It would never end.
             ("UPDATE objects SET in_force = 0 WHERE kind = 'freeze'", "`in_force` of the freeze"),
-            ("UPDATE objects SET in_force = 1 WHERE kind = 'key'", "`in_force` of the key"),
+            ("UPDATE objects SET in_force = 0 WHERE kind = 'key'", "`in_force` of the key"),
             ("UPDATE objects SET gone = 2 WHERE id = 'gone'", "`gone` of the org"),
             ("UPDATE objects SET gone = 0 WHERE id = 'gone'", "`gone` of the org `gone`"),
             (

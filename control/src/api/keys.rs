@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status};
+use super::quotas::{ensure_key_is_small, ensure_room_for_keys};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{
     App, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page, with_etag,
@@ -57,15 +58,13 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Page<Key>>, Problem> {
     caller.authorize(Permission::Read)?;
     let org = super::org_filter(&caller, query.org.as_deref())?;
-    let limit = query.limit()?;
     let wanted = ListQuery {
         org: &org,
         after: query.after.as_deref().unwrap_or_default(),
-        limit: limit as i64 + 1,
+        limit: query.limit()?,
     };
     Ok(to_page(
         app.store.list(wanted).await?,
-        limit,
         |key: &Key| key.id.clone(),
         |key| key,
     ))
@@ -127,7 +126,9 @@ pub(super) async fn create(
         rotation: None,
     };
     check::keys(core::slice::from_ref(&key))?;
+    ensure_key_is_small(&caller, &key)?;
     write.create(&key).await?;
+    ensure_room_for_keys(&mut write, &caller, &key.org).await?;
     if let Some(idempotency) = &idempotency {
         idempotency.remember(&mut write, &caller, &key).await?;
     }
@@ -212,6 +213,7 @@ pub(super) async fn change(
     };
     ensure_may_change_limits(&caller, &before.document.spec, &key.spec)?;
     check::keys(core::slice::from_ref(&key))?;
+    ensure_key_is_small(&caller, &key)?;
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
@@ -386,6 +388,7 @@ pub(super) async fn rotate(
     };
     write.create(&new).await?;
     write.replace(&before, &old).await?;
+    ensure_room_for_keys(&mut write, &caller, &new.org).await?;
     let org = new.org.clone();
     if options.dry_run {
         return commit_or_preview(write, &org, &options, StatusCode::CREATED, &new, 0).await;

@@ -223,7 +223,7 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     /// How many to show.
-    pub(super) fn limit(&self) -> Result<usize, Problem> {
+    pub(super) fn limit(&self) -> Result<i64, Problem> {
         let limit = self.limit.unwrap_or(100);
         if !(1..=1_000).contains(&limit) {
             return Err(Problem::invalid(
@@ -232,6 +232,6 @@ impl PageQuery {
                 "a number from 1 to 1000",
             ));
         }
-        Ok(limit as usize)
+        Ok(limit.into())
     }
 }
