@@ -86,6 +86,9 @@ impl Store {
         // Of one moment: what is written meanwhile is not in it.
         let mut snapshot = self.snapshot().await?;
         let mut replay = Replay::begin(self.name(), &mut snapshot).await?;
+        for altered in self.altered_tables(&mut snapshot).await? {
+            replay.fault(0, &altered);
+        }
         let mut expected: BTreeMap<i64, Vec<&Checkpoint>> = BTreeMap::new();
         for checkpoint in checkpoints {
             expected.entry(checkpoint.seq).or_default().push(checkpoint);

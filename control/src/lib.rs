@@ -9,6 +9,7 @@
 //! ```
 
 pub mod access;
+mod actors;
 pub mod api;
 pub mod audit;
 mod authenticator;
@@ -19,6 +20,7 @@ pub mod documents;
 pub mod entry;
 mod problem;
 pub mod replay;
+mod schema;
 pub mod serve;
 mod spool;
 pub mod store;

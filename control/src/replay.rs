@@ -10,6 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 use utoipa::ToSchema;
 
+use crate::actors::Actors;
 use crate::checkpoint::Checkpoint;
 use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Restriction, Token};
 use crate::entry::{Change, Entry, chained};
@@ -57,6 +58,7 @@ pub(crate) struct Replay {
     entries: i64,
     /// By their kinds and ids.
     objects: BTreeMap<(String, String), Object>,
+    actors: Actors,
     /// The end as the database says it; `None` where it says none, or several.
     head: Option<(i64, String)>,
     faults: Vec<Fault>,
@@ -73,6 +75,7 @@ impl Replay {
             seq: 0,
             entries: 0,
             objects: BTreeMap::new(),
+            actors: Actors::default(),
             head: None,
             faults: Vec::new(),
         };
@@ -150,10 +153,14 @@ impl Replay {
                 if entry.seq != seq {
                     self.fault(seq, "it is another entry, moved here");
                 }
-                if row.try_get::<String, _>("org").ok() != Some(entry.org) {
+                if row.try_get::<String, _>("org").ok().as_ref() != Some(&entry.org) {
                     self.fault(seq, "its `org` is not what the entry says");
                 }
+                if let Some(problem) = self.actors.judge(&entry) {
+                    self.fault(seq, &problem);
+                }
                 for change in entry.changes {
+                    self.actors.take(&change);
                     self.change(seq, change);
                 }
             }
