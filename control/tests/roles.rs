@@ -24,6 +24,10 @@ const ACTIONS: &[(&str, &str)] = &[
         "read its organizations' part of the trail",
         "GET /v1/audit?org=acme",
     ),
+    (
+        "read the trail of tokens, restrictions and what else is of no organization",
+        "whole trail",
+    ),
     ("freeze a key or project", "freeze key"),
     ("freeze an organization", "freeze org"),
     ("end a freeze", "end"),
@@ -111,6 +115,17 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
     };
     let freeze = |target: Value| json!({"target": target, "reason": "x"});
     let cap = |target: Value| json!({"target": target, "rate": "1/second", "reason": "x"});
+    if request == "whole trail" {
+        let answer = plane
+            .as_token(token, Method::GET, "/v1/audit?limit=1000", None)
+            .await;
+        // The entry about the very token, with its role and SHA-256, is of no organization.
+        let is_whole = answer.body.to_string().contains("token.create");
+        let items = answer.body["items"].as_array();
+        let of_none = |items: &Vec<Value>| items.iter().any(|entry| entry["org"] == "");
+        assert_eq!(items.is_some_and(of_none), is_whole);
+        return if is_whole { 200 } else { 403 };
+    }
     let (method, path, body) = match request {
         "freeze key" => (
             Method::POST,
