@@ -19,9 +19,7 @@ use super::{
 };
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{
-    Cap, Freeze, Incident as _, Key, KeySpec, Metadata, Org, Project, Rotation, project_id,
-};
+use crate::documents::{Cap, Freeze, Incident, Key, KeySpec, Metadata, Org, Project, Rotation, project_id};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, StoreError, Stored, Write};
 use crate::time;
@@ -212,6 +210,7 @@ pub(super) async fn change(
         ..before.document.clone()
     };
     ensure_may_change_limits(&caller, &before.document.spec, &key.spec)?;
+    ensure_goes_on_not(&caller, &before.document, &key)?;
     check::keys(core::slice::from_ref(&key))?;
     ensure_key_is_small(&caller, &key)?;
     write.replace(&before, &key).await?;
@@ -271,11 +270,80 @@ fn revoked(key: &Key, now: i64) -> Key {
     }
 }
 
+/// Longest time for which two keys are good in place of one; milliseconds.
+const LONGEST_OVERLAP: i64 = 30 * 86_400_000;
+
+/// A key that is being rotated to is not rotated on by a confined caller while the one before is good: each has the limits
+/// that the platform gave to one.
+async fn ensure_predecessor_ended(write: &mut Write<'_>, caller: &Caller, key: &Key) -> Result<(), Problem> {
+    let Some(old) = key.rotated_from.as_ref().filter(|_| caller.is_confined()) else {
+        return Ok(());
+    };
+    let Some(old) = write.find::<Key>(old).await? else {
+        return Ok(());
+    };
+    let old = old.document;
+    let ends = old.spec.expires_at.as_deref();
+    let ends = ends.map(|at| time::parse("expires_at", at)).transpose()?;
+    if old.revoked_at.is_some() || ends.is_some_and(|ends| ends <= write.time()) {
+        return Ok(());
+    }
+    let (id, old) = (&key.id, &old.id);
+    Err(Problem::conflict(format!(
+        "the key `{old}`, which `{id}` was rotated from, is still good; revoke it first, or wait until it ends"
+    )))
+}
+
+/// A confined caller does not have a key go on beside the one that it was rotated to.
+fn ensure_goes_on_not(caller: &Caller, before: &Key, after: &Key) -> Result<(), Problem> {
+    let end = |key: &Key| {
+        let at = key.spec.expires_at.as_deref();
+        at.map_or(Ok(i64::MAX), |at| time::parse("expires_at", at))
+    };
+    if caller.is_confined() && before.rotation.is_some() && end(after)? > end(before)? {
+        let id = &before.id;
+        return Err(Problem::conflict(format!(
+            "the key `{id}` ends as it was rotated; undo that to have it go on"
+        )));
+    }
+    Ok(())
+}
+
+/// A key that the platform froze, capped or suspended is not got rid of by going back to the one before.
+async fn ensure_not_held(write: &mut Write<'_>, old: &Key, new: &Key) -> Result<(), Problem> {
+    let held = [
+        by_platform::<Freeze>(write, &new.metadata).await?,
+        by_platform::<Cap>(write, &new.metadata).await?,
+    ];
+    let suspended = new.metadata.suspended_by_platform && !old.metadata.suspended_by_platform;
+    let held = held.into_iter().flatten().next();
+    let Some(done) = held.or(suspended.then_some("suspended")) else {
+        return Ok(());
+    };
+    let id = &new.id;
+    Err(Problem::conflict(format!(
+        "the new key `{id}` is {done} by the platform, and the old one would be good in its place; that has to end first"
+    )))
+}
+
+/// What a key is by the platform, such as `frozen`.
+async fn by_platform<D: Incident>(
+    write: &mut Write<'_>,
+    metadata: &Metadata,
+) -> Result<Option<&'static str>, Problem> {
+    let Some(id) = D::active_on(metadata) else {
+        return Ok(None);
+    };
+    let incident: Stored<D> = write.get(id).await?;
+    Ok((!incident.document.terms().by_confined).then_some(D::PARTICIPLE))
+}
+
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub(super) struct RotateOptions {
-    /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day if absent.
+    /// How long the old key stays good beside the new one, such as `24h`, at most `30d`; `0s` ends it at once. One day
+    /// if absent.
     overlap: Option<String>,
 }
 
@@ -317,6 +385,9 @@ pub(super) async fn rotate(
         Some("0s") => 0,
         Some(text) => time::parse_span("overlap", text)?,
     };
+    if overlap > LONGEST_OVERLAP {
+        return Err(Problem::field("overlap", "expected at most `30d`"));
+    }
     let mut write = app
         .store
         .begin(&caller, "key.rotate", options.reason.as_deref())
@@ -335,6 +406,7 @@ pub(super) async fn rotate(
         )));
     }
     let now = write.time();
+    ensure_predecessor_ended(&mut write, &caller, &before.document).await?;
     let ends_before = before.document.spec.expires_at.as_deref();
     let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
     if ends_before.is_some_and(|at| at <= now) {
@@ -438,6 +510,10 @@ pub(super) async fn undo_rotation(
             "the new key `{new}` has itself been rotated, and `{newer}` would stay good; undo the rotation of `{new}`, or \
              revoke `{newer}`"
         )));
+    }
+    // A key further on is good no more, and held all the same.
+    for new in &successors {
+        ensure_not_held(&mut write, &before.document, &new.document).await?;
     }
     let key = Key {
         spec: KeySpec {
