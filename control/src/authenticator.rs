@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, PREFIX, invalid_token, is_valid, mint, sha256};
+use crate::access::{Caller, has_form, invalid_token, is_valid, mint, sha256};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
@@ -52,7 +52,8 @@ impl Authenticator {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let presented = presented
             .map(|(_, token)| token.trim())
-            .filter(|token| token.starts_with(PREFIX));
+            // What is of another form was never made: nothing is looked up for it.
+            .filter(|token| has_form(token));
         let token = match presented {
             Some(presented) => store.by_sha256::<Token>(&sha256(presented)).await?,
             None => None,

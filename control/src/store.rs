@@ -97,6 +97,9 @@ pub(crate) struct Stored<D> {
     text: String,
 }
 
+/// As the index has it, or it would not be used.
+const BY_SHA256: &str =
+    "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND sha256 <> '' AND gone = 0";
 /// Lists are answered in parts of so many bytes at most: a document may be large.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -248,13 +251,11 @@ impl Store {
 
     /// The object with this SHA-256.
     pub(crate) async fn by_sha256<D: Document>(&self, sha256: &str) -> Result<Option<Stored<D>>, Problem> {
-        let row = sqlx::query(
-            "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0",
-        )
-        .bind(D::KIND.name())
-        .bind(sha256)
-        .fetch_optional(&self.pool)
-        .await?;
+        let row = sqlx::query(BY_SHA256)
+            .bind(D::KIND.name())
+            .bind(sha256)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
@@ -792,4 +793,28 @@ fn value(document: &impl Serialize) -> Result<Value, Problem> {
 
 fn json(document: &impl Serialize) -> Result<String, Problem> {
     serde_json::to_string(document).map_err(|error| Problem::unavailable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever guesses costs a look-up in an index, however many tokens there are.
+    #[tokio::test]
+    async fn tokens_are_found_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.db");
+        let store = Store::create(&format!("sqlite:{}", file.display()))
+            .await
+            .unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN {BY_SHA256}");
+        let plan = sqlx::query(sqlx::AssertSqlSafe(plan))
+            .bind("token")
+            .bind("ab")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
+        let plan: String = plan.try_get("detail").unwrap();
+        assert!(plan.contains("objects_by_sha256"), "{plan}");
+    }
 }
