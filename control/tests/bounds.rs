@@ -76,6 +76,7 @@ async fn the_platform_waits_behind_no_flood() {
             before
         };
         let (answers, before) = tokio::join!(flood, platform);
+        println!("written before each freeze: {before:?}");
         // One of the flood is under way and one in the line; some are done while the freeze comes to the line.
         assert!(before.iter().sum::<usize>() < 100, "{before:?}");
         let answers: Vec<u16> = answers.into_iter().flatten().collect();

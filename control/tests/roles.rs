@@ -780,6 +780,21 @@ async fn undoing_a_rotation_ends_nothing_of_the_platforms() {
             .expect(409)
             .says("is suspended by the platform");
         plane.patch(&path, json!({"status": "active"})).await.expect(200);
+        // Nor by revoking it, and rotating the old one to another.
+        let first = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let rotate = format!("/v1/keys/{first}/rotate");
+        let second = ask(rotate.clone(), json!({})).await.expect(201).text("id");
+        let body = json!({"target": {"key": second}, "reason": "abuse"});
+        plane.post("/v1/freezes", body).await.expect(201);
+        ask(format!("/v1/keys/{second}/revoke"), json!({}))
+            .await
+            .expect(200);
+        for path in [rotate, format!("/v1/keys/{first}/undo-rotation")] {
+            ask(path, json!({}))
+                .await
+                .expect(409)
+                .says("is frozen by the platform");
+        }
         // What the customer froze, as its new key leaked, it goes back from.
         ask(
             "/v1/freezes".to_owned(),

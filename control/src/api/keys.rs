@@ -309,7 +309,8 @@ fn ensure_goes_on_not(caller: &Caller, before: &Key, after: &Key) -> Result<(), 
     Ok(())
 }
 
-/// A key that the platform froze, capped or suspended is not got rid of by going back to the one before.
+/// A key that the platform froze, capped or suspended is not got rid of by going back to the one before, or by rotating that
+/// to another.
 async fn ensure_not_held(write: &mut Write<'_>, old: &Key, new: &Key) -> Result<(), Problem> {
     let held = [
         by_platform::<Freeze>(write, &new.metadata).await?,
@@ -397,6 +398,9 @@ pub(super) async fn rotate(
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
         return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
+    }
+    for new in &successors {
+        ensure_not_held(&mut write, &before.document, &new.document).await?;
     }
     let old = &before.document.metadata;
     let held = Freeze::active_on(old).map(|by| (Freeze::PARTICIPLE, by));
@@ -511,7 +515,7 @@ pub(super) async fn undo_rotation(
              revoke `{newer}`"
         )));
     }
-    // A key further on is good no more, and held all the same.
+    // Also one that the customer has revoked meanwhile.
     for new in &successors {
         ensure_not_held(&mut write, &before.document, &new.document).await?;
     }
