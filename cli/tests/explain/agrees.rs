@@ -98,6 +98,8 @@ fn explain_says_what_the_gateway_did_on_10000_random_requests() {
         "output_too_long",
         "context_length_exceeded",
         "model_unavailable",
+        "model_shed",
+        "targets_drained",
         "rate_limit_exceeded",
         "insufficient_quota",
         "request_too_large_for_limit",

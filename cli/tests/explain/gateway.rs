@@ -188,7 +188,7 @@ fn limits(random: &mut Random, keys: &[ApiKey]) -> Value {
     let rows: Vec<Value> = (0..=random.below(6)).map(|at| limit(random, at, keys)).collect();
     let mut limits = json!({"limits": rows});
     if random.percent(30) {
-        limits["capacity"] = json!([{"model": random.one_of(&PATTERNS), "concurrent": 1 + random.below(20)}]);
+        limits["capacity"] = json!([{"model": random.one_of(&PATTERNS), "concurrent": 2 + random.below(20)}]);
     }
     limits
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the test's own, in a folder that goes with it.
+//! A PostgreSQL server of the test's own, in a folder that goes when it ends.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
@@ -17,7 +17,6 @@ use std::sync::LazyLock;
 struct Server {
     port: u16,
     _process: Child,
-    _folder: tempfile::TempDir,
 }
 
 static SERVER: LazyLock<Server> = LazyLock::new(start);
@@ -59,13 +58,14 @@ fn shell(script: &str) -> Command {
     command
 }
 
-fn run(script: &str) {
+fn run(script: &str) -> String {
     let output = shell(script).stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),
         "{script}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[expect(
@@ -73,23 +73,24 @@ fn run(script: &str) {
     reason = "it ends with this process, and init waits for it"
 )]
 fn start() -> Server {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    open_to_all(folder.path());
+    // Nothing of this process is dropped when it ends, so the shell that ends the server takes the folder away.
+    let folder = run("mktemp -d");
+    let at = folder.trim();
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()
         .port();
-    let at = data.display();
     run(&format!(
         "initdb -D {at} -U tollgate -A trust --no-sync >/dev/null"
     ));
     let process = shell(&format!(
         "postgres -D {at} -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={at} \
-         -c max_connections=300 >{at}/log 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server"
+         -c max_connections=300 >{at}/log 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf {at}"
     ))
     .stdin(Stdio::piped())
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
     .spawn()
     .unwrap();
     let ready = || {
@@ -103,18 +104,12 @@ fn start() -> Server {
             return Server {
                 port,
                 _process: process,
-                _folder: folder,
             };
         }
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!(
         "PostgreSQL does not start: {:?}",
-        std::fs::read_to_string(data.join("log"))
+        std::fs::read_to_string(format!("{at}/log"))
     );
-}
-
-fn open_to_all(folder: &Path) {
-    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(folder, all).unwrap();
 }

@@ -105,7 +105,8 @@ impl Config {
         Err(match soonest {
             Some(millis) => Refusal::Unavailable(millis),
             None if who.withheld.has_model(&model.name) => Refusal::Shed,
-            None => Refusal::Drained,
+            None if !model.pool(who, endpoint).drained.is_empty() => Refusal::Drained,
+            None => Refusal::Unavailable(MAX_WAIT),
         })
     }
 

@@ -48,7 +48,7 @@ impl<'a> Wanted<'a> {
 
 impl Order {
     /// The first target of a model that works, and its further ones for retries; `Err`: milliseconds until one may be
-    /// tried, `None` where all are drained. Where the first attempt is a probe, it is claimed. `draw` is a random number.
+    /// tried, `None` where it may go to none of them. Where the first attempt is a probe, it is claimed. `draw` is a random number.
     pub fn choose(
         host: &mut (impl Store + Clock + Trace),
         policy: &Policy,

@@ -39,7 +39,7 @@ fn choose(worker: &mut Worker, org: &str) -> Result<(Order, Route), u64> {
     let catalogue = catalogue();
     let model = catalogue.get("m").unwrap();
     let chosen = Order::choose(worker, &POLICY, model, (&who, Endpoint::Chat), 7);
-    chosen.map_err(|wait| wait.expect("no target is drained"))
+    chosen.map_err(|wait| wait.expect("some target may be asked"))
 }
 
 /// Where a request goes, in the order of its attempts.
