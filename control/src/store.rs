@@ -799,6 +799,7 @@ fn json(document: &impl Serialize) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents::{KeySpec, Metadata};
 
     /// Whoever guesses tokens costs a look-up in an index, however many there are; whoever removes a project has read what
     /// changed meanwhile, however many keys there are.
@@ -823,5 +824,46 @@ mod tests {
             let plan: String = plan.try_get("detail").unwrap();
             assert!(plan.contains(expected), "{plan}");
         }
+    }
+
+    /// A key that is made while a project is looked through for keys is seen before that is removed.
+    #[tokio::test]
+    async fn a_key_that_was_made_meanwhile_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.db");
+        let store = Store::create(&format!("sqlite:{}", file.display()))
+            .await
+            .unwrap();
+        let seq = store.without_keys("acme", "search").await.unwrap().unwrap();
+        let caller = Caller::local();
+        let mut write = store.begin(&caller, "key.create", None).await.unwrap();
+        let key = Key {
+            id: "k".to_owned(),
+            sha256: "ab".to_owned(),
+            org: "acme".to_owned(),
+            project: Some("search".to_owned()),
+            spec: KeySpec::default(),
+            revoked_at: None,
+            rotated_from: None,
+            rotation: None,
+            metadata: Metadata::new(String::new(), caller.name()),
+        };
+        write.create(&key).await.unwrap();
+        write.commit("acme").await.unwrap();
+
+        let now = store.seq().await.unwrap();
+        let mut write = store.begin(&caller, "project.remove", None).await.unwrap();
+        for (since, org, project, expected) in [
+            (seq, "acme", "search", true),
+            (seq, "acme", "other", false),
+            (seq, "globex", "search", false),
+            (now, "acme", "search", false),
+        ] {
+            let seen = write.has_key_since(since, org, project).await.unwrap();
+            assert_eq!(seen, expected, "{org}/{project} since {since}");
+        }
+        drop(write);
+        assert_eq!(store.without_keys("acme", "search").await.unwrap(), None);
+        assert_eq!(store.without_keys("acme", "other").await.unwrap(), Some(now));
     }
 }
