@@ -344,11 +344,7 @@ pub(crate) async fn status(client: &Client) -> Result<()> {
         ("/v1/caps", "capped"),
         ("/v1/restrictions", ""),
     ] {
-        let mut list = client.get(path).await?;
-        let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) else {
-            continue;
-        };
-        for mut one in items {
+        for mut one in client.list_all(path).await? {
             if let Some(members) = one.as_object_mut().filter(|_| !client.wants_json()) {
                 let target = members.get("target").cloned().unwrap_or_default();
                 let action = match target.get("models") {

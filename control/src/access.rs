@@ -14,6 +14,11 @@ use crate::time;
 
 pub(crate) use crate::secret::TOKEN_PREFIX as PREFIX;
 
+/// Characters of a token's id.
+const ID: usize = 12;
+/// Characters of its secret.
+const SECRET: usize = 43;
+
 /// What a role may permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Permission {
@@ -222,8 +227,8 @@ pub(crate) fn mint(
     expires_at: Option<String>,
     by: &str,
 ) -> Result<(String, Token), getrandom::Error> {
-    let id = random_text(12, 36)?;
-    let secret = random_text(43, 62)?;
+    let id = random_text(ID, 36)?;
+    let secret = random_text(SECRET, 62)?;
     let clear = format!("{PREFIX}{id}-{secret}");
     let token = Token {
         id,
@@ -236,6 +241,13 @@ pub(crate) fn mint(
         metadata: Metadata::new(time::to_rfc3339(time::now()), by),
     };
     Ok((clear, token))
+}
+
+/// Whether a text has the form of a token, as [`mint`] makes them.
+pub(crate) fn has_form(text: &str) -> bool {
+    let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    let is = |part: &str, len| part.len() == len && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    parts.is_some_and(|(id, secret)| is(id, ID) && is(secret, SECRET))
 }
 
 /// So many random characters of the first `base` of digits, lower and upper case letters.
@@ -272,6 +284,16 @@ mod tests {
             clear.starts_with("tg-token-") && clear.len() == 9 + 12 + 1 + 43,
             "{clear}"
         );
+        assert!(has_form(&clear));
+        for other in [
+            "tg-token-x",
+            "",
+            &clear[1..],
+            &clear[..clear.len() - 1],
+            &format!("{clear}x"),
+        ] {
+            assert!(!has_form(other), "{other}");
+        }
         assert_ne!(clear, mint(None, Role::Viewer, None, None, "local").unwrap().0);
         assert!(!serde_json::to_string(&token).unwrap().contains(&clear));
     }

@@ -12,6 +12,7 @@ mod members;
 mod orgs;
 mod patch;
 mod projects;
+mod quotas;
 mod request;
 mod restrictions;
 mod tokens;
@@ -33,7 +34,7 @@ use crate::access::{Caller, Permission};
 use crate::authenticator::Authenticator;
 use crate::entry::Change;
 use crate::problem::{FieldError, Problem};
-use crate::store::{Store, Stored, Write};
+use crate::store::{Listed, Store, Stored, Write};
 pub(crate) use idempotency::RETENTION_MS;
 pub(crate) use incidents::end_unless_ended;
 use request::WriteOptions;
@@ -213,16 +214,14 @@ fn no_store(mut response: Response) -> Response {
     response
 }
 
-/// A page of what was found. One object more than `limit` says that there is a next page.
+/// A page of what was found.
 fn to_page<D, T: Serialize>(
-    mut found: Vec<Stored<D>>,
-    limit: usize,
+    listed: Listed<D>,
     id: impl Fn(&D) -> String,
     show: impl Fn(D) -> T,
 ) -> axum::Json<Page<T>> {
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| id(&last.document));
+    let Listed { found, has_more } = listed;
+    let next = found.last().filter(|_| has_more).map(|last| id(&last.document));
     axum::Json(Page {
         items: found.into_iter().map(|one| show(one.document)).collect(),
         next,

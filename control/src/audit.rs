@@ -29,22 +29,34 @@ pub struct HashedEntry {
     pub hash: String,
 }
 
+/// Which part of the trail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part<'a> {
+    /// All of it: what is of no organization too, such as tokens.
+    Whole,
+    /// Of all organizations.
+    Orgs,
+    /// Of one.
+    Org(&'a str),
+}
+
 impl Store {
-    /// Entries of the trail behind `after`, of all organizations or of one.
+    /// Entries of the trail behind `after`.
     pub(crate) async fn trail(
         &self,
-        org: Option<&str>,
+        part: Part<'_>,
         after: i64,
         limit: i64,
     ) -> Result<Vec<HashedEntry>, Problem> {
-        let statement = match org {
-            None => "SELECT entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2",
-            Some(_) => "SELECT entry, hash FROM audit WHERE seq > $1 AND org = $3 ORDER BY seq LIMIT $2",
+        let statement = match part {
+            Part::Whole => "SELECT entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2",
+            Part::Orgs => "SELECT entry, hash FROM audit WHERE seq > $1 AND org <> '' ORDER BY seq LIMIT $2",
+            Part::Org(_) => "SELECT entry, hash FROM audit WHERE seq > $1 AND org = $3 ORDER BY seq LIMIT $2",
         };
         let query = sqlx::query(statement).bind(after).bind(limit);
-        let mut rows = match org {
-            None => query,
-            Some(org) => query.bind(org),
+        let mut rows = match part {
+            Part::Org(org) => query.bind(org),
+            Part::Whole | Part::Orgs => query,
         }
         .fetch(self.pool());
         let mut entries = Vec::new();
@@ -86,6 +98,9 @@ impl Store {
         // Of one moment: what is written meanwhile is not in it.
         let mut snapshot = self.snapshot().await?;
         let mut replay = Replay::begin(self.name(), &mut snapshot).await?;
+        for altered in self.altered_tables(&mut snapshot).await? {
+            replay.fault(0, &altered);
+        }
         let mut expected: BTreeMap<i64, Vec<&Checkpoint>> = BTreeMap::new();
         for checkpoint in checkpoints {
             expected.entry(checkpoint.seq).or_default().push(checkpoint);

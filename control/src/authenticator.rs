@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tollgate_core::key::KeyHash;
 
-use crate::access::{Caller, PREFIX, invalid_token, is_valid, mint};
+use crate::access::{Caller, has_form, invalid_token, is_valid, mint};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
@@ -54,7 +54,8 @@ impl Authenticator {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let presented = presented
             .map(|(_, token)| token.trim())
-            .filter(|token| token.starts_with(PREFIX));
+            // What is of another form was never made: nothing is looked up for it.
+            .filter(|token| has_form(token));
         let token = match presented {
             Some(presented) => {
                 store

@@ -6,21 +6,39 @@ use serde_json::{Map, Value, json};
 use tollgate_core::directory::Loader;
 
 use crate::directory::{key_row, org_member};
-use crate::documents::{CapRate, Key, Org, Project, Target, Traffic};
+use crate::documents::{CapRate, Key, KeySpec, Org, Project, Target, Traffic};
 use crate::problem::Problem;
 use crate::secret;
 use crate::text::is_unprintable;
 use crate::time;
 
+/// Models of an organization, as names or patterns.
+const ORG_MODELS: usize = 1_000;
+/// The same of a project or key, of those that its organization has.
+const MODELS: usize = 100;
+/// Networks of a key.
+const NETWORKS: usize = 32;
+/// Scopes of a key.
+const SCOPES: usize = 32;
+/// Labels of an organization or project.
+const LABELS: usize = 32;
+
 /// Checks an organization, or one of its projects.
 pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
-    id(&org.id)?;
-    labels(&org.spec.labels)?;
-    contacts(&org.spec.contacts)?;
-    for project in projects {
-        id(&project.id)?;
-        labels(&project.spec.labels)?;
-        contacts(&project.spec.contacts)?;
+    let spec = &org.spec;
+    if projects.is_empty() {
+        id(&org.id)?;
+        at_most("models", spec.models.len(), ORG_MODELS)?;
+        at_most("labels", spec.labels.len(), LABELS)?;
+        labels(&spec.labels)?;
+        contacts(&spec.contacts)?;
+    }
+    for Project { id: name, spec, .. } in projects {
+        id(name)?;
+        at_most("models", spec.models.as_ref().map_or(0, Vec::len), MODELS)?;
+        at_most("labels", spec.labels.len(), LABELS)?;
+        labels(&spec.labels)?;
+        contacts(&spec.contacts)?;
     }
     let at = match projects {
         [project] => format!("orgs.{}.projects.{}", org.id, project.id),
@@ -35,11 +53,7 @@ pub(crate) fn org(org: &Org, projects: &[Project]) -> Result<(), Problem> {
 /// Checks the rows of keys; the error says which row, unless there is but one.
 pub(crate) fn keys(keys: &[Key]) -> Result<(), Problem> {
     for (at, key) in keys.iter().enumerate() {
-        let checked = id(&key.id)
-            .and_then(|()| name(key.spec.name.as_deref()))
-            .and_then(|()| contacts(&key.spec.contacts))
-            .and_then(|()| time::ensure_rfc3339("not_before", key.spec.not_before.as_deref()))
-            .and_then(|()| time::ensure_rfc3339("expires_at", key.spec.expires_at.as_deref()));
+        let checked = id(&key.id).and_then(|()| key_spec(&key.spec));
         checked.map_err(|problem| match keys {
             [_] => problem,
             _ => problem.nested_in(&format!("keys[{at}]")),
@@ -78,6 +92,32 @@ fn labels(labels: &BTreeMap<String, String>) -> Result<(), Problem> {
         check("labels", name)?;
         check(&format!("labels.{name}"), value)
     })
+}
+
+fn key_spec(spec: &KeySpec) -> Result<(), Problem> {
+    name(spec.name.as_deref())?;
+    contacts(&spec.contacts)?;
+    time::ensure_rfc3339("not_before", spec.not_before.as_deref())?;
+    time::ensure_rfc3339("expires_at", spec.expires_at.as_deref())?;
+    for (field, list, most) in [
+        ("models", &spec.models, MODELS),
+        ("networks", &spec.networks, NETWORKS),
+        ("scopes", &spec.scopes, SCOPES),
+    ] {
+        at_most(field, list.as_ref().map_or(0, Vec::len), most)?;
+    }
+    Ok(())
+}
+
+/// Every gateway holds what a list has.
+fn at_most(field: &str, found: usize, most: usize) -> Result<(), Problem> {
+    if found <= most {
+        return Ok(());
+    }
+    Err(Problem::field(
+        field,
+        format!("found {found}, expected at most {most}"),
+    ))
 }
 
 /// Checks a name for people, which no filter reads.

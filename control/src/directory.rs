@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
+use tollgate_core::directory::delta::MAX_TEXT;
 
 use crate::documents::{CapRate, Key, Limit, Org, Project, Restriction, Status, Traffic};
 use crate::problem::Problem;
@@ -25,6 +27,8 @@ pub const CHANGES_MEDIA_TYPE: &str = "application/vnd.tollgate.changes+json";
 const DIGITS: usize = 16;
 /// Who is further behind gets the whole document.
 const MAX_CHANGES: i64 = 5_000;
+/// The same where what changed has more bytes than this: half of what a gateway takes.
+const MAX_CHANGES_BYTES: usize = MAX_TEXT / 2;
 /// Rows that are read, and written, at once.
 const ROWS: i64 = 2_000;
 
@@ -208,24 +212,26 @@ impl Store {
         if *known != Version::new(self.name(), known.seq, &hash.unwrap_or_default()) {
             return Ok(None);
         }
-        let rows = sqlx::query(
-            "SELECT kind, id, org, gone, document FROM objects \
-             WHERE kind IN ('org', 'project', 'key', 'restriction') AND seq > $1 LIMIT $2",
-        )
-        .bind(known.seq)
-        .bind(MAX_CHANGES + 1)
-        .fetch_all(&mut *snapshot)
-        .await?;
-        if rows.len() as i64 > MAX_CHANGES {
-            return Ok(None);
-        }
         let mut changes = Changes {
             version: 1,
             after: known.text(),
             ..Changes::default()
         };
-        let mut orgs = BTreeSet::new();
-        for row in rows {
+        let (mut orgs, mut read_rows, mut bytes) = (BTreeSet::new(), 0, 0);
+        let mut rows = sqlx::query(
+            "SELECT kind, org, gone, CASE WHEN kind = 'key' THEN document ELSE '' END AS document FROM objects \
+             WHERE kind IN ('org', 'project', 'key', 'restriction') AND seq > $1 LIMIT $2",
+        )
+        .bind(known.seq)
+        .bind(MAX_CHANGES + 1)
+        .fetch(&mut *snapshot);
+        while let Some(row) = rows.try_next().await? {
+            let document: String = row.try_get("document")?;
+            read_rows += 1;
+            bytes += document.len();
+            if read_rows > MAX_CHANGES || bytes > MAX_CHANGES_BYTES {
+                return Ok(None);
+            }
             match row.try_get::<String, _>("kind")?.as_str() {
                 "key" => {}
                 "restriction" => {
@@ -237,18 +243,23 @@ impl Store {
                     continue;
                 }
             }
-            let key: Key = read(&row.try_get::<String, _>("document")?)?;
+            let key: Key = read(&document)?;
             if key.revoked_at.is_some() || row.try_get::<i64, _>("gone")? != 0 {
                 changes.removed_keys.push(key.sha256);
             } else {
                 changes.keys.push(key_row(&key));
             }
         }
+        drop(rows);
         if let Some(changed) = &mut changes.traffic {
             *changed = traffic(&mut snapshot).await?.unwrap_or_else(|| json!({}));
         }
         for org in orgs {
             let member = load_org(&mut snapshot, &org).await?;
+            bytes += member.as_ref().map_or(0, |member| member.to_string().len());
+            if bytes > MAX_CHANGES_BYTES {
+                return Ok(None);
+            }
             changes.orgs.insert(org, member);
         }
         Ok(Some((version, changes)))

@@ -74,7 +74,8 @@ pub(crate) trait Document: Serialize + for<'de> Deserialize<'de> {
         ""
     }
 
-    /// Whether it is a freeze, cap or restriction that has not ended: the few that are in force are found without the many that were.
+    /// Whether it is a freeze, cap or restriction that has not ended, or a key that is not revoked: the few that are in force
+    /// are found without the many that were.
     fn in_force(&self) -> bool {
         false
     }
@@ -552,6 +553,10 @@ impl Document for Key {
 
     fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    fn in_force(&self) -> bool {
+        self.revoked_at.is_none()
     }
 }
 

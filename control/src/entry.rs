@@ -20,7 +20,7 @@ pub struct Entry {
     pub address: String,
     /// What was asked for, such as `key.create`.
     pub action: String,
-    /// The organization whose part of the trail it is in; empty where only those who see all organizations see it.
+    /// The organization whose part of the trail it is in; empty where only those who may verify the trail see it.
     pub org: String,
     /// Why, as the actor said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

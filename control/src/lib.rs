@@ -9,6 +9,7 @@
 //! ```
 
 pub mod access;
+mod actors;
 pub mod api;
 pub mod audit;
 mod authenticator;
@@ -21,6 +22,7 @@ mod file;
 mod problem;
 pub mod replay;
 pub mod restore;
+mod schema;
 pub mod secret;
 pub mod serve;
 mod spool;
@@ -28,6 +30,7 @@ pub mod store;
 pub mod text;
 mod time;
 mod timer;
+mod turns;
 mod unique;
 
 pub use problem::Problem;

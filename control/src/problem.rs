@@ -165,6 +165,19 @@ impl Problem {
         }
     }
 
+    /// Too many writes of one token wait.
+    pub(crate) fn too_many_writes() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-writes",
+                "Too many writes",
+                "too many writes of this token wait already, and this one was not done; send fewer at a time",
+            )
+        }
+    }
+
     /// The token's role does not allow it.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
@@ -290,7 +303,7 @@ impl IntoResponses for Problems {
             (422, "Members are wrong: `errors` names each."),
             (
                 429,
-                "Too many requests without a good token came from this address.",
+                "Too many requests without a good token came from this address, or too many writes of this token wait.",
             ),
             (
                 503,

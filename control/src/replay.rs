@@ -11,6 +11,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 use utoipa::ToSchema;
 
+use crate::actors::Actors;
 use crate::checkpoint::Checkpoint;
 use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Restriction, Token};
 use crate::entry::{Change, Entry, chained};
@@ -50,7 +51,6 @@ type Digest = [u8; 16];
 /// An [`Entry`] whose changes are read one by one: together they take ten times their text.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "that they can be read is all that is asked of some")]
 struct Read<'a> {
     seq: i64,
     time: i64,
@@ -62,6 +62,23 @@ struct Read<'a> {
     reason: Option<String>,
     #[serde(borrow)]
     changes: Vec<&'a RawValue>,
+}
+
+impl<'a> Read<'a> {
+    /// The entry without its changes, and those.
+    fn split(self) -> (Entry, Vec<&'a RawValue>) {
+        let entry = Entry {
+            seq: self.seq,
+            time: self.time,
+            actor: self.actor,
+            address: self.address,
+            action: self.action,
+            org: self.org,
+            reason: self.reason,
+            changes: Vec::new(),
+        };
+        (entry, self.changes)
+    }
 }
 
 /// An object as the trail left it: 48 bytes with its name, as there may be millions.
@@ -82,6 +99,7 @@ pub(crate) struct Replay {
     /// By digests of their kinds and ids.
     objects: BTreeMap<Digest, Object>,
     digests: Digests,
+    actors: Actors,
     /// The end as the database says it; `None` where it says none, or several.
     head: Option<(i64, String)>,
     faults: Vec<Fault>,
@@ -99,6 +117,7 @@ impl Replay {
             entries: 0,
             objects: BTreeMap::new(),
             digests: Digests::new()?,
+            actors: Actors::default(),
             head: None,
             faults: Vec::new(),
         };
@@ -191,15 +210,22 @@ impl Replay {
         }
         match serde_json::from_str::<Read<'_>>(&text) {
             Ok(entry) => {
+                let (entry, changes) = entry.split();
                 if entry.seq != seq {
                     self.fault(seq, "it is another entry, moved here");
                 }
-                if row.try_get::<String, _>("org").ok() != Some(entry.org) {
+                if row.try_get::<String, _>("org").ok().as_ref() != Some(&entry.org) {
                     self.fault(seq, "its `org` is not what the entry says");
                 }
-                for change in entry.changes {
+                if let Some(problem) = self.actors.judge(&entry) {
+                    self.fault(seq, &problem);
+                }
+                for change in changes {
                     match unique::parse(change.get()).and_then(serde_json::from_value) {
-                        Ok(change) => self.change(seq, change),
+                        Ok(change) => {
+                            self.actors.take(&change);
+                            self.change(seq, change);
+                        }
                         Err(error) => self.fault(seq, &format!("it cannot be read: {error}")),
                     }
                 }

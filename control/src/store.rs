@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::any::{AnyPoolOptions, AnyRow};
@@ -24,6 +25,7 @@ use crate::file::OpenedFile;
 use crate::problem::Problem;
 use crate::spool::Spool;
 use crate::time;
+use crate::turns::{Turn, Turns};
 
 /// A database.
 pub struct Store {
@@ -31,6 +33,7 @@ pub struct Store {
     pool: AnyPool,
     /// Writes: they wait for one another, and nobody else for them.
     writers: AnyPool,
+    turns: Turns,
     engine: Engine,
     /// SQLite's file, as it was opened.
     file: Option<OpenedFile>,
@@ -144,6 +147,20 @@ pub(crate) struct Stored<D> {
 
 /// One object by its kind and id.
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
+/// As the index has it, or it would not be used.
+const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND sha256 IS NOT NULL AND gone = 0";
+/// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
+const KEYS_SINCE: &str =
+    "SELECT document FROM objects WHERE kind = 'key' AND seq > $1 AND org || '' = $2 AND in_force + 0 = 1";
+/// Lists are answered in parts of so many bytes at most: a document may be large.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A part of a list.
+pub(crate) struct Listed<D> {
+    pub(crate) found: Vec<Stored<D>>,
+    /// Whether there are more behind it.
+    pub(crate) has_more: bool,
+}
 
 /// Which objects to list, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -241,6 +258,7 @@ impl Store {
         Ok(Self {
             pool,
             writers,
+            turns: Turns::default(),
             engine,
             file,
             name,
@@ -323,23 +341,43 @@ impl Store {
         &self,
         sha256: &KeyHash,
     ) -> Result<Option<Stored<D>>, Problem> {
-        let row = sqlx::query(
-            "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0",
-        )
-        .bind(D::KIND.name())
-        .bind(sha256.as_bytes().to_vec())
-        .fetch_optional(&self.pool)
-        .await?;
+        let row = sqlx::query(BY_SHA256)
+            .bind(D::KIND.name())
+            .bind(sha256.as_bytes().to_vec())
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|row| stored(&row)).transpose()
     }
 
     /// Objects in the order of their ids.
-    pub(crate) async fn list<D: Document>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn list<D: Document>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
         self.select(page, "gone = 0").await
     }
 
+    /// What was written behind `seq`, of freezes, caps or restrictions; a thousand at a time, and their last `seq`.
+    pub(crate) async fn written_since<D: Incident>(
+        &self,
+        seq: i64,
+    ) -> Result<Option<(i64, Vec<D>)>, Problem> {
+        let rows = sqlx::query(
+            "SELECT seq, document FROM objects WHERE kind = $1 AND seq > $2 ORDER BY seq, id LIMIT 1000",
+        )
+        .bind(D::KIND.name())
+        .bind(seq)
+        .fetch_all(&self.pool)
+        .await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let documents = rows
+            .iter()
+            .map(|row| read(&row.try_get::<String, _>("document")?));
+        Ok(Some((
+            last.try_get("seq")?,
+            documents.collect::<Result<_, Problem>>()?,
+        )))
+    }
+
     /// Those in force, of freezes, caps or restrictions.
-    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Vec<Stored<D>>, Problem> {
+    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
         // As the indices of those in force have it, or they would not be used.
         self.select(page, "in_force = 1").await
     }
@@ -348,7 +386,7 @@ impl Store {
         &self,
         page: ListQuery<'_>,
         which: &'static str,
-    ) -> Result<Vec<Stored<D>>, Problem> {
+    ) -> Result<Listed<D>, Problem> {
         let of_org = if page.org.is_empty() { "" } else { "AND org = $4" };
         let statement = format!(
             "SELECT revision, document FROM objects WHERE kind = $1 AND id > $2 AND {which} {of_org} ORDER BY id LIMIT $3"
@@ -356,13 +394,57 @@ impl Store {
         let query = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(D::KIND.name())
             .bind(page.after)
-            .bind(page.limit);
+            // One more says whether there are more.
+            .bind(page.limit.saturating_add(1));
         let query = if page.org.is_empty() {
             query
         } else {
             query.bind(page.org)
         };
-        query.fetch_all(&self.pool).await?.iter().map(stored).collect()
+        let mut rows = query.fetch(&self.pool);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let one: Stored<D> = stored(&row)?;
+            bytes += one.text.len();
+            // At least one, or nobody would get further.
+            let is_full = bytes > MAX_BYTES && !found.is_empty();
+            if is_full || found.len() as i64 >= page.limit {
+                return Ok(Listed {
+                    found,
+                    has_more: true,
+                });
+            }
+            found.push(one);
+        }
+        Ok(Listed {
+            found,
+            has_more: false,
+        })
+    }
+
+    /// The trail's end where a project has no key that is not revoked; `None` where it has one. Nobody waits for this, as all
+    /// keys of the organization are read.
+    pub(crate) async fn without_keys(&self, org: &str, project: &str) -> Result<Option<i64>, Problem> {
+        // Before the keys: what changes meanwhile is looked at again.
+        let seq = self.seq().await?;
+        let mut after = String::new();
+        loop {
+            let rows = sqlx::query(
+                "SELECT id, document FROM objects WHERE kind = 'key' AND org = $1 AND id > $2 AND in_force = 1 \
+                 ORDER BY id LIMIT 200",
+            )
+            .bind(org)
+            .bind(after.clone())
+            .fetch_all(&self.pool)
+            .await?;
+            let Some(last) = rows.last() else {
+                return Ok(Some(seq));
+            };
+            after = last.try_get("id")?;
+            if is_any_of(project, &rows)? {
+                return Ok(None);
+            }
+        }
     }
 
     /// A transaction that sees one state from its first statement to its last.
@@ -385,6 +467,7 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<Write<'_>, Problem> {
         self.ensure_file_there()?;
+        let turn = self.turns.take(caller).await?;
         let mut transaction = self.writers.begin().await?;
         let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
             .fetch_one(&mut *transaction)
@@ -403,6 +486,7 @@ impl Store {
                 changes: Vec::new(),
             },
             transaction,
+            _turn: turn,
         };
         if let Some(id) = caller.token_id() {
             let token = write.find::<Token>(id).await?;
@@ -532,6 +616,8 @@ pub(crate) struct Write<'s> {
     transaction: Transaction<'static, Any>,
     previous: String,
     entry: Entry,
+    /// Behind the transaction, which ends first.
+    _turn: Turn<'s>,
 }
 
 impl Write<'_> {
@@ -601,26 +687,46 @@ impl Write<'_> {
         Ok(row.try_get("n")?)
     }
 
-    /// How many keys of an organization, or of one of its projects, are not revoked.
-    pub(crate) async fn live_keys(&mut self, org: &str, project: Option<&str>) -> Result<i64, Problem> {
-        let mut live = 0;
-        let mut after = String::new();
-        loop {
-            let rows = sqlx::query(
-                "SELECT id, document FROM objects WHERE kind = 'key' AND org = $1 AND id > $2 ORDER BY id LIMIT 1000",
-            )
+    /// How many freezes, caps or keys of an organization are in force; `most` at most, so that counting costs no more.
+    pub(crate) async fn count_in_force(&mut self, kind: Kind, org: &str, most: i64) -> Result<i64, Problem> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS n FROM \
+             (SELECT 1 FROM objects WHERE kind = $1 AND org = $2 AND in_force = 1 LIMIT $3) AS counted",
+        )
+        .bind(kind.name())
+        .bind(org)
+        .bind(most)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(row.try_get("n")?)
+    }
+
+    /// How many projects an organization has, and how many bytes they are.
+    pub(crate) async fn size_of_projects(&mut self, org: &str) -> Result<(i64, i64), Problem> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS n, CAST(COALESCE(SUM(OCTET_LENGTH(document)), 0) AS BIGINT) AS bytes FROM objects \
+             WHERE kind = 'project' AND org = $1 AND gone = 0",
+        )
+        .bind(org)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok((row.try_get("n")?, row.try_get("bytes")?))
+    }
+
+    /// Whether a key of a project is not revoked, where there was none when `seq` was the trail's end: what changed since
+    /// is all that is read.
+    pub(crate) async fn has_key_since(
+        &mut self,
+        seq: i64,
+        org: &str,
+        project: &str,
+    ) -> Result<bool, Problem> {
+        let rows = sqlx::query(KEYS_SINCE)
+            .bind(seq)
             .bind(org)
-            .bind(after.clone())
             .fetch_all(&mut *self.transaction)
             .await?;
-            let Some(last) = rows.last() else { return Ok(live) };
-            after = last.try_get("id")?;
-            for row in &rows {
-                let key: Key = read(&row.try_get::<String, _>("document")?)?;
-                let of_it = project.is_none() || key.project.as_deref() == project;
-                live += i64::from(key.revoked_at.is_none() && of_it);
-            }
-        }
+        is_any_of(project, &rows)
     }
 
     /// Makes an object; an error where there is one, or was: what trail and records name stays unambiguous.
@@ -805,10 +911,93 @@ pub(crate) fn hash_of(document: &impl Document) -> Result<Option<Vec<u8>>, Probl
     }
 }
 
+/// Whether any of these keys is of a project.
+fn is_any_of(project: &str, keys: &[AnyRow]) -> Result<bool, Problem> {
+    for key in keys {
+        let key: Key = read(&key.try_get::<String, _>("document")?)?;
+        if key.project.as_deref() == Some(project) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn value(document: &impl Serialize) -> Result<Value, Problem> {
     serde_json::to_value(document).map_err(|error| Problem::unavailable(error.to_string()))
 }
 
 fn json(document: &impl Serialize) -> Result<String, Problem> {
     serde_json::to_string(document).map_err(|error| Problem::unavailable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::{KeySpec, Metadata};
+
+    /// Whoever guesses tokens costs a look-up in an index, however many there are; whoever removes a project has read what
+    /// changed meanwhile, however many keys there are.
+    #[tokio::test]
+    async fn what_is_asked_often_is_found_by_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.db");
+        let store = Store::create(&format!("sqlite:{}", file.display()))
+            .await
+            .unwrap();
+        for (statement, expected) in [
+            (BY_SHA256, "objects_by_sha256 (kind=? AND sha256=?)"),
+            (KEYS_SINCE, "objects_by_change (kind=? AND seq>?)"),
+        ] {
+            let plan = format!("EXPLAIN QUERY PLAN {statement}");
+            let plan = sqlx::query(sqlx::AssertSqlSafe(plan))
+                .bind("1")
+                .bind("2")
+                .fetch_one(store.pool())
+                .await
+                .unwrap();
+            let plan: String = plan.try_get("detail").unwrap();
+            assert!(plan.contains(expected), "{plan}");
+        }
+    }
+
+    /// A key that is made while a project is looked through for keys is seen before that is removed.
+    #[tokio::test]
+    async fn a_key_that_was_made_meanwhile_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.db");
+        let store = Store::create(&format!("sqlite:{}", file.display()))
+            .await
+            .unwrap();
+        let seq = store.without_keys("acme", "search").await.unwrap().unwrap();
+        let caller = Caller::local();
+        let mut write = store.begin(&caller, "key.create", None).await.unwrap();
+        let key = Key {
+            id: "k".to_owned(),
+            sha256: "ab".to_owned(),
+            org: "acme".to_owned(),
+            project: Some("search".to_owned()),
+            spec: KeySpec::default(),
+            revoked_at: None,
+            rotated_from: None,
+            rotation: None,
+            metadata: Metadata::new(String::new(), caller.name()),
+        };
+        write.create(&key).await.unwrap();
+        write.commit("acme").await.unwrap();
+
+        let now = store.seq().await.unwrap();
+        let mut write = store.begin(&caller, "project.remove", None).await.unwrap();
+        for (since, org, project, expected) in [
+            (seq, "acme", "search", true),
+            (seq, "acme", "other", false),
+            (seq, "globex", "search", false),
+            (now, "acme", "search", false),
+        ] {
+            let seen = write.has_key_since(since, org, project).await.unwrap();
+            assert_eq!(seen, expected, "{org}/{project} since {since}");
+        }
+        drop(write);
+        assert_eq!(store.without_keys("acme", "search").await.unwrap(), None);
+        assert_eq!(store.without_keys("acme", "other").await.unwrap(), Some(now));
+    }
 }

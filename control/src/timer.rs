@@ -3,6 +3,7 @@
 
 use core::convert::Infallible;
 use core::time::Duration;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use crate::time;
 const POLL: Duration = Duration::from_millis(100);
 /// How often freezes and caps whose time is over are ended, in polls.
 const POLLS_BETWEEN_ENDS: u32 = 5;
+/// How often all that is in force is read, in polls.
+const POLLS_BETWEEN_READS: u32 = 600;
 /// How often answers to old creates are deleted, in polls.
 const POLLS_BETWEEN_CLEANUPS: u32 = 36_000;
 /// How far the wall clock may run away from the steady one before it has jumped; milliseconds.
@@ -110,6 +113,10 @@ struct Timer {
     store: Arc<Store>,
     watch: ClockWatch,
     polls: u32,
+    /// Of freezes, caps and restrictions.
+    ends: [Ends; 3],
+    /// How many of those were read so far.
+    read: usize,
 }
 
 impl Timer {
@@ -121,6 +128,8 @@ impl Timer {
                 jumped: false,
             },
             polls: 0,
+            ends: Default::default(),
+            read: 0,
         }
     }
 
@@ -137,14 +146,25 @@ impl Timer {
             ));
         }
         self.store.ensure_file_there()?;
-        self.store.poll().await?;
+        let seq = self.store.poll().await?;
         if clock != Clock::Believed {
             return Ok(());
         }
         if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
-            end_expired::<Freeze>(&self.store, now.wall).await?;
-            end_expired::<Cap>(&self.store, now.wall).await?;
-            end_expired::<Restriction>(&self.store, now.wall).await?;
+            let [freezes, caps, restrictions] = &mut self.ends;
+            // Once a minute all of them, should anything have been changed behind the trail's back.
+            if polls.is_multiple_of(POLLS_BETWEEN_READS) {
+                for ends in [&mut *freezes, caps, restrictions] {
+                    ends.known = None;
+                }
+            }
+            let store = &self.store;
+            self.read += freezes.look::<Freeze>(store, seq).await?;
+            freezes.end_expired::<Freeze>(store, now.wall).await?;
+            self.read += caps.look::<Cap>(store, seq).await?;
+            caps.end_expired::<Cap>(store, now.wall).await?;
+            self.read += restrictions.look::<Restriction>(store, seq).await?;
+            restrictions.end_expired::<Restriction>(store, now.wall).await?;
         }
         if polls % POLLS_BETWEEN_CLEANUPS == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
@@ -156,34 +176,76 @@ impl Timer {
     }
 }
 
-async fn end_expired<D: Incident>(store: &Store, now: i64) -> Result<(), Problem> {
-    let mut after = String::new();
-    loop {
-        let page = ListQuery {
-            org: "",
-            after: &after,
-            limit: 1_000,
+/// Ends to come, of one kind. All that are in force are read once; from then on what was written since.
+#[derive(Debug, Default)]
+struct Ends {
+    /// What was written up to there is known; `None` before the first look.
+    known: Option<i64>,
+    by_id: HashMap<String, i64>,
+    in_order: BTreeSet<(i64, String)>,
+}
+
+impl Ends {
+    /// Looks at what was written up to `seq`, the trail's end; how many were read.
+    async fn look<D: Incident>(&mut self, store: &Store, seq: i64) -> Result<usize, Problem> {
+        let mut read = 0;
+        let Some(mut known) = self.known.filter(|known| *known <= seq) else {
+            // The first look, or the trail was cut by a restore.
+            *self = Self::default();
+            let mut after = String::new();
+            loop {
+                let page = ListQuery {
+                    org: "",
+                    after: &after,
+                    limit: 1_000,
+                };
+                let some = store.in_force::<D>(page).await?;
+                some.found.iter().for_each(|one| self.note(&one.document));
+                read += some.found.len();
+                match some.found.last().filter(|_| some.has_more) {
+                    Some(last) => after = last.document.id(),
+                    None => break,
+                }
+            }
+            self.known = Some(seq);
+            return Ok(read);
         };
-        let all = store.in_force::<D>(page).await?;
-        let Some(last) = all.last() else { return Ok(()) };
-        after = last.document.id();
-        for one in all.iter().filter(|one| has_expired(&one.document, now)) {
+        while let Some((last, some)) = store.written_since::<D>(known).await? {
+            some.iter().for_each(|one| self.note(one));
+            read += some.len();
+            known = last;
+        }
+        self.known = Some(known.max(seq));
+        Ok(read)
+    }
+
+    /// What is in force, and when it ends, or that it does not.
+    fn note(&mut self, one: &impl Incident) {
+        let (id, terms) = (one.id(), one.terms());
+        if let Some(end) = self.by_id.remove(&id) {
+            self.in_order.remove(&(end, id.clone()));
+        }
+        let until = terms.until.as_deref().map(|until| time::parse("until", until));
+        // One that can't be read never comes.
+        if let (None, Some(Ok(end))) = (&terms.ended_at, until) {
+            self.by_id.insert(id.clone(), end);
+            self.in_order.insert((end, id));
+        }
+    }
+
+    /// Ends those whose time is over.
+    async fn end_expired<D: Incident>(&self, store: &Store, now: i64) -> Result<(), Problem> {
+        for (_, id) in self.in_order.iter().take_while(|(end, _)| *end <= now) {
             let caller = Caller::system();
             let [.., over] = D::ACTIONS;
             let mut write = store.begin(&caller, over, None).await?;
             // As it is now: somebody may have ended it.
-            let one: Stored<D> = write.get(&one.document.id()).await?;
+            let one: Stored<D> = write.get(id).await?;
             end_unless_ended(&mut write, &one, &caller).await?;
             write.commit(one.document.org()).await?;
         }
+        Ok(())
     }
-}
-
-/// Whether its time is over.
-fn has_expired(one: &impl Incident, now: i64) -> bool {
-    let terms = one.terms();
-    let until = terms.until.as_deref().map(|until| time::parse("until", until));
-    terms.ended_at.is_none() && until.is_some_and(|until| until.is_ok_and(|until| until <= now))
 }
 
 #[cfg(test)]
@@ -211,9 +273,20 @@ mod tests {
                 wall: time::now(),
                 steady: 0,
             };
-            let caller = Caller::local();
+            let mut server = Self {
+                timer: Timer::new(Arc::new(store), now),
+                now,
+                _folder: folder,
+            };
+            server.freeze("f").await;
+            server
+        }
+
+        /// Freezes something for twelve hours.
+        async fn freeze(&mut self, id: &str) {
+            let (caller, now) = (Caller::local(), self.now);
             let freeze = Freeze {
-                id: "f".to_owned(),
+                id: id.to_owned(),
                 terms: Terms {
                     target: Target::Key("k".to_owned()),
                     org: "acme".to_owned(),
@@ -225,14 +298,14 @@ mod tests {
                 },
                 metadata: Metadata::new(time::to_rfc3339(now.wall), caller.name()),
             };
-            let mut write = store.begin(&caller, "freeze.begin", None).await.unwrap();
+            let mut write = self
+                .timer
+                .store
+                .begin(&caller, "freeze.begin", None)
+                .await
+                .unwrap();
             write.create(&freeze).await.unwrap();
             write.commit("acme").await.unwrap();
-            Self {
-                timer: Timer::new(Arc::new(store), now),
-                now,
-                _folder: folder,
-            }
         }
 
         /// Both clocks go on, in looks of half a second.
@@ -240,8 +313,9 @@ mod tests {
             for _ in 0..millis / 500 {
                 self.now.wall += 500;
                 self.now.steady += 500;
-                self.timer.polls = 0;
-                self.timer.step(self.now).await.unwrap();
+                for _ in 0..POLLS_BETWEEN_ENDS {
+                    self.timer.step(self.now).await.unwrap();
+                }
             }
         }
 
@@ -288,6 +362,27 @@ mod tests {
         server.now.wall += 12 * HOUR;
         server.now.steady += 12 * HOUR;
         server.pass(2_000).await;
+        assert!(!server.is_frozen().await);
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_not_read_again() {
+        let mut server = Server::new().await;
+        for at in 0..20 {
+            server.freeze(&format!("g{at}")).await;
+        }
+        server.pass(10_000).await;
+        assert_eq!(server.timer.read, 21);
+        server.freeze("new").await;
+        server.pass(10_000).await;
+        assert_eq!(server.timer.read, 22);
+        // And now and then all, should anything have been changed behind the trail's back.
+        server.pass(60_000).await;
+        assert_eq!(server.timer.read, 44);
+        assert!(server.is_frozen().await);
+        server.now.wall += 12 * HOUR;
+        server.now.steady += 12 * HOUR;
+        server.pass(1_000).await;
         assert!(!server.is_frozen().await);
     }
 

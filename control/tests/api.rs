@@ -1092,12 +1092,16 @@ async fn nothing_that_is_used_is_removed() {
             .await
             .expect(201)
             .text("id");
-        plane.delete("/v1/orgs/acme").await.expect(409).says("1 keys");
+        plane
+            .delete("/v1/orgs/acme")
+            .await
+            .expect(409)
+            .says("still has keys");
         plane
             .delete("/v1/orgs/acme/projects/search")
             .await
             .expect(409)
-            .says("1 keys");
+            .says("still has keys");
         plane
             .post(&format!("/v1/keys/{key}/revoke"), json!({}))
             .await
@@ -1157,6 +1161,52 @@ async fn an_import_may_be_sent_again() {
         let trail = plane.as_token(&token, Method::GET, "/v1/audit", None).await;
         assert!(trail.body.to_string().contains("key.import"), "{}", trail.body);
         assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// PostgreSQL keeps no NUL: nothing has one, on either database.
+#[tokio::test]
+async fn nothing_has_a_nul() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        for path in [
+            "/v1/keys/%00",
+            "/v1/orgs/a%00",
+            "/v1/orgs/acme/projects/%00",
+            "/v1/freezes/%00",
+        ] {
+            plane.get(path).await.expect(404);
+        }
+        plane.post("/v1/keys/a%00/revoke", json!({})).await.expect(404);
+        for path in [
+            "/v1/keys?org=%00",
+            "/v1/keys?after=%00",
+            "/v1/freezes?after=a%00",
+            "/v1/audit?org=%00",
+            "/v1/orgs?org=%00",
+        ] {
+            plane.get(path).await.expect(422).says("a NUL");
+        }
+        let reason = "/v1/keys?reason=%00";
+        plane.post(reason, json!({"org": "acme"})).await.expect(422);
+        for (path, body) in [
+            ("/v1/keys", json!({"org": "\0"})),
+            ("/v1/keys", json!({"org": "acme", "project": "a\0"})),
+            ("/v1/keys", json!({"org": "acme", "contacts": ["\0"]})),
+            ("/v1/orgs", json!({"id": "a", "labels": {"\0": "b"}})),
+            ("/v1/freezes", json!({"target": {"key": "\0"}, "reason": "x"})),
+            ("/v1/tokens", json!({"role": "viewer", "orgs": ["\0"]})),
+            (
+                "/v1/import",
+                json!({"keys": [{"id": "\0", "sha256": "ab", "org": "acme"}]}),
+            ),
+        ] {
+            plane.post(path, body).await.expect(422).says("a NUL");
+        }
+        // What only looks like one is text.
+        let body = json!({"org": "acme", "name": "\\u0000"});
+        plane.post("/v1/keys", body).await.expect(201);
     })
     .await;
 }

@@ -24,6 +24,10 @@ const ACTIONS: &[(&str, &str)] = &[
         "read its organizations' part of the trail",
         "GET /v1/audit?org=acme",
     ),
+    (
+        "read the trail of tokens, restrictions and what else is of no organization",
+        "whole trail",
+    ),
     ("freeze a key or project", "freeze key"),
     ("freeze an organization", "freeze org"),
     ("end a freeze", "end"),
@@ -111,6 +115,17 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
     };
     let freeze = |target: Value| json!({"target": target, "reason": "x"});
     let cap = |target: Value| json!({"target": target, "rate": "1/second", "reason": "x"});
+    if request == "whole trail" {
+        let answer = plane
+            .as_token(token, Method::GET, "/v1/audit?limit=1000", None)
+            .await;
+        // The entry about the very token, with its role and SHA-256, is of no organization.
+        let is_whole = answer.body.to_string().contains("token.create");
+        let items = answer.body["items"].as_array();
+        let of_none = |items: &Vec<Value>| items.iter().any(|entry| entry["org"] == "");
+        assert_eq!(items.is_some_and(of_none), is_whole);
+        return if is_whole { 200 } else { 403 };
+    }
     let (method, path, body) = match request {
         "freeze key" => (
             Method::POST,
@@ -749,4 +764,115 @@ async fn a_body_is_read_for_who_may_send_it_alone() {
     let many: Vec<Value> = vec![json!({}); 10_001];
     let answer = plane.post("/v1/import", json!({"keys": many})).await;
     answer.expect(422).says("more than 10000 rows");
+}
+
+/// By rotation a customer's administrator has two keys for one, and never more: each has the limits of the first.
+#[tokio::test]
+async fn rotation_makes_two_keys_of_one_at_most() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let limits = json!({"key-rpm": {"rate": "5000/minute"}});
+        let first = plane
+            .post("/v1/keys", json!({"org": "acme", "limits": limits}))
+            .await
+            .expect(201)
+            .text("id");
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let ask = async |method: Method, path: String, body: Value| {
+            plane.as_token(&customer, method, &path, Some(body)).await
+        };
+        let rotate = async |key: &str, overlap: &str| {
+            let path = format!("/v1/keys/{key}/rotate");
+            ask(Method::POST, path, json!({"overlap": overlap})).await
+        };
+        for overlap in ["31d", "3650d"] {
+            rotate(&first, overlap).await.expect(422).says("at most `30d`");
+        }
+        let second = rotate(&first, "30d").await.expect(201).text("id");
+        rotate(&second, "30d").await.expect(409).says("is still good");
+        // Nor does the old one go on beside the new one.
+        for end in [json!(null), json!("2090-01-01T00:00:00Z")] {
+            let path = format!("/v1/keys/{first}");
+            let answer = ask(Method::PATCH, path, json!({"expires_at": end})).await;
+            answer.expect(409).says("ends as it was rotated");
+        }
+        ask(Method::PATCH, format!("/v1/keys/{first}"), json!({"name": "old"}))
+            .await
+            .expect(200);
+        ask(Method::POST, format!("/v1/keys/{first}/revoke"), json!({}))
+            .await
+            .expect(200);
+        let third = rotate(&second, "1h").await.expect(201).text("id");
+        // The platform is not held to that.
+        let path = format!("/v1/keys/{third}/rotate");
+        plane.post(&path, json!({})).await.expect(201);
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// A key that the platform froze, capped or suspended is not got rid of by going back to the one before.
+#[tokio::test]
+async fn undoing_a_rotation_ends_nothing_of_the_platforms() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let ask = async |path: String, body: Value| {
+            plane.as_token(&customer, Method::POST, &path, Some(body)).await
+        };
+        let old = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let new = ask(format!("/v1/keys/{old}/rotate"), json!({}))
+            .await
+            .expect(201)
+            .text("id");
+        let undo = format!("/v1/keys/{old}/undo-rotation");
+        for (path, done) in [("/v1/freezes", "frozen"), ("/v1/caps", "capped")] {
+            let mut body = json!({"target": {"key": new}, "reason": "abuse"});
+            if done == "capped" {
+                body["rate"] = json!("1/minute");
+            }
+            let held = plane.post(path, body).await.expect(201).text("id");
+            let says = format!("is {done} by the platform");
+            ask(undo.clone(), json!({})).await.expect(409).says(&says);
+            plane
+                .post(&format!("{path}/{held}/end"), json!({}))
+                .await
+                .expect(200);
+        }
+        let path = format!("/v1/keys/{new}");
+        plane
+            .patch(&path, json!({"status": "suspended"}))
+            .await
+            .expect(200);
+        ask(undo.clone(), json!({}))
+            .await
+            .expect(409)
+            .says("is suspended by the platform");
+        plane.patch(&path, json!({"status": "active"})).await.expect(200);
+        // Nor by revoking it, and rotating the old one to another.
+        let first = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let rotate = format!("/v1/keys/{first}/rotate");
+        let second = ask(rotate.clone(), json!({})).await.expect(201).text("id");
+        let body = json!({"target": {"key": second}, "reason": "abuse"});
+        plane.post("/v1/freezes", body).await.expect(201);
+        ask(format!("/v1/keys/{second}/revoke"), json!({}))
+            .await
+            .expect(200);
+        for path in [rotate, format!("/v1/keys/{first}/undo-rotation")] {
+            ask(path, json!({}))
+                .await
+                .expect(409)
+                .says("is frozen by the platform");
+        }
+        // What the customer froze, as its new key leaked, it goes back from.
+        ask(
+            "/v1/freezes".to_owned(),
+            json!({"target": {"key": new}, "reason": "leaked"}),
+        )
+        .await
+        .expect(201);
+        ask(undo, json!({})).await.expect(200);
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
 }

@@ -14,6 +14,8 @@ use sqlx::{AnyPool, Row as _};
 use support::{Plane, on_each};
 use tollgate_control::Store;
 use tollgate_control::checkpoint::{Checkpoint, public_key};
+use tollgate_control::store::Engine;
+use tollgate_core::key::KeyHash;
 
 /// A trail of some thirty entries.
 async fn filled(plane: &Plane) -> AnyPool {
@@ -190,7 +192,7 @@ async fn no_column_can_be_edited_unseen() {
             ("UPDATE objects SET gone = 1 WHERE kind = 'freeze'", "`gone` of the freeze"),
             // It would never end.
             ("UPDATE objects SET in_force = 0 WHERE kind = 'freeze'", "`in_force` of the freeze"),
-            ("UPDATE objects SET in_force = 1 WHERE kind = 'key'", "`in_force` of the key"),
+            ("UPDATE objects SET in_force = 0 WHERE kind = 'key'", "`in_force` of the key"),
             ("UPDATE objects SET gone = 2 WHERE id = 'gone'", "`gone` of the org"),
             ("UPDATE objects SET gone = 0 WHERE id = 'gone'", "`gone` of the org `gone`"),
             (
@@ -487,6 +489,220 @@ async fn a_random_history_is_rebuilt_from_its_trail() {
         .collect();
     assert_eq!(state, stored);
     assert!(stored.len() > 200, "{}", stored.len());
+}
+
+/// What the server reads could be something else than what is looked through.
+#[tokio::test]
+async fn a_table_that_is_no_plain_one_is_found() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        let run = async |statements: &'static str| {
+            sqlx::raw_sql(statements).execute(&pool).await.unwrap();
+        };
+        assert_eq!(plane.faults().await, [""; 0]);
+        let view = "ALTER TABLE objects RENAME TO others; CREATE VIEW objects AS SELECT * FROM others";
+        let cases: &[(&str, &str, &str)] = match plane.store.engine() {
+            Engine::Sqlite => &[
+                (
+                    "CREATE TRIGGER t AFTER INSERT ON objects BEGIN SELECT 1; END",
+                    "DROP TRIGGER t",
+                    "the trigger t",
+                ),
+                ("CREATE VIEW v AS SELECT 1", "DROP VIEW v", "the view v"),
+                (
+                    "DROP INDEX objects_by_change; CREATE INDEX objects_by_change ON objects (seq)",
+                    "DROP INDEX objects_by_change; CREATE INDEX objects_by_change ON objects (kind, seq)",
+                    "the index objects_by_change is not as the server made it",
+                ),
+                (view, "", "the table objects is not as the server made it"),
+            ],
+            Engine::Postgres => &[
+                (
+                    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+                     CREATE TRIGGER t BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION f()",
+                    "DROP TRIGGER t ON audit",
+                    "audit: it has triggers",
+                ),
+                (
+                    "CREATE RULE r AS ON DELETE TO audit DO INSTEAD NOTHING",
+                    "DROP RULE r ON audit",
+                    "audit: it has rules",
+                ),
+                (
+                    "ALTER TABLE objects ENABLE ROW LEVEL SECURITY",
+                    "ALTER TABLE objects DISABLE ROW LEVEL SECURITY",
+                    "objects: it has policies",
+                ),
+                (
+                    "ALTER TABLE head ALTER COLUMN seq SET DEFAULT 0",
+                    "ALTER TABLE head ALTER COLUMN seq DROP DEFAULT",
+                    "head: it has columns that are computed",
+                ),
+                (
+                    "ALTER TABLE audit ADD CHECK (seq > 0)",
+                    "ALTER TABLE audit DROP CONSTRAINT audit_seq_check",
+                    "audit: it has other constraints",
+                ),
+                (
+                    "CREATE TABLE more () INHERITS (objects)",
+                    "DROP TABLE more",
+                    "objects: it inherits",
+                ),
+                (view, "", "objects: it is no plain table"),
+            ],
+        };
+        for (alter, back, fault) in cases {
+            run(alter).await;
+            let faults = plane.faults().await;
+            assert!(
+                faults.iter().any(|one| one.contains(fault)),
+                "{alter}: {faults:?}"
+            );
+            if !back.is_empty() {
+                run(back).await;
+                assert_eq!(plane.faults().await, [""; 0], "after {back}");
+            }
+        }
+    })
+    .await;
+}
+
+/// A token that is put into the database, used, and taken out again.
+#[tokio::test]
+async fn a_token_that_was_never_made_is_found() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        let secret = format!("tg-token-{}-{}", "r".repeat(12), "s".repeat(43));
+        let sha256 = KeyHash::of(secret.as_bytes()).to_string();
+        let token = json!({"id": "r".repeat(12), "sha256": sha256, "role": "owner",
+            "created_at": "2026-01-01T00:00:00Z", "created_by": "local"});
+        let row = format!(
+            "INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, in_force, document) \
+             VALUES ('token', 'rrrrrrrrrrrr', '', '{sha256}', 1, 1, 0, 0, '{token}')"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(row))
+            .execute(&pool)
+            .await
+            .unwrap();
+        let body = Some(json!({"role": "owner"}));
+        let made = plane.as_token(&secret, Method::POST, "/v1/tokens", body).await;
+        made.expect(201);
+        run(&pool, "DELETE FROM objects WHERE id = 'rrrrrrrrrrrr'").await;
+        assert_eq!(
+            plane.faults().await,
+            ["4: it is by `token:rrrrrrrrrrrr`, which was made in no entry before it"]
+        );
+    })
+    .await;
+}
+
+/// An entry that is appended, with the right hashes, has to be by somebody who could have made it.
+#[tokio::test]
+async fn an_entry_is_by_who_may_make_it() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        plane.org("globex").await;
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        let token = async |body: Value| plane.post("/v1/tokens", body).await.expect(201).text("id");
+        let viewer = token(json!({"role": "viewer"})).await;
+        let customer = token(json!({"role": "operator", "orgs": ["acme"]})).await;
+        let owner = token(json!({"role": "owner", "expires_at": "2090-01-01T00:00:00Z"})).await;
+        let revoked = token(json!({"role": "owner"})).await;
+        plane
+            .post(&format!("/v1/tokens/{revoked}/revoke"), json!({}))
+            .await
+            .expect(200);
+        assert_eq!(plane.faults().await, [""; 0]);
+        keep(&pool).await;
+        let expired = 4_000_000_000_000_i64;
+        let by = |id: &str| format!("token:{id}");
+        for (actor, action, org, time, fault) in [
+            (
+                by(&viewer),
+                "token.create",
+                "",
+                0,
+                "does not allow `token.create`",
+            ),
+            (
+                by(&customer),
+                "key.create",
+                "globex",
+                0,
+                "does not allow `key.create`",
+            ),
+            (
+                by(&customer),
+                "org.change",
+                "acme",
+                0,
+                "does not allow `org.change`",
+            ),
+            (by(&customer), "key.create", "acme", 0, ""),
+            (by(&revoked), "org.change", "acme", 0, "expired or was revoked"),
+            (
+                by(&owner),
+                "org.change",
+                "acme",
+                expired,
+                "expired or was revoked",
+            ),
+            (by(&owner), "org.change", "acme", 0, ""),
+            (by(&owner), "freeze.over", "acme", 0, "does no `freeze.over`"),
+            ("system".to_owned(), "token.create", "", 0, "`system` does no"),
+            (
+                "somebody".to_owned(),
+                "key.create",
+                "acme",
+                0,
+                "`somebody` does no",
+            ),
+            // What no hash can tell: docs/threats.md says so.
+            ("local".to_owned(), "key.create", "acme", 0, ""),
+        ] {
+            append(&pool, &actor, action, org, time).await;
+            let faults = plane.faults().await;
+            match fault {
+                "" => assert_eq!(faults, [""; 0], "{actor}, {action}"),
+                _ => assert!(
+                    faults.iter().any(|one| one.contains(fault)),
+                    "{actor}: {faults:?}"
+                ),
+            }
+            put_back(&pool).await;
+        }
+    })
+    .await;
+}
+
+/// Appends an entry as the server would, hashes and all.
+async fn append(pool: &AnyPool, actor: &str, action: &str, org: &str, time: i64) {
+    let head = sqlx::query("SELECT seq, hash FROM head")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    let (seq, previous): (i64, String) = (head.get::<i64, _>("seq") + 1, head.get("hash"));
+    let entry =
+        json!({"seq": seq, "time": time, "actor": actor, "address": "local", "action": action, "org": org,
+        "changes": []})
+        .to_string();
+    let hash = KeyHash::of(format!("{previous}\n{entry}").as_bytes()).to_string();
+    sqlx::query("INSERT INTO audit (seq, org, entry, hash) VALUES ($1, $2, $3, $4)")
+        .bind(seq)
+        .bind(org.to_owned())
+        .bind(entry)
+        .bind(hash.clone())
+        .execute(pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE head SET seq = $1, hash = $2")
+        .bind(seq)
+        .bind(hash)
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 /// Xorshift: the same each time.

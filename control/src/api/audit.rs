@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::request::{JsonBody, Query};
 use super::{App, org_filter};
 use crate::access::{Caller, Permission};
-use crate::audit::HashedEntry;
+use crate::audit::{HashedEntry, Part};
 use crate::checkpoint::{Checkpoint, public_key};
 use crate::documents::Token;
 use crate::problem::{Problem, Problems};
@@ -41,8 +41,8 @@ pub(super) struct TrailPage {
     items: Vec<HashedEntry>,
 }
 
-/// The trail, oldest first. A token that is confined sees its organization's part of it, and of
-/// what no confined token did only that the `platform` did it.
+/// The trail, oldest first. A token that is confined sees its organization's part of it, and of what no confined token did only
+/// that the `platform` did it. What is of no organization, such as tokens, is shown to those who may verify the trail.
 #[utoipa::path(get, path = "/v1/audit", params(AuditQuery), tag = "audit", responses(
     (status = 200, body = TrailPage), Problems,
 ))]
@@ -61,10 +61,14 @@ pub(super) async fn list(
             "a number from 1 to 1000",
         ));
     }
-    let org = Some(org.as_str()).filter(|org| !org.is_empty());
+    let part = match org.as_str() {
+        "" if caller.authorize(Permission::Audit).is_ok() => Part::Whole,
+        "" => Part::Orgs,
+        org => Part::Org(org),
+    };
     let mut items = app
         .store
-        .trail(org, i64::from(query.after), i64::from(limit))
+        .trail(part, i64::from(query.after), i64::from(limit))
         .await?;
     if caller.is_confined() {
         hide_staff(&app.store, &mut items).await?;

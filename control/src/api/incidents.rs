@@ -7,17 +7,21 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::idempotency::IdempotentRequest;
+use super::quotas::ensure_room_in_force;
 use super::request::{PageQuery, WriteOptions};
 use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
 use crate::access::{Caller, Permission, random_text};
 use crate::check;
 use crate::documents::{HasMetadata, Incident, Key, Kind, Metadata, Org, Project, Target, Terms};
 use crate::problem::Problem;
-use crate::store::{ListQuery, Store, StoreError, Stored, Write};
+use crate::store::{ListQuery, StoreError, Stored, Write};
 use crate::time;
 
 /// Restrictions in force at a time: as many as the directory has room for.
 const MOST: usize = 32;
+
+/// All that are in force, as far as an answer holds them.
+const WHOLE: i64 = 10_000;
 
 /// Which of them.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -33,7 +37,8 @@ pub(super) struct IncidentQuery {
     /// After this id: `next` of the page before.
     #[param(required = false, nullable = false)]
     after: Option<String>,
-    /// At most so many, up to 1,000. If absent, all that are in force, or 100 where those that have ended are wanted too.
+    /// At most so many, up to 1,000. If absent, all that are in force, as far as an answer holds them, or 100 where those that
+    /// have ended are wanted too.
     #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
@@ -55,49 +60,26 @@ pub(super) async fn list<D: Incident>(
 ) -> Result<axum::Json<Page<D>>, Problem> {
     caller.authorize(Permission::Read)?;
     let org = org_filter(caller, query.org.as_deref())?;
-    let is_whole = query.limit.is_none() && !query.ended;
+    let ended = query.ended;
+    let is_whole = query.limit.is_none() && !ended;
     let paging = PageQuery {
         org: None,
         after: query.after,
         limit: query.limit,
     };
-    let limit = if is_whole { usize::MAX } else { paging.limit()? };
+    let limit = if is_whole { WHOLE } else { paging.limit()? };
     let after = paging.after.unwrap_or_default();
-    let store = &app.store;
-    let found = if query.ended {
-        let query = ListQuery {
-            org: &org,
-            after: &after,
-            limit: limit as i64 + 1,
-        };
-        store.list::<D>(query).await?
-    } else {
-        in_force(store, &org, after, limit.saturating_add(1)).await?
+    let query = ListQuery {
+        org: &org,
+        after: &after,
+        limit,
     };
-    Ok(to_page(found, limit, D::id, |one| one))
-}
-
-/// Those in force behind an id, `most` of them.
-async fn in_force<D: Incident>(
-    store: &Store,
-    org: &str,
-    mut after: String,
-    most: usize,
-) -> Result<Vec<Stored<D>>, Problem> {
-    let mut found = Vec::new();
-    while found.len() < most {
-        let limit = (most - found.len()).min(1_000) as i64;
-        let query = ListQuery {
-            org,
-            after: &after,
-            limit,
-        };
-        let some = store.in_force::<D>(query).await?;
-        let Some(last) = some.last() else { break };
-        after = last.document.id();
-        found.extend(some);
-    }
-    Ok(found)
+    let listed = if ended {
+        app.store.list::<D>(query).await?
+    } else {
+        app.store.in_force::<D>(query).await?
+    };
+    Ok(to_page(listed, D::id, |one| one))
 }
 
 /// One of them.
@@ -147,6 +129,7 @@ pub(super) async fn begin<D: Incident>(
     let one = make(id, terms, metadata);
     mark_target(&mut write, &one, Some(caller)).await?;
     write.create(&one).await?;
+    ensure_room_in_force(&mut write, caller, D::KIND, one.org()).await?;
     if let Some(idempotency) = &new.idempotency {
         idempotency.remember(&mut write, caller, &one).await?;
     }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status};
+use super::quotas::{ensure_key_is_small, ensure_room_for_keys};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{
     App, Changed, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page,
@@ -19,9 +20,7 @@ use super::{
 };
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{
-    Cap, Freeze, Incident as _, Key, KeySpec, Metadata, Org, Project, Rotation, project_id,
-};
+use crate::documents::{Cap, Freeze, Incident, Key, KeySpec, Metadata, Org, Project, Rotation, project_id};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, StoreError, Stored, Write};
 use crate::time;
@@ -58,15 +57,13 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Page<Key>>, Problem> {
     caller.authorize(Permission::Read)?;
     let org = super::org_filter(&caller, query.org.as_deref())?;
-    let limit = query.limit()?;
     let wanted = ListQuery {
         org: &org,
         after: query.after.as_deref().unwrap_or_default(),
-        limit: limit as i64 + 1,
+        limit: query.limit()?,
     };
     Ok(to_page(
         app.store.list(wanted).await?,
-        limit,
         |key: &Key| key.id.clone(),
         |key| key,
     ))
@@ -128,7 +125,9 @@ pub(super) async fn create(
         rotation: None,
     };
     check::keys(core::slice::from_ref(&key))?;
+    ensure_key_is_small(&caller, &key)?;
     write.create(&key).await?;
+    ensure_room_for_keys(&mut write, &caller, &key.org).await?;
     if let Some(idempotency) = &idempotency {
         idempotency.remember(&mut write, &caller, &key).await?;
     }
@@ -212,7 +211,9 @@ pub(super) async fn change(
         ..before.document.clone()
     };
     ensure_may_change_limits(&caller, &before.document.spec, &key.spec)?;
+    ensure_goes_on_not(&caller, &before.document, &key)?;
     check::keys(core::slice::from_ref(&key))?;
+    ensure_key_is_small(&caller, &key)?;
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
@@ -270,11 +271,81 @@ fn revoked(key: &Key, now: i64) -> Key {
     }
 }
 
+/// Longest time for which two keys are good in place of one; milliseconds.
+const LONGEST_OVERLAP: i64 = 30 * 86_400_000;
+
+/// A key that is being rotated to is not rotated on by a confined caller while the one before is good: each has the limits
+/// that the platform gave to one.
+async fn ensure_predecessor_ended(write: &mut Write<'_>, caller: &Caller, key: &Key) -> Result<(), Problem> {
+    let Some(old) = key.rotated_from.as_ref().filter(|_| caller.is_confined()) else {
+        return Ok(());
+    };
+    let Some(old) = write.find::<Key>(old).await? else {
+        return Ok(());
+    };
+    let old = old.document;
+    let ends = old.spec.expires_at.as_deref();
+    let ends = ends.map(|at| time::parse("expires_at", at)).transpose()?;
+    if old.revoked_at.is_some() || ends.is_some_and(|ends| ends <= write.time()) {
+        return Ok(());
+    }
+    let (id, old) = (&key.id, &old.id);
+    Err(Problem::conflict(format!(
+        "the key `{old}`, which `{id}` was rotated from, is still good; revoke it first, or wait until it ends"
+    )))
+}
+
+/// A confined caller does not have a key go on beside the one that it was rotated to.
+fn ensure_goes_on_not(caller: &Caller, before: &Key, after: &Key) -> Result<(), Problem> {
+    let end = |key: &Key| {
+        let at = key.spec.expires_at.as_deref();
+        at.map_or(Ok(i64::MAX), |at| time::parse("expires_at", at))
+    };
+    if caller.is_confined() && before.rotation.is_some() && end(after)? > end(before)? {
+        let id = &before.id;
+        return Err(Problem::conflict(format!(
+            "the key `{id}` ends as it was rotated; undo that to have it go on"
+        )));
+    }
+    Ok(())
+}
+
+/// A key that the platform froze, capped or suspended is not got rid of by going back to the one before, or by rotating that
+/// to another.
+async fn ensure_not_held(write: &mut Write<'_>, old: &Key, new: &Key) -> Result<(), Problem> {
+    let held = [
+        by_platform::<Freeze>(write, &new.metadata).await?,
+        by_platform::<Cap>(write, &new.metadata).await?,
+    ];
+    let suspended = new.metadata.suspended_by_platform && !old.metadata.suspended_by_platform;
+    let held = held.into_iter().flatten().next();
+    let Some(done) = held.or(suspended.then_some("suspended")) else {
+        return Ok(());
+    };
+    let id = &new.id;
+    Err(Problem::conflict(format!(
+        "the new key `{id}` is {done} by the platform, and the old one would be good in its place; that has to end first"
+    )))
+}
+
+/// What a key is by the platform, such as `frozen`.
+async fn by_platform<D: Incident>(
+    write: &mut Write<'_>,
+    metadata: &Metadata,
+) -> Result<Option<&'static str>, Problem> {
+    let Some(id) = D::active_on(metadata) else {
+        return Ok(None);
+    };
+    let incident: Stored<D> = write.get(id).await?;
+    Ok((!incident.document.terms().by_confined).then_some(D::PARTICIPLE))
+}
+
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub(super) struct RotateOptions {
-    /// How long the old key stays good beside the new one, such as `24h`; `0s` ends it at once. One day if absent.
+    /// How long the old key stays good beside the new one, such as `24h`, at most `30d`; `0s` ends it at once. One day
+    /// if absent.
     overlap: Option<String>,
 }
 
@@ -316,6 +387,9 @@ pub(super) async fn rotate(
         Some("0s") => 0,
         Some(text) => time::parse_span("overlap", text)?,
     };
+    if overlap > LONGEST_OVERLAP {
+        return Err(Problem::field("overlap", "expected at most `30d`"));
+    }
     let mut write = app
         .store
         .begin(&caller, "key.rotate", options.reason.as_deref())
@@ -326,6 +400,9 @@ pub(super) async fn rotate(
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
         return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
     }
+    for new in &successors {
+        ensure_not_held(&mut write, &before.document, &new.document).await?;
+    }
     let old = &before.document.metadata;
     let held = Freeze::active_on(old).map(|by| (Freeze::PARTICIPLE, by));
     if let Some((done, by)) = held.or_else(|| Cap::active_on(old).map(|by| (Cap::PARTICIPLE, by))) {
@@ -334,6 +411,7 @@ pub(super) async fn rotate(
         )));
     }
     let now = write.time();
+    ensure_predecessor_ended(&mut write, &caller, &before.document).await?;
     let ends_before = before.document.spec.expires_at.as_deref();
     let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
     if ends_before.is_some_and(|at| at <= now) {
@@ -387,6 +465,7 @@ pub(super) async fn rotate(
     };
     write.create(&new).await?;
     write.replace(&before, &old).await?;
+    ensure_room_for_keys(&mut write, &caller, &new.org).await?;
     let org = new.org.clone();
     if options.dry_run {
         return commit_or_preview(write, &org, &options, StatusCode::CREATED, &new, 0).await;
@@ -436,6 +515,10 @@ pub(super) async fn undo_rotation(
             "the new key `{new}` has itself been rotated, and `{newer}` would stay good; undo the rotation of `{new}`, or \
              revoke `{newer}`"
         )));
+    }
+    // Also one that the customer has revoked meanwhile.
+    for new in &successors {
+        ensure_not_held(&mut write, &before.document, &new.document).await?;
     }
     let key = Key {
         spec: KeySpec {

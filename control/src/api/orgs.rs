@@ -17,7 +17,7 @@ use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Kind, Metadata, Org, OrgSpec};
 use crate::problem::{Problem, Problems};
-use crate::store::{ListQuery, Stored};
+use crate::store::{ListQuery, Listed, Stored};
 use crate::time;
 
 /// A new organization.
@@ -39,7 +39,6 @@ pub(super) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Org>>, Problem> {
     caller.authorize(Permission::Read)?;
-    let limit = query.limit()?;
     if let Some(orgs) = caller.orgs() {
         let wanted = orgs
             .iter()
@@ -48,16 +47,19 @@ pub(super) async fn list(
         for org in wanted {
             found.extend(app.store.find::<Org>(org).await?);
         }
-        return Ok(to_page(found, usize::MAX, |org: &Org| org.id.clone(), |org| org));
+        let all = Listed {
+            found,
+            has_more: false,
+        };
+        return Ok(to_page(all, |org: &Org| org.id.clone(), |org| org));
     }
     let wanted = ListQuery {
         org: query.org.as_deref().unwrap_or_default(),
         after: query.after.as_deref().unwrap_or_default(),
-        limit: limit as i64 + 1,
+        limit: query.limit()?,
     };
     Ok(to_page(
         app.store.list(wanted).await?,
-        limit,
         |org: &Org| org.id.clone(),
         |org| org,
     ))
@@ -162,10 +164,9 @@ pub(super) async fn remove(
         .await?;
     let before: Stored<Org> = write.get(&id).await?;
     ensure_current(&before, &if_match)?;
-    let keys = write.live_keys(&id, None).await?;
-    if keys > 0 {
+    if write.count_in_force(Kind::Key, &id, 1).await? > 0 {
         return Err(Problem::conflict(format!(
-            "`{id}` still has {keys} keys; revoke them first"
+            "`{id}` still has keys; revoke them first"
         )));
     }
     let projects = write.count(Kind::Project, &id).await?;

@@ -6,16 +6,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status, split_id};
+use super::quotas::ensure_room_for_projects;
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{Document as _, Metadata, Org, Project, ProjectSpec, project_id};
+use crate::documents::{Metadata, Org, Project, ProjectSpec, project_id};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, Stored};
 use crate::time;
@@ -50,11 +51,10 @@ pub(super) async fn list(
     let wanted = ListQuery {
         org: &org,
         after: &after,
-        limit: limit as i64 + 1,
+        limit,
     };
     Ok(to_page(
         app.store.list(wanted).await?,
-        limit,
         |project: &Project| project.id.clone(),
         |project| project,
     ))
@@ -112,6 +112,7 @@ pub(super) async fn create(
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.create(&project).await?;
+    ensure_room_for_projects(&mut write, &caller, &project.org).await?;
     if let Some(idempotency) = &idempotency {
         idempotency.remember(&mut write, &caller, &project).await?;
     }
@@ -148,7 +149,15 @@ pub(super) async fn change(
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
     write.replace(&before, &project).await?;
+    // One that shrinks is let, so that what is too much can become less.
+    if size(&project.spec) > size(&before.document.spec) {
+        ensure_room_for_projects(&mut write, &caller, &org).await?;
+    }
     commit_or_preview(write, &org, &options, StatusCode::OK, &project, before.revision).await
+}
+
+fn size(spec: &ProjectSpec) -> usize {
+    json!(spec).to_string().len()
 }
 
 /// Removes a project that has no keys any more. Its name is not used again.
@@ -164,18 +173,20 @@ pub(super) async fn remove(
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
     caller.authorize_in(Permission::ManageKeys, &org)?;
+    let id = project_id(&org, &project);
+    let in_use = || Problem::conflict(format!("`{id}` still has keys; revoke them first"));
+    app.store.get::<Project>(&id).await?;
+    // Before anybody waits for the database: an organization may have many keys.
+    let seq = app.store.without_keys(&org, &project).await?;
+    let seq = seq.ok_or_else(in_use)?;
     let mut write = app
         .store
         .begin(&caller, "project.remove", options.reason.as_deref())
         .await?;
-    let before: Stored<Project> = write.get(&project_id(&org, &project)).await?;
+    let before: Stored<Project> = write.get(&id).await?;
     ensure_current(&before, &if_match)?;
-    let keys = write.live_keys(&org, Some(&project)).await?;
-    if keys > 0 {
-        let id = before.document.id();
-        return Err(Problem::conflict(format!(
-            "`{id}` still has {keys} keys; revoke them first"
-        )));
+    if write.has_key_since(seq, &org, &project).await? {
+        return Err(in_use());
     }
     write.remove(&before).await?;
     commit_or_preview(

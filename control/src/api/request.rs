@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tollgate_core::config::ConfigError;
 use utoipa::IntoParams;
 
@@ -65,6 +66,10 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        // PostgreSQL keeps no NUL, so nothing has one.
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Problem::field("", "the query has a NUL character"));
+        }
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query
             .map(|axum::extract::Query(query)| Self(query))
@@ -84,6 +89,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        if parts.uri.path().contains("%00") {
+            return Err(Problem::not_found("object", parts.uri.path()));
+        }
         let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
         path.map(|axum::extract::Path(names)| Self(names))
             .map_err(|error| Problem::malformed(format!("the path: {}", without_keys(error.body_text()))))
@@ -165,6 +173,7 @@ async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
 
 /// Reads JSON; the error names the member. A credential in the wrong place is masked.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    ensure_without_nul(json)?;
     let mut reader = serde_json::Deserializer::from_slice(json);
     let mut unknown = None;
     let mut ignored =
@@ -187,6 +196,28 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
             "",
         )),
     }
+}
+
+/// Fails where a text in it has a NUL, which PostgreSQL does not keep.
+fn ensure_without_nul(json: &[u8]) -> Result<(), Problem> {
+    fn has_nul(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(has_nul),
+            Value::Object(members) => members
+                .iter()
+                .any(|(name, value)| name.contains('\0') || has_nul(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+
+    // It can't stand there but as an escape, which nearly nothing has.
+    let escape = br"\u0000";
+    let may_have = json.windows(escape.len()).any(|some| some == escape);
+    if may_have && serde_json::from_slice(json).is_ok_and(|value| has_nul(&value)) {
+        return Err(Problem::field("", "a text in it has a NUL character"));
+    }
+    Ok(())
 }
 
 /// What is wrong, without where: the member is named, and the JSON may be none that anybody wrote.
@@ -236,7 +267,7 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     /// How many to show.
-    pub(super) fn limit(&self) -> Result<usize, Problem> {
+    pub(super) fn limit(&self) -> Result<i64, Problem> {
         let limit = self.limit.unwrap_or(100);
         if !(1..=1_000).contains(&limit) {
             return Err(Problem::invalid(
@@ -245,6 +276,6 @@ impl PageQuery {
                 "a number from 1 to 1000",
             ));
         }
-        Ok(limit as usize)
+        Ok(limit.into())
     }
 }

@@ -56,15 +56,13 @@ pub(super) async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Token>>, Problem> {
     caller.authorize(Permission::ManageTokens)?;
-    let limit = query.limit()?;
     let wanted = ListQuery {
         org: "",
         after: query.after.as_deref().unwrap_or_default(),
-        limit: limit as i64 + 1,
+        limit: query.limit()?,
     };
     Ok(to_page(
         app.store.list(wanted).await?,
-        limit,
         |token: &Token| token.id.clone(),
         |token| token,
     ))

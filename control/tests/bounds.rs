@@ -1,0 +1,337 @@
+//! What a customer's administrator sends, however much of it, holds up nobody else and does not grow without bounds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+mod support;
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+
+use axum::http::Method;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use sqlx::AnyPool;
+use support::{Plane, on_each};
+use tollgate_control::Store;
+
+/// Forty connections of one confined token write; each freeze of the platform comes after a few of those writes at most.
+#[tokio::test]
+async fn the_platform_waits_behind_no_flood() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let is_over = AtomicBool::new(false);
+        let flood = join_all((0..40).map(|at| {
+            let (plane, customer, is_over) = (&plane, &customer, &is_over);
+            async move {
+                let (mut statuses, mut round) = (Vec::new(), 0);
+                while !is_over.load(Ordering::Relaxed) {
+                    round += 1;
+                    let body = json!({"labels": {"at": format!("{at}-{round}")}});
+                    let path = "/v1/orgs/acme/projects/search";
+                    let answer = plane.as_token(customer, Method::PATCH, path, Some(body)).await;
+                    if answer.status == 429 {
+                        assert_eq!(answer.header("retry-after"), "1");
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    statuses.push(answer.status.as_u16());
+                }
+                statuses
+            }
+        }));
+        let platform = async {
+            let entries = async |after: i64| {
+                let path = format!("/v1/audit?limit=1000&after={after}");
+                let answer = plane.get(&path).await.expect(200);
+                answer.body["items"].as_array().unwrap().clone()
+            };
+            let (mut before, mut seq) = (Vec::new(), 0);
+            for _ in 0..10 {
+                // The trail tells who wrote first.
+                loop {
+                    let some = entries(seq).await;
+                    if let Some(last) = some.last() {
+                        seq = last["seq"].as_i64().unwrap();
+                    }
+                    if some.len() < 1_000 {
+                        break;
+                    }
+                }
+                let body = json!({"target": {"key": key}, "reason": "leaked"});
+                let freeze = plane.post("/v1/freezes", body).await.expect(201).text("id");
+                let since = entries(seq).await;
+                let place = since.iter().position(|entry| entry["action"] == "freeze.begin");
+                before.push(place.unwrap());
+                plane
+                    .post(&format!("/v1/freezes/{freeze}/end"), json!({}))
+                    .await
+                    .expect(200);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            before
+        };
+        let (answers, before) = tokio::join!(flood, platform);
+        println!("written before each freeze: {before:?}");
+        // One of the flood is under way and one in the line; some are done while the freeze comes to the line.
+        assert!(before.iter().sum::<usize>() < 100, "{before:?}");
+        let answers: Vec<u16> = answers.into_iter().flatten().collect();
+        let count = |status: u16| answers.iter().filter(|answer| **answer == status).count();
+        assert!(count(200) > 0 && count(429) > 0, "{answers:?}");
+        assert_eq!(count(200) + count(429), answers.len(), "{answers:?}");
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// What the platform has of a project's keys is looked at before anybody waits for the database.
+#[tokio::test]
+async fn a_project_with_keys_is_not_removed() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let path = "/v1/orgs/acme/projects/search";
+        let body = json!({"org": "acme", "project": "search"});
+        let key = plane.post("/v1/keys", body).await.expect(201).text("id");
+        plane.post("/v1/keys", json!({"org": "acme"})).await.expect(201);
+        plane.delete(path).await.expect(409).says("still has keys");
+        plane
+            .delete("/v1/orgs/acme")
+            .await
+            .expect(409)
+            .says("still has keys");
+        plane
+            .post(&format!("/v1/keys/{key}/revoke"), json!({}))
+            .await
+            .expect(200);
+        plane.delete(path).await.expect(200);
+        plane.delete(path).await.expect(404);
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// A list that each gateway would hold is bounded.
+#[tokio::test]
+async fn a_list_is_not_endless() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let models = |count: usize| (0..count).map(|at| format!("m{at}")).collect::<Vec<_>>();
+        let labels: Value = (0..33).map(|at| (format!("l{at}"), json!("x"))).collect();
+        let networks: Vec<_> = (0..33).map(|at| format!("10.0.{at}.0/24")).collect();
+        for (path, body, field) in [
+            ("/v1/orgs", json!({"id": "a", "models": models(1_001)}), "models"),
+            ("/v1/orgs", json!({"id": "a", "labels": labels}), "labels"),
+            ("/v1/orgs/acme/projects", json!({"id": "a", "models": models(101)}), "models"),
+            ("/v1/orgs/acme/projects", json!({"id": "a", "labels": labels}), "labels"),
+            ("/v1/keys", json!({"org": "acme", "models": models(101)}), "models"),
+            ("/v1/keys", json!({"org": "acme", "networks": networks}), "networks"),
+            ("/v1/keys", json!({"org": "acme", "scopes": vec!["chat"; 33]}), "scopes"),
+        ] {
+            let answer = plane.post(path, body).await.expect(422);
+            assert_eq!(answer.body["errors"][0]["field"], field, "{}", answer.body);
+            answer.says("expected at most");
+        }
+        let body = json!({"id": "a", "models": models(100)});
+        plane.post("/v1/orgs/acme/projects", body).await.expect(201);
+        let body = json!({"org": "acme", "models": models(100), "networks": networks[..32]});
+        plane.post("/v1/keys", body).await.expect(201);
+        // What only the platform may make so large.
+        let body = json!({"org": "acme", "models": models(100).iter().map(|name| name.repeat(20)).collect::<Vec<_>>()});
+        let key = plane.post("/v1/keys", body.clone()).await.expect(201).text("id");
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let answer = plane.as_token(&customer, Method::POST, "/v1/keys", Some(body)).await;
+        answer.expect(422).says("expected at most 4096");
+        let (path, body) = (format!("/v1/keys/{key}"), json!({"name": "x"}));
+        let answer = plane.as_token(&customer, Method::PATCH, &path, Some(body)).await;
+        answer.expect(422).says("expected at most 4096");
+    })
+    .await;
+}
+
+/// So many rows of a kind as if the API had made them one by one.
+async fn fill(plane: &Plane, kind: &str, count: usize) {
+    let pool = AnyPool::connect(&plane.address).await.unwrap();
+    let statement = format!(
+        "WITH RECURSIVE n(at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n WHERE at < {count}) \
+         INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, in_force, document) \
+         SELECT kind, 'filled' || at, org, CASE WHEN sha256 = '' THEN '' ELSE 'filled' || at END, 1, seq, gone, in_force, \
+         REPLACE(document, '\"id\":\"' || id || '\"', '\"id\":\"filled' || at || '\"') \
+         FROM n, (SELECT * FROM objects WHERE kind = '{kind}' LIMIT 1) AS one"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .execute(&pool)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_customer_has_so_many_keys_and_freezes_at_most() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let ask =
+            async |path: &str, body: Value| plane.as_token(&customer, Method::POST, path, Some(body)).await;
+        let key = ask("/v1/keys", json!({"org": "acme"}))
+            .await
+            .expect(201)
+            .text("id");
+        fill(&plane, "key", 9_999).await;
+        let more = json!({"org": "acme"});
+        ask("/v1/keys", more.clone())
+            .await
+            .expect(409)
+            .says("10000 keys already");
+        let rotate = format!("/v1/keys/{key}/rotate");
+        ask(&rotate, json!({}))
+            .await
+            .expect(409)
+            .says("10000 keys already");
+        // Those that are revoked count no more, and the platform makes more.
+        ask("/v1/keys/filled1/revoke", json!({})).await.expect(200);
+        ask("/v1/keys", more.clone()).await.expect(201);
+        ask("/v1/keys", more.clone()).await.expect(409);
+        plane.post("/v1/keys", more).await.expect(201);
+
+        for (path, kind, extra) in [
+            ("/v1/freezes", "freeze", Value::Null),
+            ("/v1/caps", "cap", json!("1/second")),
+        ] {
+            let body = |key: &str| {
+                let mut body = json!({"target": {"key": key}, "reason": "x"});
+                if !extra.is_null() {
+                    body["rate"] = extra.clone();
+                }
+                body
+            };
+            let own = ask(path, body(&key)).await.expect(201).text("id");
+            fill(&plane, kind, 999).await;
+            ask(path, body("filled2"))
+                .await
+                .expect(409)
+                .says("in force already");
+            plane.post(path, body("filled3")).await.expect(201);
+            for end in [&own, "filled4", "filled5"] {
+                ask(&format!("{path}/{end}/end"), json!({})).await.expect(200);
+            }
+            ask(path, body("filled2")).await.expect(201);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn projects_take_so_much_at_most() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let models: Vec<_> = (0..100).map(|at| format!("{at:0>120}")).collect();
+        let (mut made, path) = (0, "/v1/orgs/acme/projects");
+        let body = |at: usize| json!({"id": format!("p{at}"), "models": models});
+        let refused = loop {
+            let answer = plane
+                .as_token(&customer, Method::POST, path, Some(body(made)))
+                .await;
+            if answer.status != 201 {
+                break answer;
+            }
+            made += 1;
+        };
+        refused.expect(409).says("may take 1048576");
+        assert!((80..90).contains(&made), "{made}");
+        let project = format!("{path}/search");
+        let change = async |body: Value| {
+            plane
+                .as_token(&customer, Method::PATCH, &project, Some(body))
+                .await
+        };
+        change(json!({"models": models}))
+            .await
+            .expect(409)
+            .says("may take 1048576");
+        for at in 0..3 {
+            plane.post(path, body(made + at)).await.expect(201);
+        }
+        // What is there may shrink.
+        let shrunk = format!("{path}/p0");
+        let answer = plane
+            .as_token(&customer, Method::PATCH, &shrunk, Some(json!({"models": ["m"]})))
+            .await;
+        answer.expect(200);
+
+        // A list is answered in parts, none of which is large.
+        let (mut listed, mut after) = (0, String::new());
+        loop {
+            let page = plane
+                .get(&format!("{path}?limit=1000{after}"))
+                .await
+                .expect(200)
+                .body;
+            assert!(page.to_string().len() < 1_100_000);
+            listed += page["items"].as_array().unwrap().len();
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(listed, made + 4);
+        assert_ne!(after, "", "it comes in parts");
+    })
+    .await;
+}
+
+/// What changed is told whole where it would be more than a gateway takes.
+#[tokio::test]
+async fn what_changed_is_no_larger_than_gateways_take() {
+    on_each(async |plane: Plane| {
+        let models: Vec<_> = (0..1_000).map(|at| format!("{at:0>127}")).collect();
+        let version = plane.get("/v1/directory").await.expect(200).version();
+        let path = format!("/v1/directory?after={version}");
+        for at in 0..60 {
+            let body = json!({"id": format!("o{at}"), "models": models});
+            plane.post("/v1/orgs", body).await.expect(201);
+        }
+        let told = plane.get(&path).await.expect(200);
+        assert_eq!(
+            told.header("content-type"),
+            "application/vnd.tollgate.changes+json"
+        );
+        for at in 60..70 {
+            let body = json!({"id": format!("o{at}"), "models": models});
+            plane.post("/v1/orgs", body).await.expect(201);
+        }
+        let told = plane.get(&path).await.expect(200);
+        assert_eq!(told.header("content-type"), "application/json");
+    })
+    .await;
+}
+
+/// A database of an earlier version: which keys are in force is found out once.
+#[tokio::test]
+async fn keys_from_before_count() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let mut revoked = String::new();
+        for _ in 0..3 {
+            revoked = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        }
+        plane
+            .post(&format!("/v1/keys/{revoked}/revoke"), json!({}))
+            .await
+            .expect(200);
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        for before in [
+            "UPDATE objects SET in_force = 0 WHERE kind = 'key'",
+            "DELETE FROM _sqlx_migrations WHERE version = 2",
+        ] {
+            sqlx::query(before).execute(&pool).await.unwrap();
+        }
+        assert_ne!(plane.faults().await, [""; 0]);
+        Store::open(&plane.address).await.unwrap();
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
