@@ -15,8 +15,8 @@ CREATE TABLE objects (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     org TEXT NOT NULL,
-    -- SHA-256 of a key or token, by which it is found; empty for everything else.
-    sha256 TEXT NOT NULL,
+    -- SHA-256 of a key or token, by which it is found; its 32 bytes, as hexadecimal digits make an index twice as large.
+    sha256 BYTEA,
     revision BIGINT NOT NULL,
     seq BIGINT NOT NULL,
     gone BIGINT NOT NULL,
@@ -29,7 +29,7 @@ CREATE INDEX objects_by_change ON objects (kind, seq);
 CREATE INDEX objects_by_org ON objects (kind, org, id);
 CREATE INDEX objects_in_force ON objects (kind, id) WHERE in_force = 1;
 CREATE INDEX objects_in_force_by_org ON objects (kind, org, id) WHERE in_force = 1;
-CREATE UNIQUE INDEX objects_by_sha256 ON objects (kind, sha256) WHERE sha256 <> '';
+CREATE UNIQUE INDEX objects_by_sha256 ON objects (kind, sha256) WHERE sha256 IS NOT NULL;
 
 -- The trail: nothing here is ever changed.
 CREATE TABLE audit (

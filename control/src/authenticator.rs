@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
-use crate::access::{Caller, has_form, invalid_token, is_valid, mint, sha256};
+use tollgate_core::key::KeyHash;
+
+use crate::access::{Caller, has_form, invalid_token, is_valid, mint};
 use crate::documents::{Role, Token};
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
@@ -55,7 +57,11 @@ impl Authenticator {
             // What is of another form was never made: nothing is looked up for it.
             .filter(|token| has_form(token));
         let token = match presented {
-            Some(presented) => store.by_sha256::<Token>(&sha256(presented)).await?,
+            Some(presented) => {
+                store
+                    .by_sha256::<Token>(&KeyHash::of(presented.as_bytes()))
+                    .await?
+            }
             None => None,
         };
         let now = time::now();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
@@ -15,6 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Restriction, Token};
 use crate::entry::{Change, Entry, chained};
 use crate::problem::Problem;
+use crate::store::{StoreError, hash_of};
 use crate::unique;
 
 /// What a look through the whole trail found.
@@ -40,13 +42,35 @@ pub struct Fault {
 /// More faults than this are not told: one is enough.
 const MOST_FAULTS: usize = 20;
 
-/// An object as the trail left it.
-struct Object {
-    kind: Kind,
-    /// Of its document; where it was removed, of its last one.
-    digest: [u8; 32],
-    revision: i64,
+/// Bytes of entries that are held at once, unless one alone is larger: that of an import is a thousand times another's.
+const MOST_BYTES: i64 = 4 << 20;
+
+/// A keyed digest, of a name or a document.
+type Digest = [u8; 16];
+
+/// An [`Entry`] whose changes are read one by one: together they take ten times their text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "that they can be read is all that is asked of some")]
+struct Read<'a> {
     seq: i64,
+    time: i64,
+    actor: String,
+    address: String,
+    action: String,
+    org: String,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(borrow)]
+    changes: Vec<&'a RawValue>,
+}
+
+/// An object as the trail left it: 48 bytes with its name, as there may be millions.
+struct Object {
+    /// Of its document; where it was removed, of its last one.
+    digest: Digest,
+    seq: i64,
+    revision: u32,
     gone: bool,
 }
 
@@ -56,8 +80,9 @@ pub(crate) struct Replay {
     previous: String,
     seq: i64,
     entries: i64,
-    /// By their kinds and ids.
-    objects: BTreeMap<(String, String), Object>,
+    /// By digests of their kinds and ids.
+    objects: BTreeMap<Digest, Object>,
+    digests: Digests,
     actors: Actors,
     /// The end as the database says it; `None` where it says none, or several.
     head: Option<(i64, String)>,
@@ -75,6 +100,7 @@ impl Replay {
             seq: 0,
             entries: 0,
             objects: BTreeMap::new(),
+            digests: Digests::new()?,
             actors: Actors::default(),
             head: None,
             faults: Vec::new(),
@@ -123,12 +149,30 @@ impl Replay {
         &self,
         snapshot: &mut Transaction<'static, Any>,
     ) -> Result<Option<Vec<AnyRow>>, Problem> {
+        let sizes = sqlx::query(
+            "SELECT seq, OCTET_LENGTH(entry) AS size FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000",
+        )
+        .bind(self.seq)
+        .fetch_all(&mut **snapshot)
+        .await?;
+        let (mut last, mut bytes) = (self.seq, 0_i64);
+        for row in &sizes {
+            bytes = bytes.saturating_add(row.try_get("size")?);
+            if bytes > MOST_BYTES && last != self.seq {
+                break;
+            }
+            last = row.try_get("seq")?;
+        }
+        if sizes.is_empty() {
+            return Ok(None);
+        }
         let rows =
-            sqlx::query("SELECT seq, org, entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1000")
+            sqlx::query("SELECT seq, org, entry, hash FROM audit WHERE seq > $1 AND seq <= $2 ORDER BY seq")
                 .bind(self.seq)
+                .bind(last)
                 .fetch_all(&mut **snapshot)
                 .await?;
-        Ok((!rows.is_empty()).then_some(rows))
+        Ok(Some(rows))
     }
 
     /// Takes an entry.
@@ -148,7 +192,7 @@ impl Replay {
                 "its hash does not fit: it, or what is before it, was changed",
             );
         }
-        match unique::parse(&text).and_then(serde_json::from_value::<Entry>) {
+        match serde_json::from_str::<Read<'_>>(&text) {
             Ok(entry) => {
                 if entry.seq != seq {
                     self.fault(seq, "it is another entry, moved here");
@@ -156,12 +200,20 @@ impl Replay {
                 if row.try_get::<String, _>("org").ok().as_ref() != Some(&entry.org) {
                     self.fault(seq, "its `org` is not what the entry says");
                 }
-                if let Some(problem) = self.actors.judge(&entry) {
+                if let Some(problem) = self
+                    .actors
+                    .judge(&entry.actor, &entry.action, &entry.org, entry.time)
+                {
                     self.fault(seq, &problem);
                 }
                 for change in entry.changes {
-                    self.actors.take(&change);
-                    self.change(seq, change);
+                    match unique::parse(change.get()).and_then(serde_json::from_value) {
+                        Ok(change) => {
+                            self.actors.take(&change);
+                            self.change(seq, change);
+                        }
+                        Err(error) => self.fault(seq, &format!("it cannot be read: {error}")),
+                    }
                 }
             }
             Err(error) => self.fault(seq, &format!("it cannot be read: {error}")),
@@ -174,9 +226,9 @@ impl Replay {
 
     fn change(&mut self, seq: i64, change: Change) {
         let (kind, id) = (change.kind, change.id);
-        let name = (kind.name().to_owned(), id.clone());
-        let before = change.before.map(digest);
-        let after = change.after.map(digest);
+        let name = self.digests.of_name(kind.name(), &id);
+        let before = change.before.map(|document| self.digests.of(document));
+        let after = change.after.map(|document| self.digests.of(document));
         let known = self.objects.get(&name);
         let revision = known.map_or(0, |known| known.revision);
         let was = known.map(|known| (!known.gone).then_some(known.digest));
@@ -194,9 +246,8 @@ impl Replay {
         self.objects.insert(
             name,
             Object {
-                kind,
                 digest,
-                revision: revision + 1,
+                revision: revision.saturating_add(1),
                 seq,
                 gone: after.is_none(),
             },
@@ -240,7 +291,7 @@ impl Replay {
         loop {
             let rows = sqlx::query(
                 "SELECT kind, id, org, sha256, revision, seq, gone, in_force, document FROM objects \
-                 WHERE kind > $1 OR (kind = $1 AND id > $2) ORDER BY kind, id LIMIT 1000",
+                 WHERE (kind, id) > ($1, $2) ORDER BY kind, id LIMIT 1000",
             )
             .bind(after.0.clone())
             .bind(after.1.clone())
@@ -253,10 +304,10 @@ impl Replay {
                 seen += 1;
                 after = (row.try_get("kind")?, row.try_get("id")?);
                 let (kind, id) = &after;
-                match self.objects.remove(&after) {
+                match self.objects.remove(&self.digests.of_name(kind, id)) {
                     None => self.fault(0, &format!("the {kind} `{id}` is there, and not in the trail")),
                     Some(object) => {
-                        if let Some(column) = object.differs(id, &row) {
+                        if let Some(column) = object.differs(&self.digests, kind, id, &row) {
                             let problem =
                                 format!("`{column}` of the {kind} `{id}` is not what the trail says");
                             self.fault(object.seq, &problem);
@@ -265,33 +316,58 @@ impl Replay {
                 }
             }
         }
-        for ((kind, id), object) in core::mem::take(&mut self.objects) {
-            self.fault(
-                object.seq,
-                &format!("the {kind} `{id}` is in the trail, and is not there"),
-            );
+        let mut left: Vec<i64> = self.objects.values().map(|object| object.seq).collect();
+        left.sort_unstable();
+        left.dedup();
+        left.truncate(MOST_FAULTS);
+        for seq in left {
+            self.missing(seq, snapshot).await?;
         }
         Ok(seen)
+    }
+
+    /// Objects that an entry wrote last, and that are not there.
+    async fn missing(&mut self, seq: i64, snapshot: &mut Transaction<'static, Any>) -> Result<(), Problem> {
+        let row = sqlx::query("SELECT entry FROM audit WHERE seq = $1")
+            .bind(seq)
+            .fetch_one(&mut **snapshot)
+            .await?;
+        let entry: Option<Entry> = serde_json::from_str(&row.try_get::<String, _>("entry")?).ok();
+        let mut is_named = false;
+        for change in entry.into_iter().flat_map(|entry| entry.changes) {
+            let (kind, id) = (change.kind.name(), change.id);
+            if self.objects.remove(&self.digests.of_name(kind, &id)).is_some() {
+                self.fault(
+                    seq,
+                    &format!("the {kind} `{id}` is in the trail, and is not there"),
+                );
+                is_named = true;
+            }
+        }
+        if !is_named {
+            self.fault(seq, "an object that it wrote is not there");
+        }
+        Ok(())
     }
 }
 
 impl Object {
     /// The first column of a row that does not follow from the trail. One that can't be read follows from nothing.
-    fn differs(&self, id: &str, row: &AnyRow) -> Option<&'static str> {
+    fn differs(&self, digests: &Digests, kind: &str, id: &str, row: &AnyRow) -> Option<&'static str> {
         let number = |column: &str| row.try_get::<i64, _>(column).ok();
         let text = |column: &str| row.try_get::<String, _>(column).ok();
         let document = text("document").filter(|document| {
             let value = unique::parse(document);
-            value.is_ok_and(|value| digest(value) == self.digest)
+            value.is_ok_and(|value| digests.of(value) == self.digest)
         });
-        let Some(derived) = document.and_then(|document| self.derived(&document)) else {
+        let Some(derived) = document.and_then(|document| Derived::of(kind, &document)) else {
             return Some("document");
         };
         let columns = [
             ("id", id == derived.id),
             ("org", text("org") == Some(derived.org)),
-            ("sha256", text("sha256") == Some(derived.sha256)),
-            ("revision", number("revision") == Some(self.revision)),
+            ("sha256", row.try_get("sha256").ok() == Some(derived.sha256)),
+            ("revision", number("revision") == Some(self.revision.into())),
             ("seq", number("seq") == Some(self.seq)),
             ("gone", number("gone") == Some(i64::from(self.gone))),
             (
@@ -302,35 +378,36 @@ impl Object {
         let differing = columns.into_iter().find(|(_, fits)| !fits);
         differing.map(|(column, _)| column)
     }
-
-    fn derived(&self, document: &str) -> Option<Derived> {
-        match self.kind {
-            Kind::Org => Derived::from::<Org>(document),
-            Kind::Project => Derived::from::<Project>(document),
-            Kind::Key => Derived::from::<Key>(document),
-            Kind::Token => Derived::from::<Token>(document),
-            Kind::Freeze => Derived::from::<Freeze>(document),
-            Kind::Cap => Derived::from::<Cap>(document),
-            Kind::Restriction => Derived::from::<Restriction>(document),
-        }
-    }
 }
 
 /// Columns that follow from a document.
 struct Derived {
     id: String,
     org: String,
-    sha256: String,
+    sha256: Option<Vec<u8>>,
     in_force: bool,
 }
 
 impl Derived {
+    fn of(kind: &str, document: &str) -> Option<Self> {
+        let kind: Kind = serde_json::from_value(kind.into()).ok()?;
+        match kind {
+            Kind::Org => Self::from::<Org>(document),
+            Kind::Project => Self::from::<Project>(document),
+            Kind::Key => Self::from::<Key>(document),
+            Kind::Token => Self::from::<Token>(document),
+            Kind::Freeze => Self::from::<Freeze>(document),
+            Kind::Cap => Self::from::<Cap>(document),
+            Kind::Restriction => Self::from::<Restriction>(document),
+        }
+    }
+
     fn from<D: Document>(document: &str) -> Option<Self> {
         let document: D = serde_json::from_str(document).ok()?;
         Some(Self {
             id: document.id(),
             org: document.org().to_owned(),
-            sha256: document.sha256().to_owned(),
+            sha256: hash_of(&document).ok()?,
             in_force: document.in_force(),
         })
     }
@@ -343,8 +420,41 @@ async fn count(statement: &'static str, snapshot: &mut Transaction<'static, Any>
         .try_get("n")?)
 }
 
-/// A digest of a document, whatever the order of its members.
-fn digest(mut document: Value) -> [u8; 32] {
-    document.sort_all_objects();
-    Sha256::digest(document.to_string()).into()
+/// Digests under a key that is new for each look: nobody can have prepared two documents that are taken for one another, so
+/// half of a SHA-256 is enough.
+struct Digests(Sha256);
+
+impl Digests {
+    fn new() -> Result<Self, Problem> {
+        // A whole block, which is worked in once.
+        let mut key = [0; 64];
+        getrandom::fill(&mut key)
+            .map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
+        Ok(Self(Sha256::new_with_prefix(key)))
+    }
+
+    /// Of an object's kind and id.
+    fn of_name(&self, kind: &str, id: &str) -> Digest {
+        Self::half(
+            self.0
+                .clone()
+                .chain_update(kind)
+                .chain_update([0])
+                .chain_update(id),
+        )
+    }
+
+    /// Of a document, whatever the order of its members.
+    fn of(&self, mut document: Value) -> Digest {
+        document.sort_all_objects();
+        Self::half(self.0.clone().chain_update(document.to_string()))
+    }
+
+    fn half(digest: Sha256) -> Digest {
+        let mut half = Digest::default();
+        for (to, from) in half.iter_mut().zip(digest.finalize()) {
+            *to = from;
+        }
+        half
+    }
 }

@@ -23,6 +23,7 @@ pub use multipart::{boundary, charset, is_utf8, read as read_multipart};
 
 use core::ops::Range;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -260,16 +261,27 @@ members! {
     Mock "mock_*",
 }
 
+/// All of them by their names, sorted; and those of which the name is but the beginning.
+static UNMETERED: LazyLock<(Vec<Named>, Vec<Named>)> = LazyLock::new(|| {
+    let named = Unmetered::ALL.iter().map(|one| (one.name(), *one));
+    let (begin, mut whole): (Vec<Named>, Vec<Named>) = named.partition(|(name, _)| name.ends_with('*'));
+    whole.sort_unstable_by_key(|(name, _)| *name);
+    let begin = begin
+        .into_iter()
+        .map(|(name, one)| (name.trim_end_matches('*'), one));
+    (whole, begin.collect())
+});
+
+type Named = (&'static str, Unmetered);
+
 impl Unmetered {
     /// The one of this name.
     pub fn of(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|one| match one.name().strip_suffix('*') {
-                Some(begin) => name.starts_with(begin),
-                None => one.name() == name,
-            })
+        let (whole, beginnings) = &*UNMETERED;
+        let found = whole.binary_search_by_key(&name, |(known, _)| *known);
+        let found = found.ok().and_then(|at| whole.get(at));
+        let found = found.or_else(|| beginnings.iter().find(|(begin, _)| name.starts_with(begin)));
+        found.map(|(_, one)| *one)
     }
 }
 

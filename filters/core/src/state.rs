@@ -10,7 +10,7 @@ mod keyspace;
 mod store;
 
 pub use keyspace::{KEYSPACES, Keyspace};
-pub use store::{Clock, Memory, Store, StoreError, Value};
+pub use store::{Clock, Memory, Seen, Store, StoreError, Value};
 
 /// How often a lost write is tried again. Each one that is lost means that another worker got on.
 pub const ATTEMPTS: usize = 64;

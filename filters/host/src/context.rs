@@ -6,6 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 use tollgate_core::exchange::{Exchange, UnreadableClaim};
 use tollgate_core::flags::Flags;
 use tollgate_core::journal::{Journal, Known};
+#[cfg(not(target_arch = "wasm32"))]
+use tollgate_core::state::Seen;
 use tollgate_core::state::{Clock, Store, StoreError, Value};
 use tollgate_core::trace::Trace;
 
@@ -271,6 +273,17 @@ macro_rules! shares {
 
             fn write<V: Value>(&mut self, key: &[u8], value: V) -> core::result::Result<(), StoreError> {
                 backend::shared::write(key, value)
+            }
+
+            #[cfg(not(target_arch = "wasm32"))]
+            fn modify<V: Value, T>(
+                &mut self,
+                key: &[u8],
+                _seen: &mut Seen<V>,
+                new: impl Fn() -> V,
+                change: impl FnMut(&mut V) -> Option<T>,
+            ) -> core::result::Result<Option<T>, StoreError> {
+                backend::shared::modify(key, new, change)
             }
         }
 

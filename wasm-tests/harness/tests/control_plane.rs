@@ -26,6 +26,10 @@ use tollgate_harness::{Gateway, Options, Reply, net};
 
 /// From the request to the API until no worker goes by what was before.
 const BOUND: Duration = Duration::from_secs(1);
+/// Until each worker has a directory of a million keys.
+const LOADED: Duration = Duration::from_secs(120);
+/// The most that an Envoy receives for one change, headers and all.
+const CHANGE: u64 = 2_048;
 
 async fn following(control: &ControlPlane, models: &ModelServer) -> Options {
     let token = control.gateway_token().await.unwrap();
@@ -88,12 +92,13 @@ async fn follows(database: &str) {
     ];
     for gateway in &gateways {
         for lane in &mut lane::lanes(gateway).await {
-            net::eventually("a worker has the directory", async || {
+            let has = net::within(LOADED, async || {
                 (lane.ask(&steady).await.status == 200).then_some(())
-            })
-            .await;
+            });
+            has.await.unwrap();
         }
     }
+    let mut received = Received::by(&gateways).await;
     let callers: [(&str, &dyn Credential); 5] = [
         ("steady", &steady),
         ("leaver", &leaver),
@@ -111,18 +116,22 @@ async fn follows(database: &str) {
     let added = Instant::now();
     control.post("/v1/import", &row).await.unwrap();
     settled(&both, added).await;
+    received.one_change(&gateways).await;
     let revoked = Instant::now();
     let revoke = format!("/v1/keys/{leaver_id}/revoke");
     control.post(&revoke, &json!({})).await.unwrap();
     settled(&both, revoked).await;
+    received.one_change(&gateways).await;
     let freeze = json!({"target": {"key": frozen_id}, "reason": "leaked", "for": "3s"});
     let froze = Instant::now();
     control.post("/v1/freezes", &freeze).await.unwrap();
     settled(&both, froze).await;
+    received.one_change(&gateways).await;
     let freeze = json!({"target": {"org": "globex"}, "reason": "abuse"});
     let froze_org = Instant::now();
     control.post("/v1/freezes", &freeze).await.unwrap();
     settled(&both, froze_org).await;
+    received.one_change(&gateways).await;
 
     // The freeze for three seconds has ended by itself.
     for gateway in &gateways {
@@ -138,6 +147,10 @@ async fn follows(database: &str) {
         let journal = load.stop();
         println!("requests:\n{}", journal.summary());
         assert!(journal.always("steady", 200) > 100);
+        let took = journal
+            .before(froze + Duration::from_millis(2_900))
+            .turns("frozen", froze, BOUND, 200, 403);
+        println!("frozen: in force on both workers after {took:?}");
         for (name, at, before, after) in [
             ("newcomer", added, 401, 200),
             ("leaver", revoked, 200, 401),
@@ -146,7 +159,37 @@ async fn follows(database: &str) {
             let took = journal.turns(name, at, BOUND, before, after);
             println!("{name}: in force on both workers after {took:?}");
         }
+        println!("memory at most: {} kB", gateway.peak_rss_kb());
         assert_no_vm_broke(gateway).await;
+    }
+}
+
+/// What Envoys have received from the control plane.
+struct Received(Vec<u64>);
+
+impl Received {
+    async fn by(gateways: &[Gateway]) -> Self {
+        let mut bytes = Vec::new();
+        for gateway in gateways {
+            bytes.push(
+                gateway
+                    .stats()
+                    .await
+                    .counter("cluster.directory.upstream_cx_rx_bytes_total"),
+            );
+        }
+        Self(bytes)
+    }
+
+    /// Asserts that one change since the last look took few bytes, and some.
+    async fn one_change(&mut self, gateways: &[Gateway]) {
+        let now = Self::by(gateways).await;
+        for (now, before) in now.0.iter().zip(&self.0) {
+            let bytes = now - before;
+            println!("one change: {bytes} bytes");
+            assert!((1..=CHANGE).contains(&bytes), "one change is {bytes} bytes");
+        }
+        *self = now;
     }
 }
 

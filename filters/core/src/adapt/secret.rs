@@ -14,7 +14,8 @@ const LAST: usize = 4;
 
 /// A secret that was used. It has no `Debug`.
 pub struct Secret {
-    value: Finder<'static>,
+    /// In a box, as it takes more room than all else that is known of a stream.
+    value: Box<Finder<'static>>,
     /// Its stretches, sorted; made when an error is first looked at.
     stretches: Vec<[u8; STRETCH]>,
 }
@@ -23,7 +24,7 @@ impl Secret {
     /// For this value.
     pub fn new(value: &str) -> Self {
         Self {
-            value: Finder::new(value.as_bytes()).into_owned(),
+            value: Box::new(Finder::new(value.as_bytes()).into_owned()),
             stretches: Vec::new(),
         }
     }

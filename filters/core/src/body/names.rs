@@ -2,6 +2,8 @@
 //! folding; others pass over `_` and `-`, or end at a NUL. What any of them could take for a name that is read here
 //! must not be there.
 
+use std::sync::LazyLock;
+
 use super::{Unmetered, caps};
 
 /// In bytes, far more than any name that is read. Longer ones are refused where that matters.
@@ -64,11 +66,41 @@ pub(super) fn member(name: &str) -> Option<&'static str> {
         .or_else(|| Unmetered::of(name).map(Unmetered::name))
 }
 
+/// Every member that is read, by its letters: a body is asked for each of its own.
+static BY_LETTERS: LazyLock<Vec<(String, &'static str)>> = LazyLock::new(|| {
+    let unmetered = Unmetered::ALL.iter().map(|one| one.name());
+    let members = MEMBERS.into_iter().chain(ANSWERS).chain(caps::members());
+    let members = members.chain(unmetered);
+    let mut table: Vec<_> = members.map(|member| (folded_letters(member), member)).collect();
+    // Of two with the same letters the first stays the first.
+    table.sort_by(|(one, _), (other, _)| one.cmp(other));
+    table
+});
+
 /// The member that somebody else may take this name for, though it is not its name.
 pub(super) fn mistaken_member(name: &str) -> Option<&'static str> {
-    let unmetered = || Unmetered::ALL.iter().map(|one| one.name());
-    let others = ANSWERS.into_iter().chain(caps::members()).chain(unmetered());
-    mistaken(name, MEMBERS.into_iter().chain(others))
+    if name.len() > LONGEST {
+        return None;
+    }
+    let letters = folded_letters(name);
+    let first = BY_LETTERS.partition_point(|(known, _)| *known < letters);
+    let alike = BY_LETTERS.iter().skip(first);
+    let mut alike = alike.take_while(|(known, _)| *known == letters);
+    alike
+        .find(|(_, member)| *member != name)
+        .map(|(_, member)| *member)
+}
+
+/// The same as [`letters`], in a text.
+fn folded_letters(name: &str) -> String {
+    if !name.is_ascii() {
+        return letters(name).collect();
+    }
+    let ended = name.bytes().take_while(|byte| *byte != 0);
+    let said = ended.filter(|byte| byte.is_ascii_graphic() && !matches!(byte, b'_' | b'-'));
+    let mut letters = String::with_capacity(name.len());
+    letters.extend(said.map(|byte| char::from(byte.to_ascii_lowercase())));
+    letters
 }
 
 /// The unmetered member that a form's field is, or that somebody else may take it for.
@@ -162,6 +194,19 @@ mod tests {
             "x\0model",
         ]) {
             assert_eq!(mistaken_member(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn letters_of_ascii_are_the_same_the_short_way() {
+        for byte in 0..128_u8 {
+            for name in [format!("{}", char::from(byte)), format!("A{}b", char::from(byte))] {
+                assert_eq!(
+                    folded_letters(&name),
+                    letters(&name).collect::<String>(),
+                    "{name:?}"
+                );
+            }
         }
     }
 

@@ -71,8 +71,14 @@ impl<const N: usize> Names<N> {
 
 /// Whether a name begins so.
 pub(crate) fn begins(name: &[u8], prefix: &str) -> bool {
-    let spelled = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte });
-    name.len() >= prefix.len() && prefix.bytes().eq(spelled.take(prefix.len()))
+    let (begin, prefix) = (name.get(..prefix.len()).unwrap_or_default(), prefix.as_bytes());
+    // Nearly all are spelled so, and are compared at once.
+    begin == prefix
+        || (begin.contains(&b'_') && begin.iter().copied().map(spelled).eq(prefix.iter().copied()))
+}
+
+const fn spelled(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte }
 }
 
 /// The first eight bytes, most significant first, with zeros behind a shorter name.
@@ -83,7 +89,7 @@ const fn head(name: &[u8]) -> u64 {
             [] => 0,
             [first, tail @ ..] => {
                 rest = tail;
-                if *first == b'_' { b'-' } else { *first }
+                spelled(*first)
             }
         };
         head = head << 8 | byte as u64;

@@ -50,7 +50,7 @@ impl Cell {
     /// Forgets what was taken back of charges that have leaked, or of none before which any is left.
     fn forget(&mut self) {
         if self.level == 0 {
-            self.returned.0.clear();
+            return self.returned.0.clear();
         }
         let Self {
             quota,

@@ -29,18 +29,24 @@ pub(super) struct LimitRecord {
 }
 
 impl LimitRecord {
-    /// What is stored, as of `now`. Nothing is an empty record.
-    pub(super) fn as_of(stored: Option<Self>, now: u64) -> Self {
-        let mut record = stored.unwrap_or(Self {
+    /// One of which nothing is used yet.
+    pub(super) const fn new(now: u64) -> Self {
+        Self {
             time: now,
             cells: Vec::new(),
             slots: Vec::new(),
-        });
+        }
+    }
+
+    /// What is stored, as of `now`. Nothing is an empty record.
+    pub(super) fn as_of(stored: Option<Self>, now: u64) -> Self {
+        let mut record = stored.unwrap_or_else(|| Self::new(now));
         record.advance(now);
         record
     }
 
-    fn advance(&mut self, now: u64) {
+    /// What it is by `now`: nobody has to know of it who asks later.
+    pub(super) fn advance(&mut self, now: u64) {
         match now.checked_sub(self.time) {
             Some(passed) => {
                 for (_, cell) in &mut self.cells {

@@ -1,16 +1,16 @@
 //! Reserving: a request is charged to every row that covers it, or to none.
 //!
-//! All records are read and judged before the first is written. A write that another worker overtook is read and judged
-//! again; if the row refuses by then, what was written to other records is given back.
+//! All records are judged before the first is changed, and each again when it is changed, as another worker may have come
+//! in between; if a row refuses by then, what was charged to other records is given back.
 
 use super::amounts::{Amounts, Count};
 use super::record::LimitRecord;
 use super::settle::{Held, Reservation, Taken, Unsettled};
 use super::subject::Subject;
-use super::table::{Hit, Mode, OnError, Table};
+use super::table::{Hit, Mode, OnError, Row, Table};
 use crate::bound::Bound;
 use crate::gcra::Quota;
-use crate::state::{ATTEMPTS, Store, StoreError};
+use crate::state::{Seen, Store, StoreError};
 use crate::workers::Workers;
 
 /// A request that asks to pass.
@@ -109,15 +109,16 @@ pub struct LimitStatus {
     pub reset: u64,
 }
 
-/// A record, read and judged.
+/// A record that was judged.
 struct Open<'t> {
     key: Vec<u8>,
-    hits: Vec<Hit<'t>>,
-    version: Option<u32>,
-    record: LimitRecord,
-    /// Of each row, the wait if it is over.
-    verdicts: Vec<Option<Wait>>,
+    /// Its rows.
+    judged: Vec<Judged<'t>>,
+    seen: Seen<LimitRecord>,
 }
+
+/// A row that covers the request, and the wait if it is over.
+type Judged<'t> = (Hit<'t>, Option<Wait>);
 
 /// What came of a request in one record.
 struct Charged {
@@ -153,10 +154,11 @@ impl Table {
         let mut unchecked = Vec::new();
         let mut open = self.open(store, ask, &mut unchecked)?;
         if open.iter().any(Open::refuses) {
+            let refused = denied(&mut open, store, ask, Vec::new(), None);
             for one in &mut open {
-                one.keep_new_rates(store);
+                one.keep_new_rates(store, ask);
             }
-            return Err(denied(&open, ask, None));
+            return Err(refused);
         }
         let mut admitted = Admitted {
             reservation: Reservation::default(),
@@ -168,8 +170,8 @@ impl Table {
             match one.take(self, store, ask) {
                 Ok(charged) => admitted.add(core::mem::take(&mut one.key), charged),
                 Err(Failure::Store(error)) => {
-                    excuse(&one.hits, error, &mut admitted.unchecked)?;
-                    one.hits.clear();
+                    one.excuse(error, &mut admitted.unchecked)?;
+                    one.judged.clear();
                 }
                 Err(limited @ Failure::Limited) => return Err(limited),
             }
@@ -180,7 +182,7 @@ impl Table {
             Err(failure) => {
                 let unreturned = admitted.reservation.cancel(store, ask.now).err();
                 Err(match failure {
-                    Failure::Limited => denied(&open, ask, unreturned),
+                    Failure::Limited => denied(&mut open, store, ask, admitted.statuses, unreturned),
                     Failure::Store(error) => Refused {
                         reason: Reason::Store(error),
                         unreturned,
@@ -198,20 +200,18 @@ impl Table {
     ) -> Result<Vec<Open<'_>>, Refused> {
         let mut all = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
-            let hits = self.hits(group, ask.subject);
-            if hits.is_empty() {
+            let judged: Vec<_> = self.hits(group, ask.subject).map(|hit| (hit, None)).collect();
+            if judged.is_empty() {
                 continue;
             }
             let mut open = Open {
                 key: group.per.store_key(ask.subject),
-                hits,
-                version: None,
-                record: LimitRecord::as_of(None, ask.now),
-                verdicts: Vec::new(),
+                judged,
+                seen: None,
             };
-            match open.read(store, ask) {
+            match open.judge(store, ask) {
                 Ok(()) => all.push(open),
-                Err(error) => excuse(&open.hits, error, unchecked).map_err(|error| Refused {
+                Err(error) => open.excuse(error, unchecked).map_err(|error| Refused {
                     reason: Reason::Store(error),
                     unreturned: None,
                 })?,
@@ -221,28 +221,31 @@ impl Table {
     }
 }
 
-/// Lets a request pass unchecked where every row allows that; shadow rows always do.
-fn excuse(hits: &[Hit<'_>], error: StoreError, unchecked: &mut Vec<usize>) -> Result<(), StoreError> {
-    let denies = |hit: &Hit<'_>| hit.row.mode == Mode::Enforce && hit.row.on_error == OnError::Deny;
-    if hits.iter().any(denies) {
-        return Err(error);
+/// The refusal by the row that is to be waited for longest. `statuses` are of the records that were charged by then.
+fn denied(
+    open: &mut [Open<'_>],
+    store: &mut impl Store,
+    ask: &Ask<'_>,
+    mut statuses: Vec<LimitStatus>,
+    unreturned: Option<Unsettled>,
+) -> Refused {
+    // Those have given their keys away.
+    for one in open.iter_mut().filter(|one| !one.key.is_empty()) {
+        // Of a record that can't be read any more nothing is told.
+        let _ = one.modify(store, ask, |record, judged| {
+            statuses.extend(judged.iter().map(|(hit, _)| hit.status(record, ask)));
+            None::<()>
+        });
     }
-    unchecked.extend(hits.iter().map(|hit| hit.at));
-    Ok(())
-}
-
-/// The refusal by the row that is to be waited for longest.
-fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Refused {
-    let judged = || open.iter().flat_map(Open::judged);
+    let judged = || open.iter().flat_map(|one| &one.judged);
     let enforced = judged().filter(|(hit, _)| hit.row.mode == Mode::Enforce);
     let longest = enforced.max_by_key(|(_, wait)| *wait);
-    let statuses = statuses(open, ask);
     let over = |mode: Mode| {
         let over = judged().filter(|(hit, wait)| hit.row.mode == mode && wait.is_some());
         over.map(|(hit, _)| hit.at).collect()
     };
     let status_of = |at: usize| statuses.iter().find(|status| status.row == at).copied();
-    let found = longest.and_then(|(hit, wait)| Some((hit, wait?, status_of(hit.at)?)));
+    let found = longest.and_then(|(hit, wait)| Some((hit, (*wait)?, status_of(hit.at)?)));
     let reason = match found {
         Some((hit, wait, status)) => Reason::Limited(Box::new(Denied {
             status,
@@ -258,75 +261,99 @@ fn denied(open: &[Open<'_>], ask: &Ask<'_>, unreturned: Option<Unsettled>) -> Re
     Refused { reason, unreturned }
 }
 
-fn statuses(open: &[Open<'_>], ask: &Ask<'_>) -> Vec<LimitStatus> {
-    open.iter()
-        .flat_map(|one| one.hits.iter().map(|hit| hit.status(&one.record, ask)))
-        .collect()
+/// Whether a row refuses, of a record that was judged.
+fn refuses(judged: &[Judged<'_>]) -> bool {
+    let mut judged = judged.iter();
+    judged.any(|(hit, wait)| hit.row.mode == Mode::Enforce && wait.is_some())
+}
+
+fn judge(record: &LimitRecord, judged: &mut [Judged<'_>], ask: &Ask<'_>) {
+    for (hit, wait) in judged {
+        *wait = hit.judge(record, ask);
+    }
 }
 
 impl<'t> Open<'t> {
-    fn read(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<(), StoreError> {
-        let (stored, version) = store.load(&self.key)?;
-        self.version = version;
-        self.record = LimitRecord::as_of(stored, ask.now);
-        self.verdicts = self.hits.iter().map(|hit| hit.judge(&self.record, ask)).collect();
-        Ok(())
+    /// Changes the record, as of now; `None` leaves it as it is.
+    fn modify<T>(
+        &mut self,
+        store: &mut impl Store,
+        ask: &Ask<'_>,
+        mut change: impl FnMut(&mut LimitRecord, &mut [Judged<'t>]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let Self { key, judged, seen } = self;
+        let new = || LimitRecord::new(ask.now);
+        store.modify(key, seen, new, |record| {
+            record.advance(ask.now);
+            change(record, judged)
+        })
     }
 
-    /// The rows, each with the wait if it is over.
-    fn judged(&self) -> impl Iterator<Item = (&Hit<'t>, Option<Wait>)> {
-        self.hits.iter().zip(self.verdicts.iter().copied())
+    fn judge(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<(), StoreError> {
+        let looked = self.modify(store, ask, |record, judged| {
+            judge(record, judged, ask);
+            None::<()>
+        });
+        looked.map(drop)
     }
 
     fn refuses(&self) -> bool {
-        self.judged()
-            .any(|(hit, wait)| hit.row.mode == Mode::Enforce && wait.is_some())
+        refuses(&self.judged)
     }
 
-    /// Charges every row that is not over, and stores that.
-    fn take(&mut self, table: &Table, store: &mut impl Store, ask: &Ask<'_>) -> Result<Charged, Failure> {
-        for _ in 0..ATTEMPTS {
-            if self.refuses() {
-                return Err(Failure::Limited);
-            }
-            let charged = self.charge(ask);
-            let own = |id| self.hits.iter().any(|hit| hit.row.id == id);
-            self.record.tidy(|id| own(id) || table.knows(id), ask.workers);
-            if store.exchange(&self.key, self.record.clone(), self.version)? {
-                return Ok(charged);
-            }
-            self.read(store, ask)?;
+    /// Lets a request pass unchecked where every row allows that; shadow rows always do.
+    fn excuse(&self, error: StoreError, unchecked: &mut Vec<usize>) -> Result<(), StoreError> {
+        let denies = |row: &Row| row.mode == Mode::Enforce && row.on_error == OnError::Deny;
+        if self.judged.iter().any(|(hit, _)| denies(hit.row)) {
+            return Err(error);
         }
-        Err(Failure::Store(StoreError::Contended))
+        unchecked.extend(self.judged.iter().map(|(hit, _)| hit.at));
+        Ok(())
+    }
+
+    /// Charges every row that is not over, if none refuses.
+    fn take(&mut self, table: &Table, store: &mut impl Store, ask: &Ask<'_>) -> Result<Charged, Failure> {
+        let charged = self.modify(store, ask, |record, judged| {
+            judge(record, judged, ask);
+            if refuses(judged) {
+                return None;
+            }
+            let charged = charge(record, judged, ask);
+            let own = |id| judged.iter().any(|(hit, _)| hit.row.id == id);
+            record.tidy(|id| own(id) || table.knows(id), ask.workers);
+            Some(charged)
+        });
+        charged?.ok_or(Failure::Limited)
     }
 
     /// Stores what is used of rows whose rate has changed, so that it leaks by the new one from now on, also where all
-    /// that comes is refused. If another worker is quicker, the next request does it.
-    fn keep_new_rates(&mut self, store: &mut impl Store) {
-        let mut changed = false;
-        for hit in &self.hits {
-            changed |= hit.keep_new_rate(&mut self.record);
-        }
-        if changed {
-            let _ = store.exchange(&self.key, self.record.clone(), self.version);
-        }
-    }
-
-    /// Charges every row that is not over.
-    fn charge(&mut self, ask: &Ask<'_>) -> Charged {
-        let rows = self.hits.len();
-        let (mut held, mut statuses) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        let mut over = Vec::new();
-        for (hit, wait) in self.hits.iter().zip(&self.verdicts) {
-            if wait.is_some() {
-                over.push(hit.at);
-                statuses.push(hit.status(&self.record, ask));
-                continue;
+    /// that comes is refused.
+    fn keep_new_rates(&mut self, store: &mut impl Store, ask: &Ask<'_>) {
+        // Where it fails the next request does it.
+        let _ = self.modify(store, ask, |record, judged| {
+            let mut changed = false;
+            for (hit, _) in judged {
+                changed |= hit.keep_new_rate(record);
             }
-            let (one, status) = hit.charge(&mut self.record, ask);
-            held.push(one);
-            statuses.push(status);
-        }
-        Charged { held, statuses, over }
+            changed.then_some(())
+        });
     }
+}
+
+/// Charges every row that is not over.
+fn charge(record: &mut LimitRecord, judged: &[Judged<'_>], ask: &Ask<'_>) -> Charged {
+    let rows = judged.len();
+    let (mut held, mut statuses) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    let mut over = Vec::new();
+    for (hit, wait) in judged {
+        if wait.is_some() {
+            over.push(hit.at);
+            statuses.push(hit.status(record, ask));
+            continue;
+        }
+        let (one, status) = hit.charge(record, ask);
+        held.push(one);
+        statuses.push(status);
+    }
+    Charged { held, statuses, over }
 }

@@ -9,7 +9,7 @@ use super::amounts::{Amounts, Count};
 use super::cell::Mark;
 use super::record::LimitRecord;
 use crate::gcra::Quota;
-use crate::state::{ATTEMPTS, Store, StoreError};
+use crate::state::{Store, StoreError};
 
 /// What one request holds of all rows that cover it.
 #[must_use = "what is reserved must be settled or cancelled"]
@@ -244,17 +244,17 @@ impl Held {
 
 impl Correction {
     fn apply(&self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
-        for _ in 0..ATTEMPTS {
-            let (stored, version) = store.load(&self.key)?;
-            let mut record = LimitRecord::as_of(stored, now);
-            for change in &self.changes {
-                change.apply(&mut record);
-            }
-            if store.exchange(&self.key, record, version)? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Contended)
+        let corrected = store.modify(
+            &self.key,
+            &mut None,
+            || LimitRecord::new(now),
+            |record| {
+                record.advance(now);
+                self.changes.iter().for_each(|change| change.apply(record));
+                Some(())
+            },
+        );
+        corrected.map(drop)
     }
 }
 

@@ -112,7 +112,7 @@ impl Table {
     }
 
     /// The rows of a group that cover `subject`.
-    pub(super) fn hits(&self, group: &Group, subject: &Subject<'_>) -> Vec<Hit<'_>> {
+    pub(super) fn hits(&self, group: &Group, subject: &Subject<'_>) -> impl Iterator<Item = Hit<'_>> {
         let rows = group
             .rows
             .iter()
@@ -122,7 +122,6 @@ impl Table {
                 let bound = row.bound_for(subject)?;
                 Some(Hit { at, row, bound })
             })
-            .collect()
     }
 
     /// Whether a row that is always in force has this id. A cap is not: what it counted goes when it has leaked.

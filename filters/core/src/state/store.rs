@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ATTEMPTS;
 use super::keyspace::Keyspace;
 
 /// A value that workers share.
@@ -22,7 +23,8 @@ pub trait Value: Clone + Send + 'static {
 }
 
 /// A store of small values that workers share. One that holds values themselves has its own [`load`](Self::load),
-/// [`exchange`](Self::exchange) and [`write`](Self::write); of one key it is asked either as bytes or as values.
+/// [`exchange`](Self::exchange), [`write`](Self::write) and [`modify`](Self::modify); of one key it is asked either as
+/// bytes or as values.
 pub trait Store {
     /// The value of `key` and its version; `None` where there is none.
     fn get(&mut self, key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, StoreError>;
@@ -49,7 +51,41 @@ pub trait Store {
     fn write<V: Value>(&mut self, key: &[u8], value: V) -> Result<(), StoreError> {
         self.put(key, &value.encode())
     }
+
+    /// Changes a value, or `new` where there is none: one that is held is changed where it stands. `change` is asked again
+    /// whenever another worker was quicker; where it gives `None` it has changed nothing that anybody has to know of, and
+    /// nothing is written.
+    ///
+    /// `seen` is what a change that came to nothing was shown. The next one begins with it, if it is still that.
+    fn modify<V: Value, T>(
+        &mut self,
+        key: &[u8],
+        seen: &mut Seen<V>,
+        new: impl Fn() -> V,
+        mut change: impl FnMut(&mut V) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let (mut value, version) = match seen.take() {
+                Some(seen) => seen,
+                None => {
+                    let (stored, version) = self.load(key)?;
+                    (stored.unwrap_or_else(&new), version)
+                }
+            };
+            let Some(answer) = change(&mut value) else {
+                *seen = Some((value, version));
+                return Ok(None);
+            };
+            if self.exchange(key, value, version)? {
+                return Ok(Some(answer));
+            }
+        }
+        Err(StoreError::Contended)
+    }
 }
+
+/// A value as it was read, with its version, by a store that has to read it for each look.
+pub type Seen<V> = Option<(V, Option<u32>)>;
 
 /// Why a store did not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,6 +71,41 @@ fn what_is_not_changed_is_not_written() {
     assert_eq!(store.get(b"workers-1-x"), Ok(None));
 }
 
+/// One more, up to 30.
+fn up_to_30(count: &mut Count) -> Option<u8> {
+    count.0 += 1;
+    (count.0 <= 30).then_some(count.0)
+}
+
+#[test]
+fn what_is_changed_where_it_stands_is_as_if_it_were_read_and_written() {
+    let new = || Count(7);
+    let mut store = Contended(Memory::default(), 2);
+    assert_eq!(store.modify(b"x", &mut None, new, up_to_30), Ok(Some(21)));
+    let read = store.load::<Count>(b"x").unwrap();
+    assert_eq!(read, (Some(Count(21)), Some(3)));
+    let mut contended = Contended(Memory::default(), ATTEMPTS);
+    let never = contended.modify(b"x", &mut None, new, |_| Some(()));
+    assert_eq!(never, Err(StoreError::Contended));
+}
+
+#[test]
+fn a_change_that_comes_to_nothing_is_seen_and_not_written() {
+    let mut store = Contended(Memory::default(), 0);
+    store.put(b"x", &[30]).unwrap();
+    let (mut seen, new) = (None, || Count(7));
+    assert_eq!(store.modify(b"x", &mut seen, new, up_to_30), Ok(None));
+    assert_eq!(store.get(b"x"), Ok(Some((vec![30], 1))));
+    assert_eq!(seen, Some((Count(31), Some(1))));
+    // The next one begins with it, unless another worker was quicker.
+    let change = |count: &mut Count| Some(count.0);
+    assert_eq!(store.modify(b"x", &mut seen.clone(), new, change), Ok(Some(31)));
+    assert_eq!(store.modify(b"x", &mut seen, new, change), Ok(Some(31)));
+    store.put(b"x", &[5]).unwrap();
+    let mut seen = Some((Count(31), Some(1)));
+    assert_eq!(store.modify(b"x", &mut seen, new, change), Ok(Some(5)));
+}
+
 #[test]
 fn no_kind_of_value_is_found_as_another() {
     for one in KEYSPACES {

@@ -6,6 +6,7 @@
 //! wrong. A name may be written with escapes, and of several members called `usage` the last counts, as for every
 //! reader that builds a tree.
 
+use core::cell::OnceCell;
 use std::borrow::Cow;
 
 use memchr::memchr2;
@@ -45,6 +46,8 @@ pub(super) struct Body {
     reported: Last,
     /// That of the `response` or `message` in it.
     reported_inside: Last,
+    /// What all of these say, once it was asked for.
+    known: OnceCell<Reported>,
     errored: bool,
     ends: bool,
 }
@@ -133,6 +136,10 @@ impl Body {
 
     /// What all documents report so far.
     fn reported(&self) -> Reported {
+        *self.known.get_or_init(|| self.read())
+    }
+
+    fn read(&self) -> Reported {
         let last = match self.reported.read() {
             Reported::Nothing => self.reported_inside.read(),
             reported => reported,
@@ -193,6 +200,7 @@ impl Body {
                     self.earlier = Some(Box::new(self.reported()));
                 }
                 (self.reported, self.reported_inside) = (Last::Nothing, Last::Nothing);
+                self.known.take();
                 Place::Members
             }
             (Place::Before, b'{') | (Place::Members, b',') => Place::Members,
@@ -297,6 +305,7 @@ impl Body {
                     &mut self.reported
                 };
                 last.is(value.as_deref());
+                self.known.take();
             }
             Wanted::Kind => {
                 if let Some(kind) = self.kept.end(chunk, end) {

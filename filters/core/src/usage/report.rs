@@ -232,6 +232,13 @@ impl<'j> Members<'j> {
 
 /// Also of `100.0`, as some servers write it.
 fn whole(json: &str) -> Option<u64> {
+    /// So many digits are a count whatever they are.
+    const PLAIN: usize = 15;
+    if json.len() <= PLAIN
+        && let Ok(count) = json.parse()
+    {
+        return Some(count);
+    }
     let number: Number = serde_json::from_str(json).ok()?;
     let double = || {
         let double = number.as_f64()?;

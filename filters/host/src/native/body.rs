@@ -61,12 +61,11 @@ pub(crate) fn read(handle: Handle, buffer: u32, len: usize) -> Result<Vec<u8>> {
         // SAFETY: as above.
         Handle::Answered(_, answer) if buffer == 1 => Ok(beginning(unsafe { &(*answer).body }, len)),
         Handle::Stream(filter) | Handle::Answered(filter, _) => {
-            let parts = Parts::of(filter, buffer)?;
-            let mut bytes = Vec::with_capacity(parts.len(filter).min(len));
-            for part in parts.each() {
-                copy(filter, part, len, &mut bytes)?;
+            let mut chunks = Vec::new();
+            for part in Parts::of(filter, buffer)?.each() {
+                show(filter, part, &mut chunks)?;
             }
-            Ok(bytes)
+            Ok(joined(&chunks, len))
         }
         _ => Err(Status::BadArgument),
     }
@@ -76,31 +75,32 @@ fn beginning(body: &[u8], len: usize) -> Vec<u8> {
     body.get(..len).unwrap_or(body).to_vec()
 }
 
-/// Copies what is in a part, until `bytes` are `len`. All that is there or nothing: who reads less than goes on would judge
-/// another body.
-fn copy(filter: abi::Filter, part: Part, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
-    // SAFETY: the filter is good for the callback.
-    let (size, count) = unsafe {
-        (
-            abi::get_body_size(filter, part),
-            abi::get_body_chunks_size(filter, part),
-        )
+/// Where the bytes of a part are. All that is there or nothing: who reads less than goes on would judge another body.
+fn show(filter: abi::Filter, part: Part, chunks: &mut Vec<Buffer>) -> Result<()> {
+    let first = chunks.len();
+    // SAFETY: the filter is good for the callback, and there is room for as many chunks as there are.
+    let shown = unsafe {
+        let count = abi::get_body_chunks_size(filter, part);
+        chunks.resize(first + count, Buffer::EMPTY);
+        match chunks.get_mut(first..) {
+            Some(room) if count > 0 => abi::get_body_chunks(filter, part, room.as_mut_ptr()),
+            _ => abi::get_body_size(filter, part) == 0,
+        }
     };
-    if size == 0 && count == 0 {
-        return Ok(());
-    }
-    let mut chunks = vec![Buffer::EMPTY; count];
-    // SAFETY: there is room for so many.
-    if count == 0 || !unsafe { abi::get_body_chunks(filter, part, chunks.as_mut_ptr()) } {
-        return Err(Status::BadArgument);
-    }
+    if shown { Ok(()) } else { Err(Status::BadArgument) }
+}
+
+/// The first `len` bytes of these chunks.
+fn joined(chunks: &[Buffer], len: usize) -> Vec<u8> {
+    let all: usize = chunks.iter().map(|chunk| chunk.len).sum();
+    let mut bytes = Vec::with_capacity(all.min(len));
     for chunk in chunks {
         // SAFETY: Envoy's bytes are good until the callback ends or the body is changed; here they are copied.
         let chunk = unsafe { chunk.bytes() };
         let wanted = len.saturating_sub(bytes.len()).min(chunk.len());
         bytes.extend_from_slice(chunk.get(..wanted).unwrap_or_default());
     }
-    Ok(())
+    bytes
 }
 
 pub(crate) fn replace_beginning(handle: Handle, buffer: u32, len: usize, bytes: &[u8]) -> Result<()> {

@@ -54,7 +54,12 @@ pub(crate) fn read(handle: Handle, map: u32) -> Result<HeaderMap> {
         // SAFETY: Envoy's bytes are good until the callback ends or a header is changed; here they are copied.
         unsafe { (header.name.bytes(), header.value.bytes()) }
     };
-    Ok(headers.iter().map(pair).collect())
+    let text = headers.iter().map(|header| header.name.len + header.value.len);
+    let mut map = HeaderMap::with_room(headers.len(), text.sum());
+    for (name, value) in headers.iter().map(pair) {
+        map.push(name, value);
+    }
+    Ok(map)
 }
 
 pub(crate) fn get(handle: Handle, map: u32, name: &str) -> Result<Option<Vec<u8>>> {

@@ -1,28 +1,36 @@
 //! Headers, copied.
 
-/// A copy of all headers, in two allocations: their text, and where each name and value ends.
+/// A copy of all headers, in two allocations: their text, and how long each name and value is.
 #[derive(Debug, Default)]
 pub struct HeaderMap {
     text: Vec<u8>,
-    ends: Vec<(usize, usize)>,
+    lengths: Vec<(usize, usize)>,
 }
 
 impl HeaderMap {
     /// Each name, in lower case, and its value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut begin = 0;
-        self.ends.iter().filter_map(move |(name, value)| {
-            let pair = (self.text.get(begin..*name)?, self.text.get(*name..*value)?);
-            begin = *value;
-            Some(pair)
+        let mut rest = &self.text[..];
+        self.lengths.iter().filter_map(move |(name, value)| {
+            let (name, behind) = rest.split_at_checked(*name)?;
+            let (value, behind) = behind.split_at_checked(*value)?;
+            rest = behind;
+            Some((name, value))
         })
     }
 
-    fn push(&mut self, name: &[u8], value: &[u8]) {
+    /// One with room for so many headers, and so many bytes of text.
+    pub(crate) fn with_room(headers: usize, text: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(text),
+            lengths: Vec::with_capacity(headers),
+        }
+    }
+
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
         self.text.extend_from_slice(name);
-        let end = self.text.len();
         self.text.extend_from_slice(value);
-        self.ends.push((end, self.text.len()));
+        self.lengths.push((name.len(), value.len()));
     }
 }
 

@@ -34,6 +34,10 @@ impl Counter {
 
     /// Adds so many.
     pub fn add(self, count: u64) {
+        // Workers share the number: one that stays as it is need not be fetched from another.
+        if count == 0 {
+            return;
+        }
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.0.moved.fetch_add(count, Ordering::Relaxed);
     }
