@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::access::{Caller, Permission, is_valid};
 use crate::documents::{Kind, Token};
-use crate::entry::{Change, Entry};
+use crate::entry::Change;
 
 /// The tokens as the trail has made them so far.
 #[derive(Default)]
@@ -15,10 +15,9 @@ pub(crate) struct Actors {
 
 impl Actors {
     /// What is wrong with who did an entry; the entry's own changes are taken after that.
-    pub(crate) fn judge(&self, entry: &Entry) -> Option<String> {
-        let (actor, action) = (&entry.actor, entry.action.as_str());
+    pub(crate) fn judge(&self, actor: &str, action: &str, org: &str, time: i64) -> Option<String> {
         let Some(id) = actor.strip_prefix("token:") else {
-            let known = match actor.as_str() {
+            let known = match actor {
                 "local" => true,
                 "system" => action == "token.first" || action.ends_with(".over"),
                 _ => false,
@@ -30,7 +29,7 @@ impl Actors {
                 "it is by `{actor}`, which was made in no entry before it"
             ));
         };
-        if !is_valid(token, entry.time) {
+        if !is_valid(token, time) {
             return Some(format!("it is by `{actor}`, which had expired or was revoked"));
         }
         let Some(permission) = permission(action) else {
@@ -38,7 +37,7 @@ impl Actors {
         };
         let caller = Caller::from_token(token.clone(), None);
         let allowed = match caller.is_confined() {
-            true => caller.authorize_in(permission, &entry.org),
+            true => caller.authorize_in(permission, org),
             false => caller.authorize(permission),
         };
         let forbidden = allowed.is_err();

@@ -148,7 +148,7 @@ pub(crate) struct Stored<D> {
 /// One object by its kind and id.
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
 /// As the index has it, or it would not be used.
-const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND sha256 IS NOT NULL AND gone = 0";
+const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0";
 /// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
 const KEYS_SINCE: &str =
     "SELECT document FROM objects WHERE kind = 'key' AND seq > $1 AND org || '' = $2 AND in_force + 0 = 1";
@@ -973,7 +973,7 @@ mod tests {
         let mut write = store.begin(&caller, "key.create", None).await.unwrap();
         let key = Key {
             id: "k".to_owned(),
-            sha256: "ab".to_owned(),
+            sha256: "ab".repeat(32),
             org: "acme".to_owned(),
             project: Some("search".to_owned()),
             spec: KeySpec::default(),

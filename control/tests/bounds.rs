@@ -158,7 +158,7 @@ async fn fill(plane: &Plane, kind: &str, count: usize) {
     let statement = format!(
         "WITH RECURSIVE n(at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n WHERE at < {count}) \
          INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, in_force, document) \
-         SELECT kind, 'filled' || at, org, CASE WHEN sha256 = '' THEN '' ELSE 'filled' || at END, 1, seq, gone, in_force, \
+         SELECT kind, 'filled' || at, org, NULL, 1, seq, gone, in_force, \
          REPLACE(document, '\"id\":\"' || id || '\"', '\"id\":\"filled' || at || '\"') \
          FROM n, (SELECT * FROM objects WHERE kind = '{kind}' LIMIT 1) AS one"
     );

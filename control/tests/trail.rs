@@ -575,14 +575,15 @@ async fn a_token_that_was_never_made_is_found() {
         plane.org("acme").await;
         let pool = AnyPool::connect(&plane.address).await.unwrap();
         let secret = format!("tg-token-{}-{}", "r".repeat(12), "s".repeat(43));
-        let sha256 = KeyHash::of(secret.as_bytes()).to_string();
-        let token = json!({"id": "r".repeat(12), "sha256": sha256, "role": "owner",
+        let sha256 = KeyHash::of(secret.as_bytes());
+        let token = json!({"id": "r".repeat(12), "sha256": sha256.to_string(), "role": "owner",
             "created_at": "2026-01-01T00:00:00Z", "created_by": "local"});
         let row = format!(
             "INSERT INTO objects (kind, id, org, sha256, revision, seq, gone, in_force, document) \
-             VALUES ('token', 'rrrrrrrrrrrr', '', '{sha256}', 1, 1, 0, 0, '{token}')"
+             VALUES ('token', 'rrrrrrrrrrrr', '', $1, 1, 1, 0, 0, '{token}')"
         );
         sqlx::query(sqlx::AssertSqlSafe(row))
+            .bind(sha256.as_bytes().to_vec())
             .execute(&pool)
             .await
             .unwrap();
