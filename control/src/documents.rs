@@ -630,14 +630,15 @@ pub(crate) trait Incident: Document + Clone {
     const VERB: &'static str;
     /// What its target is then, as in `frozen`.
     const PARTICIPLE: &'static str;
-    /// The command that ends it.
-    const END_COMMAND: &'static str;
     /// Actions in the trail: that it began, that somebody ended it, that its time was over.
     const ACTIONS: [&'static str; 3];
 
     fn terms(&self) -> &Terms;
 
     fn terms_mut(&mut self) -> &mut Terms;
+
+    /// The command of `tollgate` that ends it.
+    fn end_command(&self) -> String;
 
     /// The id of the one in force on something.
     fn active_on(metadata: &Metadata) -> Option<&str>;
@@ -667,7 +668,6 @@ fn take_mark<T>(top: &mut Option<T>, beneath: &mut Option<T>, is: impl Fn(&T) ->
 impl Incident for Freeze {
     const VERB: &'static str = "freeze";
     const PARTICIPLE: &'static str = "frozen";
-    const END_COMMAND: &'static str = "unfreeze";
     const ACTIONS: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
 
     fn terms(&self) -> &Terms {
@@ -676,6 +676,10 @@ impl Incident for Freeze {
 
     fn terms_mut(&mut self) -> &mut Terms {
         &mut self.terms
+    }
+
+    fn end_command(&self) -> String {
+        format!("unfreeze {}", self.id)
     }
 
     fn active_on(metadata: &Metadata) -> Option<&str> {
@@ -712,7 +716,6 @@ impl Cap {
 impl Incident for Cap {
     const VERB: &'static str = "cap";
     const PARTICIPLE: &'static str = "capped";
-    const END_COMMAND: &'static str = "uncap";
     const ACTIONS: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
 
     fn terms(&self) -> &Terms {
@@ -721,6 +724,10 @@ impl Incident for Cap {
 
     fn terms_mut(&mut self) -> &mut Terms {
         &mut self.terms
+    }
+
+    fn end_command(&self) -> String {
+        format!("uncap {}", self.id)
     }
 
     fn active_on(metadata: &Metadata) -> Option<&str> {
@@ -748,7 +755,6 @@ impl Incident for Cap {
 impl Incident for Restriction {
     const VERB: &'static str = "restrict";
     const PARTICIPLE: &'static str = "out of use";
-    const END_COMMAND: &'static str = "unrestrict";
     const ACTIONS: [&'static str; 3] = ["restriction.begin", "restriction.end", "restriction.over"];
 
     fn terms(&self) -> &Terms {
@@ -757,6 +763,15 @@ impl Incident for Restriction {
 
     fn terms_mut(&mut self) -> &mut Terms {
         &mut self.terms
+    }
+
+    fn end_command(&self) -> String {
+        match &self.terms.target {
+            Target::Models(TierModels { tier, model }) => format!("unshed --tier {tier} --model '{model}'"),
+            Target::Cluster(id) | Target::Key(id) | Target::Project(id) | Target::Org(id) => {
+                format!("undrain {id}")
+            }
+        }
     }
 
     fn active_on(_metadata: &Metadata) -> Option<&str> {

@@ -933,6 +933,7 @@ async fn what_is_drained_or_shed_is_in_the_directory_until_it_ends() {
             .expect(409);
         again.says("the target `gpu-a` is out of use already");
         again.says(&drain.text("id"));
+        again.says("`tollgate undrain gpu-a`");
         plane
             .post("/v1/restrictions", restrict(shed.clone()))
             .await

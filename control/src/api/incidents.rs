@@ -168,7 +168,7 @@ async fn target_org<D: Incident>(
     Ok(org)
 }
 
-/// What concerns all organizations is begun by nobody who is confined to some, idempotency, and within what the directory holds.
+/// What concerns all organizations is begun by nobody who is confined to some, once, and within what the directory holds.
 async fn platform<D: Incident>(
     write: &mut Write<'_>,
     caller: &Caller,
@@ -254,13 +254,13 @@ async fn mark<T: HasMetadata, D: Incident>(
 
 /// Something is held already, and how that can be changed.
 fn already_active<D: Incident>(subject: &str, other: &D) -> Problem {
-    let (done, end, by) = (D::PARTICIPLE, D::END_COMMAND, other.id());
+    let (done, end, by) = (D::PARTICIPLE, other.end_command(), other.id());
     let until = match &other.terms().until {
         Some(until) => format!("until {until}"),
         None => "until somebody ends it".to_owned(),
     };
     Problem::conflict(format!(
-        "the {subject} is {done} already, by `{by}` {until}; to change that, end it first: `tollgate {end} {by}`"
+        "the {subject} is {done} already, by `{by}` {until}; to change that, end it first: `tollgate {end}`"
     ))
 }
 
