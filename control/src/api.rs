@@ -6,6 +6,7 @@ mod directory;
 mod freezes;
 mod idempotency;
 mod import;
+mod incident_routes;
 mod incidents;
 mod keys;
 mod members;

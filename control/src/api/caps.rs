@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
-use super::incidents::{self, IncidentQuery, NewIncident};
+use super::incident_routes::incident_routes;
+use super::incidents::{self, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Changed, Page, Preview};
+use super::{App, Preview};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Cap, CapRate, Target};
@@ -34,31 +35,6 @@ pub(super) struct NewCap {
     /// For how long, such as `30m`; until somebody ends it if absent.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     span: Option<String>,
-}
-
-/// The caps in force; those that have ended too, in pages, where they are asked for.
-#[utoipa::path(get, path = "/v1/caps", params(IncidentQuery), tag = "caps", responses(
-    (status = 200, body = Page<Cap>),
-    Problems,
-))]
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(query): Query<IncidentQuery>,
-) -> Result<axum::Json<Page<Cap>>, Problem> {
-    incidents::list(&app, &caller, query).await
-}
-
-/// One cap.
-#[utoipa::path(get, path = "/v1/caps/{cap}", tag = "caps", params(("cap" = String, Path)), responses(
-    (status = 200, body = Cap), Problems,
-))]
-pub(super) async fn get(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    incidents::get::<Cap>(&app, &caller, &id).await
 }
 
 /// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. The
@@ -102,15 +78,11 @@ pub(super) async fn begin(
     incidents::begin(&app, &caller, &options, new, make).await
 }
 
-/// Ends a cap. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/caps/{cap}/end", tag = "caps", params(WriteOptions, ("cap" = String, Path)), responses(
-    (status = 200, body = Changed<Cap>), Problems,
-))]
-pub(super) async fn end(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    options: WriteOptions,
-) -> Result<Response, Problem> {
-    incidents::end::<Cap>(&app, &caller, &options, &id).await
-}
+incident_routes!(
+    Cap,
+    "caps",
+    "/v1/caps",
+    "/v1/caps/{cap}",
+    "cap",
+    "/v1/caps/{cap}/end"
+);

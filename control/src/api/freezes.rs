@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
-use super::incidents::{self, IncidentQuery, NewIncident};
+use super::incident_routes::incident_routes;
+use super::incidents::{self, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Changed, Page, Preview};
+use super::{App, Preview};
 use crate::access::Caller;
 use crate::documents::{Freeze, Target};
 use crate::problem::{Problem, Problems};
@@ -28,31 +29,6 @@ pub(super) struct NewFreeze {
     /// For how long, such as `30m`; until somebody ends it if absent.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     span: Option<String>,
-}
-
-/// The freezes in force; those that have ended too, in pages, where they are asked for.
-#[utoipa::path(get, path = "/v1/freezes", params(IncidentQuery), tag = "freezes", responses(
-    (status = 200, body = Page<Freeze>),
-    Problems,
-))]
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(query): Query<IncidentQuery>,
-) -> Result<axum::Json<Page<Freeze>>, Problem> {
-    incidents::list(&app, &caller, query).await
-}
-
-/// One freeze.
-#[utoipa::path(get, path = "/v1/freezes/{freeze}", tag = "freezes", params(("freeze" = String, Path)), responses(
-    (status = 200, body = Freeze), Problems,
-))]
-pub(super) async fn get(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    incidents::get::<Freeze>(&app, &caller, &id).await
 }
 
 /// Freezes a key, project or organization: callers are refused, and told that it is suspended. The
@@ -86,15 +62,11 @@ pub(super) async fn begin(
     incidents::begin(&app, &caller, &options, new, make).await
 }
 
-/// Ends a freeze. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/freezes/{freeze}/end", tag = "freezes", params(WriteOptions, ("freeze" = String, Path)), responses(
-    (status = 200, body = Changed<Freeze>), Problems,
-))]
-pub(super) async fn end(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    options: WriteOptions,
-) -> Result<Response, Problem> {
-    incidents::end::<Freeze>(&app, &caller, &options, &id).await
-}
+incident_routes!(
+    Freeze,
+    "freezes",
+    "/v1/freezes",
+    "/v1/freezes/{freeze}",
+    "freeze",
+    "/v1/freezes/{freeze}/end"
+);

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::idempotency::IdempotentRequest;
-use super::incidents::{self, IncidentQuery, NewIncident};
+use super::incident_routes::incident_routes;
+use super::incidents::{self, NewIncident};
 use super::request::{JsonBody, Path, Query, WriteOptions};
-use super::{App, Changed, Page, Preview};
+use super::{App, Preview};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Restriction, Target};
@@ -30,31 +31,6 @@ pub(super) struct NewRestriction {
     /// For how long, such as `30m`; until somebody ends it if absent.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     span: Option<String>,
-}
-
-/// The restrictions in force; those that have ended too, in pages, where they are asked for.
-#[utoipa::path(get, path = "/v1/restrictions", params(IncidentQuery), tag = "restrictions", responses(
-    (status = 200, body = Page<Restriction>),
-    Problems,
-))]
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(wanted): Query<IncidentQuery>,
-) -> Result<axum::Json<Page<Restriction>>, Problem> {
-    incidents::list(&app, &caller, wanted).await
-}
-
-/// One restriction.
-#[utoipa::path(get, path = "/v1/restrictions/{restriction}", tag = "restrictions", params(("restriction" = String, Path)), responses(
-    (status = 200, body = Restriction), Problems,
-))]
-pub(super) async fn get(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    incidents::get::<Restriction>(&app, &caller, &id).await
 }
 
 /// Drains a target of the catalogue, by its cluster: no new request goes there, and those under way end. Or sheds models from
@@ -89,15 +65,11 @@ pub(super) async fn begin(
     incidents::begin(&app, &caller, &options, new, make).await
 }
 
-/// Ends a restriction. Doing it again changes nothing.
-#[utoipa::path(post, path = "/v1/restrictions/{restriction}/end", tag = "restrictions", params(WriteOptions, ("restriction" = String, Path)), responses(
-    (status = 200, body = Changed<Restriction>), Problems,
-))]
-pub(super) async fn end(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    options: WriteOptions,
-) -> Result<Response, Problem> {
-    incidents::end::<Restriction>(&app, &caller, &options, &id).await
-}
+incident_routes!(
+    Restriction,
+    "restrictions",
+    "/v1/restrictions",
+    "/v1/restrictions/{restriction}",
+    "restriction",
+    "/v1/restrictions/{restriction}/end"
+);
