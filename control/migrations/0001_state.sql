@@ -20,14 +20,14 @@ CREATE TABLE objects (
     revision BIGINT NOT NULL,
     seq BIGINT NOT NULL,
     gone BIGINT NOT NULL,
-    -- 1 for a freeze or cap that has not ended, 0 for everything else.
+    -- 1 for a freeze, cap or restriction that has not ended and for a key that is not revoked, 0 for everything else.
     in_force BIGINT NOT NULL,
     document TEXT NOT NULL,
     PRIMARY KEY (kind, id)
 );
 CREATE INDEX objects_by_change ON objects (kind, seq);
 CREATE INDEX objects_by_org ON objects (kind, org, id);
-CREATE INDEX objects_in_force ON objects (kind, id) WHERE in_force = 1;
+CREATE INDEX objects_in_force ON objects (kind, id) WHERE in_force = 1 AND kind <> 'key';
 CREATE INDEX objects_in_force_by_org ON objects (kind, org, id) WHERE in_force = 1;
 CREATE UNIQUE INDEX objects_by_sha256 ON objects (kind, sha256) WHERE sha256 IS NOT NULL;
 

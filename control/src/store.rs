@@ -149,6 +149,8 @@ pub(crate) struct Stored<D> {
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
 /// As the index has it, or it would not be used.
 const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0";
+/// Of freezes, caps and restrictions, as their index has it, or it would not be used.
+const IN_FORCE: &str = "in_force = 1 AND kind <> 'key'";
 /// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
 const KEYS_SINCE: &str =
     "SELECT document FROM objects WHERE kind = 'key' AND seq > $1 AND org || '' = $2 AND in_force + 0 = 1";
@@ -378,8 +380,7 @@ impl Store {
 
     /// Those in force, of freezes, caps or restrictions.
     pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
-        // As the indices of those in force have it, or they would not be used.
-        self.select(page, "in_force = 1").await
+        self.select(page, IN_FORCE).await
     }
 
     async fn select<D: Document>(
@@ -668,7 +669,9 @@ impl Write<'_> {
 
     /// All that are in force, of a kind of which there are few.
     pub(crate) async fn in_force<D: Incident>(&mut self) -> Result<Vec<Stored<D>>, Problem> {
-        sqlx::query("SELECT revision, document FROM objects WHERE kind = $1 AND in_force = 1 ORDER BY id")
+        let statement =
+            format!("SELECT revision, document FROM objects WHERE kind = $1 AND {IN_FORCE} ORDER BY id");
+        sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(D::KIND.name())
             .fetch_all(&mut *self.transaction)
             .await?
@@ -947,6 +950,10 @@ mod tests {
         for (statement, expected) in [
             (BY_SHA256, "objects_by_sha256 (kind=? AND sha256=?)"),
             (KEYS_SINCE, "objects_by_change (kind=? AND seq>?)"),
+            (
+                &format!("SELECT document FROM objects WHERE kind = $1 AND id > $2 AND {IN_FORCE}"),
+                "objects_in_force (kind=? AND id>?)",
+            ),
         ] {
             let plan = format!("EXPLAIN QUERY PLAN {statement}");
             let plan = sqlx::query(sqlx::AssertSqlSafe(plan))

@@ -16,7 +16,6 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::AnyPool;
 use support::{Plane, on_each};
-use tollgate_control::Store;
 
 /// Forty connections of one confined token write; each freeze of the platform comes after a few of those writes at most.
 #[tokio::test]
@@ -305,33 +304,6 @@ async fn what_changed_is_no_larger_than_gateways_take() {
         }
         let told = plane.get(&path).await.expect(200);
         assert_eq!(told.header("content-type"), "application/json");
-    })
-    .await;
-}
-
-/// A database of an earlier version: which keys are in force is found out once.
-#[tokio::test]
-async fn keys_from_before_count() {
-    on_each(async |plane: Plane| {
-        plane.org("acme").await;
-        let mut revoked = String::new();
-        for _ in 0..3 {
-            revoked = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
-        }
-        plane
-            .post(&format!("/v1/keys/{revoked}/revoke"), json!({}))
-            .await
-            .expect(200);
-        let pool = AnyPool::connect(&plane.address).await.unwrap();
-        for before in [
-            "UPDATE objects SET in_force = 0 WHERE kind = 'key'",
-            "DELETE FROM _sqlx_migrations WHERE version = 2",
-        ] {
-            sqlx::query(before).execute(&pool).await.unwrap();
-        }
-        assert_ne!(plane.faults().await, [""; 0]);
-        Store::open(&plane.address).await.unwrap();
-        assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;
 }

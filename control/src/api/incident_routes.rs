@@ -2,12 +2,14 @@
 //! wants as literals.
 
 /// The handlers `list`, `get` and `end` of one kind of incident.
+// Formatted again, attributes in a macro would move to the right each time.
+#[rustfmt::skip]
 macro_rules! incident_routes {
     ($Incident:ident, $tag:tt, $all:tt, $one:tt, $id:tt, $end:tt) => {
         /// Those in force; those that have ended too, in pages, where they are asked for.
         #[utoipa::path(get, path = $all, params(incidents::IncidentQuery), tag = $tag, responses(
-                    (status = 200, body = super::Page<$Incident>), Problems,
-                ))]
+            (status = 200, body = super::Page<$Incident>), Problems,
+        ))]
         pub(super) async fn list(
             State(app): State<Arc<App>>,
             caller: Caller,
@@ -18,8 +20,8 @@ macro_rules! incident_routes {
 
         /// One of them.
         #[utoipa::path(get, path = $one, tag = $tag, params(($id = String, Path)), responses(
-                    (status = 200, body = $Incident), Problems,
-                ))]
+            (status = 200, body = $Incident), Problems,
+        ))]
         pub(super) async fn get(
             State(app): State<Arc<App>>,
             caller: Caller,
@@ -30,8 +32,8 @@ macro_rules! incident_routes {
 
         /// Ends one. Doing it again changes nothing.
         #[utoipa::path(post, path = $end, tag = $tag, params(WriteOptions, ($id = String, Path)), responses(
-                    (status = 200, body = super::Changed<$Incident>), Problems,
-                ))]
+            (status = 200, body = super::Changed<$Incident>), Problems,
+        ))]
         pub(super) async fn end(
             State(app): State<Arc<App>>,
             caller: Caller,
