@@ -232,12 +232,16 @@ async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
     match what {
         [kind, target] => {
             let org = match kind.as_str() {
-                "org" => Some(target.as_str()),
-                "project" => target.split_once('/').map(|(org, _)| org),
-                _ => None,
+                "org" => target.clone(),
+                "project" => target.split('/').next().unwrap_or_default().to_owned(),
+                "key" => {
+                    let key = client.get(&format!("/v1/keys/{}", segment(target)?)).await?;
+                    show::member(&key, "org")
+                }
+                other => bail!("there is no kind `{other}`: expected `key`, `project` or `org`"),
             };
-            let org = org.map_or_else(String::new, |org| format!("?org={}", encoded(org)));
-            end_on(client, (noun, &org), &json!({kind.as_str(): target})).await
+            let query = format!("?org={}", encoded(&org));
+            end_on(client, (noun, &query), &json!({kind.as_str(): target})).await
         }
         [id] => end_by_id(client, noun, id).await,
         _ => Ok(()),
@@ -246,9 +250,11 @@ async fn end(client: &Client, noun: &str, what: &[String]) -> Result<()> {
 
 /// Ends what is on a target, among those that `query` lists.
 async fn end_on(client: &Client, (noun, query): (&str, &str), target: &Value) -> Result<()> {
-    let all = client.get(&format!("/v1/{noun}s{query}")).await?;
-    let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
-    let on_it: Vec<&Value> = items.filter(|one| one.get("target") == Some(target)).collect();
+    let all = client.list_all(&format!("/v1/{noun}s{query}")).await?;
+    let on_it: Vec<&Value> = all
+        .iter()
+        .filter(|one| one.get("target") == Some(target))
+        .collect();
     match on_it.as_slice() {
         [] => bail!("there is no {noun} on the {}; see tollgate status", named(target)),
         [one] => end_by_id(client, noun, &show::member(one, "id")).await,
@@ -285,10 +291,10 @@ async fn tell_other(client: &Client, noun: &str, answer: &Answer) -> Result<()> 
         return Ok(());
     };
     let of_org = format!("?org={}", encoded(&show::member(one, "org")));
-    let all = client.get(&format!("/v1/{noun}s{of_org}")).await?;
-    let items = all.get("items").and_then(Value::as_array).into_iter().flatten();
-    let mut on_it =
-        items.filter(|other| other.get("target") == Some(target) && other.get("id") != one.get("id"));
+    let all = client.list_all(&format!("/v1/{noun}s{of_org}")).await?;
+    let mut on_it = all
+        .iter()
+        .filter(|other| other.get("target") == Some(target) && other.get("id") != one.get("id"));
     if let Some(other) = on_it.next() {
         let (target, other, until) = (named(target), with_owner(other), until(other));
         outln!(

@@ -266,6 +266,30 @@ fn a_credential_in_the_wrong_place_is_not_repeated() {
     }
 }
 
+/// A list comes in parts: what somebody else has many of hides nothing behind them.
+#[test]
+fn what_is_ended_is_found_in_whichever_part_of_the_list_it_is() {
+    let (url, asked) = server(200, |count| match count {
+        0 => json!({"id": "k", "org": "acme"}),
+        1 => json!({"items": [{"id": "a", "target": {"key": "other"}}], "next": "a"}),
+        2 => json!({"items": [{"id": "p", "target": {"key": "k"}}]}),
+        _ => json!({"id": "p"}),
+    });
+    let output = tollgate(&["--server", &url, "unfreeze", "key", "k"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", all(&output));
+    let asked: Vec<String> = (0..4).map(|_| asked.recv_timeout(WAIT).unwrap()).collect();
+    for (asked, line) in asked.iter().zip([
+        "GET /v1/keys/k ",
+        "GET /v1/freezes?org=acme&limit=1000 ",
+        "GET /v1/freezes?org=acme&limit=1000&after=a ",
+        "POST /v1/freezes/p/end",
+    ]) {
+        assert!(asked.starts_with(line), "{asked}");
+    }
+}
+
 #[test]
 fn what_else_is_in_force_on_the_same_target_is_told() {
     let one = |id: &str, by_confined| json!({"id": id, "target": {"key": "k"}, "by_confined": by_confined});

@@ -50,9 +50,7 @@ impl Directory {
         let client = Client::open(global).await?;
         let whole = client.get("/v1/directory").await?;
         let mut directory = Self::restricted_to(whole, None, keys)?;
-        let freezes = client.get("/v1/freezes").await?;
-        let freezes = freezes.get("items").and_then(Value::as_array);
-        directory.beside = freezes.cloned().unwrap_or_default();
+        directory.beside = client.list_all("/v1/freezes").await?;
         // One that is revoked is in no document.
         for key in keys.iter().filter(|key| !directory.keys.contains_key(**key)) {
             let found = client.get(&format!("/v1/keys/{}", encoded(key))).await;
