@@ -365,6 +365,18 @@ async fn a_file_that_is_moved_under_the_server_is_not_written() {
     std::fs::rename(at("moved.db"), at("tollgate.db")).unwrap();
     assert_eq!(create("more").await.0, 201);
     assert_eq!(health().await.0, 200);
+
+    // The log beside it has what is not in the file yet.
+    std::fs::rename(at("tollgate.db-wal"), at("moved.db-wal")).unwrap();
+    let (status, problem) = create("lost").await;
+    assert_eq!(status, 503, "{problem}");
+    let told = problem["detail"].as_str().unwrap();
+    assert!(
+        told.contains("tollgate.db-wal` was deleted under the server"),
+        "{told}"
+    );
+    std::fs::rename(at("moved.db-wal"), at("tollgate.db-wal")).unwrap();
+    assert_eq!(create("even-more").await.0, 201);
 }
 
 fn tollgate(arguments: &[&str]) -> (bool, String) {

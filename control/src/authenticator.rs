@@ -58,9 +58,10 @@ impl Authenticator {
             .filter(|token| has_form(token));
         let token = match presented {
             Some(presented) => {
-                store
-                    .by_sha256::<Token>(&KeyHash::of(presented.as_bytes()))
-                    .await?
+                let hash = KeyHash::of(presented.as_bytes());
+                let found = store.by_sha256::<Token>(&hash).await?;
+                // An index that was tampered with may find another's.
+                found.filter(|found| KeyHash::parse(&found.document.sha256) == Some(hash))
             }
             None => None,
         };
