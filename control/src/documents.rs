@@ -630,6 +630,9 @@ pub(crate) trait Incident: Document + Clone {
     const VERB: &'static str;
     /// What its target is then, as in `frozen`.
     const PARTICIPLE: &'static str;
+    /// Whether a customer may begin one where the platform's is in force. A cap may not: a gateway keeps what is used as a part
+    /// of the burst, so a smaller burst for a moment would forget most of what is used of the platform's.
+    const BEGINS_BENEATH: bool;
     /// Actions in the trail: that it began, that somebody ended it, that its time was over.
     const ACTIONS: [&'static str; 3];
 
@@ -668,6 +671,7 @@ fn take_mark<T>(top: &mut Option<T>, beneath: &mut Option<T>, is: impl Fn(&T) ->
 impl Incident for Freeze {
     const VERB: &'static str = "freeze";
     const PARTICIPLE: &'static str = "frozen";
+    const BEGINS_BENEATH: bool = true;
     const ACTIONS: [&'static str; 3] = ["freeze.begin", "freeze.end", "freeze.over"];
 
     fn terms(&self) -> &Terms {
@@ -716,6 +720,7 @@ impl Cap {
 impl Incident for Cap {
     const VERB: &'static str = "cap";
     const PARTICIPLE: &'static str = "capped";
+    const BEGINS_BENEATH: bool = false;
     const ACTIONS: [&'static str; 3] = ["cap.begin", "cap.end", "cap.over"];
 
     fn terms(&self) -> &Terms {
@@ -755,6 +760,7 @@ impl Incident for Cap {
 impl Incident for Restriction {
     const VERB: &'static str = "restrict";
     const PARTICIPLE: &'static str = "out of use";
+    const BEGINS_BENEATH: bool = false;
     const ACTIONS: [&'static str; 3] = ["restriction.begin", "restriction.end", "restriction.over"];
 
     fn terms(&self) -> &Terms {

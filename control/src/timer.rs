@@ -159,12 +159,13 @@ impl Timer {
                 }
             }
             let store = &self.store;
+            // The platform's own first: customers may have many.
+            self.read += restrictions.look::<Restriction>(store, seq).await?;
+            restrictions.end_expired::<Restriction>(store, now.wall).await?;
             self.read += freezes.look::<Freeze>(store, seq).await?;
             freezes.end_expired::<Freeze>(store, now.wall).await?;
             self.read += caps.look::<Cap>(store, seq).await?;
             caps.end_expired::<Cap>(store, now.wall).await?;
-            self.read += restrictions.look::<Restriction>(store, seq).await?;
-            restrictions.end_expired::<Restriction>(store, now.wall).await?;
         }
         if polls % POLLS_BETWEEN_CLEANUPS == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")

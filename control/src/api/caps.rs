@@ -37,8 +37,9 @@ pub(super) struct NewCap {
     span: Option<String>,
 }
 
-/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. The
-/// platform and the customer have one each on it, which both hold: the slower rate, and the smaller burst.
+/// Caps a key or organization: what is beyond the rate is refused with 429, whatever its other limits allow. One
+/// that the customer began holds beside one that the platform begins: the slower rate, and the smaller burst. Where the
+/// platform's is in force, the customer begins none.
 #[utoipa::path(post, path = "/v1/caps", tag = "caps", params(WriteOptions), request_body = NewCap, responses(
     (status = 201, body = Cap), (status = 200, body = Preview, description = "A dry run."),
     Problems,

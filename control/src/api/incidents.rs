@@ -241,7 +241,14 @@ async fn mark<T: HasMetadata, D: Incident>(
             // The platform and the customer have one each: neither keeps the other's off, or ends it.
             match (caller.is_confined(), other.document.terms().by_confined) {
                 (false, true) => one.mark(metadata),
-                (true, false) => one.mark_beneath(metadata),
+                (true, false) if D::BEGINS_BENEATH => one.mark_beneath(metadata),
+                (true, false) => {
+                    let (subject, done) = (subject(&one.terms().target), D::PARTICIPLE);
+                    let problem = format!(
+                        "the {subject} is {done} by the platform, which alone changes that; it can be frozen"
+                    );
+                    return Err(Problem::conflict(problem));
+                }
                 _ => {
                     let subject = subject(&one.terms().target);
                     return Err(already_active(&subject, &other.document));
