@@ -19,7 +19,7 @@ use tollgate_core::directory::delta::MAX_TEXT;
 use crate::documents::{CapRate, Key, Limit, Org, Project, Restriction, Status, Traffic};
 use crate::problem::Problem;
 use crate::spool::{Spool, Writer};
-use crate::store::{Store, read};
+use crate::store::{IN_FORCE, Store, read};
 
 /// The media type of what changed.
 pub const CHANGES_MEDIA_TYPE: &str = "application/vnd.tollgate.changes+json";
@@ -317,10 +317,11 @@ const VERSION: &str = "SELECT last.seq AS seq, COALESCE(audit.hash, '') AS hash 
 
 /// What is out of use; `None` where that is nothing.
 async fn traffic(snapshot: &mut Transaction<'static, Any>) -> Result<Option<Value>, Problem> {
-    let rows =
-        sqlx::query("SELECT document FROM objects WHERE kind = 'restriction' AND in_force = 1 ORDER BY id")
-            .fetch_all(&mut **snapshot)
-            .await?;
+    let statement =
+        format!("SELECT document FROM objects WHERE kind = 'restriction' AND {IN_FORCE} ORDER BY id");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .fetch_all(&mut **snapshot)
+        .await?;
     let all: Vec<Restriction> = rows
         .iter()
         .map(|row| read(&row.try_get::<String, _>("document")?))

@@ -150,7 +150,7 @@ const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND i
 /// As the index has it, or it would not be used.
 const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0";
 /// Of freezes, caps and restrictions, as their index has it, or it would not be used.
-const IN_FORCE: &str = "in_force = 1 AND kind <> 'key'";
+pub(crate) const IN_FORCE: &str = "in_force = 1 AND kind <> 'key'";
 /// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
 const KEYS_SINCE: &str =
     "SELECT document FROM objects WHERE kind = 'key' AND seq > $1 AND org || '' = $2 AND in_force + 0 = 1";
