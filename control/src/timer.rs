@@ -160,12 +160,9 @@ impl Timer {
             }
             let store = &self.store;
             // The platform's own first: customers may have many.
-            self.read += restrictions.look::<Restriction>(store, seq).await?;
-            restrictions.end_expired::<Restriction>(store, now.wall).await?;
-            self.read += freezes.look::<Freeze>(store, seq).await?;
-            freezes.end_expired::<Freeze>(store, now.wall).await?;
-            self.read += caps.look::<Cap>(store, seq).await?;
-            caps.end_expired::<Cap>(store, now.wall).await?;
+            self.read += restrictions.pass::<Restriction>(store, seq, now.wall).await?;
+            self.read += freezes.pass::<Freeze>(store, seq, now.wall).await?;
+            self.read += caps.pass::<Cap>(store, seq, now.wall).await?;
         }
         if polls % POLLS_BETWEEN_CLEANUPS == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
@@ -187,6 +184,13 @@ struct Ends {
 }
 
 impl Ends {
+    /// Looks at what was written up to `seq`, and ends those whose time is over; how many were read.
+    async fn pass<D: Incident>(&mut self, store: &Store, seq: i64, now: i64) -> Result<usize, Problem> {
+        let read = self.look::<D>(store, seq).await?;
+        self.end_expired::<D>(store, now).await?;
+        Ok(read)
+    }
+
     /// Looks at what was written up to `seq`, the trail's end; how many were read.
     async fn look<D: Incident>(&mut self, store: &Store, seq: i64) -> Result<usize, Problem> {
         let mut read = 0;
