@@ -1,5 +1,16 @@
 //! Model patterns: a name, in which `*` stands for any run of characters.
 
+/// Whether a model or a cluster may have this name: 1 to 128 characters of `A-Z a-z 0-9 . _ - / : @ +`.
+pub fn is_name(name: &str) -> bool {
+    is_pattern(name) && !name.contains('*')
+}
+
+/// Whether it is a pattern of such names.
+pub fn is_pattern(pattern: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+*".contains(&c);
+    (1..=128).contains(&pattern.len()) && pattern.bytes().all(plain)
+}
+
 /// Whether `name` fits `pattern`.
 ///
 /// Linear in both for one `*`, and never worse than their product: the pattern is the operator's, the name a

@@ -8,6 +8,7 @@ use super::model::{Canary, Catalogue, Model, Rule, Target, When};
 use crate::body::Unmetered;
 use crate::config::{ConfigError, EMPTY, Map, Number, Object, OneOrMore, Span};
 use crate::endpoint::Endpoint;
+use crate::glob::is_name;
 use crate::price::Price;
 
 /// No model has a window of so many tokens.
@@ -408,8 +409,7 @@ impl Check<'_> {
 
 /// Names go into headers as they are, and into paths.
 fn check_name(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/:@+".contains(&c);
-    if !(1..=128).contains(&name.len()) || !name.bytes().all(plain) {
+    if !is_name(name) {
         errors.push(ConfigError::expected(
             path,
             name,
