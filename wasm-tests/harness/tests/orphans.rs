@@ -24,7 +24,11 @@ fn a_control_plane_does_not_outlive_who_started_it() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut killed = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_control_plane_does_not_outlive_who_started_it", "--nocapture"])
+        .args([
+            "--exact",
+            "a_control_plane_does_not_outlive_who_started_it",
+            "--nocapture",
+        ])
         .env(FOLDER, folder.path())
         .stdout(Stdio::piped())
         .spawn()
@@ -44,7 +48,10 @@ fn a_control_plane_does_not_outlive_who_started_it() {
     killed.wait().unwrap();
     let started = Instant::now();
     while is_alive() {
-        assert!(started.elapsed() < Duration::from_secs(10), "{pid} is still there");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{pid} is still there"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
