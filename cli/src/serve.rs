@@ -97,7 +97,7 @@ fn make_room_for(connections: u32) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
-        ..limit.clone()
+        ..limit
     };
     let most = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
