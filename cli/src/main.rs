@@ -63,7 +63,7 @@ enum Command {
     Check(check::Check),
     /// What the gateway decides about a request, and by which rule of which file.
     Explain(Box<explain::Explain>),
-    /// The directory document: check it, or turn it into what an HTTP server serves.
+    /// The directory document: check it, export the control plane's, or turn a file into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
     /// JSON Schemas of what operators write, for editors.
@@ -159,7 +159,7 @@ fn run(options: GlobalOptions, command: Command) -> Result<ExitCode> {
         Command::Check(command) => return command.run(),
         Command::Explain(command) => return command.run(options),
         Command::Schema(command) => command.run()?,
-        Command::Directory(command) => command.run()?,
+        Command::Directory(command) => command.run(options)?,
         Command::Usage(command) => command.run()?,
         Command::Openapi => out::write(format_args!("{}", tollgate_control::api::openapi()))?,
         Command::Completions { shell } => {

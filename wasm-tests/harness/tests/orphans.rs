@@ -1,7 +1,5 @@
 //! What a test or `make run` has started ends with it, also where it is killed.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
-
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
