@@ -114,7 +114,7 @@ struct Seen {
 /// Size and time of the last change.
 type Written = (u64, i64, i64);
 
-/// How far checkpoints have come, by https://sqlite.org/walformat.html#the_wal_index_file_format.
+/// How far checkpoints have come, by <https://sqlite.org/walformat.html#the_wal_index_file_format>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Checkpoint {
     /// Another one each time the log begins anew.
