@@ -124,6 +124,11 @@ impl Client {
         Ok(Self { options, transport })
     }
 
+    /// Whether it is a server, and not a database.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.transport, Transport::Remote { .. })
+    }
+
     /// Whether `--json` was given.
     pub(crate) fn wants_json(&self) -> bool {
         self.options.json

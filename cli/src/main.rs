@@ -14,6 +14,7 @@ mod directory;
 mod explain;
 mod files;
 mod freeze;
+mod gateway;
 mod import;
 mod key;
 mod limit;
@@ -118,6 +119,9 @@ enum Managed {
     /// Tokens for the API.
     #[command(subcommand)]
     Token(token::Command),
+    /// Gateways that follow a server.
+    #[command(subcommand)]
+    Gateway(gateway::Command),
     /// The trail: who changed what, when and why.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -195,6 +199,7 @@ async fn manage(options: GlobalOptions, command: Managed) -> Result<ExitCode> {
         Managed::Unshed(unshed) => unshed.run(&client).await?,
         Managed::Status => freeze::status(&client).await?,
         Managed::Token(command) => command.run(&client).await?,
+        Managed::Gateway(command) => command.run(&client).await?,
         Managed::Import(import) => import.run(&client).await?,
         Managed::Audit(command) => return command.run(&client).await,
     }

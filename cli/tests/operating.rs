@@ -279,6 +279,7 @@ fn mistakes_are_told_in_words() {
     for (line, says) in [
         (show.as_str(), id.as_str()),
         ("tollgate org set acme", "nothing to change"),
+        ("tollgate gateway list", "only a running server knows"),
         (
             "tollgate token create --role god",
             "gateway, viewer, support, operator, owner",

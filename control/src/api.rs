@@ -4,6 +4,7 @@ mod audit;
 mod caps;
 mod directory;
 mod freezes;
+mod gateways;
 mod idempotency;
 mod import;
 mod incident_routes;
@@ -38,6 +39,7 @@ use crate::authenticator::Authenticator;
 use crate::entry::Change;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Listed, Store, Stored, Write};
+use gateways::Gateways;
 pub(crate) use idempotency::RETENTION_MS;
 pub(crate) use incidents::end_unless_ended;
 use request::WriteOptions;
@@ -52,6 +54,7 @@ const MAX_IMPORT: usize = 16 * 1024 * 1024;
 pub struct App {
     store: Arc<Store>,
     authenticator: Authenticator,
+    gateways: Gateways,
     /// Signs checkpoints of the trail.
     signing: Option<SigningKey>,
 }
@@ -62,6 +65,7 @@ impl App {
         Arc::new(Self {
             store,
             authenticator: Authenticator::new(),
+            gateways: Gateways::default(),
             signing,
         })
     }
@@ -157,6 +161,7 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(directory::fetch))
+        .routes(routes!(gateways::list))
         .split_for_parts();
     qualify_operation_ids(&mut openapi);
     (router, openapi)

@@ -59,6 +59,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("list, create and revoke tokens", "GET /v1/tokens"),
     ("list, create and revoke tokens", "revoke token"),
     ("fetch the directory", "GET /v1/directory"),
+    ("see the gateways", "GET /v1/gateways"),
 ];
 
 /// The table's columns.

@@ -64,6 +64,7 @@ pub(super) async fn fetch(
         None => text(&headers, header::IF_NONE_MATCH)?,
     };
     let held = held.and_then(Version::parse);
+    app.gateways.note(&caller, held.as_ref());
     let gzip = text(&headers, header::ACCEPT_ENCODING)?.is_some_and(takes_gzip);
     if let Err(lost) = app.store.ensure_believed() {
         let wait = Duration::from_secs(query.wait.into());
