@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Feeds each reader of request bodies with whatever reaches new code in it: `scripts/fuzz.sh [SECONDS]`, for each
+# Feeds each reader of bodies, answers and changes with whatever reaches new code in it: `scripts/fuzz.sh [SECONDS]`, for each
 # target (20 without a number). `scripts/fuzz.sh fixed` tries the same inputs each time, however fast the machine is: a
 # change fails on what it broke, not on what the fuzzer happened to find that day. A target is a file in
 # filters/fuzz/targets/ with a folder of seeds.

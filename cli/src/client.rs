@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 use tollgate_control::Store;
@@ -123,6 +124,11 @@ impl Client {
         Ok(Self { options, transport })
     }
 
+    /// Whether it is a server, and not a database.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.transport, Transport::Remote { .. })
+    }
+
     /// Whether `--json` was given.
     pub(crate) fn wants_json(&self) -> bool {
         self.options.json
@@ -187,9 +193,32 @@ impl Client {
         self.send(method, &path, body).await
     }
 
+    /// Fetches something, as the bytes that it is.
+    pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes> {
+        let (status, bytes) = self.exchange(Method::GET, path, None).await?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        refused(status, &serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
     /// Sends a request as it is, and reads the answer; an error where its status is one.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
-        let (status, bytes) = match &self.transport {
+        let (status, bytes) = self.exchange(method, path, body).await?;
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes)
+                .context("the server's answer is no JSON; is it a Tollgate control plane?")?
+        };
+        if status.is_success() {
+            return Ok(Answer { status, body });
+        }
+        refused(status, &body)
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes)> {
+        match &self.transport {
             Transport::Local(router) => {
                 let mut request =
                     Request::new(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
@@ -198,10 +227,10 @@ impl Client {
                 request.extensions_mut().insert(Caller::local());
                 let response = router.clone().oneshot(request).await?;
                 let status = response.status();
-                (
+                Ok((
                     status,
                     axum::body::to_bytes(response.into_body(), usize::MAX).await?,
-                )
+                ))
             }
             Transport::Remote { http, server, token } => {
                 let request = http.request(method, format!("{server}{path}")).bearer_auth(token);
@@ -218,22 +247,17 @@ impl Client {
                     .send()
                     .await
                     .with_context(|| format!("cannot reach {server}"))?;
-                (response.status(), response.bytes().await?)
+                Ok((response.status(), response.bytes().await?))
             }
-        };
-        let body = if bytes.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&bytes)
-                .context("the server's answer is no JSON; is it a Tollgate control plane?")?
-        };
-        if status.is_success() {
-            return Ok(Answer { status, body });
         }
-        match body.get("detail").and_then(Value::as_str) {
-            Some(detail) => bail!("{}", out::sanitized(detail)),
-            None => bail!("the server answered with status {status}"),
-        }
+    }
+}
+
+/// The error that a server answered with.
+fn refused<T>(status: StatusCode, body: &Value) -> Result<T> {
+    match body.get("detail").and_then(Value::as_str) {
+        Some(detail) => bail!("{}", out::sanitized(detail)),
+        None => bail!("the server answered with status {status}"),
     }
 }
 

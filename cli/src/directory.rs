@@ -1,13 +1,14 @@
 //! `tollgate directory`: what the filter will say of a document, before it is asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::Value;
 use tollgate_core::directory::Loader;
 
-use crate::out::{outln, pluralized};
+use crate::client::{Client, GlobalOptions};
+use crate::out::{errln, outln, pluralized};
 
 /// What to do with a document.
 #[derive(Subcommand)]
@@ -17,6 +18,11 @@ pub(crate) enum Command {
         /// The document: `version`, `orgs` and `keys`.
         file: PathBuf,
     },
+    /// The control plane's directory, whole, as JSON: for a server of files that gateways fetch it from.
+    Export {
+        /// Where to write it, in one step; without it, to standard output.
+        file: Option<PathBuf>,
+    },
     /// Check it and print it as JSON, for the server that gateways fetch it from.
     Build {
         /// The document: `version`, `orgs` and `keys`.
@@ -25,8 +31,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self, options: GlobalOptions) -> Result<()> {
         match self {
+            Self::Export { file } => {
+                let exported = export(options, file.as_deref());
+                tokio::runtime::Runtime::new()?.block_on(exported)?;
+            }
             Self::Check { file } => {
                 let directory = Loader::load(read(&file)?).map_err(complaint)?;
                 outln!(
@@ -47,6 +57,30 @@ impl Command {
         }
         Ok(())
     }
+}
+
+/// Writes what the control plane has gateways fetch, if they would take it.
+async fn export(options: GlobalOptions, file: Option<&Path>) -> Result<()> {
+    let client = Client::open(options).await?;
+    let document = client.get_bytes("/v1/directory").await?;
+    let directory = Loader::load(document.to_vec()).map_err(complaint)?;
+    let Some(file) = file else {
+        let text = core::str::from_utf8(&document).context("the document is not UTF-8")?;
+        return Ok(outln!("{text}")?);
+    };
+    // A server never reads half of one.
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    let written = std::fs::write(&new, &document).and_then(|()| std::fs::rename(&new, file));
+    written.with_context(|| format!("cannot write {}", file.display()))?;
+    let (keys, orgs) = (directory.keys(), directory.orgs());
+    errln!(
+        "Wrote {}: {} of {}.",
+        file.display(),
+        pluralized(keys as u64, "key"),
+        pluralized(orgs as u64, "organization")
+    );
+    Ok(())
 }
 
 /// The document as it is, unchecked.

@@ -36,6 +36,9 @@ pub(crate) enum Command {
         /// Key id.
         key: String,
     },
+    /// Whose a key is: reads it from standard input (never from the command line, which others can see), and prints its id,
+    /// owner and state.
+    Identify,
     /// Keys that somebody should look at: old ones, ones that end soon, ones that nobody uses.
     Report(Report),
     /// Create a key; prints it once.
@@ -160,6 +163,7 @@ impl Command {
                 add_state(&mut key, Timestamp::now());
                 show::object(client, &key)?;
             }
+            Self::Identify => identify(client).await?,
             Self::Report(report) => report.run(client).await?,
             Self::Create { row, spec } => {
                 let mut body = row.members();
@@ -273,8 +277,8 @@ pub(crate) fn mint(row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// The row of a key that exists, read from standard input.
-pub(crate) fn print_row(id: &str, row: &Row) -> Result<()> {
+/// A key from standard input.
+fn read_key() -> Result<String> {
     if std::io::stdin().is_terminal() {
         errln!("Paste the key, then press Enter and Ctrl-D:");
     }
@@ -282,7 +286,40 @@ pub(crate) fn print_row(id: &str, row: &Row) -> Result<()> {
     std::io::stdin()
         .read_to_string(&mut key)
         .context("cannot read the key from standard input")?;
-    let key = key.trim();
+    Ok(key.trim().to_owned())
+}
+
+/// Finds the key that is on standard input. The control plane is asked by its id or for all keys, and never told the key.
+async fn identify(client: &Client) -> Result<()> {
+    let secret = read_key()?;
+    let form = form(secret.as_bytes());
+    ensure!(
+        form != Form::Broken,
+        "this begins as our keys do, and its checksum does not hold: it is mistyped, or a part of one"
+    );
+    let sha256 = KeyHash::of(secret.as_bytes()).to_string();
+    let is_it = |key: &Value| key.get("sha256").and_then(Value::as_str) == Some(&sha256);
+    let mut found = None;
+    if let (Form::Ours, Some(id)) = (form, secret.split('-').nth(2)) {
+        found = client.get(&path(id)?).await.ok().filter(is_it);
+    }
+    // Imported ones may have another id, and those of other systems tell none.
+    if found.is_none() {
+        found = client.list_all("/v1/keys").await?.into_iter().find(is_it);
+    }
+    let mut key = found.context("this control plane has no such key")?;
+    add_state(&mut key, Timestamp::now());
+    let told = ["id", "org", "project", "name", "state"];
+    let told: Map<String, Value> = told
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), key.get(name)?.clone())))
+        .collect();
+    show::object(client, &Value::Object(told))
+}
+
+/// The row of a key that exists, read from standard input.
+pub(crate) fn print_row(id: &str, row: &Row) -> Result<()> {
+    let key = read_key()?;
     ensure!(
         key.len() >= 20,
         "a key of fewer than 20 characters can be guessed; make a new one instead"

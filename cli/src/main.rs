@@ -14,6 +14,7 @@ mod directory;
 mod explain;
 mod files;
 mod freeze;
+mod gateway;
 mod import;
 mod key;
 mod limit;
@@ -63,7 +64,7 @@ enum Command {
     Check(check::Check),
     /// What the gateway decides about a request, and by which rule of which file.
     Explain(Box<explain::Explain>),
-    /// The directory document: check it, or turn it into what an HTTP server serves.
+    /// The directory document: check it, export the control plane's, or turn a file into what an HTTP server serves.
     #[command(subcommand)]
     Directory(directory::Command),
     /// JSON Schemas of what operators write, for editors.
@@ -118,6 +119,9 @@ enum Managed {
     /// Tokens for the API.
     #[command(subcommand)]
     Token(token::Command),
+    /// Gateways that follow a server.
+    #[command(subcommand)]
+    Gateway(gateway::Command),
     /// The trail: who changed what, when and why.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -159,7 +163,7 @@ fn run(options: GlobalOptions, command: Command) -> Result<ExitCode> {
         Command::Check(command) => return command.run(),
         Command::Explain(command) => return command.run(options),
         Command::Schema(command) => command.run()?,
-        Command::Directory(command) => command.run()?,
+        Command::Directory(command) => command.run(options)?,
         Command::Usage(command) => command.run()?,
         Command::Openapi => out::write(format_args!("{}", tollgate_control::api::openapi()))?,
         Command::Completions { shell } => {
@@ -195,6 +199,7 @@ async fn manage(options: GlobalOptions, command: Managed) -> Result<ExitCode> {
         Managed::Unshed(unshed) => unshed.run(&client).await?,
         Managed::Status => freeze::status(&client).await?,
         Managed::Token(command) => command.run(&client).await?,
+        Managed::Gateway(command) => command.run(&client).await?,
         Managed::Import(import) => import.run(&client).await?,
         Managed::Audit(command) => return command.run(&client).await,
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tollgate_control::Store;
+use tollgate_control::connections::Most;
 use tollgate_control::restore::restore;
 use tollgate_control::serve::{Settings, serve};
+use tollgate_control::{Store, WriteQuota};
 
 use crate::client::GlobalOptions;
 use crate::out::{StdoutError, errln, outln};
@@ -26,6 +27,20 @@ pub(crate) struct Serve {
     /// Its key, a PEM file.
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Writes that the tokens of an organization may make in a day; one token half of them.
+    #[arg(long, value_name = "N", default_value_t = WriteQuota::default().writes,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    org_writes_per_day: u32,
+    /// Megabytes (MiB) of the trail that they may take.
+    #[arg(long, value_name = "N", default_value_t = (WriteQuota::default().bytes >> 20) as u32,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    org_megabytes_per_day: u32,
+    /// Connections at once; one more is closed.
+    #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// The same from one address (of IPv6, one /64).
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_address: u32,
 }
 
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
@@ -73,6 +88,30 @@ async fn first_token(store: &Store) -> Result<Option<Result<(), StdoutError>>> {
     }))
 }
 
+/// Lifts this process's own limit on open files, of which each connection is one, as far as the system lets it, and says where
+/// that is not enough.
+fn make_room_for(connections: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// The database's, the listening socket, and some to spare.
+    const OTHERS: u64 = 100;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let most = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let needed = u64::from(connections) + OTHERS;
+    if let Some(most) = most.filter(|most| *most < needed) {
+        errln!(
+            "tollgate: {connections} connections need {needed} open files, and the system allows {most}: raise it \
+             (`ulimit -n`), or lower --max-connections"
+        );
+    }
+}
+
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "expected `IP:PORT`, such as `127.0.0.1:7700`".to_owned())
@@ -80,7 +119,13 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
-        let store = Arc::new(Store::create(&options.database).await?);
+        make_room_for(self.max_connections);
+        let quota = WriteQuota {
+            writes: self.org_writes_per_day,
+            bytes: u64::from(self.org_megabytes_per_day) << 20,
+        };
+        let store = Store::create(&options.database).await?;
+        let store = Arc::new(store.with_write_quota(quota));
         options.warn_if_database_is_shared();
         if let Some(Err(error)) = first_token(&store).await? {
             errln!("tollgate: {LOST} ({error})");
@@ -89,6 +134,10 @@ impl Serve {
             listen: self.listen,
             tls: self.tls_cert.zip(self.tls_key),
             signing: options.signing_key()?,
+            connections: Most {
+                in_all: self.max_connections as usize,
+                from_one: self.max_connections_per_address as usize,
+            },
         };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {

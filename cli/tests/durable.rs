@@ -379,6 +379,68 @@ async fn a_file_that_is_moved_under_the_server_is_not_written() {
     assert_eq!(create("even-more").await.0, 201);
 }
 
+/// A backup that is copied into the file while a server has it open: what it reads is a mixture of that and the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_over_under_the_server_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, backup) = (at("tollgate.db"), at("backup.db"));
+    let database = format!("sqlite:{file}");
+    let server = Server::start(&database);
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let ask = async |path: &str, body| {
+        let url = format!("{}{path}", server.url);
+        post(&http, &url, &token, body).await.unwrap()
+    };
+    let gateways = ask("/v1/tokens", json!({"role": "gateway"})).await.1;
+    let gateways = gateways["secret"].as_str().unwrap();
+    assert_eq!(ask("/v1/orgs", json!({"id": "kept"})).await.0, 201);
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&format!("sqlite://{file}")).await.unwrap();
+    let save = format!("VACUUM INTO '{backup}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(save))
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(ask("/v1/orgs", json!({"id": "later"})).await.0, 201);
+    // SQLite itself may write into it, in whichever process.
+    sqlx::raw_sql("PRAGMA wal_checkpoint")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    assert_eq!(ask("/v1/orgs", json!({"id": "latest"})).await.0, 201);
+    let directory = get(&http, &format!("{}/v1/directory", server.url), gateways).await;
+
+    std::fs::copy(&backup, &file).unwrap();
+    let (status, problem) = ask("/v1/orgs", json!({"id": "lost"})).await;
+    let told = problem["detail"].as_str().unwrap();
+    assert_eq!(status, 503, "{told}");
+    assert!(
+        told.contains("was written over under the server") && told.contains("tollgate restore"),
+        "{told}"
+    );
+    let health = http.get(format!("{}/healthz", server.url)).send().await.unwrap();
+    assert_eq!(health.status().as_u16(), 503);
+    // Tokens that were revoked since the backup would be good again: nobody reads but gateways, what they had.
+    let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
+    assert_eq!(orgs["status"], 503, "{orgs}");
+    let last = get(&http, &format!("{}/v1/directory", server.url), gateways).await;
+    assert_eq!(last, directory);
+    assert!(last["orgs"].get("latest").is_some(), "{last}");
+    server.kill();
+
+    for log in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{file}{log}"));
+    }
+    std::fs::remove_file(&file).unwrap();
+    let (done, told) = tollgate(&["restore", &backup, "--database", &database]);
+    assert!(done, "{told}");
+    let server = Server::start(&database);
+    let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
+    assert_eq!(orgs["items"].as_array().unwrap().len(), 1, "{orgs}");
+}
+
 fn tollgate(arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.env_remove("TOLLGATE_SERVER").stdin(Stdio::null());
@@ -458,8 +520,12 @@ async fn a_backup_is_restored_whatever_lies_beside_the_file() {
         assert!(!done && told.contains("is no backup"), "{told}");
         assert!(!std::fs::exists(format!("{file}.restoring")).unwrap());
     }
-    let (done, told) = restore(&backup);
+    // Through a link too, which stays one.
+    let link = at("link.db");
+    std::os::unix::fs::symlink("tollgate.db", &link).unwrap();
+    let (done, told) = tollgate(&["restore", &backup, "--database", &format!("sqlite:{link}")]);
     assert!(done && told.contains("tollgate.db.replaced"), "{told}");
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
     assert_eq!(mode & 0o777, 0o600);
     let server = Server::start(&database);

@@ -114,7 +114,7 @@ fn no_error_shows_a_password() {
 fn what_a_server_says_cannot_speak_to_the_terminal() {
     let evil = "a\u{1b}]0;x\u{7}\u{9b}2J\r\n\u{7f}b";
     let (refusing, _asked) = server(400, move |_| json!({"detail": evil}));
-    let object = json!({"id": evil, evil: evil, "secret": evil, "until": evil, "target": {evil: evil}});
+    let object = json!({"id": evil, "address": evil, evil: evil, "secret": evil, "until": evil, "target": {evil: evil}});
     let (making, _asked2) = server(
         201,
         move |_| json!({"id": evil, evil: object, "secret": evil, "until": evil, "items": [object]}),
@@ -130,6 +130,7 @@ fn what_a_server_says_cannot_speak_to_the_terminal() {
         (&making, &["org", "show", "acme"]),
         (&making, &["org", "show", "acme", "--json"]),
         (&making, &["org", "list"]),
+        (&making, &["gateway", "list"]),
         (&making, &["status"]),
         (&making, &["freeze", "org", "acme", "--reason", "x"]),
         (&making, &["audit", "checkpoint"]),

@@ -96,6 +96,7 @@ fn every_command_of_the_page_works_as_it_stands_there() {
     );
     shell.write("repository/settings.py", &format!("KEY = '{secret}'\n"));
     shell.write("envoy/gateway.yaml", GATEWAY);
+    shell.write("found-key.txt", secret);
     shell.write("usage.jsonl", &format!("{RECORD}\n"));
     shell.set("REQUEST", "62fa46b2-e61d-411a-a906-90e4ff475fa8");
     for line in commands {
@@ -117,6 +118,10 @@ fn every_command_of_the_page_works_as_it_stands_there() {
             shell.set("KEY", id_of(key.trim()));
         }
         let said = shell.must(line);
+        if line.starts_with("tollgate key identify") {
+            let (id, told) = (id_of(secret), !said.contains(secret));
+            assert!(told && said.contains(id) && said.contains("globex"), "{said}");
+        }
         if line.starts_with("tollgate explain") {
             // The directory is the control plane's.
             let last = said.lines().rfind(|line| line.starts_with("result")).unwrap();
@@ -149,6 +154,67 @@ fn every_command_of_the_page_works_as_it_stands_there() {
         assert!(trail.contains(part), "{part}: {trail}");
     }
     assert!(!trail.contains(secret));
+}
+
+#[test]
+fn a_key_is_identified_by_itself() {
+    let shell = Shell::new();
+    shell.must("tollgate init");
+    shell.must("tollgate org create acme");
+    let key = shell.must("tollgate key create --org acme --name ci 2>/dev/null");
+    let secret = key.trim();
+    let said = shell.must(&format!("echo {secret} | tollgate key identify"));
+    for part in [id_of(secret), "acme", "ci", "active"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains(secret) && !said.contains("sha256"), "{said}");
+    shell.must(&format!("tollgate key revoke {}", id_of(secret)));
+    let said = shell.must(&format!("echo {secret} | tollgate key identify"));
+    assert!(said.contains("revoked"), "{said}");
+
+    // One of another system, by its hash.
+    let foreign = "somebody-elses-key-0123456789";
+    let row = shell.must(&format!(
+        "echo {foreign} | tollgate key row --id theirs --org acme"
+    ));
+    shell.write(
+        "directory.yaml",
+        &format!("version: 1\norgs: {{acme: {{}}}}\nkeys:\n{row}\n"),
+    );
+    shell.must("tollgate import directory.yaml");
+    let said = shell.must(&format!("echo {foreign} | tollgate key identify --json"));
+    assert!(said.contains("theirs") && !said.contains(foreign), "{said}");
+
+    let mistyped = format!("{}x", &secret[..secret.len() - 1]);
+    let minted = shell.must("tollgate key mint --org acme 2>/dev/null");
+    for (key, says) in [
+        (mistyped.as_str(), "its checksum does not hold"),
+        (minted.lines().next().unwrap(), "has no such key"),
+        ("no-key", "has no such key"),
+    ] {
+        let output = shell.run(&format!("echo {key} | tollgate key identify"));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && told.contains(says), "{told}");
+        assert!(!told.contains(key), "{told}");
+    }
+}
+
+#[test]
+fn the_directory_is_exported_as_gateways_read_it() {
+    let shell = Shell::new();
+    shell.must("tollgate init");
+    shell.must("tollgate org create acme --models '*'");
+    shell.must("tollgate key create --org acme");
+    shell.must("tollgate directory export out.json");
+    let said = shell.must("tollgate directory check out.json");
+    assert!(said.contains("1 keys of 1 organizations"), "{said}");
+    assert_eq!(
+        shell.must("tollgate directory export"),
+        shell.must("cat out.json; echo")
+    );
+    assert_eq!(shell.must("ls *.new 2>/dev/null || true"), "");
+    let output = shell.run("tollgate directory export nowhere/out.json");
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -213,6 +279,7 @@ fn mistakes_are_told_in_words() {
     for (line, says) in [
         (show.as_str(), id.as_str()),
         ("tollgate org set acme", "nothing to change"),
+        ("tollgate gateway list", "only a running server knows"),
         (
             "tollgate token create --role god",
             "gateway, viewer, support, operator, owner",

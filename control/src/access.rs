@@ -34,6 +34,8 @@ pub enum Permission {
     ManageOrgs,
     /// Read the whole trail, verify and sign it.
     Audit,
+    /// See who asks for the directory.
+    SeeGateways,
     /// Make and revoke tokens.
     ManageTokens,
 }
@@ -52,6 +54,7 @@ impl Role {
                     | Permission::ManageKeys
                     | Permission::ManageOrgs
                     | Permission::Audit
+                    | Permission::SeeGateways
                     | Permission::FetchDirectory
             ),
             Self::Owner => true,
@@ -75,7 +78,7 @@ impl Permission {
     const fn is_global(self) -> bool {
         matches!(
             self,
-            Self::FetchDirectory | Self::ManageOrgs | Self::Audit | Self::ManageTokens
+            Self::FetchDirectory | Self::ManageOrgs | Self::Audit | Self::SeeGateways | Self::ManageTokens
         )
     }
 
@@ -88,6 +91,7 @@ impl Permission {
             Self::ManageKeys => "change projects and keys",
             Self::ManageOrgs => "change organizations or import keys",
             Self::Audit => "read the whole trail",
+            Self::SeeGateways => "see the gateways",
             Self::ManageTokens => "make or revoke tokens",
         }
     }
@@ -147,6 +151,11 @@ impl Caller {
     /// Its address, or `local`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether its role is a gateway's.
+    pub(crate) fn is_gateway(&self) -> bool {
+        self.role == Role::Gateway
     }
 
     /// Whether it is confined to organizations.

@@ -4,6 +4,7 @@ mod audit;
 mod caps;
 mod directory;
 mod freezes;
+mod gateways;
 mod idempotency;
 mod import;
 mod incident_routes;
@@ -16,17 +17,19 @@ mod projects;
 mod quotas;
 mod request;
 mod restrictions;
+mod staff;
 mod tokens;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -36,9 +39,11 @@ use crate::authenticator::Authenticator;
 use crate::entry::Change;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Listed, Store, Stored, Write};
+use gateways::Gateways;
 pub(crate) use idempotency::RETENTION_MS;
 pub(crate) use incidents::end_unless_ended;
 use request::WriteOptions;
+use staff::Staff;
 
 /// Largest body of a request, but of an import.
 const MAX_BODY: usize = 256 * 1024;
@@ -49,6 +54,7 @@ const MAX_IMPORT: usize = 16 * 1024 * 1024;
 pub struct App {
     store: Arc<Store>,
     authenticator: Authenticator,
+    gateways: Gateways,
     /// Signs checkpoints of the trail.
     signing: Option<SigningKey>,
 }
@@ -59,6 +65,7 @@ impl App {
         Arc::new(Self {
             store,
             authenticator: Authenticator::new(),
+            gateways: Gateways::default(),
             signing,
         })
     }
@@ -80,12 +87,19 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Problem::unknown_endpoint() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn(ensure_one_host))
         .with_state(app)
+}
+
+/// Refuses a request that names two hosts: whoever is before the server may have sent it here for the other one.
+async fn ensure_one_host(request: Request, next: Next) -> Result<Response, Problem> {
+    request::text(request.headers(), header::HOST)?;
+    Ok(next.run(request).await)
 }
 
 /// Whether what is written lasts.
 async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    app.store.ensure_file_there().map(|()| "ok\n")
+    app.store.ensure_writable().map(|()| "ok\n")
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
@@ -147,6 +161,7 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(directory::fetch))
+        .routes(routes!(gateways::list))
         .split_for_parts();
     qualify_operation_ids(&mut openapi);
     (router, openapi)
@@ -198,14 +213,22 @@ pub(crate) struct Page<T> {
     next: Option<String>,
 }
 
-/// One object as JSON, with its revision as `ETag`.
-fn with_etag<D: Serialize>(status: StatusCode, document: &D, revision: i64) -> Response {
+/// One object as JSON, as the caller may see it, with its revision as `ETag`.
+async fn show<D: Serialize>(
+    store: &Store,
+    caller: &Caller,
+    status: StatusCode,
+    document: &D,
+    revision: i64,
+) -> Result<Response, Problem> {
+    let mut document = json!(document);
+    Staff::seen_by(caller, store).hide(&mut document).await?;
     let tag = HeaderValue::try_from(format!("\"{revision}\""));
-    let mut response = (status, axum::Json(json!(document))).into_response();
+    let mut response = (status, axum::Json(document)).into_response();
     if let Ok(tag) = tag {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response
+    Ok(response)
 }
 
 /// An answer with a secret must not be cached.
@@ -215,18 +238,23 @@ fn no_store(mut response: Response) -> Response {
     response
 }
 
-/// A page of what was found.
-fn to_page<D, T: Serialize>(
+/// A page of what was found, as the caller may see it.
+async fn to_page<D: Serialize>(
+    store: &Store,
+    caller: &Caller,
     listed: Listed<D>,
     id: impl Fn(&D) -> String,
-    show: impl Fn(D) -> T,
-) -> axum::Json<Page<T>> {
+) -> Result<axum::Json<Page<Value>>, Problem> {
     let Listed { found, has_more } = listed;
     let next = found.last().filter(|_| has_more).map(|last| id(&last.document));
-    axum::Json(Page {
-        items: found.into_iter().map(|one| show(one.document)).collect(),
-        next,
-    })
+    let mut staff = Staff::seen_by(caller, store);
+    let mut items = Vec::with_capacity(found.len());
+    for one in found {
+        let mut shown = json!(one.document);
+        staff.hide(&mut shown).await?;
+        items.push(shown);
+    }
+    Ok(axum::Json(Page { items, next }))
 }
 
 /// Commits a write and answers with `document`; of a dry run, answers with what it would have changed.
@@ -238,22 +266,24 @@ async fn commit_or_preview<D: Serialize>(
     document: &D,
     revision: i64,
 ) -> Result<Response, Problem> {
+    let (store, caller) = (write.store(), write.caller().clone());
     if options.dry_run {
-        return Ok(preview(write.changes().to_vec()));
+        let changes = write.changes().to_vec();
+        drop(write);
+        return preview(store, &caller, changes).await;
     }
-    // Nothing was changed: the revision is the one before.
-    let unchanged = write.changes().is_empty();
+    // Where nothing is changed, the revision is the one before.
+    let revision = revision + i64::from(!write.changes().is_empty());
     write.commit(org).await?;
-    Ok(with_etag(
-        status,
-        document,
-        if unchanged { revision } else { revision + 1 },
-    ))
+    show(store, &caller, status, document, revision).await
 }
 
-fn preview(changes: Vec<Change>) -> Response {
+async fn preview(store: &Store, caller: &Caller, mut changes: Vec<Change>) -> Result<Response, Problem> {
+    Staff::seen_by(caller, store)
+        .hide_in_changes(&mut changes)
+        .await?;
     let dry_run = true;
-    axum::Json(Preview { dry_run, changes }).into_response()
+    Ok(axum::Json(Preview { dry_run, changes }).into_response())
 }
 
 /// Fails with 412 where the object is at another revision than `If-Match` names.

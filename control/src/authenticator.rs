@@ -1,13 +1,14 @@
 //! Authenticates requests: whose token it is, and how often an address may guess.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use tollgate_core::key::KeyHash;
 
 use crate::access::{Caller, has_form, invalid_token, is_valid, mint};
 use crate::documents::{Role, Token};
+use crate::network::network;
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
 use crate::time;
@@ -15,6 +16,8 @@ use crate::time;
 /// Authenticates requests, and slows down addresses that guess.
 pub(crate) struct Authenticator {
     failures: Mutex<HashMap<IpAddr, Failures>>,
+    /// Tokens of gateways that were good when they were last seen, by their hashes.
+    gateways: Mutex<BTreeMap<KeyHash, Token>>,
 }
 
 /// Wrong tokens from one address.
@@ -30,10 +33,13 @@ impl Authenticator {
     const WINDOW: i64 = 60_000;
     /// Addresses that are remembered; beyond that all are forgotten.
     const ADDRESSES: usize = 10_000;
+    /// Gateways' tokens that are remembered; beyond that all are forgotten.
+    const GATEWAYS: usize = 1_000;
 
     pub(crate) fn new() -> Self {
         Self {
             failures: Mutex::default(),
+            gateways: Mutex::default(),
         }
     }
 
@@ -49,17 +55,11 @@ impl Authenticator {
                 "send a token: `authorization: Bearer tg-token-…`",
             ));
         };
-        let presented = authorization
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let presented = presented
-            .map(|(_, token)| token.trim())
-            // What is of another form was never made: nothing is looked up for it.
-            .filter(|token| has_form(token));
-        let token = match presented {
-            Some(presented) => {
-                let hash = KeyHash::of(presented.as_bytes());
+        let hash = presented_hash(authorization);
+        let token = match hash {
+            Some(hash) => {
                 let found = store.by_sha256::<Token>(&hash).await?;
+                store.ensure_believed()?;
                 // An index that was tampered with may find another's.
                 found.filter(|found| KeyHash::parse(&found.document.sha256) == Some(hash))
             }
@@ -69,6 +69,9 @@ impl Authenticator {
         let good = token
             .map(|token| token.document)
             .filter(|token| is_valid(token, now));
+        if let Some(hash) = hash {
+            self.remember_gateway(hash, good.as_ref());
+        }
         // A good token always passes, whoever else guesses at its address.
         good.map(|token| Caller::from_token(token, address))
             .ok_or_else(|| {
@@ -80,6 +83,31 @@ impl Authenticator {
                 }
                 invalid_token()
             })
+    }
+
+    /// The caller with a gateway's token that was good when it was last seen, for where the database can't be asked.
+    pub(crate) fn known_gateway(
+        &self,
+        authorization: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Option<Caller> {
+        let hash = authorization.and_then(presented_hash)?;
+        let gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = gateways.get(&hash).filter(|token| is_valid(token, time::now()))?;
+        Some(Caller::from_token(token.clone(), address))
+    }
+
+    fn remember_gateway(&self, hash: KeyHash, good: Option<&Token>) {
+        let mut gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        match good.filter(|token| token.role == Role::Gateway) {
+            Some(token) => {
+                if gateways.len() >= Self::GATEWAYS && !gateways.contains_key(&hash) {
+                    gateways.clear();
+                }
+                gateways.insert(hash, token.clone());
+            }
+            None => drop(gateways.remove(&hash)),
+        }
     }
 
     /// Seconds that an address has to wait after too many wrong tokens.
@@ -115,12 +143,12 @@ impl Authenticator {
     }
 }
 
-/// Whom an address belongs to, as far as can be told: of IPv6 everybody has a /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
+/// The hash of the token in an `authorization` header; `None` for what has no token's form: that was never made, and
+/// nothing is looked up for it.
+fn presented_hash(authorization: &str) -> Option<KeyHash> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let is_token = scheme.eq_ignore_ascii_case("bearer") && has_form(token.trim());
+    is_token.then(|| KeyHash::of(token.trim().as_bytes()))
 }
 
 impl Store {
@@ -180,12 +208,5 @@ mod tests {
         assert_eq!(authenticator.retry_after(guesser, 0), Some(60));
         assert_eq!(authenticator.retry_after(other, 0), None);
         assert_eq!(authenticator.retry_after(guesser, Authenticator::WINDOW), None);
-    }
-
-    #[test]
-    fn of_ipv6_a_network_guesses() {
-        let network = |text: &str| super::network(text.parse().unwrap()).to_string();
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(network("192.0.2.7"), "192.0.2.7");
     }
 }

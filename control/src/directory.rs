@@ -175,7 +175,17 @@ fn is_active(status: &Status) -> bool {
 impl Store {
     /// The directory's version now.
     pub(crate) async fn version(&self) -> Result<Version, Problem> {
-        self.read_version(&sqlx::query(VERSION).fetch_one(self.pool()).await?)
+        let version = self.read_version(&sqlx::query(VERSION).fetch_one(self.pool()).await?)?;
+        self.note_directory_version(version.seq, version.text())?;
+        Ok(version)
+    }
+
+    /// The last version that was read before the database was lost, and its document, where that is still here.
+    pub(crate) async fn last_document(&self) -> (Option<Version>, Option<Arc<Spool>>) {
+        let version = self.directory_version();
+        let document = self.document_cache().lock().await.clone();
+        let document = document.filter(|document| Some(document.version()) == version.as_deref());
+        (version.as_deref().and_then(Version::parse), document)
     }
 
     /// Waits until there is another version than this one, for so long; the version by then.
@@ -262,6 +272,7 @@ impl Store {
             }
             changes.orgs.insert(org, member);
         }
+        self.note_directory_version(version.seq, version.text())?;
         Ok(Some((version, changes)))
     }
 
@@ -288,9 +299,10 @@ impl Store {
 
     async fn spool_into(&self, mut into: Writer) -> Result<Spool, Problem> {
         let mut snapshot = self.snapshot().await?;
-        let version = self.version_in(&mut snapshot).await?.text();
+        let version = self.version_in(&mut snapshot).await?;
         write(&mut snapshot, &mut into).await?;
-        into.finish(version).map_err(cannot_spool)
+        self.note_directory_version(version.seq, version.text())?;
+        into.finish(version.text()).map_err(cannot_spool)
     }
 
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {

@@ -178,6 +178,22 @@ impl Problem {
         }
     }
 
+    /// Nothing is left of a quota of writes.
+    pub(crate) fn over_write_quota(whose: &str, most: &str, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "write-quota",
+                "Quota of writes used up",
+                format!(
+                    "{whose} may make {most} in a day and have made them; nothing was changed, wait {seconds} s, or ask the \
+                     platform"
+                ),
+            )
+        }
+    }
+
     /// The token's role does not allow it.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
@@ -303,7 +319,8 @@ impl IntoResponses for Problems {
             (422, "Members are wrong: `errors` names each."),
             (
                 429,
-                "Too many requests without a good token came from this address, or too many writes of this token wait.",
+                "Too many requests without a good token came from this address, too many writes of this token wait, or it or \
+                 its organization has used up its quota of writes.",
             ),
             (
                 503,

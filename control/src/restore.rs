@@ -35,9 +35,8 @@ pub enum RestoreError {
 /// Puts a copy of `backup` in the place of the database at `address`; where the database of before is now, if there was one.
 pub async fn restore(address: &str, backup: &Path) -> Result<Option<PathBuf>, RestoreError> {
     sqlx::any::install_default_drivers();
-    let file = sqlite_file(address)
-        .map(Path::new)
-        .ok_or(RestoreError::NotSqlite)?;
+    let file = sqlite_file(address).ok_or(RestoreError::NotSqlite)?;
+    let file = &linked(Path::new(file))?;
     let replaced = beside(file, ".replaced");
     if replaced.exists() {
         return Err(RestoreError::Kept(replaced));
@@ -77,6 +76,32 @@ pub async fn restore(address: &str, backup: &Path) -> Result<Option<PathBuf>, Re
         fs::File::open(folder)?.sync_all()?;
     }
     Ok(existed.then_some(replaced))
+}
+
+/// Where a link leads, if there is anything or not: the database is there, and its log beside it. A name that is no link leads
+/// to itself.
+fn linked(file: &Path) -> io::Result<PathBuf> {
+    const MOST_LINKS: usize = 40;
+    let mut file = file.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&file) {
+            Ok(to) => file = file.parent().unwrap_or(Path::new("")).join(to),
+            // It is no link, or is not there.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
+                ) =>
+            {
+                return Ok(file);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(format!(
+        "`{}` is a link without an end",
+        file.display()
+    )))
 }
 
 /// Closes a copy that is one of a database of ours, and whole; why it is not otherwise.

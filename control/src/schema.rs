@@ -1,5 +1,5 @@
 //! Whether the tables are those that the server made: a view in a table's place, a trigger or a policy could show the server
-//! other rows than whoever looks through the trail.
+//! other rows than whoever looks through the trail, and a constraint or an index of somebody else's keep it from writing.
 
 use sqlx::{Any, AnyConnection, Connection as _, Row as _, Transaction};
 
@@ -8,7 +8,7 @@ use crate::store::{Engine, Store};
 
 /// What belongs to them in SQLite, as it was made. The migrations' own table is not read to decide anything.
 const SQLITE: &str = "SELECT type || ' ' || name AS name, COALESCE(sql, '') AS made FROM sqlite_master \
-     WHERE tbl_name IN ('head', 'objects', 'audit', 'idempotency')";
+     WHERE tbl_name IN ('head', 'objects', 'audit', 'idempotency', 'spent')";
 
 /// Views and triggers in SQLite, wherever they are: none is the server's.
 const SQLITE_FOREIGN: &str = "SELECT type || ' ' || name AS name FROM sqlite_master WHERE type IN ('view', 'trigger') \
@@ -24,11 +24,20 @@ const POSTGRES: &str = "SELECT wanted.name || ': ' || CASE \
        WHEN EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = c.oid OR inhrelid = c.oid) THEN 'it inherits' \
        WHEN EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = c.oid AND (attgenerated <> '' OR atthasdef)) \
          THEN 'it has columns that are computed' \
-       WHEN (SELECT COUNT(*) FROM pg_constraint WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) > wanted.checks \
-         THEN 'it has other constraints' \
        ELSE '' END AS problem \
-     FROM (VALUES ('head', 1), ('objects', 0), ('audit', 0), ('idempotency', 0)) AS wanted(name, checks) \
+     FROM (VALUES ('head'), ('objects'), ('audit'), ('idempotency'), ('spent')) AS wanted(name) \
      LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)";
+
+/// Their indices and constraints, as they are made, whichever schema they are in.
+const POSTGRES_PARTS: &str = "SELECT 'index ' || i.relname || ' of ' || wanted.name AS name, \
+       REPLACE(REPLACE(pg_get_indexdef(i.oid), ' ON ' || quote_ident(n.nspname) || '.', ' ON '), ' ON pg_temp.', ' ON ') \
+         || CASE WHEN x.indisvalid AND x.indisready THEN '' ELSE ' INVALID' END AS made \
+     FROM (VALUES ('head'), ('objects'), ('audit'), ('idempotency'), ('spent')) AS wanted(name) \
+     JOIN pg_index AS x ON x.indrelid = to_regclass(wanted.name) \
+     JOIN pg_class AS i ON i.oid = x.indexrelid JOIN pg_namespace AS n ON n.oid = i.relnamespace \
+     UNION ALL SELECT 'constraint ' || k.conname || ' of ' || wanted.name, pg_get_constraintdef(k.oid) \
+     FROM (VALUES ('head'), ('objects'), ('audit'), ('idempotency'), ('spent')) AS wanted(name) \
+     JOIN pg_constraint AS k ON k.conrelid = to_regclass(wanted.name) WHERE k.contype <> 'n'";
 
 impl Store {
     /// What is not as the server made it, in words.
@@ -38,9 +47,34 @@ impl Store {
     ) -> Result<Vec<String>, Problem> {
         match self.engine() {
             Engine::Sqlite => sqlite(snapshot).await,
-            Engine::Postgres => postgres(snapshot).await,
+            Engine::Postgres => {
+                let mut altered = postgres(snapshot).await?;
+                let parts = parts(POSTGRES_PARTS, snapshot).await?;
+                altered.extend(compare(&parts, &self.postgres_parts().await?));
+                Ok(altered)
+            }
         }
     }
+}
+
+/// A part of a table, or one itself, by its name, and as it was made.
+type Made = (String, String);
+
+async fn parts(statement: &'static str, connection: &mut AnyConnection) -> Result<Vec<Made>, Problem> {
+    let rows = sqlx::query(statement).fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("name")?, row.try_get("made")?)))
+        .collect()
+}
+
+/// What differs, in words.
+fn compare(found: &[Made], expected: &[Made]) -> Vec<String> {
+    let altered = expected.iter().filter(|one| !found.contains(one));
+    let altered = altered.map(|(name, _)| format!("the {name} is not as the server made it"));
+    let is_known = |name: &str| expected.iter().any(|(known, _)| known == name);
+    let foreign = found.iter().filter(|(name, _)| !is_known(name));
+    let foreign = foreign.map(|(name, _)| format!("the database has the {name}, which is not the server's"));
+    altered.chain(foreign).collect()
 }
 
 async fn sqlite(snapshot: &mut Transaction<'static, Any>) -> Result<Vec<String>, Problem> {
@@ -55,21 +89,42 @@ async fn sqlite(snapshot: &mut Transaction<'static, Any>) -> Result<Vec<String>,
     for migration in sqlx::migrate!("./migrations").iter() {
         sqlx::raw_sql(migration.sql.clone()).execute(&mut new).await?;
     }
-    let mut found = Vec::new();
-    for row in sqlx::query(SQLITE).fetch_all(&mut **snapshot).await? {
-        found.push((
-            row.try_get::<String, _>("name")?,
-            row.try_get::<String, _>("made")?,
-        ));
-    }
-    for row in sqlx::query(SQLITE).fetch_all(&mut new).await? {
-        let expected = (row.try_get("name")?, row.try_get("made")?);
-        if !found.contains(&expected) {
-            let name = expected.0;
-            altered.push(format!("the {name} is not as the server made it"));
+    let found: Vec<Made> = parts(SQLITE, snapshot).await?;
+    let found: Vec<Made> = found
+        .into_iter()
+        // Told above.
+        .filter(|(name, _)| !name.starts_with("trigger "))
+        .collect();
+    altered.extend(compare(&found, &parts(SQLITE, &mut new).await?));
+    // The pages, and whether each index has what its table has; the first few that do not fit.
+    let damage = sqlx::query("PRAGMA integrity_check(10)")
+        .fetch_all(&mut **snapshot)
+        .await?;
+    for row in damage {
+        let found: String = row.try_get(0)?;
+        if found != "ok" {
+            altered.push(format!("SQLite finds the file damaged: {found}"));
         }
     }
     Ok(altered)
+}
+
+impl Store {
+    /// The parts of PostgreSQL's tables as they are made now, of temporary ones that are gone again.
+    async fn postgres_parts(&self) -> Result<Vec<Made>, Problem> {
+        let mut transaction = self.pool().begin().await?;
+        sqlx::query("SET LOCAL search_path = pg_temp")
+            .execute(&mut *transaction)
+            .await?;
+        for migration in sqlx::migrate!("./migrations").iter() {
+            sqlx::raw_sql(migration.sql.clone())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let parts = parts(POSTGRES_PARTS, &mut transaction).await?;
+        transaction.rollback().await?;
+        Ok(parts)
+    }
 }
 
 async fn postgres(snapshot: &mut Transaction<'static, Any>) -> Result<Vec<String>, Problem> {

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 pub use ed25519_dalek::SigningKey;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, App};
+use crate::connections::{Connections, Most};
 use crate::store::Store;
 use crate::timer;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Signs checkpoints of the trail.
     pub signing: Option<SigningKey>,
+    /// How many connections at once.
+    pub connections: Most,
 }
 
 /// A connection is closed that has not asked anything so long after it began.
@@ -85,17 +88,17 @@ pub async fn serve(
     let at_once = handle.clone();
     let app = api::router(App::new(store, settings.signing));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let connections = Connections::new(settings.connections);
     let served = async move {
         match tls {
             None => {
-                with_timeouts(axum_server::from_tcp(socket)?, handle)
-                    .serve(app)
-                    .await
+                let server = axum_server::from_tcp(socket)?.acceptor(connections);
+                with_timeouts(server, handle).serve(app).await
             }
             Some(tls) => {
-                with_timeouts(axum_server::from_tcp_rustls(socket, tls)?, handle)
-                    .serve(app)
-                    .await
+                let acceptor = RustlsAcceptor::new(tls).acceptor(connections);
+                let server = axum_server::from_tcp(socket)?.acceptor(acceptor);
+                with_timeouts(server, handle).serve(app).await
             }
         }
     };

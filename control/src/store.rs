@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
@@ -26,6 +26,7 @@ use crate::problem::Problem;
 use crate::spool::Spool;
 use crate::time;
 use crate::turns::{Turn, Turns};
+use crate::write_quota::{Cost, Spent, Subject, WriteQuota};
 
 /// A database.
 pub struct Store {
@@ -34,6 +35,8 @@ pub struct Store {
     /// Writes: they wait for one another, and nobody else for them.
     writers: AnyPool,
     turns: Turns,
+    /// How much customers' own tokens may write.
+    write_quota: WriteQuota,
     engine: Engine,
     /// SQLite's file, as it was opened.
     file: Option<OpenedFile>,
@@ -41,8 +44,14 @@ pub struct Store {
     name: String,
     /// The end of the trail, as far as this server has seen it.
     seen: watch::Sender<i64>,
+    /// The last entry that this server knows to last, and its hash: the trail holds it, or is another one.
+    acknowledged: std::sync::Mutex<(i64, String)>,
+    /// Why the database is not to be believed, once that is so.
+    lost: OnceLock<String>,
     /// The directory's whole document as it was last asked for.
     document_cache: Mutex<Option<Arc<Spool>>>,
+    /// The last version of the directory that was read, by its entry.
+    directory_version: std::sync::Mutex<Option<(i64, String)>>,
 }
 
 /// Which database it is.
@@ -208,8 +217,10 @@ impl Store {
         };
         // A pool tries again and again, and then says that it waited; the first connection says what is wrong.
         let mut first = AnyConnection::connect(&address).await.map_err(StoreError::Open)?;
+        // SQLite puts the log beside the file, and not beside a link to it.
+        let real = file.and_then(|file| file.canonicalize().ok());
         let left_open =
-            file.is_some_and(|file| beside(file, "-wal").metadata().is_ok_and(|log| log.len() > 0));
+            real.is_some_and(|file| beside(&file, "-wal").metadata().is_ok_and(|log| log.len() > 0));
         // Before anything is written: after a crash the log is the file's own; after a restore by hand it is not.
         if let Some(file) = file.filter(|_| create && left_open)
             && let Some(found) = quick_check(&mut first).await.map_err(StoreError::Open)?
@@ -251,22 +262,42 @@ impl Store {
             .execute(&pool)
             .await
             .map_err(StoreError::Open)?;
-        let head = sqlx::query("SELECT name, seq FROM head")
+        let head = sqlx::query("SELECT name, seq, hash FROM head")
             .fetch_one(&pool)
             .await
             .map_err(StoreError::Open)?;
         let name = head.try_get("name").map_err(StoreError::Open)?;
         let seq = head.try_get("seq").map_err(StoreError::Open)?;
+        let hash = head.try_get("hash").map_err(StoreError::Open)?;
+        if let Some(file) = &file {
+            // What a log that was left held is in the file before that is watched.
+            sqlx::raw_sql("PRAGMA wal_checkpoint")
+                .execute(&mut first)
+                .await
+                .map_err(StoreError::Open)?;
+            file.ensure_not_written_over()
+                .map_err(|gone| StoreError::Open(sqlx::Error::Io(std::io::Error::other(gone))))?;
+        }
         Ok(Self {
             pool,
             writers,
             turns: Turns::default(),
+            write_quota: WriteQuota::default(),
             engine,
             file,
             name,
             seen: watch::Sender::new(seq),
+            acknowledged: std::sync::Mutex::new((seq, hash)),
+            lost: OnceLock::new(),
             document_cache: Mutex::default(),
+            directory_version: std::sync::Mutex::default(),
         })
+    }
+
+    /// The same with another quota for what customers' own tokens write.
+    #[must_use]
+    pub fn with_write_quota(self, write_quota: WriteQuota) -> Self {
+        Self { write_quota, ..self }
     }
 
     /// Which database it is.
@@ -279,15 +310,78 @@ impl Store {
         &self.name
     }
 
-    /// Fails with 503 where SQLite's file is not the one that was opened any more.
-    pub(crate) fn ensure_file_there(&self) -> Result<(), Problem> {
+    /// Fails with 503 where what is written would not last: SQLite's file is not the one that was opened any more, or the
+    /// database is not to be believed.
+    pub(crate) fn ensure_writable(&self) -> Result<(), Problem> {
+        self.ensure_believed()?;
         let there = self.file.as_ref().map_or(Ok(()), OpenedFile::ensure_there);
         there.map_err(Problem::unavailable)
+    }
+
+    /// Fails with 503 where the database is another one than this server has read and written so far, from then on: in one
+    /// from before, revoked keys and tokens would be good again.
+    pub(crate) fn ensure_believed(&self) -> Result<(), Problem> {
+        if self.lost.get().is_none()
+            && let Some(Err(why)) = self.file.as_ref().map(OpenedFile::ensure_not_written_over)
+        {
+            let _ = self.lost.set(why);
+        }
+        match self.lost.get() {
+            Some(why) => Err(Problem::unavailable(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The trail does not hold what was acknowledged.
+    fn lose(&self, acknowledged: i64, found: i64) -> Problem {
+        let what = match found < acknowledged {
+            true => format!("its trail ends at entry {found}"),
+            false => "that entry is another one now".to_owned(),
+        };
+        let _ = self.lost.set(format!(
+            "the database went back under the server, and is neither read nor written any more: entry {acknowledged} of the \
+             trail was written, and {what}. Start the server anew to go on with what is there, or put another backup in its \
+             place first (`tollgate restore`)"
+        ));
+        match self.ensure_believed() {
+            Err(problem) => problem,
+            Ok(()) => Problem::unavailable("the database went back under the server"),
+        }
+    }
+
+    fn acknowledged(&self) -> (i64, String) {
+        let acknowledged = self.acknowledged.lock();
+        acknowledged.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn acknowledge(&self, seq: i64, hash: String) {
+        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        if seq > acknowledged.0 {
+            *acknowledged = (seq, hash);
+        }
     }
 
     /// The directory's whole document as it was last asked for; who holds this makes it anew.
     pub(crate) fn document_cache(&self) -> &Mutex<Option<Arc<Spool>>> {
         &self.document_cache
+    }
+
+    /// The last version of the directory that was read and is to be believed; `None` before the first.
+    pub(crate) fn directory_version(&self) -> Option<String> {
+        let last = self.directory_version.lock();
+        let last = last.unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|(_, version)| version.clone())
+    }
+
+    /// What was read of the directory is this version, of this entry. Fails where it is not to be believed.
+    pub(crate) fn note_directory_version(&self, seq: i64, version: String) -> Result<(), Problem> {
+        self.ensure_believed()?;
+        let last = self.directory_version.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(known, _)| *known <= seq) {
+            *last = Some((seq, version));
+        }
+        Ok(())
     }
 
     pub(crate) fn pool(&self) -> &AnyPool {
@@ -301,7 +395,11 @@ impl Store {
 
     /// Polls for changes by other servers.
     pub(crate) async fn poll(&self) -> Result<i64, Problem> {
+        let (acknowledged, _) = self.acknowledged();
         let seq = self.seq().await?;
+        if seq < acknowledged {
+            return Err(self.lose(acknowledged, seq));
+        }
         self.advance_seen(seq);
         Ok(seq)
     }
@@ -467,7 +565,7 @@ impl Store {
         action: &str,
         reason: Option<&str>,
     ) -> Result<Write<'_>, Problem> {
-        self.ensure_file_there()?;
+        self.ensure_writable()?;
         let turn = self.turns.take(caller).await?;
         let mut transaction = self.writers.begin().await?;
         let head = sqlx::query("UPDATE head SET seq = seq + 1 WHERE one = 1 RETURNING seq, hash")
@@ -486,9 +584,12 @@ impl Store {
                 reason: reason.map(str::to_owned),
                 changes: Vec::new(),
             },
+            caller: caller.clone(),
+            beside: 0,
             transaction,
             _turn: turn,
         };
+        write.ensure_behind_acknowledged().await?;
         if let Some(id) = caller.token_id() {
             let token = write.find::<Token>(id).await?;
             ensure_valid(token.as_ref().map(|token| &token.document))?;
@@ -502,6 +603,7 @@ impl Store {
             return Ok(());
         };
         let token = self.find::<Token>(id).await?;
+        self.ensure_believed()?;
         ensure_valid(token.as_ref().map(|token| &token.document))
     }
 }
@@ -617,11 +719,29 @@ pub(crate) struct Write<'s> {
     transaction: Transaction<'static, Any>,
     previous: String,
     entry: Entry,
+    caller: Caller,
+    /// Bytes that it adds beside its entry.
+    beside: usize,
     /// Behind the transaction, which ends first.
     _turn: Turn<'s>,
 }
 
-impl Write<'_> {
+impl<'s> Write<'s> {
+    /// What it is in.
+    pub(crate) fn store(&self) -> &'s Store {
+        self.store
+    }
+
+    /// Who makes it.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// It adds so many bytes beside its entry.
+    pub(crate) fn count_beside(&mut self, bytes: usize) {
+        self.beside = self.beside.saturating_add(bytes);
+    }
+
     /// When it is: milliseconds since 1970.
     pub(crate) fn time(&self) -> i64 {
         self.entry.time
@@ -875,6 +995,70 @@ impl Write<'_> {
         });
     }
 
+    /// Fails where the trail does not hold what was acknowledged.
+    async fn ensure_behind_acknowledged(&mut self) -> Result<(), Problem> {
+        let (seq, hash) = self.store.acknowledged();
+        let last = self.entry.seq.saturating_sub(1);
+        let holds = if last == seq {
+            hash == self.previous
+        } else if last < seq {
+            false
+        } else if seq == 0 {
+            hash == self.store.name
+        } else {
+            // Another server has written since.
+            let row = sqlx::query("SELECT hash FROM audit WHERE seq = $1")
+                .bind(seq)
+                .fetch_optional(&mut *self.transaction)
+                .await?;
+            let found: Option<String> = row.map(|row| row.try_get("hash")).transpose()?;
+            found == Some(hash)
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(self.store.lose(seq, last)),
+        }
+    }
+
+    /// Takes what this write adds, with an entry of so many bytes, from the quotas of a confined caller and its organization;
+    /// 429 where nothing is left of one.
+    async fn charge(&mut self, entry: usize) -> Result<(), Problem> {
+        let caller = self.caller.clone();
+        let Some(token) = caller.token_id().filter(|_| caller.is_confined()) else {
+            return Ok(());
+        };
+        let cost = Cost {
+            bytes: entry.saturating_add(self.beside) as u64,
+            // A leaked key is put out of use, whatever else was written; each is only once.
+            always: self.entry.action == "key.revoke",
+        };
+        let org = self.entry.org.clone();
+        for subject in [Subject::Org(&org), Subject::Token(token)] {
+            let row = sqlx::query("SELECT writes_until, bytes_until FROM spent WHERE subject = $1")
+                .bind(subject.key())
+                .fetch_optional(&mut *self.transaction)
+                .await?;
+            let spent = match row {
+                Some(row) => Spent {
+                    writes_until: row.try_get("writes_until")?,
+                    bytes_until: row.try_get("bytes_until")?,
+                },
+                None => Spent::default(),
+            };
+            let spent = spent.after(subject, self.store.write_quota, cost, self.entry.time)?;
+            sqlx::query(
+                "INSERT INTO spent (subject, writes_until, bytes_until) VALUES ($1, $2, $3) \
+                 ON CONFLICT (subject) DO UPDATE SET writes_until = $2, bytes_until = $3",
+            )
+            .bind(subject.key())
+            .bind(spent.writes_until)
+            .bind(spent.bytes_until)
+            .execute(&mut *self.transaction)
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Commits, and returns what changed. Without changes it rolls back and adds no entry. `org` sees the entry; nobody
     /// who is confined does where it is empty.
     pub(crate) async fn commit(mut self, org: &str) -> Result<Vec<Change>, Problem> {
@@ -884,6 +1068,7 @@ impl Write<'_> {
         }
         self.entry.org = org.to_owned();
         let text = json(&self.entry)?;
+        self.charge(text.len()).await?;
         let hash = entry::chained(&self.previous, &text);
         sqlx::query("INSERT INTO audit (seq, org, entry, hash) VALUES ($1, $2, $3, $4)")
             .bind(self.entry.seq)
@@ -893,11 +1078,12 @@ impl Write<'_> {
             .execute(&mut *self.transaction)
             .await?;
         sqlx::query("UPDATE head SET hash = $1 WHERE one = 1")
-            .bind(hash)
+            .bind(hash.clone())
             .execute(&mut *self.transaction)
             .await?;
-        self.store.ensure_file_there()?;
+        self.store.ensure_writable()?;
         self.transaction.commit().await.map_err(at_commit)?;
+        self.store.acknowledge(self.entry.seq, hash);
         self.store.advance_seen(self.entry.seq);
         Ok(self.entry.changes)
     }

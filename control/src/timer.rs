@@ -145,7 +145,7 @@ impl Timer {
                 STEADY_FOR / 1_000
             ));
         }
-        self.store.ensure_file_there()?;
+        self.store.ensure_writable()?;
         let seq = self.store.poll().await?;
         if clock != Clock::Believed {
             return Ok(());

@@ -462,10 +462,84 @@ async fn a_header_that_is_there_twice_is_refused() {
             .expect(400)
             .says("`authorization` is there more than once");
     }
+    for path in ["/v1/orgs", "/healthz", "/nowhere"] {
+        let request = axum::http::Request::get(path)
+            .header("host", "one")
+            .header("host", "one");
+        let answer = plane.ask(request.body(axum::body::Body::empty()).unwrap()).await;
+        answer.expect(400).says("`host` is there more than once");
+    }
+}
+
+/// Of two members with one name a proxy, or whoever reads the request in a log, may have read the other one.
+#[tokio::test]
+async fn a_member_that_is_there_twice_is_refused() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for (method, path, body, name) in [
+        ("POST", "/v1/orgs", r#"{"id": "a", "tier": "x", "id": "b"}"#, "id"),
+        (
+            "PATCH",
+            "/v1/orgs/acme",
+            r#"{"labels": {"a": "b", "\u0061": "c"}}"#,
+            "a",
+        ),
+        ("POST", "/v1/keys", r#"{"org": "acme", "org": "acme"}"#, "org"),
+        (
+            "POST",
+            "/v1/tokens",
+            r#"{"role": "viewer", "role": "owner"}"#,
+            "role",
+        ),
+        (
+            "POST",
+            "/v1/freezes",
+            r#"{"target": {"org": "acme", "org": "b"}, "reason": "x"}"#,
+            "org",
+        ),
+        (
+            "POST",
+            "/v1/import",
+            r#"{"keys": [{"id": "a", "id": "b"}]}"#,
+            "id",
+        ),
+        (
+            "POST",
+            "/v1/audit/verify",
+            r#"{"checkpoints": [], "checkpoints": []}"#,
+            "checkpoints",
+        ),
+    ] {
+        let request = axum::http::Request::builder().method(method).uri(path);
+        let request = request.header("authorization", format!("Bearer {}", plane.owner));
+        let answer = plane.ask(request.body(body.into()).unwrap()).await;
+        let told = format!("the member `{name}` is there twice");
+        answer.expect(400).says(&told);
+    }
+    assert_eq!(
+        plane.get("/v1/orgs").await.body["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 const KEY: &str = "sk-tg-ln18t5vyaqki-0WAzjfUVHpFnzMZP5rrZGHkpYKa7jrj3HYAPiq7nxcFm6G";
 const TOKEN: &str = "tg-token-x14ao9wq7k44-OtgblLZ2ucUW6iIKnVLl2v9DPLDXiF15SBzYwEOHzm7";
+
+/// A text with nothing percent-encoded in it any more.
+fn decoded(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut plain = pieces.next().unwrap().to_owned();
+    for piece in pieces {
+        match piece.get(..2).map(|digits| u8::from_str_radix(digits, 16)) {
+            Some(Ok(byte)) => plain += &format!("{}{}", char::from(byte), &piece[2..]),
+            _ => plain += piece,
+        }
+    }
+    if plain == text { plain } else { decoded(&plain) }
+}
 
 /// A key or token in the wrong place is neither kept nor repeated.
 #[tokio::test]
@@ -615,6 +689,25 @@ async fn credentials_in_the_wrong_place_are_neither_kept_nor_told() {
             assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.body);
             let told = answer.body.to_string();
             assert!(!told.contains(&secret[20..40]), "{path} {body}: {told}");
+        }
+    }
+    // However it is spelled in a path.
+    for secret in [KEY, TOKEN] {
+        let mut encoded = secret.to_owned();
+        for _ in 0..3 {
+            encoded = encoded.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            for path in [
+                "/v1/keys/{}",
+                "/v1/keys/{}%00",
+                "/v1/orgs/{}",
+                "/v1/keys?after={}&limit={}",
+                "/v1/keys?{}=1",
+            ] {
+                let answer = plane.get(&path.replace("{}", &encoded)).await;
+                assert!(answer.status.is_client_error(), "{path}: {}", answer.body);
+                let told = answer.body.to_string();
+                assert!(!decoded(&told).contains(&secret[20..40]), "{path}: {told}");
+            }
         }
     }
     let kept = plane.get("/v1/audit?limit=1000").await.body.to_string();

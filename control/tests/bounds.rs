@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::AnyPool;
 use support::{Plane, on_each};
+use tollgate_control::WriteQuota;
 
 /// Forty connections of one confined token write; each freeze of the platform comes after a few of those writes at most.
 #[tokio::test]
@@ -147,6 +148,116 @@ async fn a_list_is_not_endless() {
         let (path, body) = (format!("/v1/keys/{key}"), json!({"name": "x"}));
         let answer = plane.as_token(&customer, Method::PATCH, &path, Some(body)).await;
         answer.expect(422).says("expected at most 4096");
+        // Contacts are kept in the trail as models are.
+        let contacts: Vec<_> = (0..16).map(|at| format!("{at:0>128}")).collect();
+        let models: Vec<_> = (0..90).map(|at| format!("{at:0>20}")).collect();
+        for (body, status) in [
+            (json!({"org": "acme", "contacts": contacts}), 201),
+            (json!({"org": "acme", "models": models}), 201),
+            (json!({"org": "acme", "models": models, "contacts": contacts}), 422),
+        ] {
+            let answer = plane.as_token(&customer, Method::POST, "/v1/keys", Some(body)).await;
+            answer.expect(status);
+        }
+    })
+    .await;
+}
+
+/// What customers write in a day is bounded, for a token and for an organization; what the platform writes is not.
+#[tokio::test]
+async fn customers_write_so_much_in_a_day() {
+    on_each(async |plane: Plane| {
+        let plane = plane
+            .reopened(WriteQuota {
+                writes: 20,
+                bytes: 1 << 30,
+            })
+            .await;
+        plane.org("acme").await;
+        plane.org("globex").await;
+        let path = "/v1/orgs/acme/projects/search";
+        let tokens = [
+            plane.token("operator", Some(&["acme", "globex"])).await,
+            plane.token("operator", Some(&["acme"])).await,
+            plane.token("operator", Some(&["acme"])).await,
+        ];
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let write = async |plane: &Plane, token: &str, at: usize| {
+            let body = json!({"labels": {"at": at.to_string()}});
+            plane.as_token(token, Method::PATCH, path, Some(body)).await
+        };
+        // Half of the organization's each.
+        for token in &tokens[..2] {
+            for at in 0..10 {
+                write(&plane, token, at).await.expect(200);
+            }
+            // Dry runs and what changes nothing stay free.
+            let same = plane.as_token(token, Method::PATCH, path, Some(json!({}))).await;
+            same.expect(200);
+        }
+        let answer = write(&plane, &tokens[0], 99).await.expect(429);
+        assert_eq!(answer.text("type"), "urn:tollgate:problem:write-quota");
+        answer.says("the tokens of the organization `acme` may make 20 writes in a day");
+        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((3_000..=4_321).contains(&wait), "{wait}");
+        write(&plane, &tokens[2], 99).await.expect(429).says("`acme`");
+        // The token's own is used up in its other organization too.
+        let other = "/v1/orgs/globex/projects/search";
+        let body = json!({"labels": {"at": "99"}});
+        let answer = plane.as_token(&tokens[0], Method::PATCH, other, Some(body)).await;
+        answer.expect(429).says("the token `");
+        // After a restart too.
+        let plane = plane
+            .reopened(WriteQuota {
+                writes: 20,
+                bytes: 1 << 30,
+            })
+            .await;
+        write(&plane, &tokens[2], 99).await.expect(429);
+        // A leaked key is put out of use all the same, and the platform writes on.
+        let revoke = format!("/v1/keys/{key}/revoke");
+        let answer = plane
+            .as_token(&tokens[2], Method::POST, &revoke, Some(json!({})))
+            .await;
+        answer.expect(200);
+        for at in 0..30 {
+            let owner = plane.owner.clone();
+            write(&plane, &owner, at).await.expect(200);
+        }
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// By their bytes too: what is kept for `idempotency-key` is among them.
+#[tokio::test]
+async fn customers_write_so_many_bytes_in_a_day() {
+    on_each(async |plane: Plane| {
+        let bytes = 400_000;
+        let plane = plane
+            .reopened(WriteQuota {
+                writes: 1_000_000,
+                bytes,
+            })
+            .await;
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let contacts: Vec<_> = (0..16).map(|at| format!("{at:0>128}")).collect();
+        let mut made = 0;
+        let refused = loop {
+            let body = json!({"org": "acme", "contacts": contacts});
+            let headers = [("idempotency-key", &*format!("{made}"))];
+            let answer = plane
+                .with(&customer, Method::POST, "/v1/keys", Some(body), &headers)
+                .await;
+            if answer.status != 201 {
+                break answer;
+            }
+            made += 1;
+        };
+        refused.expect(429).says("200000 bytes of writes");
+        // Twice 2.2 to 2.8 KB each.
+        assert!((35..=46).contains(&made), "{made}");
     })
     .await;
 }

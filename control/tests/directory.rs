@@ -279,3 +279,33 @@ async fn who_waits_with_a_revoked_token_is_told_nothing() {
     });
     answer.expect(401);
 }
+
+/// Who follows, and who has fallen behind.
+#[tokio::test]
+async fn gateways_are_listed_with_what_they_have() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let gateway = plane.token("gateway", None).await;
+    let id = gateway.split('-').nth(2).unwrap();
+    let list = async || plane.get("/v1/gateways").await.expect(200).body["items"].clone();
+    // Whoever else fetches it is no gateway.
+    plane.get("/v1/directory").await.expect(200);
+    assert_eq!(list().await, json!([]));
+    let fetch = async |path: &str| plane.as_token(&gateway, Method::GET, path, None).await;
+    let version = fetch("/v1/directory").await.expect(200).version();
+    let all = list().await;
+    assert_eq!(all[0]["token"], id, "{all}");
+    assert!(
+        all[0].get("version").is_none() && all[0]["is_current"] == false,
+        "{all}"
+    );
+    fetch(&format!("/v1/directory?after={version}")).await.expect(304);
+    let all = list().await;
+    assert_eq!(all[0]["version"], *version, "{all}");
+    assert!(
+        all[0]["is_current"] == true && all.as_array().unwrap().len() == 1,
+        "{all}"
+    );
+    plane.post("/v1/keys", json!({"org": "acme"})).await.expect(201);
+    assert_eq!(list().await[0]["is_current"], false);
+}

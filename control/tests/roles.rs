@@ -59,6 +59,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("list, create and revoke tokens", "GET /v1/tokens"),
     ("list, create and revoke tokens", "revoke token"),
     ("fetch the directory", "GET /v1/directory"),
+    ("see the gateways", "GET /v1/gateways"),
 ];
 
 /// The table's columns.
@@ -418,6 +419,86 @@ async fn a_customers_trail_names_nobody_of_the_platform() {
     );
     let whole = plane.get("/v1/audit").await.body.to_string();
     assert!(whole.contains(&format!("\"actor\":\"token:{id}\"")), "{whole}");
+}
+
+/// The same wherever an object is shown: one by one, in lists, in dry runs, in the answers to writes and to their repetition.
+#[tokio::test]
+async fn a_customer_sees_nobody_of_the_platform() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+        let begin = async |path: &str, mut body: Value| {
+            body["reason"] = json!("x");
+            body["target"] = json!({"key": key});
+            plane.post(path, body).await.expect(201).text("id")
+        };
+        let freeze = begin("/v1/freezes", json!({})).await;
+        let cap = begin("/v1/caps", json!({"rate": "1/second"})).await;
+        plane
+            .post(&format!("/v1/freezes/{freeze}/end"), json!({}))
+            .await
+            .expect(200);
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let staff = plane.owner.split('-').nth(2).unwrap();
+        let ask = async |method: Method, path: &str, body: Value| {
+            let body = (method != Method::GET).then_some(body);
+            let headers = [("idempotency-key", path)];
+            let headers = if method == Method::POST { &headers[..] } else { &[] };
+            let answer = plane.with(&customer, method, path, body, headers).await;
+            assert!(answer.status.is_success(), "{path}: {}", answer.body);
+            let shown = answer.body.to_string();
+            assert!(!shown.contains(staff), "{path}: {shown}");
+            shown
+        };
+        for path in [
+            "/v1/orgs",
+            "/v1/orgs/acme",
+            "/v1/orgs/acme/projects",
+            "/v1/orgs/acme/projects/search",
+            "/v1/keys",
+            &format!("/v1/keys/{key}"),
+            "/v1/freezes?ended=true",
+            &format!("/v1/freezes/{freeze}"),
+            "/v1/caps",
+            &format!("/v1/caps/{cap}"),
+            "/v1/audit",
+        ] {
+            let shown = ask(Method::GET, path, Value::Null).await;
+            assert!(shown.contains("\"platform\""), "{path}: {shown}");
+        }
+        for (method, path, body) in [
+            (
+                Method::PATCH,
+                &*format!("/v1/keys/{key}?dry_run=true"),
+                json!({"name": "a"}),
+            ),
+            (Method::PATCH, &format!("/v1/keys/{key}"), json!({"name": "a"})),
+            (
+                Method::PATCH,
+                "/v1/orgs/acme/projects/search",
+                json!({"labels": {"a": "b"}}),
+            ),
+            (
+                Method::DELETE,
+                "/v1/orgs/acme/projects/search?dry_run=true",
+                json!({}),
+            ),
+            (Method::POST, &format!("/v1/keys/{key}/revoke"), json!({})),
+        ] {
+            let shown = ask(method, path, body).await;
+            assert!(shown.contains("\"platform\""), "{path}: {shown}");
+        }
+        // Its own writes are its own, also where they are repeated.
+        let own = customer.split('-').nth(2).unwrap();
+        for _ in 0..2 {
+            let shown = ask(Method::POST, "/v1/keys", json!({"org": "acme"})).await;
+            assert!(shown.contains(&format!("token:{own}")), "{shown}");
+        }
+        // The platform sees who it was.
+        let shown = plane.get(&format!("/v1/keys/{key}")).await.body.to_string();
+        assert!(shown.contains(staff), "{shown}");
+    })
+    .await;
 }
 
 #[tokio::test]

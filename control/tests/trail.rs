@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sqlx::{AnyPool, Row as _};
 use support::{Plane, on_each};
 use tollgate_control::Store;
+use tollgate_control::WriteQuota;
 use tollgate_control::checkpoint::{Checkpoint, public_key};
 use tollgate_control::store::Engine;
 use tollgate_core::key::KeyHash;
@@ -280,9 +281,10 @@ async fn checkpoints_of_one_entry_do_not_hide_each_other() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;
         let pool = AnyPool::connect(&plane.address).await.unwrap();
-        let mut checkpoints = Vec::new();
+        let (mut checkpoints, mut plane) = (Vec::new(), plane);
         for name in ["lost", "kept"] {
             rewrite(&pool).await;
+            plane = plane.reopened(WriteQuota::default()).await;
             plane.post("/v1/orgs", json!({"id": name})).await.expect(201);
             let signed = plane.post("/v1/audit/checkpoint", json!({})).await.expect(200);
             checkpoints.push(serde_json::from_value::<Checkpoint>(signed.body).unwrap());
@@ -309,6 +311,16 @@ async fn a_version_from_before_a_restore_is_not_taken_for_another() {
         let lost = plane.get("/v1/directory").await.expect(200);
         let lost = lost.header("etag").trim_matches('"').to_owned();
         rewrite(&pool).await;
+        // The server that knew more does not go on with less: a token that was revoked since would be good again.
+        let told = "went back under the server";
+        plane
+            .post("/v1/orgs", json!({"id": "x"}))
+            .await
+            .expect(503)
+            .says(told);
+        plane.get("/v1/orgs").await.expect(503).says(told);
+        plane.get("/healthz").await.expect(503).says(told);
+        let plane = plane.reopened(WriteQuota::default()).await;
         // With as many entries as before, and then with more.
         for name in ["other", "more"] {
             plane.post("/v1/orgs", json!({"id": name})).await.expect(201);
@@ -515,6 +527,16 @@ async fn a_table_that_is_no_plain_one_is_found() {
                     "DROP INDEX objects_by_change; CREATE INDEX objects_by_change ON objects (kind, seq)",
                     "the index objects_by_change is not as the server made it",
                 ),
+                (
+                    "CREATE UNIQUE INDEX one_of_each ON objects (id, org, kind, seq)",
+                    "DROP INDEX one_of_each",
+                    "the index one_of_each, which is not the server's",
+                ),
+                (
+                    "PRAGMA ignore_check_constraints = ON; UPDATE head SET one = 2",
+                    "UPDATE head SET one = 1; PRAGMA ignore_check_constraints = OFF",
+                    "SQLite finds the file damaged: CHECK constraint failed in head",
+                ),
                 (view, "", "the table objects is not as the server made it"),
             ],
             Engine::Postgres => &[
@@ -542,7 +564,17 @@ async fn a_table_that_is_no_plain_one_is_found() {
                 (
                     "ALTER TABLE audit ADD CHECK (seq > 0)",
                     "ALTER TABLE audit DROP CONSTRAINT audit_seq_check",
-                    "audit: it has other constraints",
+                    "the constraint audit_seq_check of audit, which is not the server's",
+                ),
+                (
+                    "CREATE UNIQUE INDEX one_of_each ON objects (id, org, kind)",
+                    "DROP INDEX one_of_each",
+                    "the index one_of_each of objects, which is not the server's",
+                ),
+                (
+                    "DROP INDEX objects_by_change",
+                    "CREATE INDEX objects_by_change ON objects (kind, seq)",
+                    "the index objects_by_change of objects is not as the server made it",
                 ),
                 (
                     "CREATE TABLE more () INHERITS (objects)",

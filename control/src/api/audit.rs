@@ -1,22 +1,19 @@
 //! `/v1/audit`: the trail.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::request::{JsonBody, Query};
+use super::staff::Staff;
 use super::{App, org_filter};
 use crate::access::{Caller, Permission};
 use crate::audit::{HashedEntry, Part};
 use crate::checkpoint::{Checkpoint, public_key};
-use crate::documents::Token;
 use crate::problem::{Problem, Problems};
 use crate::replay::Verdict;
-use crate::store::Store;
 
 /// Which entries to list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -70,61 +67,10 @@ pub(super) async fn list(
         .store
         .trail(part, i64::from(query.after), i64::from(limit))
         .await?;
-    if caller.is_confined() {
-        hide_staff(&app.store, &mut items).await?;
-    }
+    Staff::seen_by(&caller, &app.store)
+        .hide_in_trail(&mut items)
+        .await?;
     Ok(axum::Json(TrailPage { items }))
-}
-
-/// A customer is told that the platform did something, and not which of its people, from where.
-async fn hide_staff(store: &Store, items: &mut [HashedEntry]) -> Result<(), Problem> {
-    let mut staff = Staff {
-        store,
-        known: BTreeMap::new(),
-    };
-    for HashedEntry { entry, .. } in items {
-        if staff.has(&entry.actor).await? {
-            entry.actor = PLATFORM.to_owned();
-            entry.address.clear();
-        }
-        for change in &mut entry.changes {
-            for document in [&mut change.before, &mut change.after] {
-                for name in ["created_by", "ended_by"] {
-                    if let Some(Value::String(by)) =
-                        document.as_mut().and_then(|document| document.get_mut(name))
-                        && staff.has(by).await?
-                    {
-                        *by = PLATFORM.to_owned();
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a customer sees of them.
-const PLATFORM: &str = "platform";
-
-/// All who are not confined to organizations: tokens, commands on the server's machine, the server.
-struct Staff<'s> {
-    store: &'s Store,
-    known: BTreeMap<String, bool>,
-}
-
-impl Staff<'_> {
-    async fn has(&mut self, actor: &str) -> Result<bool, Problem> {
-        if let Some(known) = self.known.get(actor) {
-            return Ok(*known);
-        }
-        let token = match actor.strip_prefix("token:") {
-            Some(id) => self.store.find::<Token>(id).await?,
-            None => None,
-        };
-        let is_staff = token.is_none_or(|token| token.document.orgs.is_none());
-        self.known.insert(actor.to_owned(), is_staff);
-        Ok(is_staff)
-    }
 }
 
 /// Checkpoints that were kept elsewhere.

@@ -64,7 +64,12 @@ pub(super) async fn fetch(
         None => text(&headers, header::IF_NONE_MATCH)?,
     };
     let held = held.and_then(Version::parse);
+    app.gateways.note(&caller, held.as_ref());
     let gzip = text(&headers, header::ACCEPT_ENCODING)?.is_some_and(takes_gzip);
+    if let Err(lost) = app.store.ensure_believed() {
+        let wait = Duration::from_secs(query.wait.into());
+        return last(&app, held, wait, gzip).await.ok_or(lost);
+    }
     if let Some(held) = &held {
         let wait = Duration::from_secs(query.wait.into());
         let version = app.store.wait_for_change(held, wait).await?;
@@ -89,7 +94,22 @@ pub(super) async fn fetch(
             return Ok(tagged(response, &version.text()));
         }
     }
-    let document = app.store.document().await?;
+    Ok(whole(app.store.document().await?, gzip))
+}
+
+/// The last directory, where the database is not to be believed any more; `None` where it is not here. An older one is not
+/// told: keys that were revoked since would be good again.
+async fn last(app: &App, held: Option<Version>, wait: Duration, gzip: bool) -> Option<Response> {
+    let (version, document) = app.store.last_document().await;
+    let version = version?;
+    if held.as_ref() == Some(&version) {
+        tokio::time::sleep(wait).await;
+        return Some(tagged(StatusCode::NOT_MODIFIED.into_response(), &version.text()));
+    }
+    document.map(|document| whole(document, gzip))
+}
+
+fn whole(document: Arc<Spool>, gzip: bool) -> Response {
     let version = document.version().to_owned();
     let mut response = Response::new(body(document, gzip));
     let headers = response.headers_mut();
@@ -97,7 +117,7 @@ pub(super) async fn fetch(
     if gzip {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    Ok(tagged(response, &version))
+    tagged(response, &version)
 }
 
 fn tagged(mut response: Response, version: &str) -> Response {

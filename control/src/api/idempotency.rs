@@ -76,14 +76,14 @@ impl IdempotentRequest {
             ));
         }
         if options.dry_run {
-            return Ok(Some(super::preview(Vec::new())));
+            return super::preview(write.store(), caller, Vec::new()).await.map(Some);
         }
         let status = u16::try_from(row.try_get::<i64, _>("status")?).ok();
         let status = status
             .and_then(|status| StatusCode::from_u16(status).ok())
             .unwrap_or(StatusCode::OK);
         let answer: Value = serde_json::from_str(&row.try_get::<String, _>("answer")?).unwrap_or_default();
-        let mut response = super::with_etag(status, &answer, 1);
+        let mut response = super::show(write.store(), caller, status, &answer, 1).await?;
         response
             .headers_mut()
             .insert(REPLAYED, HeaderValue::from_static("true"));
@@ -98,6 +98,7 @@ impl IdempotentRequest {
         answer: &impl serde::Serialize,
     ) -> Result<(), Problem> {
         let answer = serde_json::to_string(answer).unwrap_or_default();
+        write.count_beside(self.key.len() + answer.len());
         let (seq, time) = (write.seq(), write.time());
         sqlx::query(
             "INSERT INTO idempotency (token, key, request, seq, status, answer, created_at) \

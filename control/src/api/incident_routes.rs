@@ -14,8 +14,8 @@ macro_rules! incident_routes {
             State(app): State<Arc<App>>,
             caller: Caller,
             Query(query): Query<incidents::IncidentQuery>,
-        ) -> Result<axum::Json<super::Page<$Incident>>, Problem> {
-            incidents::list(&app, &caller, query).await
+        ) -> Result<axum::Json<super::Page<serde_json::Value>>, Problem> {
+            incidents::list::<$Incident>(&app, &caller, query).await
         }
 
         /// One of them.

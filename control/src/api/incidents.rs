@@ -4,12 +4,13 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::idempotency::IdempotentRequest;
 use super::quotas::ensure_room_in_force;
 use super::request::{PageQuery, WriteOptions};
-use super::{App, Page, authorize_object, commit_or_preview, org_filter, to_page, with_etag};
+use super::{App, Page, authorize_object, commit_or_preview, org_filter, show, to_page};
 use crate::access::{Caller, Permission, random_text};
 use crate::check;
 use crate::documents::{HasMetadata, Incident, Key, Kind, Metadata, Org, Project, Target, Terms};
@@ -57,7 +58,7 @@ pub(super) async fn list<D: Incident>(
     app: &App,
     caller: &Caller,
     query: IncidentQuery,
-) -> Result<axum::Json<Page<D>>, Problem> {
+) -> Result<axum::Json<Page<Value>>, Problem> {
     caller.authorize(Permission::Read)?;
     let org = org_filter(caller, query.org.as_deref())?;
     let ended = query.ended;
@@ -79,7 +80,7 @@ pub(super) async fn list<D: Incident>(
     } else {
         app.store.in_force::<D>(query).await?
     };
-    Ok(to_page(listed, D::id, |one| one))
+    to_page(&app.store, caller, listed, D::id).await
 }
 
 /// One of them.
@@ -87,7 +88,7 @@ pub(super) async fn get<D: Incident>(app: &App, caller: &Caller, id: &str) -> Re
     caller.authorize(Permission::Read)?;
     let one = app.store.get::<D>(id).await?;
     authorize_object(caller, Permission::Read, one.document.org(), D::KIND.noun(), id)?;
-    Ok(with_etag(StatusCode::OK, &one.document, one.revision))
+    show(&app.store, caller, StatusCode::OK, &one.document, one.revision).await
 }
 
 /// Begins one, which `make` makes of its id, its terms and what the server knows.

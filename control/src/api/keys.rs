@@ -15,8 +15,7 @@ use super::patch::{apply_patch, metadata_after, sets_status};
 use super::quotas::{ensure_key_is_small, ensure_room_for_keys};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions, parse};
 use super::{
-    App, Changed, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, to_page,
-    with_etag,
+    App, Changed, Page, Preview, authorize_object, commit_or_preview, ensure_current, no_store, show, to_page,
 };
 use crate::access::{Caller, Permission};
 use crate::check;
@@ -54,7 +53,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Page<Key>>, Problem> {
+) -> Result<axum::Json<Page<Value>>, Problem> {
     caller.authorize(Permission::Read)?;
     let org = super::org_filter(&caller, query.org.as_deref())?;
     let wanted = ListQuery {
@@ -62,11 +61,8 @@ pub(super) async fn list(
         after: query.after.as_deref().unwrap_or_default(),
         limit: query.limit()?,
     };
-    Ok(to_page(
-        app.store.list(wanted).await?,
-        |key: &Key| key.id.clone(),
-        |key| key,
-    ))
+    let listed = app.store.list(wanted).await?;
+    to_page(&app.store, &caller, listed, |key: &Key| key.id.clone()).await
 }
 
 /// One key.
@@ -81,7 +77,7 @@ pub(super) async fn get(
     caller.authorize(Permission::Read)?;
     let key = app.store.get::<Key>(&id).await?;
     authorize_object(&caller, Permission::Read, &key.document.org, "key", &id)?;
-    Ok(with_etag(StatusCode::OK, &key.document, key.revision))
+    show(&app.store, &caller, StatusCode::OK, &key.document, key.revision).await
 }
 
 /// Makes a key. The answer has its secret, which is shown this once.
@@ -398,7 +394,7 @@ pub(super) async fn rotate(
     ensure_current(&before, &if_match)?;
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
-        return Ok(with_etag(StatusCode::OK, &new.document, new.revision));
+        return show(&app.store, &caller, StatusCode::OK, &new.document, new.revision).await;
     }
     for new in &successors {
         ensure_not_held(&mut write, &before.document, &new.document).await?;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, split_id};
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
+use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, show, to_page};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Kind, Metadata, Org, OrgSpec};
@@ -37,7 +37,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Page<Org>>, Problem> {
+) -> Result<axum::Json<Page<Value>>, Problem> {
     caller.authorize(Permission::Read)?;
     if let Some(orgs) = caller.orgs() {
         let wanted = orgs
@@ -51,18 +51,15 @@ pub(super) async fn list(
             found,
             has_more: false,
         };
-        return Ok(to_page(all, |org: &Org| org.id.clone(), |org| org));
+        return to_page(&app.store, &caller, all, |org: &Org| org.id.clone()).await;
     }
     let wanted = ListQuery {
         org: query.org.as_deref().unwrap_or_default(),
         after: query.after.as_deref().unwrap_or_default(),
         limit: query.limit()?,
     };
-    Ok(to_page(
-        app.store.list(wanted).await?,
-        |org: &Org| org.id.clone(),
-        |org| org,
-    ))
+    let listed = app.store.list(wanted).await?;
+    to_page(&app.store, &caller, listed, |org: &Org| org.id.clone()).await
 }
 
 /// One organization.
@@ -76,7 +73,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     caller.authorize_in(Permission::Read, &id)?;
     let org = app.store.get::<Org>(&id).await?;
-    Ok(with_etag(StatusCode::OK, &org.document, org.revision))
+    show(&app.store, &caller, StatusCode::OK, &org.document, org.revision).await
 }
 
 /// Makes an organization.

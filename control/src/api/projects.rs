@@ -13,7 +13,7 @@ use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status, split_id};
 use super::quotas::ensure_room_for_projects;
 use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
-use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, to_page, with_etag};
+use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, show, to_page};
 use crate::access::{Caller, Permission};
 use crate::check;
 use crate::documents::{Metadata, Org, Project, ProjectSpec, project_id};
@@ -40,7 +40,7 @@ pub(super) async fn list(
     caller: Caller,
     Path(org): Path<String>,
     Query(query): Query<PageQuery>,
-) -> Result<axum::Json<Page<Project>>, Problem> {
+) -> Result<axum::Json<Page<Value>>, Problem> {
     caller.authorize_in(Permission::Read, &org)?;
     app.store.get::<Org>(&org).await?;
     let limit = query.limit()?;
@@ -53,11 +53,11 @@ pub(super) async fn list(
         after: &after,
         limit,
     };
-    Ok(to_page(
-        app.store.list(wanted).await?,
-        |project: &Project| project.id.clone(),
-        |project| project,
-    ))
+    let listed = app.store.list(wanted).await?;
+    to_page(&app.store, &caller, listed, |project: &Project| {
+        project.id.clone()
+    })
+    .await
 }
 
 /// One project.
@@ -72,7 +72,14 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     caller.authorize_in(Permission::Read, &org)?;
     let project = app.store.get::<Project>(&project_id(&org, &project)).await?;
-    Ok(with_etag(StatusCode::OK, &project.document, project.revision))
+    show(
+        &app.store,
+        &caller,
+        StatusCode::OK,
+        &project.document,
+        project.revision,
+    )
+    .await
 }
 
 /// Makes a project.

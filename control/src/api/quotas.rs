@@ -15,7 +15,7 @@ const PROJECTS_BYTES: i64 = 4 << 20;
 const CONFINED_PROJECTS_BYTES: i64 = 1 << 20;
 /// Keys of an organization that are not revoked, where a confined token makes one.
 const CONFINED_KEYS: i64 = 10_000;
-/// Bytes that one of them takes of the directory, where a confined token makes or changes it.
+/// Bytes of one of them, its row in the directory and its contacts, where a confined token makes or changes it.
 const CONFINED_KEY_BYTES: usize = 4 << 10;
 /// Freezes, and caps, in force in an organization, where a confined token begins one.
 const CONFINED_IN_FORCE: i64 = 1_000;
@@ -63,12 +63,13 @@ pub(super) async fn ensure_room_for_keys(
 
 /// Fails where a confined caller makes a key too large.
 pub(super) fn ensure_key_is_small(caller: &Caller, key: &Key) -> Result<(), Problem> {
-    let bytes = key_row(key).to_string().len();
+    let contacts: usize = key.spec.contacts.iter().map(String::len).sum();
+    let bytes = key_row(key).to_string().len() + contacts;
     if caller.is_confined() && bytes > CONFINED_KEY_BYTES {
         return Err(Problem::field(
             "",
             format!(
-                "the key takes {bytes} bytes of the directory, expected at most {CONFINED_KEY_BYTES}: shorten its models"
+                "the key takes {bytes} bytes, expected at most {CONFINED_KEY_BYTES}: shorten its models or contacts"
             ),
         ));
     }

@@ -18,6 +18,7 @@ use super::{App, MAX_BODY, MAX_IMPORT};
 use crate::access::Caller;
 use crate::check;
 use crate::problem::Problem;
+use crate::unique;
 
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
@@ -30,8 +31,15 @@ impl FromRequestParts<Arc<App>> for Caller {
             .extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|peer| peer.0.ip().to_canonical());
+        let authorization = text(&parts.headers, header::AUTHORIZATION)?;
+        if let Err(lost) = app.store.ensure_believed() {
+            return app
+                .authenticator
+                .known_gateway(authorization, address)
+                .ok_or(lost);
+        }
         app.authenticator
-            .authenticate(&app.store, text(&parts.headers, header::AUTHORIZATION)?, address)
+            .authenticate(&app.store, authorization, address)
             .await
     }
 }
@@ -171,9 +179,16 @@ async fn read(request: Request, most: usize) -> Result<bytes::Bytes, Problem> {
     body.map_err(|_| Problem::too_large(most))
 }
 
-/// Reads JSON; the error names the member. A credential in the wrong place is masked.
+/// Reads JSON; the error names the member. A credential in the wrong place is masked. A member that is there twice is
+/// refused: whoever looked at the request before may have read the other one.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     ensure_without_nul(json)?;
+    if let Some(name) = unique::first_twice(json) {
+        let name = tollgate_core::key::shown(&name, 64);
+        return Err(Problem::malformed(format!(
+            "the member `{name}` is there twice in one object"
+        )));
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let mut unknown = None;
     let mut ignored =

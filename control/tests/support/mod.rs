@@ -17,8 +17,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
-use tollgate_control::Store;
 use tollgate_control::api::{App, router};
+use tollgate_control::{Store, WriteQuota};
 use tower::ServiceExt as _;
 
 /// A control plane, its database, and its first token.
@@ -48,17 +48,34 @@ pub(crate) async fn on_each(test: impl AsyncFn(Plane)) {
     test(Plane::open(&postgres::database(), None).await).await;
 }
 
+fn signing() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
 impl Plane {
     pub(crate) async fn open(address: &str, folder: Option<tempfile::TempDir>) -> Self {
         let store = Arc::new(Store::create(address).await.unwrap());
         let owner = store.first_token().await.unwrap().unwrap();
-        let signing = SigningKey::from_bytes(&[7; 32]);
         Self {
-            router: router(App::new(Arc::clone(&store), Some(signing))),
+            router: router(App::new(Arc::clone(&store), Some(signing()))),
             store,
             owner,
             address: address.to_owned(),
             _folder: folder,
+        }
+    }
+
+    /// The same after a restart of the server, with a quota for what customers write.
+    pub(crate) async fn reopened(self, quota: WriteQuota) -> Self {
+        let store = Store::create(&self.address)
+            .await
+            .unwrap()
+            .with_write_quota(quota);
+        let store = Arc::new(store);
+        Self {
+            router: router(App::new(Arc::clone(&store), Some(signing()))),
+            store,
+            ..self
         }
     }
 

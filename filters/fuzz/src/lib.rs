@@ -4,6 +4,7 @@
 //! `targets/` calls it with whatever reaches new code, the tests here with each file in `seeds/`.
 
 mod counted;
+pub mod directory_changes;
 pub mod json_body;
 pub mod multipart_body;
 mod reported;
@@ -34,6 +35,11 @@ mod tests {
             read > 0 && refused > 0,
             "{target}: {read} read, {refused} refused"
         );
+    }
+
+    #[test]
+    fn changes_to_a_directory() {
+        seeds("directory_changes", directory_changes::check);
     }
 
     #[test]

@@ -37,6 +37,25 @@ impl Tree {
         }
     }
 
+    /// As JSON, each member as it was given.
+    pub(crate) fn json(&self) -> String {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let all = |items: Vec<String>| items.join(",");
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(flag) => flag.to_string(),
+            Self::Whole(number) => number.to_string(),
+            Self::Negative(number) => number.to_string(),
+            Self::Real(number) => serde_json::Value::from(*number).to_string(),
+            Self::Text(value) => text(value),
+            Self::List(items) => format!("[{}]", all(items.iter().map(Self::json).collect())),
+            Self::Object(members) => {
+                let member = |(name, value): &(String, Self)| format!("{}:{}", text(name), value.json());
+                format!("{{{}}}", all(members.iter().map(member).collect()))
+            }
+        }
+    }
+
     /// Whether a member is given twice, not looking into the members.
     pub(crate) fn repeats_itself(&self) -> bool {
         let mut names: Vec<&str> = self.members().iter().map(|(name, _)| name.as_str()).collect();

@@ -3,16 +3,18 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A control plane. Dropped, it ends.
+use crate::process::Process;
+
+/// A control plane. Dropped, it ends, and also where this process is killed.
 #[derive(Debug)]
 pub struct ControlPlane {
-    process: Child,
+    process: Process,
     addr: SocketAddr,
     /// The first token, which may do everything.
     pub token: String,
@@ -40,17 +42,17 @@ impl ControlPlane {
     /// # Errors
     /// It does not start: what it said.
     pub fn start(database: &str, addr: SocketAddr) -> Result<Self> {
-        let mut process = Command::new(program()?)
+        let mut serve = Command::new(program()?);
+        serve
             .args(["serve", "--listen", &addr.to_string(), "--database", database])
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = process.stderr.take().context("no standard error")?;
+            .stderr(Stdio::piped());
+        let mut process = Process::spawn(serve)?;
+        let stderr = process.stderr().context("no standard error")?;
         let mut lines = BufReader::new(stderr).lines();
         let mut told = Vec::new();
         let addr = loop {
             let Some(Ok(line)) = lines.next() else {
-                let _ = process.wait();
                 bail!("the control plane does not start: {told:?}");
             };
             if let Some(at) = line.strip_prefix("tollgate: serving at ") {
@@ -60,7 +62,7 @@ impl ControlPlane {
         };
         std::thread::spawn(move || lines.for_each(drop));
         let mut token = String::new();
-        let stdout = process.stdout.take().context("no standard output")?;
+        let stdout = process.stdout().context("no standard output")?;
         BufReader::new(stdout).read_line(&mut token)?;
         Ok(Self {
             process,
@@ -75,10 +77,14 @@ impl ControlPlane {
         self.addr
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The process, to be killed.
     pub fn kill(mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.kill();
     }
 
     /// Asks it, as its owner.
@@ -135,7 +141,6 @@ fn text(object: &Value, member: &str) -> String {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.kill();
     }
 }
