@@ -8,7 +8,7 @@ use crate::store::{Engine, Store};
 
 /// What belongs to them in SQLite, as it was made. The migrations' own table is not read to decide anything.
 const SQLITE: &str = "SELECT type || ' ' || name AS name, COALESCE(sql, '') AS made FROM sqlite_master \
-     WHERE tbl_name IN ('head', 'objects', 'audit', 'idempotency')";
+     WHERE tbl_name IN ('head', 'objects', 'audit', 'idempotency', 'budget_windows', 'budget_slices', 'notices')";
 
 /// Views and triggers in SQLite, wherever they are: none is the server's.
 const SQLITE_FOREIGN: &str = "SELECT type || ' ' || name AS name FROM sqlite_master WHERE type IN ('view', 'trigger') \
@@ -27,7 +27,8 @@ const POSTGRES: &str = "SELECT wanted.name || ': ' || CASE \
        WHEN (SELECT COUNT(*) FROM pg_constraint WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) > wanted.checks \
          THEN 'it has other constraints' \
        ELSE '' END AS problem \
-     FROM (VALUES ('head', 1), ('objects', 0), ('audit', 0), ('idempotency', 0)) AS wanted(name, checks) \
+     FROM (VALUES ('head', 1), ('objects', 0), ('audit', 0), ('idempotency', 0), \
+       ('budget_windows', 0), ('budget_slices', 0), ('notices', 0)) AS wanted(name, checks) \
      LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)";
 
 impl Store {

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::api::{self, App};
 use crate::store::Store;
 use crate::timer;
+use crate::webhook::Webhook;
 
 /// How to serve.
 pub struct Settings {
@@ -23,6 +24,8 @@ pub struct Settings {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Signs checkpoints of the trail.
     pub signing: Option<SigningKey>,
+    /// Is told when a budget reaches a threshold.
+    pub webhook: Option<Webhook>,
 }
 
 /// A connection is closed that has not asked anything so long after it began.
@@ -81,7 +84,7 @@ pub async fn serve(
         stop.await;
         ending.graceful_shutdown(Some(Duration::from_secs(10)));
     });
-    let timer = tokio::spawn(timer::run(Arc::clone(&store)));
+    let timer = tokio::spawn(timer::run(Arc::clone(&store), settings.webhook));
     let at_once = handle.clone();
     let app = api::router(App::new(store, settings.signing));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();

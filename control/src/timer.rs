@@ -1,5 +1,6 @@
-//! What happens by itself: freezes and caps end when their time is over, answers to repeated creates are forgotten, and what other
-//! servers changed is seen. Times are arguments; only [`run`] reads the clocks.
+//! What happens by itself: freezes, caps, restrictions and raises of budgets end when their time is over, answers to repeated
+//! creates are forgotten, thresholds that budgets have reached are told, and what other servers changed is seen. Times are
+//! arguments; only [`run`] reads the clocks.
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -7,14 +8,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::api::{RETENTION_MS, end_unless_ended};
-use crate::documents::{Cap, Freeze, Incident, Restriction};
+use crate::budget::{Budget, Reached, Unit};
+use crate::documents::{Cap, Document as _, Freeze, Incident, Restriction, Timed};
 use crate::problem::Problem;
+use crate::spending::{ReachedThreshold, Standing, tell_threshold};
 use crate::store::{ListQuery, Store, Stored};
 use crate::time;
+use crate::webhook::{self, Webhook};
 
 /// How often the database is polled for another server's changes: a part of the second within which each is in force.
 const POLL: Duration = Duration::from_millis(100);
@@ -30,9 +35,19 @@ const JUMP: i64 = 5_000;
 const STEADY_FOR: i64 = 30_000;
 
 /// Does it all, for as long as the server runs.
-pub(crate) async fn run(store: Arc<Store>) -> Infallible {
+pub(crate) async fn run(store: Arc<Store>, webhook: Option<Webhook>) -> Infallible {
+    let sent = webhook::run(&store, webhook.as_ref(), say);
+    let polled = poll(Arc::clone(&store), webhook.is_some());
+    tokio::select! {
+        never = sent => never,
+        never = polled => never,
+    }
+}
+
+async fn poll(store: Arc<Store>, notifies: bool) -> Infallible {
     let started = Instant::now();
     let mut timer = Timer::new(store, Clocks::now(started));
+    timer.notifies = notifies;
     let mut complained = String::new();
     loop {
         let done = timer.step(Clocks::now(started)).await;
@@ -113,10 +128,12 @@ struct Timer {
     store: Arc<Store>,
     watch: ClockWatch,
     polls: u32,
-    /// Of freezes, caps and restrictions.
-    ends: [Ends; 3],
+    /// Of freezes, caps, restrictions and raises of budgets.
+    ends: [Ends; 4],
     /// How many of those were read so far.
     read: usize,
+    /// Whether thresholds that were reached are told to a webhook too.
+    notifies: bool,
 }
 
 impl Timer {
@@ -130,6 +147,7 @@ impl Timer {
             polls: 0,
             ends: Default::default(),
             read: 0,
+            notifies: false,
         }
     }
 
@@ -140,21 +158,24 @@ impl Timer {
         let clock = self.watch.look(now);
         if let Clock::Jumped(ahead) = clock {
             say(&format!(
-                "the clock jumped ahead by {} s: no freeze, cap or restriction ends until it has been steady for {} s",
+                "the clock jumped ahead by {} s: no freeze, cap, restriction or raise ends until it has been steady for {} s",
                 ahead / 1_000,
                 STEADY_FOR / 1_000
             ));
         }
         self.store.ensure_file_there()?;
         let seq = self.store.poll().await?;
+        if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
+            self.tell_thresholds().await?;
+        }
         if clock != Clock::Believed {
             return Ok(());
         }
         if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
-            let [freezes, caps, restrictions] = &mut self.ends;
+            let [freezes, caps, restrictions, raises] = &mut self.ends;
             // Once a minute all of them, should anything have been changed behind the trail's back.
             if polls.is_multiple_of(POLLS_BETWEEN_READS) {
-                for ends in [&mut *freezes, caps, restrictions] {
+                for ends in [&mut *freezes, caps, restrictions, raises] {
                     ends.known = None;
                 }
             }
@@ -163,14 +184,92 @@ impl Timer {
             self.read += restrictions.pass::<Restriction>(store, seq, now.wall).await?;
             self.read += freezes.pass::<Freeze>(store, seq, now.wall).await?;
             self.read += caps.pass::<Cap>(store, seq, now.wall).await?;
+            self.read += raises.look::<Budget>(store, seq).await?;
+            raises.end_raises(store, now.wall).await?;
         }
         if polls % POLLS_BETWEEN_CLEANUPS == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
                 .bind(now.wall.saturating_sub(RETENTION_MS))
                 .execute(self.store.pool())
                 .await?;
+            self.store.forget_old_windows(now.wall).await?;
         }
         Ok(())
+    }
+
+    /// Tells which budgets have reached a threshold: in the trail, and to the webhook. Of several servers one does.
+    async fn tell_thresholds(&self) -> Result<(), Problem> {
+        for (id, starts_at) in self.store.thresholds_to_tell().await? {
+            let caller = Caller::system();
+            let mut write = self.store.begin(&caller, "budget.reached", None).await?;
+            let now = write.time();
+            let Some(reached) = tell_threshold(write.transaction(), &id, starts_at).await? else {
+                continue;
+            };
+            // One that was removed meanwhile has nobody to tell.
+            let Some(before) = write.find::<Budget>(&id).await? else {
+                drop(write);
+                self.store.forget_threshold(&id, starts_at).await?;
+                continue;
+            };
+            let budget = Budget {
+                reached: Some(Reached {
+                    window: time::to_rfc3339(starts_at),
+                    percent: reached.percent,
+                }),
+                ..before.document.clone()
+            };
+            write.replace(&before, &budget).await?;
+            if self.notifies {
+                let notice = Notice::new(&budget, &reached, now);
+                webhook::keep(write.transaction(), &notice, now).await?;
+            }
+            write.commit(budget.org()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the webhook is told.
+#[derive(Serialize)]
+struct Notice<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: String,
+    data: NoticeData<'a>,
+}
+
+#[derive(Serialize)]
+struct NoticeData<'a> {
+    budget: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    org: &'a str,
+    unit: Unit,
+    percent: u8,
+    window: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_at: Option<String>,
+    amount: u64,
+    spent: u64,
+}
+
+impl<'a> Notice<'a> {
+    fn new(budget: &'a Budget, reached: &ReachedThreshold, now: i64) -> Self {
+        let Standing { window, totals } = reached.standing;
+        Self {
+            kind: "budget.reached",
+            timestamp: time::to_rfc3339(now),
+            data: NoticeData {
+                budget: &budget.id,
+                org: &budget.org,
+                unit: budget.terms.unit,
+                percent: reached.percent,
+                window: time::to_rfc3339(window.from),
+                resets_at: (window.until != i64::MAX).then(|| time::to_rfc3339(window.until)),
+                amount: budget.amount(),
+                spent: totals.spent,
+            },
+        }
     }
 }
 
@@ -192,7 +291,7 @@ impl Ends {
     }
 
     /// Looks at what was written up to `seq`, the trail's end; how many were read.
-    async fn look<D: Incident>(&mut self, store: &Store, seq: i64) -> Result<usize, Problem> {
+    async fn look<D: Timed>(&mut self, store: &Store, seq: i64) -> Result<usize, Problem> {
         let mut read = 0;
         let Some(mut known) = self.known.filter(|known| *known <= seq) else {
             // The first look, or the trail was cut by a restore.
@@ -225,14 +324,14 @@ impl Ends {
     }
 
     /// What is in force, and when it ends, or that it does not.
-    fn note(&mut self, one: &impl Incident) {
-        let (id, terms) = (one.id(), one.terms());
+    fn note(&mut self, one: &impl Timed) {
+        let id = one.id();
         if let Some(end) = self.by_id.remove(&id) {
             self.in_order.remove(&(end, id.clone()));
         }
-        let until = terms.until.as_deref().map(|until| time::parse("until", until));
+        let until = one.end().map(|until| time::parse("until", until));
         // One that can't be read never comes.
-        if let (None, Some(Ok(end))) = (&terms.ended_at, until) {
+        if let Some(Ok(end)) = until {
             self.by_id.insert(id.clone(), end);
             self.in_order.insert((end, id));
         }
@@ -251,6 +350,36 @@ impl Ends {
         }
         Ok(())
     }
+
+    /// Ends raises whose time is over.
+    async fn end_raises(&mut self, store: &Store, now: i64) -> Result<(), Problem> {
+        while let Some((end, id)) = self.in_order.first().filter(|(end, _)| *end <= now).cloned() {
+            end_raise(store, &id, end).await?;
+            self.in_order.remove(&(end, id.clone()));
+            self.by_id.remove(&id);
+        }
+        Ok(())
+    }
+}
+
+/// Ends a budget's raise that ends then.
+async fn end_raise(store: &Store, id: &str, end: i64) -> Result<(), Problem> {
+    let caller = Caller::system();
+    let mut write = store.begin(&caller, "budget.raise.over", None).await?;
+    // As it is now: somebody may have ended it, or raised it anew, or removed the budget.
+    let Some(before) = write.find::<Budget>(id).await? else {
+        return Ok(());
+    };
+    let until = before.document.end().map(|until| time::parse("until", until));
+    if !until.is_some_and(|until| until.is_ok_and(|until| until <= end)) {
+        return Ok(());
+    }
+    let budget = Budget {
+        raise: None,
+        ..before.document.clone()
+    };
+    write.replace(&before, &budget).await?;
+    write.commit(budget.org()).await.map(drop)
 }
 
 #[cfg(test)]
