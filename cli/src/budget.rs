@@ -183,6 +183,10 @@ impl Command {
                 spec,
             } => {
                 let mut body = spec.members()?;
+                // Of something new there is nothing to remove.
+                if let Some(policy) = body.get_mut("policy").and_then(Value::as_object_mut) {
+                    policy.retain(|_, value| !value.is_null());
+                }
                 body.insert("id".to_owned(), json!(budget));
                 body.insert("scope".to_owned(), scope.value()?);
                 let (unit, amount) = amount.unit_and_amount()?;
@@ -250,7 +254,16 @@ async fn show_one(client: &Client, name: &str, at: Option<&str>) -> Result<()> {
     };
     for_people(&mut budget);
     let mut lines = budget.as_object().cloned().unwrap_or_default();
-    lines.remove("slices");
+    if let Some(raise) = budget.get("raise") {
+        let member = |name| show::member(raise, name);
+        let told = format!(
+            "by {} until {}: {}",
+            member("by"),
+            member("until"),
+            member("reason")
+        );
+        lines.insert("raise".to_owned(), json!(told));
+    }
     for (member, name) in [
         ("window", "window_began"),
         ("resets_at", "resets_at"),

@@ -14,11 +14,13 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 use server::{Server, client, get, post, postgres};
+use tollgate_budgets::Slice;
 
 /// The ids of all keys.
 async fn keys(http: &reqwest::Client, url: &str, token: &str) -> Vec<String> {
@@ -153,6 +155,119 @@ async fn a_hundred_writers_and_a_server_that_is_killed() {
         }
     });
     assert_whole(&http, &server.url, &token, &acknowledged).await;
+}
+
+/// One Envoy, which spends a budget at these servers until nothing is left of it; what it spent. `all` is what all did.
+async fn spend(
+    http: reqwest::Client,
+    urls: Arc<Mutex<Vec<String>>>,
+    token: String,
+    at: usize,
+    all: Arc<AtomicU64>,
+) -> u64 {
+    let mut slice = Slice::default();
+    let (mut asked, mut idle) = (at, 0);
+    while idle < 20 {
+        asked += 1;
+        let url = {
+            let urls = urls.lock().unwrap();
+            urls[asked % urls.len()].clone()
+        };
+        let mut item = json!(slice.report(8, 1));
+        item["budget"] = json!("b");
+        let body = json!({"holder": format!("envoy-{at:0>16}"), "items": [item]});
+        let answer = match post(&http, &format!("{url}/v1/budgets/exchange"), &token, body).await {
+            Some((200, answer)) => answer["items"][0].clone(),
+            // It was killed, perhaps once it had granted something: the next message asks again.
+            Some((503, _)) | None => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            Some(other) => panic!("{other:?}"),
+        };
+        let plain: serde_json::Map<_, _> = ["granted", "keep", "amount", "spent"]
+            .map(|name| (name.to_owned(), answer[name].clone()))
+            .into_iter()
+            .collect();
+        slice.take(&serde_json::from_value(plain.into()).unwrap());
+        idle += 1;
+        let available = slice.available();
+        if available > 0 {
+            slice.reserve(available).unwrap();
+            slice.settle(available, available);
+            all.fetch_add(available, Ordering::Relaxed);
+            idle = 0;
+        }
+    }
+    slice.spent()
+}
+
+/// Two servers on one database, of which one is killed again and again, and four Envoys that spend a budget.
+async fn spend_while_servers_are_killed(database: &str, servers: usize) {
+    const AMOUNT: u64 = 16_000;
+    let mut one = Server::start(database);
+    let two = (servers > 1).then(|| Server::start(database));
+    let (http, token) = (client(), one.token.clone().unwrap());
+    let urls = |one: &Server| -> Vec<String> {
+        let two = two.iter().map(|two| two.url.clone());
+        core::iter::once(one.url.clone()).chain(two).collect()
+    };
+    let make = async |path: &str, body| {
+        let (status, body) = post(&http, &format!("{}{path}", one.url), &token, body)
+            .await
+            .unwrap();
+        assert_eq!(status, 201, "{body}");
+    };
+    make("/v1/orgs", json!({"id": "acme"})).await;
+    let budget =
+        json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "once", "amount": AMOUNT});
+    make("/v1/budgets", budget).await;
+    let all = Arc::new(AtomicU64::new(0));
+    let at = Arc::new(Mutex::new(urls(&one)));
+    let envoys: Vec<_> = (0..4)
+        .map(|envoy| {
+            let (urls, all) = (Arc::clone(&at), Arc::clone(&all));
+            tokio::spawn(spend(http.clone(), urls, token.clone(), envoy, all))
+        })
+        .collect();
+    for kill in 1..=5 {
+        while all.load(Ordering::Relaxed) < AMOUNT * kill / 6 {
+            assert!(
+                envoys.iter().any(|envoy| !envoy.is_finished()),
+                "they have stopped"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(
+            all.load(Ordering::Relaxed) < AMOUNT,
+            "all was spent before the server was killed"
+        );
+        let next = tokio::task::block_in_place(|| {
+            let old = core::mem::replace(&mut one, Server::start(database));
+            old.kill();
+            urls(&one)
+        });
+        *at.lock().unwrap() = next;
+    }
+    let mut spent = 0;
+    for envoy in envoys {
+        spent += envoy.await.unwrap();
+    }
+    assert_eq!(spent, AMOUNT, "all of it, and not a unit more");
+    let shown = get(&http, &format!("{}/v1/budgets/b/spending", one.url), &token).await;
+    assert_eq!(
+        (&shown["spent"], &shown["escrowed"]),
+        (&json!(AMOUNT), &json!(0)),
+        "{shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_gives_no_unit_of_a_budget_twice_and_loses_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    spend_while_servers_are_killed(&database, 1).await;
+    spend_while_servers_are_killed(&postgres::database(), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

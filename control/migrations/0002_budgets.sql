@@ -31,6 +31,7 @@ CREATE TABLE budget_slices (
     PRIMARY KEY (budget, starts_at, holder)
 );
 CREATE INDEX budget_slices_open ON budget_slices (budget, starts_at, heard_at) WHERE state = 0;
+CREATE INDEX budget_slices_by_last_word ON budget_slices (heard_at);
 
 -- What is to be sent to the webhook.
 CREATE TABLE notices (

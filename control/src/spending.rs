@@ -17,8 +17,11 @@ use crate::store::{Store, at_commit, read};
 const SHARES_FOR: i64 = 60_000;
 /// How long before it begins a window gives slices, so that nobody has none when it does; milliseconds.
 const AHEAD: i64 = 60_000;
-/// How long after its end a window is kept, and what was spent in it is still settled; milliseconds.
-pub(crate) const KEPT: i64 = 90 * 86_400_000;
+/// How long after its end slices of a window are kept, and what was spent in it is still settled; milliseconds.
+pub(crate) const KEPT: i64 = 90 * DAY;
+/// How long after its end a window is kept, with what was spent in it; milliseconds.
+const WINDOW_KEPT: i64 = 400 * DAY;
+const DAY: i64 = 86_400_000;
 /// Slices that are written off in one exchange.
 const MOST_WRITTEN_OFF: i64 = 100;
 
@@ -154,18 +157,21 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets slices and windows that ended long ago; a thousand windows at a time.
+    /// Forgets the slices of windows that ended long ago, and later the windows. Where the clock is wrong, what was spent of a
+    /// window stays counted: it goes with the window alone.
     pub(crate) async fn forget_old_windows(&self, now: i64) -> Result<(), Problem> {
-        // In two statements, slices first: a window without slices is forgotten the next time.
-        let old =
-            "SELECT budget, starts_at FROM budget_windows WHERE ends_at < $1 ORDER BY ends_at LIMIT 1000";
-        for table in ["budget_slices", "budget_windows"] {
-            let statement = format!("DELETE FROM {table} WHERE (budget, starts_at) IN ({old})");
-            sqlx::query(sqlx::AssertSqlSafe(statement))
-                .bind(now.saturating_sub(KEPT))
-                .execute(self.pool())
-                .await?;
-        }
+        sqlx::query(
+            "DELETE FROM budget_slices WHERE heard_at < $1 AND EXISTS (SELECT 1 FROM budget_windows AS ended \
+             WHERE ended.budget = budget_slices.budget AND ended.starts_at = budget_slices.starts_at \
+             AND ended.ends_at < $1)",
+        )
+        .bind(now.saturating_sub(KEPT))
+        .execute(self.writers())
+        .await?;
+        sqlx::query("DELETE FROM budget_windows WHERE ends_at < $1")
+            .bind(now.saturating_sub(WINDOW_KEPT))
+            .execute(self.writers())
+            .await?;
         Ok(())
     }
 }

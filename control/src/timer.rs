@@ -385,7 +385,12 @@ async fn end_raise(store: &Store, id: &str, end: i64) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::documents::{Metadata, Target, Terms};
+    use crate::audit::Part;
+    use crate::documents::{Metadata, Target, Terms, merge};
+    use crate::spending::Reported;
+    use serde_json::{Value, json};
+    use sqlx::Row as _;
+    use tollgate_budgets::Report;
 
     const HOUR: i64 = 3_600_000;
 
@@ -518,6 +523,157 @@ mod tests {
         server.now.steady += 12 * HOUR;
         server.pass(1_000).await;
         assert!(!server.is_frozen().await);
+    }
+
+    /// A budget of 1,000 in the server's database.
+    async fn budget(server: &Server, change: Value) {
+        let mut whole = json!({
+            "id": "b", "scope": {"org": "acme"}, "org": "acme", "unit": "tokens", "window": "month", "amount": 1000,
+            "created_at": "2026-11-30T12:00:00Z", "created_by": "local",
+        });
+        merge(&mut whole, change);
+        let budget: Budget = serde_json::from_value(whole).unwrap();
+        let caller = Caller::local();
+        let store = &server.timer.store;
+        let mut write = store.begin(&caller, "budget.create", None).await.unwrap();
+        write.create(&budget).await.unwrap();
+        write.commit("acme").await.unwrap();
+    }
+
+    /// So much is spent of it.
+    async fn spend(server: &Server, spent: u64) {
+        let store = &server.timer.store;
+        let (budget, is_removed) = store.budget_or_removed("b").await.unwrap().unwrap();
+        let reported = Reported {
+            window: budget.window_at(server.now.wall).unwrap().unwrap(),
+            budget,
+            is_removed,
+            report: Report {
+                spent,
+                ..Report::default()
+            },
+        };
+        store
+            .exchange("holder", &[reported], server.now.wall)
+            .await
+            .unwrap();
+    }
+
+    async fn trail(server: &Server, action: &str) -> usize {
+        let trail = server
+            .timer
+            .store
+            .trail(Part::Org("acme"), 0, 1_000)
+            .await
+            .unwrap();
+        let faults = server.timer.store.verify(&[], None).await.unwrap().faults;
+        assert_eq!(faults, []);
+        trail.iter().filter(|entry| entry.entry.action == action).count()
+    }
+
+    #[tokio::test]
+    async fn a_raise_ends_by_itself_and_not_for_a_clock_that_jumps() {
+        let mut server = Server::new().await;
+        let until = time::end_to_rfc3339(server.now.wall + HOUR);
+        let raise = json!({"by": 500, "until": until, "reason": "x", "raised_by": "local"});
+        budget(&server, json!({"raise": raise})).await;
+        let amount = async |server: &Server| {
+            let budget = server.timer.store.get::<Budget>("b").await.unwrap();
+            budget.document.amount()
+        };
+        server.pass(1_000).await;
+        server.now.wall += 2 * HOUR;
+        server.pass(2_000).await;
+        assert_eq!(amount(&server).await, 1_500);
+        server.now.wall -= 2 * HOUR;
+        server.pass(60_000).await;
+        assert_eq!(amount(&server).await, 1_500);
+        server.now.wall += HOUR;
+        server.now.steady += HOUR;
+        server.pass(1_000).await;
+        assert_eq!(amount(&server).await, 1_000);
+        assert_eq!(trail(&server, "budget.raise.over").await, 1);
+        server.pass(10_000).await;
+        assert_eq!(trail(&server, "budget.raise.over").await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_raise_of_what_was_removed_ends_without_a_word() {
+        let mut server = Server::new().await;
+        let until = time::end_to_rfc3339(server.now.wall + 5_000);
+        let raise = json!({"by": 500, "until": until, "reason": "x", "raised_by": "local"});
+        budget(&server, json!({"raise": raise})).await;
+        server.pass(1_000).await;
+        let store = &server.timer.store;
+        let mut write = store
+            .begin(&Caller::local(), "budget.remove", None)
+            .await
+            .unwrap();
+        let before = write.get::<Budget>("b").await.unwrap();
+        write.remove(&before).await.unwrap();
+        write.commit("acme").await.unwrap();
+        server.pass(20_000).await;
+        assert_eq!(trail(&server, "budget.raise.over").await, 0);
+        assert!(server.timer.ends[3].in_order.is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_threshold_is_told_once_in_a_window() {
+        let mut server = Server::new().await;
+        server.timer.notifies = true;
+        budget(&server, json!({"thresholds": [50, 80, 100]})).await;
+        let mut told = Vec::new();
+        for spent in [499, 500, 600, 1_200, 1_300] {
+            spend(&server, spent).await;
+            server.pass(1_000).await;
+            told.push(trail(&server, "budget.reached").await);
+        }
+        assert_eq!(told, [0, 1, 1, 2, 2]);
+        let budget = server.timer.store.get::<Budget>("b").await.unwrap().document;
+        assert_eq!(budget.reached.unwrap().percent, 100);
+        let notices = sqlx::query("SELECT body FROM notices ORDER BY due_at, body")
+            .fetch_all(server.timer.store.pool())
+            .await
+            .unwrap();
+        let told: Vec<Value> = notices
+            .iter()
+            .map(|row| serde_json::from_str(&row.get::<String, _>("body")).unwrap())
+            .map(|notice: Value| json!([notice["type"], notice["data"]["percent"], notice["data"]["spent"]]))
+            .collect();
+        let kind = "budget.reached";
+        assert_eq!(told.len(), 2);
+        assert!(
+            told.contains(&json!([kind, 50, 500])) && told.contains(&json!([kind, 100, 1_200])),
+            "{told:?}"
+        );
+        // The next window begins anew.
+        server.now.wall += 32 * 24 * HOUR;
+        server.now.steady += 32 * 24 * HOUR;
+        spend(&server, 800).await;
+        server.pass(1_000).await;
+        assert_eq!(trail(&server, "budget.reached").await, 3);
+    }
+
+    #[tokio::test]
+    async fn old_slices_are_forgotten_and_what_was_spent_is_not() {
+        let server = Server::new().await;
+        budget(&server, json!({})).await;
+        spend(&server, 7).await;
+        let store = &server.timer.store;
+        let (budget, _) = store.budget_or_removed("b").await.unwrap().unwrap();
+        let window = budget.window_at(server.now.wall).unwrap().unwrap();
+        let look = async || {
+            let slices = store.slices("b", window, 10).await.unwrap().len();
+            (slices, store.standing("b", window).await.unwrap().totals.spent)
+        };
+        let day = 24 * HOUR;
+        for (later, expected) in [(89, (1, 7)), (91, (0, 7)), (399, (0, 7)), (401, (0, 0))] {
+            store
+                .forget_old_windows(window.until + later * day)
+                .await
+                .unwrap();
+            assert_eq!(look().await, expected, "{later} days later");
+        }
     }
 
     #[test]

@@ -238,3 +238,169 @@ async fn send_due(store: &Store, webhook: &Webhook, now: i64) -> Result<Option<S
     }
     Ok(complaint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
+    /// A receiver that answers with these, one after another; its address, and the requests as they came.
+    fn receiver(answers: &'static [&'static str]) -> (String, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hook?key=hidden", listener.local_addr().unwrap());
+        let (sender, requests) = channel();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let (mut request, mut bytes) = (String::new(), [0; 4096]);
+                while !request.contains("\r\n\r\n") || !request.ends_with('}') {
+                    let read = stream.read(&mut bytes).unwrap();
+                    request.push_str(&String::from_utf8_lossy(bytes.get(..read).unwrap()));
+                }
+                sender.send(request).unwrap();
+                let rest =
+                    "location: http://127.0.0.1:1/other\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                write!(stream, "HTTP/1.1 {answer}\r\n{rest}").unwrap();
+            }
+        });
+        (url, requests)
+    }
+
+    async fn store_with_a_notice(folder: &Path) -> Store {
+        let file = folder.join("tollgate.db");
+        let store = Store::create(&format!("sqlite:{}", file.display()))
+            .await
+            .unwrap();
+        let mut transaction = store.writers().begin().await.unwrap();
+        keep(
+            &mut transaction,
+            &serde_json::json!({"type": "budget.reached"}),
+            1_000,
+        )
+        .await
+        .unwrap();
+        transaction.commit().await.unwrap();
+        store
+    }
+
+    async fn waiting(store: &Store) -> i64 {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM notices").fetch_one(store.pool());
+        row.await.unwrap().try_get("n").unwrap()
+    }
+
+    fn header<'a>(request: &'a str, name: &str) -> &'a str {
+        let line = request.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim_start_matches(": ")
+    }
+
+    #[tokio::test]
+    async fn a_notice_is_signed_and_sent_until_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_with_a_notice(folder.path()).await;
+        let (url, requests) = receiver(&["500 No", "302 Found", "204 Taken"]);
+        let webhook = Webhook::new(&url, &folder.path().join("secret")).unwrap();
+        assert_eq!(send_due(&store, &webhook, 999).await.unwrap(), None, "not due");
+        let complaint = send_due(&store, &webhook, 1_000).await.unwrap().unwrap();
+        assert!(
+            complaint.contains("500") && !complaint.contains("hidden"),
+            "{complaint}"
+        );
+        // It waits, longer each time.
+        assert_eq!(send_due(&store, &webhook, 10_999).await.unwrap(), None);
+        let complaint = send_due(&store, &webhook, 11_000).await.unwrap().unwrap();
+        assert!(complaint.contains("302"), "{complaint}");
+        assert_eq!(send_due(&store, &webhook, 30_999).await.unwrap(), None);
+        assert_eq!(waiting(&store).await, 1);
+        assert_eq!(send_due(&store, &webhook, 31_000).await.unwrap(), None);
+        assert_eq!(waiting(&store).await, 0);
+        let requests: Vec<String> = requests.try_iter().collect();
+        assert_eq!(requests.len(), 3);
+        let ids: Vec<&str> = requests
+            .iter()
+            .map(|request| header(request, "webhook-id"))
+            .collect();
+        assert!(
+            ids.iter().all(|id| *id == ids[0] && id.starts_with("msg_")),
+            "{ids:?}"
+        );
+        let body = requests[2].split_once("\r\n\r\n").unwrap().1;
+        assert_eq!(body, r#"{"type":"budget.reached"}"#);
+        assert_eq!(header(&requests[2], "webhook-timestamp"), "31");
+        assert_eq!(
+            header(&requests[2], "webhook-signature"),
+            sign(&webhook.secret, ids[0], 31, body)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_notice_that_nobody_takes_is_given_up_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_with_a_notice(folder.path()).await;
+        // Nobody listens there.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let webhook = Webhook::new(
+            &format!("http://{free}/?key=hidden"),
+            &folder.path().join("secret"),
+        )
+        .unwrap();
+        let (mut now, mut attempts, mut last) = (1_000, 0, String::new());
+        while waiting(&store).await > 0 {
+            if let Some(complaint) = send_due(&store, &webhook, now).await.unwrap() {
+                attempts += 1;
+                last = complaint;
+            }
+            now += WAIT.1;
+        }
+        assert_eq!(attempts, ATTEMPTS);
+        assert!(last.contains("given up") && !last.contains("hidden"), "{last}");
+    }
+
+    /// The example of the specification of Standard Webhooks.
+    #[test]
+    fn a_signature_is_as_the_standard_says() {
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature = sign(
+            &secret,
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            r#"{"test": 2432232314}"#,
+        );
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn nothing_is_told_in_clear_or_without_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        for url in [
+            "http://hooks.example/",
+            "https://user:word@hooks.example/",
+            "file:///etc/passwd",
+            "hooks.example",
+            "",
+        ] {
+            assert!(
+                matches!(Webhook::new(url, &secret), Err(WebhookError::Address)),
+                "{url}"
+            );
+        }
+        assert!(!secret.exists());
+        let made = Webhook::new("https://hooks.example/", &secret).unwrap();
+        let again = Webhook::new("https://hooks.example/", &secret).unwrap();
+        assert_eq!((made.secret.len(), &made.secret), (32, &again.secret));
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&secret).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+        for wrong in [
+            "",
+            "whsec_",
+            "whsec_dG9vIHNob3J0",
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ] {
+            std::fs::write(&secret, wrong).unwrap();
+            let refused = Webhook::new("https://hooks.example/", &secret);
+            assert!(matches!(refused, Err(WebhookError::NotASecret)), "{wrong}");
+        }
+    }
+}

@@ -31,7 +31,8 @@ async fn spending(plane: &Plane, budget: &str) -> Value {
 }
 
 async fn budget(plane: &Plane, change: Value) -> Answer {
-    let mut body = json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "month", "amount": 1000});
+    let mut body =
+        json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "month", "amount": 1000});
     for (name, value) in change.as_object().unwrap() {
         body[name] = value.clone();
     }
@@ -118,14 +119,22 @@ async fn what_a_budget_is_on_has_to_be_there() {
         assert_eq!(answer.status, status, "{scope}: {}", answer.body);
     }
     let pool = json!({"pool": ["acme", "globex"]});
-    let shared = budget(&plane, json!({"id": "pool", "scope": pool})).await.expect(201);
+    let shared = budget(&plane, json!({"id": "pool", "scope": pool}))
+        .await
+        .expect(201);
     assert_eq!(shared.body.get("org"), None);
-    plane.post(&format!("/v1/keys/{key}/revoke"), json!({})).await.expect(200);
+    plane
+        .post(&format!("/v1/keys/{key}/revoke"), json!({}))
+        .await
+        .expect(200);
     budget(&plane, json!({"id": "late", "scope": {"key": key}}))
         .await
         .expect(409)
         .says("revoked");
-    for (change, field) in [(json!({"amount": -1}), "amount"), (json!({"colour": 1}), "colour")] {
+    for (change, field) in [
+        (json!({"amount": -1}), "amount"),
+        (json!({"colour": 1}), "colour"),
+    ] {
         budget(&plane, change).await.expect(422).says(field);
     }
 }
@@ -137,10 +146,15 @@ async fn a_customer_makes_budgets_of_its_own() {
     plane.org("acme").await;
     plane.org("globex").await;
     budget(&plane, json!({"id": "whole"})).await.expect(201);
-    budget(&plane, json!({"id": "pool", "scope": {"pool": ["acme", "globex"]}}))
+    budget(
+        &plane,
+        json!({"id": "pool", "scope": {"pool": ["acme", "globex"]}}),
+    )
+    .await
+    .expect(201);
+    budget(&plane, json!({"id": "theirs", "scope": {"org": "globex"}}))
         .await
         .expect(201);
-    budget(&plane, json!({"id": "theirs", "scope": {"org": "globex"}})).await.expect(201);
     let customer = plane.token("operator", Some(&["acme"])).await;
     let ask = async |method: Method, path: &str, body: Value| {
         plane.as_token(&customer, method, path, Some(body)).await
@@ -162,18 +176,41 @@ async fn a_customer_makes_budgets_of_its_own() {
     ] {
         ask(Method::POST, "/v1/budgets", with(scope)).await.expect(status);
     }
-    let listed = plane.as_token(&customer, Method::GET, "/v1/budgets", None).await.expect(200);
-    let ids: Vec<&Value> = listed.body["items"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    let listed = plane
+        .as_token(&customer, Method::GET, "/v1/budgets", None)
+        .await
+        .expect(200);
+    let ids: Vec<&Value> = listed.body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["id"])
+        .collect();
     assert_eq!(ids, ["own", "whole"]);
-    for (id, status) in [("own", 200), ("whole", 403), ("pool", 404), ("theirs", 404), ("nothing", 404)] {
+    for (id, status) in [
+        ("own", 200),
+        ("whole", 403),
+        ("pool", 404),
+        ("theirs", 404),
+        ("nothing", 404),
+    ] {
         let path = format!("/v1/budgets/{id}");
-        ask(Method::PATCH, &path, json!({"amount": 10})).await.expect(status);
+        ask(Method::PATCH, &path, json!({"amount": 10}))
+            .await
+            .expect(status);
         let raise = json!({"by": 5, "for": "1h", "reason": "x"});
-        ask(Method::POST, &format!("{path}/raise"), raise).await.expect(status);
-        ask(Method::POST, &format!("{path}/raise/end"), json!({})).await.expect(status);
+        ask(Method::POST, &format!("{path}/raise"), raise)
+            .await
+            .expect(status);
+        ask(Method::POST, &format!("{path}/raise/end"), json!({}))
+            .await
+            .expect(status);
         let seen = if status == 403 { 200 } else { status };
         for path in [path.clone(), format!("{path}/spending")] {
-            plane.as_token(&customer, Method::GET, &path, None).await.expect(seen);
+            plane
+                .as_token(&customer, Method::GET, &path, None)
+                .await
+                .expect(seen);
         }
         ask(Method::DELETE, &path, json!({})).await.expect(status);
     }
@@ -189,7 +226,11 @@ async fn slices_are_given_spent_and_given_back_to_the_unit() {
         let ask = async |holder: &str, item: Value| exchange(&plane, &gateway, holder, item).await;
         // A twentieth of it, and what a request waits for.
         let first = ask(ONE, json!({"budget": "b", "want": 50})).await;
-        assert_eq!((&first["granted"], &first["amount"]), (&json!(50), &json!(1000)), "{first}");
+        assert_eq!(
+            (&first["granted"], &first["amount"]),
+            (&json!(50), &json!(1000)),
+            "{first}"
+        );
         let window = first["window"].clone();
         let item = |members: Value| {
             let mut item = json!({"budget": "b", "window": window});
@@ -202,7 +243,10 @@ async fn slices_are_given_spent_and_given_back_to_the_unit() {
         assert_eq!(second["granted"], 950);
         // Nothing is left, however often it is asked for, and whoever asks.
         for _ in 0..3 {
-            assert_eq!(ask(ONE, item(json!({"granted": 50, "want": 60, "need": 60}))).await["granted"], 50);
+            assert_eq!(
+                ask(ONE, item(json!({"granted": 50, "want": 60, "need": 60}))).await["granted"],
+                50
+            );
         }
         let spent = ask(ONE, item(json!({"granted": 50, "spent": 50, "need": 1}))).await;
         assert_eq!((&spent["granted"], &spent["spent"]), (&json!(50), &json!(50)));
@@ -219,12 +263,28 @@ async fn slices_are_given_spent_and_given_back_to_the_unit() {
             assert_eq!(of(&spending(&plane, "b").await), [65, 0, 935]);
         }
         let slices = spending(&plane, "b").await["slices"].clone();
-        let states: Vec<&Value> = slices.as_array().unwrap().iter().map(|slice| &slice["state"]).collect();
-        assert!(states.contains(&&json!("open")) && states.contains(&&json!("done")), "{slices}");
+        let states: Vec<&Value> = slices
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|slice| &slice["state"])
+            .collect();
+        assert!(
+            states.contains(&&json!("open")) && states.contains(&&json!("done")),
+            "{slices}"
+        );
         // What is spent of one that was removed is counted, and nothing is given of it.
         plane.delete("/v1/budgets/b").await.expect(200);
-        let late = ask(ONE, item(json!({"granted": 50, "spent": 70, "want": 50, "need": 50}))).await;
-        assert_eq!((&late["granted"], &late["spent"]), (&json!(50), &json!(85)), "{late}");
+        let late = ask(
+            ONE,
+            item(json!({"granted": 50, "spent": 70, "want": 50, "need": 50})),
+        )
+        .await;
+        assert_eq!(
+            (&late["granted"], &late["spent"]),
+            (&json!(50), &json!(85)),
+            "{late}"
+        );
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;
@@ -272,7 +332,12 @@ async fn what_an_envoy_says_wrongly_is_said_of_that_item_alone() {
     assert_eq!(answer.body["items"][1]["granted"], 5);
     let huge = json!([{"budget": "b", "spent": 9_007_199_254_740_993_u64}]);
     let answer = send(json!({"holder": ONE, "items": huge})).await.expect(200);
-    assert!(answer.body["items"][0]["problem"].as_str().unwrap().contains("2^53"));
+    assert!(
+        answer.body["items"][0]["problem"]
+            .as_str()
+            .unwrap()
+            .contains("2^53")
+    );
     assert_eq!(spending(&plane, "b").await["spent"], 0);
     for (holder, items) in [("short", json!([])), ("no spaces in here", json!([]))] {
         send(json!({"holder": holder, "items": items})).await.expect(422);
@@ -301,12 +366,22 @@ async fn two_servers_give_no_unit_twice() {
     let second = tollgate_control::api::router(tollgate_control::api::App::new(second.into(), None));
     first.org("acme").await;
     budget(&first, json!({"amount": 2000})).await.expect(201);
-    budget(&first, json!({"id": "a", "amount": 500})).await.expect(201);
+    budget(&first, json!({"id": "a", "amount": 500}))
+        .await
+        .expect(201);
     let gateway = first.token("gateway", None).await;
     let mut envoys = Vec::new();
     for at in 0..8 {
-        let router = if at % 2 == 0 { first.router.clone() } else { second.clone() };
-        envoys.push(tokio::spawn(spend(router, gateway.clone(), format!("envoy-{at:0>16}"))));
+        let router = if at % 2 == 0 {
+            first.router.clone()
+        } else {
+            second.clone()
+        };
+        envoys.push(tokio::spawn(spend(
+            router,
+            gateway.clone(),
+            format!("envoy-{at:0>16}"),
+        )));
     }
     let mut spent = [0, 0];
     for envoy in envoys {
@@ -356,14 +431,17 @@ async fn spend(router: axum::Router, token: String, holder: String) -> [u64; 2] 
                 .unwrap();
             let response = router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status(), 200);
-            let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
+                .await
+                .unwrap();
             let answer: Value = serde_json::from_slice(&bytes).unwrap();
             for (item, slice) in answer["items"].as_array().unwrap().iter().zip(&mut slices) {
                 assert_eq!(item.get("problem"), None, "{item}");
                 let mut plain = item.clone();
-                plain.as_object_mut().unwrap().retain(|name, _| {
-                    ["granted", "keep", "amount", "spent"].contains(&name.as_str())
-                });
+                plain
+                    .as_object_mut()
+                    .unwrap()
+                    .retain(|name, _| ["granted", "keep", "amount", "spent"].contains(&name.as_str()));
                 slice.take(&serde_json::from_value(plain).unwrap());
             }
         }
@@ -403,15 +481,29 @@ async fn the_slice_of_a_lost_envoy_is_given_to_others_where_that_is_said() {
         silent().await;
         // Without a word of that, it is kept for it.
         assert_eq!(ask(TWO, json!({"budget": "b", "need": 101})).await["granted"], 0);
-        plane.patch("/v1/budgets/b", json!({"lost_after": "10m"})).await.expect(200);
+        plane
+            .patch("/v1/budgets/b", json!({"lost_after": "10m"}))
+            .await
+            .expect(200);
         silent().await;
-        assert_eq!(ask(TWO, json!({"budget": "b", "need": 101})).await["granted"], 101);
+        assert_eq!(
+            ask(TWO, json!({"budget": "b", "need": 101})).await["granted"],
+            101
+        );
         let shown = spending(&plane, "b").await;
-        assert_eq!((&shown["escrowed"], &shown["left"]), (&json!(101), &json!(899)), "{shown}");
+        assert_eq!(
+            (&shown["escrowed"], &shown["left"]),
+            (&json!(101), &json!(899)),
+            "{shown}"
+        );
         let again = ask(ONE, json!({"budget": "b", "granted": 900, "spent": 5})).await;
         assert_eq!((&again["granted"], &again["spent"]), (&json!(900), &json!(5)));
         let shown = spending(&plane, "b").await;
-        assert_eq!((&shown["escrowed"], &shown["left"]), (&json!(996), &json!(0)), "{shown}");
+        assert_eq!(
+            (&shown["escrowed"], &shown["left"]),
+            (&json!(996), &json!(0)),
+            "{shown}"
+        );
     })
     .await;
 }

@@ -36,6 +36,39 @@ pub(super) struct NewBudget {
     spec: BudgetSpec,
 }
 
+/// What is changed; what is not named stays.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the description of the API alone has it: a change is merged into what there is"
+)]
+pub(super) struct BudgetChange {
+    /// A name for people.
+    #[schema(required = false)]
+    name: Option<String>,
+    /// How much of the unit may be spent in each window.
+    #[schema(
+        required = false,
+        nullable = false,
+        minimum = 0,
+        maximum = 9007199254740992_u64
+    )]
+    amount: Option<u64>,
+    /// Percent of the amount at which somebody is told.
+    #[schema(required = false)]
+    thresholds: Option<Vec<u8>>,
+    /// What becomes of requests near the end. Another one than before goes with `null` for that: `{"slow": {…}, "downgrade":
+    /// null}`.
+    #[schema(required = false, value_type = Object)]
+    policy: Option<Value>,
+    /// After how long without a word the slice of an Envoy is given to others.
+    #[schema(required = false)]
+    lost_after: Option<String>,
+    /// When a budget whose window is `once` ends (RFC 3339).
+    #[schema(required = false)]
+    ends_at: Option<String>,
+}
+
 /// More for a while.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -236,7 +269,7 @@ pub(super) async fn create(
 
 /// Changes a budget: a JSON merge patch (RFC 7396). Its scope, unit and window stay: what is spent is counted in them.
 #[utoipa::path(patch, path = "/v1/budgets/{budget}", tag = "budgets", params(WriteOptions, ("budget" = String, Path)),
-    request_body = BudgetSpec, responses(
+    request_body = BudgetChange, responses(
     (status = 200, body = Changed<Budget>), Problems,
 ))]
 pub(super) async fn change(
