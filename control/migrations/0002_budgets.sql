@@ -12,6 +12,9 @@ CREATE TABLE budget_windows (
     -- The highest threshold that was reached, in percent, and the highest that was told; 0 for none.
     reached BIGINT NOT NULL,
     told BIGINT NOT NULL,
+    -- When anybody was last heard, and since when there was no minute in which nobody was.
+    heard_at BIGINT NOT NULL,
+    awake_since BIGINT NOT NULL,
     PRIMARY KEY (budget, starts_at)
 );
 CREATE INDEX budget_windows_to_tell ON budget_windows (budget, starts_at) WHERE reached > told;

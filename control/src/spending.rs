@@ -56,9 +56,10 @@ pub(crate) struct ReachedThreshold {
 }
 
 /// First in its transaction: who holds the row is alone with the window.
-const LOCK: &str = "INSERT INTO budget_windows (budget, starts_at, ends_at, held, spent, reached, told) \
-     VALUES ($1, $2, $3, 0, 0, 0, 0) ON CONFLICT (budget, starts_at) DO UPDATE SET ends_at = $3 \
-     RETURNING held, spent, reached";
+const LOCK: &str = "INSERT INTO budget_windows \
+     (budget, starts_at, ends_at, held, spent, reached, told, heard_at, awake_since) \
+     VALUES ($1, $2, $3, 0, 0, 0, 0, $4, $4) ON CONFLICT (budget, starts_at) DO UPDATE SET ends_at = $3 \
+     RETURNING held, spent, reached, heard_at, awake_since";
 const FIND_SLICE: &str = "SELECT holder, granted, returned, spent, state, heard_at FROM budget_slices \
      WHERE budget = $1 AND starts_at = $2 AND holder = $3";
 const COUNT_OTHERS: &str = "SELECT COUNT(*) AS n FROM budget_slices \
@@ -68,8 +69,8 @@ const FIND_LOST: &str = "SELECT holder, granted, returned, spent, state, heard_a
 const PUT_SLICE: &str = "INSERT INTO budget_slices (budget, starts_at, holder, granted, returned, spent, state, heard_at) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (budget, starts_at, holder) \
      DO UPDATE SET granted = $4, returned = $5, spent = $6, state = $7, heard_at = $8";
-const PUT_TOTALS: &str =
-    "UPDATE budget_windows SET held = $1, spent = $2, reached = $3 WHERE budget = $4 AND starts_at = $5";
+const PUT_TOTALS: &str = "UPDATE budget_windows SET held = $1, spent = $2, reached = $3, heard_at = $4, awake_since = $5 \
+     WHERE budget = $6 AND starts_at = $7";
 
 impl Store {
     /// A budget, and whether it was removed; `None` where there never was one of that name.
@@ -93,6 +94,9 @@ impl Store {
         reports: &[Reported],
         now: i64,
     ) -> Result<Vec<Option<Answer>>, Problem> {
+        if reports.is_empty() {
+            return Ok(Vec::new());
+        }
         self.ensure_file_there()?;
         let mut transaction = self.writers().begin().await?;
         let mut answers = Vec::with_capacity(reports.len());
@@ -214,9 +218,11 @@ async fn exchange_one(
         .bind(budget.id())
         .bind(window.from)
         .bind(window.until)
+        .bind(now)
         .fetch_one(&mut **transaction)
         .await?;
     let reached: i64 = row.try_get("reached")?;
+    let awake_since = awake_since(now, row.try_get("heard_at")?, row.try_get("awake_since")?);
     let others = sqlx::query(COUNT_OTHERS)
         .bind(budget.id())
         .bind(window.from)
@@ -234,7 +240,9 @@ async fn exchange_one(
         },
         totals: totals(&row)?,
     };
-    if let Some(lost_after) = budget.lost_after() {
+    // Where nobody was heard, as the servers were down, it is not they who were silent.
+    let lost_after = budget.lost_after();
+    if let Some(lost_after) = lost_after.filter(|span| awake_since <= now.saturating_sub(*span)) {
         write_off(
             transaction,
             &mut book,
@@ -270,11 +278,24 @@ async fn exchange_one(
         .bind(stored(book.totals.held)?)
         .bind(stored(book.totals.spent)?)
         .bind(reached.max(threshold.map_or(0, i64::from)))
+        .bind(now)
+        .bind(awake_since)
         .bind(budget.id())
         .bind(window.from)
         .execute(&mut **transaction)
         .await?;
     Ok(answer)
+}
+
+/// Since when there was no minute in which nobody was heard.
+fn awake_since(now: i64, heard_at: i64, awake_since: i64) -> i64 {
+    // A clock that went back says nothing of how long it was.
+    let silence = now.saturating_sub(heard_at);
+    if (0..=SHARES_FOR).contains(&silence) {
+        awake_since
+    } else {
+        now
+    }
 }
 
 /// Lets others have the slices of those that were not heard since.
@@ -358,4 +379,22 @@ fn number(stored: i64) -> u64 {
 
 fn stored(number: u64) -> Result<i64, Problem> {
     i64::try_from(number).map_err(|_| Problem::unavailable("a sum is larger than the database holds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_of_all_is_nobodys_own() {
+        for (now, heard_at, expected) in [
+            (100_000, 99_000, 5),
+            (100_000, 40_000, 5),
+            (100_000, 39_999, 100_000),
+            (100_000, 100_001, 100_000),
+            (i64::MAX, i64::MIN, i64::MAX),
+        ] {
+            assert_eq!(awake_since(now, heard_at, 5), expected);
+        }
+    }
 }

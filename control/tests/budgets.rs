@@ -187,6 +187,14 @@ async fn a_customer_makes_budgets_of_its_own() {
         .map(|one| &one["id"])
         .collect();
     assert_eq!(ids, ["own", "whole"]);
+    let shown = plane
+        .as_token(&customer, Method::GET, "/v1/budgets/whole/spending", None)
+        .await
+        .expect(200);
+    assert_eq!(
+        (&shown.body["left"], shown.body.get("slices")),
+        (&json!(1000), None)
+    );
     for (id, status) in [
         ("own", 200),
         ("whole", 403),
@@ -472,20 +480,28 @@ async fn the_slice_of_a_lost_envoy_is_given_to_others_where_that_is_said() {
         let ask = async |holder: &str, item: Value| exchange(&plane, &gateway, holder, item).await;
         ask(ONE, json!({"budget": "b", "need": 900})).await;
         let pool = sqlx::AnyPool::connect(&plane.address).await.unwrap();
-        let silent = async || {
-            sqlx::query("UPDATE budget_slices SET heard_at = heard_at - 3600000")
-                .execute(&pool)
-                .await
-                .unwrap();
+        let run = async |statement: &'static str| {
+            sqlx::query(statement).execute(&pool).await.unwrap();
         };
-        silent().await;
+        // An hour passes for this one; and for all, as if the servers had been down.
+        let silent =
+            "UPDATE budget_slices SET heard_at = heard_at - 3600000 WHERE holder = 'holder-0000000001'";
+        let all_silent =
+            "UPDATE budget_windows SET heard_at = heard_at - 3600000, awake_since = awake_since - 3600000";
+        let awake = "UPDATE budget_windows SET awake_since = awake_since - 3600000";
+        run(silent).await;
+        run(awake).await;
         // Without a word of that, it is kept for it.
         assert_eq!(ask(TWO, json!({"budget": "b", "need": 101})).await["granted"], 0);
         plane
             .patch("/v1/budgets/b", json!({"lost_after": "10m"}))
             .await
             .expect(200);
-        silent().await;
+        let asks = json!({"budget": "b", "need": 101});
+        run(silent).await;
+        run(all_silent).await;
+        assert_eq!(ask(TWO, asks.clone()).await["granted"], 0);
+        run(awake).await;
         assert_eq!(
             ask(TWO, json!({"budget": "b", "need": 101})).await["granted"],
             101

@@ -20,7 +20,7 @@ const CONFINED_KEY_BYTES: usize = 4 << 10;
 /// Freezes, and caps, in force in an organization, where a confined token begins one.
 const CONFINED_IN_FORCE: i64 = 1_000;
 /// Budgets in an organization, where a confined token makes one.
-const CONFINED_BUDGETS: i64 = 1_000;
+const CONFINED_BUDGETS: i64 = 100;
 
 /// Fails where a confined caller has made a budget too many.
 pub(super) async fn ensure_room_for_budgets(
