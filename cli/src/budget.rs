@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use crate::change::{Clear, insert_some};
-use crate::client::{Client, segment};
+use crate::client::{Client, encoded, segment};
 use crate::money;
 use crate::out::outln;
 use crate::show;
@@ -154,9 +154,7 @@ impl Command {
     pub(crate) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::List { org } => {
-                let query = org.map_or_else(String::new, |org| {
-                    format!("?org={}", crate::client::encoded(&org))
-                });
+                let query = org.map_or_else(String::new, |org| format!("?org={}", encoded(&org)));
                 let mut budgets = client.list_all(&format!("/v1/budgets{query}")).await?;
                 if !client.wants_json() {
                     budgets.iter_mut().for_each(for_people);
@@ -241,17 +239,15 @@ fn path(budget: &str) -> Result<String> {
 /// A budget, and what was spent of it.
 async fn show_one(client: &Client, name: &str, at: Option<&str>) -> Result<()> {
     let mut budget = client.get(&path(name)?).await?;
-    let at = at.map_or_else(String::new, |at| format!("?at={}", crate::client::encoded(at)));
+    let at = at.map_or_else(String::new, |at| format!("?at={}", encoded(at)));
     let spending = client.get(&format!("{}/spending{at}", path(name)?)).await?;
     if client.wants_json() {
-        budget["spending"] = spending;
+        if let Some(members) = budget.as_object_mut() {
+            members.insert("spending".to_owned(), spending);
+        }
         return show::object(client, &budget);
     }
-    let is_cost = budget["unit"] == "cost_micros";
-    let shown = |value: &Value| match value.as_u64().filter(|_| is_cost) {
-        Some(micros) => json!(money::text(micros)),
-        None => value.clone(),
-    };
+    let is_cost = is_cost(&budget);
     for_people(&mut budget);
     let mut lines = budget.as_object().cloned().unwrap_or_default();
     if let Some(raise) = budget.get("raise") {
@@ -273,26 +269,28 @@ async fn show_one(client: &Client, name: &str, at: Option<&str>) -> Result<()> {
         ("left", "left"),
     ] {
         if let Some(value) = spending.get(member) {
-            lines.insert(name.to_owned(), shown(value));
+            lines.insert(name.to_owned(), shown(value, is_cost));
         }
     }
     show::object(client, &Value::Object(lines))?;
     let slices = spending.get("slices").and_then(Value::as_array);
-    if let Some(slices) = slices.filter(|slices| !slices.is_empty()) {
-        let mut slices = slices.clone();
-        for slice in &mut slices {
-            for member in ["spent", "escrowed"] {
-                slice[member] = shown(&slice[member]);
+    let mut slices = slices.cloned().unwrap_or_default();
+    if slices.is_empty() {
+        return Ok(());
+    }
+    for slice in &mut slices {
+        for pointer in ["/spent", "/escrowed"] {
+            if let Some(amount) = slice.pointer_mut(pointer) {
+                *amount = shown(amount, is_cost);
             }
         }
-        outln!("")?;
-        show::list(
-            client,
-            &slices,
-            &["holder", "state", "spent", "escrowed", "heard_at"],
-        )?;
     }
-    Ok(())
+    outln!("")?;
+    show::list(
+        client,
+        &slices,
+        &["holder", "state", "spent", "escrowed", "heard_at"],
+    )
 }
 
 async fn raise(client: &Client, budget: &str, by: &str, span: Option<String>) -> Result<()> {
@@ -316,37 +314,53 @@ async fn raise(client: &Client, budget: &str, by: &str, span: Option<String>) ->
 /// An amount as the API has it, of a budget that is there.
 async fn in_unit_of(client: &Client, budget: &str, text: &str) -> Result<u64> {
     let budget = client.get(&path(budget)?).await?;
-    if budget["unit"] == "cost_micros" {
+    if is_cost(&budget) {
         return money::parse(text);
     }
     let number = text.parse();
     number.with_context(|| {
         format!(
             "`{text}` is no amount: expected a whole number of {}",
-            show::text(&budget["unit"])
+            show::member(&budget, "unit")
         )
     })
 }
 
+/// Whether its amounts are costs.
+fn is_cost(budget: &Value) -> bool {
+    show::member(budget, "unit") == "cost_micros"
+}
+
+/// An amount for people.
+fn shown(amount: &Value, is_cost: bool) -> Value {
+    match amount.as_u64().filter(|_| is_cost) {
+        Some(micros) => json!(money::text(micros)),
+        None => amount.clone(),
+    }
+}
+
 /// Costs in the currency, and scopes in a word.
 fn for_people(budget: &mut Value) {
-    if budget["unit"] == "cost_micros" {
-        budget["unit"] = json!("cost");
-        for pointer in ["/amount", "/raise/by"] {
-            if let Some(amount) = budget.pointer_mut(pointer) {
-                *amount = amount
-                    .as_u64()
-                    .map_or(Value::Null, |micros| json!(money::text(micros)));
-            }
+    let is_cost = is_cost(budget);
+    for pointer in ["/amount", "/raise/by"] {
+        if let Some(amount) = budget.pointer_mut(pointer) {
+            *amount = shown(amount, is_cost);
         }
     }
-    let scope = budget["scope"].as_object().and_then(|scope| scope.iter().next());
-    if let Some((kind, of)) = scope {
+    let Some(members) = budget.as_object_mut() else {
+        return;
+    };
+    if is_cost {
+        members.insert("unit".to_owned(), json!("cost"));
+    }
+    let scope = members.get("scope").and_then(Value::as_object);
+    if let Some((kind, of)) = scope.and_then(|scope| scope.iter().next()) {
         let of = match kind.as_str() {
-            "label" => format!("{}={}", show::text(&of["name"]), show::text(&of["value"])),
+            "label" => format!("{}={}", show::member(of, "name"), show::member(of, "value")),
             _ => show::text(of),
         };
-        budget["scope"] = json!(format!("{kind} {of}"));
+        let told = format!("{kind} {of}");
+        members.insert("scope".to_owned(), json!(told));
     }
 }
 

@@ -347,6 +347,16 @@ async fn what_an_envoy_says_wrongly_is_said_of_that_item_alone() {
             .contains("2^53")
     );
     assert_eq!(spending(&plane, "b").await["spent"], 0);
+    for at in [
+        "9999-12-31T23:59:59Z",
+        "0000-01-01T00:00:00Z",
+        "now",
+        "2026-11-30",
+    ] {
+        let path = format!("/v1/budgets/b/spending?at={at}");
+        let status = plane.get(&path).await.status;
+        assert!(status == 422 || status == 200, "{at}: {status}");
+    }
     for (holder, items) in [("short", json!([])), ("no spaces in here", json!([]))] {
         send(json!({"holder": holder, "items": items})).await.expect(422);
     }

@@ -43,6 +43,12 @@ impl Server {
         server
     }
 
+    /// With more on its command line.
+    pub(crate) fn start_with(database: &str, more: &[&str]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        Self::start_at("http://", command, more, database)
+    }
+
     fn start_at(scheme: &str, mut command: Command, more: &[&str], database: &str) -> Self {
         command.args(["serve", "--listen", "127.0.0.1:0", "--database", database]);
         command.args(more);

@@ -181,9 +181,15 @@ pub(super) async fn spending(
     let budget = readable(&app, &caller, &id).await?.document;
     let at = query.at.as_deref();
     time::ensure_rfc3339("at", at)?;
-    let at = at.map_or_else(|| Ok(time::now()), |at| time::parse("at", at))?;
+    let window = match at {
+        None => budget.window_at(time::now())?,
+        Some(text) => {
+            let beyond = |_| Problem::invalid("at", text, "a time in the years that there are");
+            budget.window_at(time::parse("at", text)?).map_err(beyond)?
+        }
+    };
     let amount = budget.amount();
-    let Some(window) = budget.window_at(at)? else {
+    let Some(window) = window else {
         return Ok(axum::Json(Spending {
             window: None,
             resets_at: None,

@@ -1,6 +1,7 @@
 //! `/v1/budgets/exchange`: Envoys say what they spent of budgets, and are given slices of them. docs/budgets.md has the rule.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -134,11 +135,13 @@ pub(super) async fn exchange(
                 answer.window = Some(from);
                 answer.ends_at = (until != i64::MAX).then_some(until);
                 answer.amount = reported.budget.amount();
-                let key = (item.budget.clone(), from);
-                if reports.contains_key(&key) {
-                    answer.problem = Some("the same window stands in the message twice".to_owned());
-                } else {
-                    reports.insert(key, (at, reported));
+                match reports.entry((item.budget.clone(), from)) {
+                    Entry::Vacant(place) => {
+                        place.insert((at, reported));
+                    }
+                    Entry::Occupied(_) => {
+                        answer.problem = Some("the same window stands in the message twice".to_owned());
+                    }
                 }
             }
             Err(problem) => answer.problem = Some(problem.to_owned()),

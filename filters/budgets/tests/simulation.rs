@@ -1,6 +1,11 @@
 //! How much of a budget is spent before anybody is refused, on a virtual clock: one tick is the time between two reports.
 
-#![allow(clippy::indexing_slicing, reason = "a test says what it expects by failing")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what it expects by failing"
+)]
 
 use proptest::prelude::*;
 use tollgate_budgets::{Account, Book, Report, Rules, Slice, Terms, Totals};
