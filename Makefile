@@ -23,7 +23,7 @@ test: ## build the modules and run every test, on a real Envoy too
 accountant: ## 10,000 random requests, and the sums of a program that is not ours: no limit is passed
 	@scripts/accountant.sh
 
-model: ## every order of messages, clocks and crashes that limits across a fleet may meet: some three minutes
+model: ## every order of messages, clocks and crashes that limits and budgets across a fleet may meet: some five minutes
 	@scripts/model.sh
 
 soak: ## an hour of requests that end in every way: memory stays flat (ARGS=600: so many seconds)

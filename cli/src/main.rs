@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod budget;
 mod change;
 mod check;
 mod client;
@@ -18,6 +19,7 @@ mod gateway;
 mod import;
 mod key;
 mod limit;
+mod money;
 mod org;
 mod out;
 mod private;
@@ -98,6 +100,9 @@ enum Managed {
     /// API keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Budgets: how much may be spent, and what was.
+    #[command(subcommand)]
+    Budget(budget::Command),
     /// Block a key, project or organization immediately.
     Freeze(freeze::Freeze),
     /// End a freeze.
@@ -189,6 +194,7 @@ async fn manage(options: GlobalOptions, command: Managed) -> Result<ExitCode> {
         Managed::Org(command) => command.run(&client).await?,
         Managed::Project(command) => command.run(&client).await?,
         Managed::Key(command) => command.run(&client).await?,
+        Managed::Budget(command) => command.run(&client).await?,
         Managed::Freeze(freeze) => freeze.run(&client).await?,
         Managed::Unfreeze(unfreeze) => unfreeze.run(&client).await?,
         Managed::Cap(cap) => cap.run(&client).await?,

@@ -1,7 +1,7 @@
 //! `tollgate serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -10,10 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::connections::Most;
 use tollgate_control::restore::restore;
 use tollgate_control::serve::{Settings, serve};
+use tollgate_control::webhook::Webhook;
 use tollgate_control::{Store, WriteQuota};
 
 use crate::client::GlobalOptions;
 use crate::out::{StdoutError, errln, outln};
+use crate::private::warn_if_shared;
 
 /// Run the control plane: the API, and the directory for gateways.
 #[derive(Args)]
@@ -41,6 +43,17 @@ pub(crate) struct Serve {
     /// The same from one address (of IPv6, one /64).
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections_per_address: u32,
+    /// Where to tell of budgets that reach a threshold, such as `https://hooks.example/tollgate`; nowhere without it.
+    #[arg(
+        long,
+        env = "TOLLGATE_WEBHOOK",
+        hide_env_values = true,
+        requires = "webhook_secret"
+    )]
+    webhook: Option<String>,
+    /// File of the secret that signs what is told, made where there is none.
+    #[arg(long, env = "TOLLGATE_WEBHOOK_SECRET", requires = "webhook")]
+    webhook_secret: Option<PathBuf>,
 }
 
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
@@ -117,6 +130,12 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "expected `IP:PORT`, such as `127.0.0.1:7700`".to_owned())
 }
 
+fn webhook_at(url: &str, secret: &Path) -> Result<Webhook> {
+    let webhook = Webhook::new(url, secret)?;
+    warn_if_shared(secret, "the webhook's secret");
+    Ok(webhook)
+}
+
 impl Serve {
     pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
         make_room_for(self.max_connections);
@@ -130,6 +149,7 @@ impl Serve {
         if let Some(Err(error)) = first_token(&store).await? {
             errln!("tollgate: {LOST} ({error})");
         }
+        let webhook = self.webhook.zip(self.webhook_secret);
         let settings = Settings {
             listen: self.listen,
             tls: self.tls_cert.zip(self.tls_key),
@@ -138,6 +158,9 @@ impl Serve {
                 in_all: self.max_connections as usize,
                 from_one: self.max_connections_per_address as usize,
             },
+            webhook: webhook
+                .map(|(url, secret)| webhook_at(&url, &secret))
+                .transpose()?,
         };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {

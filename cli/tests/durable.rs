@@ -12,13 +12,15 @@ mod server;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 use server::{Server, client, get, post, postgres};
+use tollgate_budgets::Slice;
 
 /// The ids of all keys.
 async fn keys(http: &reqwest::Client, url: &str, token: &str) -> Vec<String> {
@@ -153,6 +155,184 @@ async fn a_hundred_writers_and_a_server_that_is_killed() {
         }
     });
     assert_whole(&http, &server.url, &token, &acknowledged).await;
+}
+
+/// One Envoy, which spends a budget at these servers until nothing is left of it; what it spent. `all` is what all did.
+async fn spend(
+    http: reqwest::Client,
+    urls: Arc<Mutex<Vec<String>>>,
+    token: String,
+    at: usize,
+    all: Arc<AtomicU64>,
+) -> u64 {
+    let mut slice = Slice::default();
+    let (mut asked, mut idle) = (at, 0);
+    while idle < 20 {
+        asked += 1;
+        let url = {
+            let urls = urls.lock().unwrap();
+            urls[asked % urls.len()].clone()
+        };
+        let mut item = json!(slice.report(8, 1));
+        item["budget"] = json!("b");
+        let body = json!({"holder": format!("envoy-{at:0>16}"), "items": [item]});
+        let answer = match post(&http, &format!("{url}/v1/budgets/exchange"), &token, body).await {
+            Some((200, answer)) => answer["items"][0].clone(),
+            // It was killed, perhaps once it had granted something: the next message asks again.
+            Some((503, _)) | None => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            Some(other) => panic!("{other:?}"),
+        };
+        let plain: serde_json::Map<_, _> = ["granted", "keep", "amount", "spent"]
+            .map(|name| (name.to_owned(), answer[name].clone()))
+            .into_iter()
+            .collect();
+        slice.take(&serde_json::from_value(plain.into()).unwrap());
+        idle += 1;
+        let available = slice.available();
+        if available > 0 {
+            slice.reserve(available).unwrap();
+            slice.settle(available, available);
+            all.fetch_add(available, Ordering::Relaxed);
+            idle = 0;
+        }
+    }
+    slice.spent()
+}
+
+/// Two servers on one database, of which one is killed again and again, and four Envoys that spend a budget.
+async fn spend_while_servers_are_killed(database: &str, servers: usize) {
+    const AMOUNT: u64 = 6_000;
+    let mut one = Server::start(database);
+    let two = (servers > 1).then(|| Server::start(database));
+    let (http, token) = (client(), one.token.clone().unwrap());
+    let urls = |one: &Server| -> Vec<String> {
+        let two = two.iter().map(|two| two.url.clone());
+        core::iter::once(one.url.clone()).chain(two).collect()
+    };
+    let make = async |path: &str, body| {
+        let (status, body) = post(&http, &format!("{}{path}", one.url), &token, body)
+            .await
+            .unwrap();
+        assert_eq!(status, 201, "{body}");
+    };
+    make("/v1/orgs", json!({"id": "acme"})).await;
+    let budget =
+        json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "once", "amount": AMOUNT});
+    make("/v1/budgets", budget).await;
+    let all = Arc::new(AtomicU64::new(0));
+    let at = Arc::new(Mutex::new(urls(&one)));
+    let envoys: Vec<_> = (0..4)
+        .map(|envoy| {
+            let (urls, all) = (Arc::clone(&at), Arc::clone(&all));
+            tokio::spawn(spend(http.clone(), urls, token.clone(), envoy, all))
+        })
+        .collect();
+    for kill in 1..=5 {
+        while all.load(Ordering::Relaxed) < AMOUNT * kill / 6 {
+            assert!(
+                !envoys.iter().all(|envoy| envoy.is_finished()),
+                "they have stopped"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(
+            kill > 1 || all.load(Ordering::Relaxed) < AMOUNT,
+            "all was spent before"
+        );
+        tokio::task::block_in_place(|| one.kill());
+        one = tokio::task::block_in_place(|| Server::start(database));
+        *at.lock().unwrap() = urls(&one);
+    }
+    let mut spent = 0;
+    for envoy in envoys {
+        spent += envoy.await.unwrap();
+    }
+    assert_eq!(spent, AMOUNT, "all of it, and not a unit more");
+    let shown = get(&http, &format!("{}/v1/budgets/b/spending", one.url), &token).await;
+    assert_eq!(
+        (&shown["spent"], &shown["escrowed"]),
+        (&json!(AMOUNT), &json!(0)),
+        "{shown}"
+    );
+}
+
+/// A threshold that was reached is told, once, by a server that was started for that after the one where it was reached had
+/// been killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_threshold_is_told_by_whichever_server_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", receiver.local_addr().unwrap());
+    let (sender, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in receiver.incoming() {
+            let (mut stream, mut request, mut bytes) = (stream.unwrap(), String::new(), [0; 4096]);
+            while !request.ends_with("}}") {
+                let read = stream.read(&mut bytes).unwrap();
+                assert!(read > 0, "{request}");
+                request.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            }
+            stream
+                .write_all(b"HTTP/1.1 204 Taken\r\nconnection: close\r\n\r\n")
+                .unwrap();
+            sender.send(request).unwrap();
+        }
+    });
+    let database = postgres::database();
+    let more = ["--webhook", &url, "--webhook-secret", secret.to_str().unwrap()];
+    let (server, other) = (
+        Server::start_with(&database, &more),
+        Server::start_with(&database, &more),
+    );
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let send = async |server: &Server, path: &str, body| {
+        let answer = post(&http, &format!("{}{path}", server.url), &token, body).await;
+        answer.unwrap().1
+    };
+    send(&server, "/v1/orgs", json!({"id": "acme"})).await;
+    let budget = json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "once", "amount": 10, "thresholds": [50, 100]});
+    send(&server, "/v1/budgets", budget).await;
+    let spent =
+        |spent: u64| json!({"holder": "holder-0000000001", "items": [{"budget": "b", "spent": spent}]});
+    let answer = send(&server, "/v1/budgets/exchange", spent(5)).await;
+    server.kill();
+    assert_eq!(answer["items"][0]["spent"], 5, "{answer}");
+    let next = || {
+        let request: String = told.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(request.contains("webhook-signature: v1,"), "{request}");
+        let body = request.split_once("\r\n\r\n").unwrap().1;
+        serde_json::from_str::<serde_json::Value>(body).unwrap()["data"].clone()
+    };
+    let data = tokio::task::block_in_place(next);
+    assert_eq!(
+        (&data["percent"], &data["spent"]),
+        (&json!(50), &json!(5)),
+        "{data}"
+    );
+    send(&other, "/v1/budgets/exchange", spent(12)).await;
+    let data = tokio::task::block_in_place(next);
+    assert_eq!(
+        (&data["percent"], &data["spent"]),
+        (&json!(100), &json!(12)),
+        "{data}"
+    );
+    let trail = get(&http, &format!("{}/v1/audit?org=acme", other.url), &token).await;
+    let reached = |entry: &&serde_json::Value| entry["action"] == "budget.reached";
+    let entries = trail["items"].as_array().unwrap().iter().filter(reached).count();
+    assert_eq!(entries, 2);
+    assert!(told.try_recv().is_err(), "each is told once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_gives_no_unit_of_a_budget_twice_and_loses_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    spend_while_servers_are_killed(&database, 1).await;
+    spend_while_servers_are_killed(&postgres::database(), 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,6 +156,83 @@ fn every_command_of_the_page_works_as_it_stands_there() {
     assert!(!trail.contains(secret));
 }
 
+/// The commands of docs/budgets.md too, and what they show of a budget that is spent from.
+#[test]
+fn budgets_are_made_shown_and_raised_as_their_page_says() {
+    let page = include_str!("../../docs/budgets.md");
+    let commands: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with("tollgate "))
+        .collect();
+    assert!(commands.len() >= 9, "{commands:?}");
+    let mut shell = Shell::new();
+    shell.must("tollgate init");
+    shell.must("tollgate org create acme --models '*'");
+    shell.must("tollgate org create globex --models '*'");
+    shell.must("tollgate project create acme/search");
+    let key = shell.must("tollgate key create --org acme 2>/dev/null");
+    shell.set("KEY", id_of(key.trim()));
+    for line in commands {
+        let said = shell.must(line);
+        if line.starts_with("tollgate budget raise") && line.contains("--by") {
+            assert!(
+                said.contains("Raised budget acme-monthly by 500 until 20"),
+                "{said}"
+            );
+            let shown = shell.must("tollgate budget show acme-monthly");
+            let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            for part in [
+                "amount 2500.00",
+                "amount_now 3000.00",
+                "left 3000.00",
+                "raise by 500.00 until 20",
+            ] {
+                assert!(shown.contains(part), "{part}: {shown}");
+            }
+        }
+    }
+    let listed = shell.must("tollgate budget list");
+    for part in [
+        "research",
+        "label cost_center=42",
+        "cost",
+        "90000.00",
+        "pool acme, globex",
+        "trial",
+    ] {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
+    shell.must("tollgate budget set research --amount 80000.50 --slow 95=1/second --thresholds 90");
+    let json = shell.must("tollgate budget show research --json");
+    for part in ["\"amount\": 80000500000", "\"slow\": {", "\"spending\": {"] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+    assert!(!json.contains("downgrade"), "{json}");
+    shell.must("tollgate budget set research --clear policy,thresholds");
+    shell.must("tollgate budget remove research");
+    for (line, says) in [
+        (
+            "tollgate budget set shared --amount 1.5",
+            "a whole number of tokens",
+        ),
+        ("tollgate budget set acme-monthly --amount x", "is no cost"),
+        ("tollgate budget raise acme-monthly --by 5 --for 1h", "say why"),
+        ("tollgate budget raise acme-monthly --by 5 --reason x", "--for"),
+        ("tollgate budget create x --org acme --per day", "--requests"),
+        ("tollgate budget create x --tokens 1 --per day", "--org"),
+        (
+            "tollgate budget create x --org acme --tokens 1 --per day --time-zone Mars",
+            "Europe/Berlin",
+        ),
+        ("tollgate budget set shared", "nothing to change"),
+    ] {
+        let output = shell.run(line);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(says), "{line}: {told}");
+    }
+}
+
 #[test]
 fn a_key_is_identified_by_itself() {
     let shell = Shell::new();

@@ -1,8 +1,8 @@
 //! Who may do what. Nothing is allowed that no rule here allows.
 //!
 //! A token has a role, and may be confined to organizations. A confined one sees these alone, and of everything else that
-//! it does not exist; it changes their projects and keys, and never what they were granted: their tier, models, status and
-//! limits.
+//! it does not exist; it changes their projects and keys, and never what they were granted: their tier, models, status,
+//! limits and budgets; it adds budgets of its own.
 
 use std::net::IpAddr;
 
@@ -22,14 +22,16 @@ const SECRET: usize = 43;
 /// What a role may permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Permission {
-    /// Fetch the directory.
+    /// Fetch the directory, and exchange slices of budgets.
     FetchDirectory,
-    /// Read organizations, projects, keys, freezes, caps and restrictions, and their part of the trail.
+    /// Read organizations, projects, keys, budgets, freezes, caps and restrictions, and their part of the trail.
     Read,
     /// Begin and end freezes, caps and restrictions.
     Freeze,
     /// Make and change projects and keys.
     ManageKeys,
+    /// Make, change, raise and remove budgets.
+    ManageBudgets,
     /// Make, change and remove organizations; import keys.
     ManageOrgs,
     /// Read the whole trail, verify and sign it.
@@ -52,6 +54,7 @@ impl Role {
                 Permission::Read
                     | Permission::Freeze
                     | Permission::ManageKeys
+                    | Permission::ManageBudgets
                     | Permission::ManageOrgs
                     | Permission::Audit
                     | Permission::SeeGateways
@@ -89,6 +92,7 @@ impl Permission {
             Self::Read => "read",
             Self::Freeze => "freeze, cap or restrict",
             Self::ManageKeys => "change projects and keys",
+            Self::ManageBudgets => "change budgets",
             Self::ManageOrgs => "change organizations or import keys",
             Self::Audit => "read the whole trail",
             Self::SeeGateways => "see the gateways",

@@ -19,7 +19,7 @@ impl Actors {
         let Some(id) = actor.strip_prefix("token:") else {
             let known = match actor {
                 "local" => true,
-                "system" => action == "token.first" || action.ends_with(".over"),
+                "system" => matches!(action, "token.first" | "budget.reached") || action.ends_with(".over"),
                 _ => false,
             };
             return (!known).then(|| format!("`{actor}` does no `{action}`"));
@@ -66,6 +66,9 @@ fn permission(action: &str) -> Option<Permission> {
         | "key.revoke" | "key.rotate" | "key.undo_rotation" => Permission::ManageKeys,
         "freeze.begin" | "freeze.end" | "cap.begin" | "cap.end" | "restriction.begin" | "restriction.end" => {
             Permission::Freeze
+        }
+        "budget.create" | "budget.change" | "budget.remove" | "budget.raise" | "budget.raise_end" => {
+            Permission::ManageBudgets
         }
         "token.create" | "token.revoke" => Permission::ManageTokens,
         _ => return None,

@@ -1,8 +1,10 @@
 //! The HTTP API. Each endpoint reads what was asked, has [`access`](crate::access) judge it, and has the store do it.
 
 mod audit;
+mod budgets;
 mod caps;
 mod directory;
+mod exchange;
 mod freezes;
 mod gateways;
 mod idempotency;
@@ -155,6 +157,12 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(restrictions::list, restrictions::begin))
         .routes(routes!(restrictions::get))
         .routes(routes!(restrictions::end))
+        .routes(routes!(budgets::list, budgets::create))
+        .routes(routes!(budgets::get, budgets::change, budgets::remove))
+        .routes(routes!(budgets::spending))
+        .routes(routes!(budgets::raise))
+        .routes(routes!(budgets::end_raise))
+        .routes(routes!(exchange::exchange))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::list))

@@ -1,4 +1,5 @@
-//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes, caps, restrictions.
+//! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes, caps, restrictions; budgets
+//! are in [`budget`](crate::budget).
 //!
 //! Of each there are the members that a client may set (`OrgSpec`, …), and the whole, which has them and what the server
 //! knows besides. Names and meanings are those of the directory document (docs/configuration.md).
@@ -28,6 +29,8 @@ pub enum Kind {
     Cap,
     /// A restriction.
     Restriction,
+    /// A budget.
+    Budget,
 }
 
 impl Kind {
@@ -41,6 +44,7 @@ impl Kind {
             Self::Freeze => "freeze",
             Self::Cap => "cap",
             Self::Restriction => "restriction",
+            Self::Budget => "budget",
         }
     }
 
@@ -54,6 +58,7 @@ impl Kind {
             Self::Freeze => "freeze",
             Self::Cap => "cap",
             Self::Restriction => "restriction",
+            Self::Budget => "budget",
         }
     }
 }
@@ -74,8 +79,8 @@ pub(crate) trait Document: Serialize + for<'de> Deserialize<'de> {
         ""
     }
 
-    /// Whether it is a freeze, cap or restriction that has not ended, or a key that is not revoked: the few that are in force
-    /// are found without the many that were.
+    /// Whether it is a freeze, cap or restriction that has not ended, a key that is not revoked, or a budget that is raised: the
+    /// few that are in force are found without the many that were.
     fn in_force(&self) -> bool {
         false
     }
@@ -657,6 +662,19 @@ pub(crate) trait Incident: Document + Clone {
 
     /// Takes its mark away; what is beneath is in force then.
     fn unmark(&self, metadata: &mut Metadata);
+}
+
+/// What may end by itself: an incident, or a budget's raise.
+pub(crate) trait Timed: Document {
+    /// When it does; `None` where it has ended, or does not.
+    fn end(&self) -> Option<&str>;
+}
+
+impl<D: Incident> Timed for D {
+    fn end(&self) -> Option<&str> {
+        let terms = self.terms();
+        terms.until.as_deref().filter(|_| terms.ended_at.is_none())
+    }
 }
 
 /// Takes the mark that `is` it away from where it stands, and lets what is beneath take its place.

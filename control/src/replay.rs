@@ -12,6 +12,7 @@ use sqlx::{Any, Row as _, Transaction};
 use utoipa::ToSchema;
 
 use crate::actors::Actors;
+use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::documents::{Cap, Document, Freeze, Key, Kind, Org, Project, Restriction, Token};
 use crate::entry::{Change, Entry, chained};
@@ -399,6 +400,7 @@ impl Derived {
             Kind::Freeze => Self::from::<Freeze>(document),
             Kind::Cap => Self::from::<Cap>(document),
             Kind::Restriction => Self::from::<Restriction>(document),
+            Kind::Budget => Self::from::<Budget>(document),
         }
     }
 

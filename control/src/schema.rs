@@ -6,16 +6,28 @@ use sqlx::{Any, AnyConnection, Connection as _, Row as _, Transaction};
 use crate::problem::Problem;
 use crate::store::{Engine, Store};
 
+/// Their names, as rows of an SQL `VALUES`.
+macro_rules! tables {
+    () => {
+        "('head'), ('objects'), ('audit'), ('idempotency'), ('spent'), ('budget_windows'), ('budget_slices'), ('notices')"
+    };
+}
+
 /// What belongs to them in SQLite, as it was made. The migrations' own table is not read to decide anything.
-const SQLITE: &str = "SELECT type || ' ' || name AS name, COALESCE(sql, '') AS made FROM sqlite_master \
-     WHERE tbl_name IN ('head', 'objects', 'audit', 'idempotency', 'spent')";
+const SQLITE: &str = concat!(
+    "SELECT type || ' ' || name AS name, COALESCE(sql, '') AS made FROM sqlite_master \
+     WHERE tbl_name IN (VALUES ",
+    tables!(),
+    ")"
+);
 
 /// Views and triggers in SQLite, wherever they are: none is the server's.
 const SQLITE_FOREIGN: &str = "SELECT type || ' ' || name AS name FROM sqlite_master WHERE type IN ('view', 'trigger') \
      UNION ALL SELECT type || ' ' || name AS name FROM sqlite_temp_master WHERE type IN ('view', 'trigger')";
 
 /// The tables of PostgreSQL that are no plain ones, with what makes them so.
-const POSTGRES: &str = "SELECT wanted.name || ': ' || CASE \
+const POSTGRES: &str = concat!(
+    "SELECT wanted.name || ': ' || CASE \
        WHEN c.oid IS NULL THEN 'it is not there' \
        WHEN c.relkind <> 'r' OR c.relispartition THEN 'it is no plain table' \
        WHEN c.relrowsecurity OR EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = c.oid) THEN 'it has policies' \
@@ -25,19 +37,27 @@ const POSTGRES: &str = "SELECT wanted.name || ': ' || CASE \
        WHEN EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = c.oid AND (attgenerated <> '' OR atthasdef)) \
          THEN 'it has columns that are computed' \
        ELSE '' END AS problem \
-     FROM (VALUES ('head'), ('objects'), ('audit'), ('idempotency'), ('spent')) AS wanted(name) \
-     LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)";
+     FROM (VALUES ",
+    tables!(),
+    ") AS wanted(name) LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)"
+);
 
 /// Their indices and constraints, as they are made, whichever schema they are in.
-const POSTGRES_PARTS: &str = "SELECT 'index ' || i.relname || ' of ' || wanted.name AS name, \
+const POSTGRES_PARTS: &str = concat!(
+    "SELECT 'index ' || i.relname || ' of ' || wanted.name AS name, \
        REPLACE(REPLACE(pg_get_indexdef(i.oid), ' ON ' || quote_ident(n.nspname) || '.', ' ON '), ' ON pg_temp.', ' ON ') \
          || CASE WHEN x.indisvalid AND x.indisready THEN '' ELSE ' INVALID' END AS made \
-     FROM (VALUES ('head'), ('objects'), ('audit'), ('idempotency'), ('spent')) AS wanted(name) \
+     FROM (VALUES ",
+    tables!(),
+    ") AS wanted(name) \
      JOIN pg_index AS x ON x.indrelid = to_regclass(wanted.name) \
      JOIN pg_class AS i ON i.oid = x.indexrelid JOIN pg_namespace AS n ON n.oid = i.relnamespace \
      UNION ALL SELECT 'constraint ' || k.conname || ' of ' || wanted.name, pg_get_constraintdef(k.oid) \
-     FROM (VALUES ('head'), ('objects'), ('audit'), ('idempotency'), ('spent')) AS wanted(name) \
-     JOIN pg_constraint AS k ON k.conrelid = to_regclass(wanted.name) WHERE k.contype <> 'n'";
+     FROM (VALUES ",
+    tables!(),
+    ") AS wanted(name) \
+     JOIN pg_constraint AS k ON k.conrelid = to_regclass(wanted.name) WHERE k.contype <> 'n'"
+);
 
 impl Store {
     /// What is not as the server made it, in words.

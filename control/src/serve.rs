@@ -15,6 +15,7 @@ use crate::api::{self, App};
 use crate::connections::{Connections, Most};
 use crate::store::Store;
 use crate::timer;
+use crate::webhook::Webhook;
 
 /// How to serve.
 pub struct Settings {
@@ -26,6 +27,8 @@ pub struct Settings {
     pub signing: Option<SigningKey>,
     /// How many connections at once.
     pub connections: Most,
+    /// Is told when a budget reaches a threshold.
+    pub webhook: Option<Webhook>,
 }
 
 /// A connection is closed that has not asked anything so long after it began.
@@ -84,7 +87,7 @@ pub async fn serve(
         stop.await;
         ending.graceful_shutdown(Some(Duration::from_secs(10)));
     });
-    let timer = tokio::spawn(timer::run(Arc::clone(&store)));
+    let timer = tokio::spawn(timer::run(Arc::clone(&store), settings.webhook));
     let at_once = handle.clone();
     let app = api::router(App::new(store, settings.signing));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();

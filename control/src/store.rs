@@ -19,7 +19,7 @@ use tollgate_core::key::KeyHash;
 
 use crate::access::{Caller, ensure_valid};
 
-use crate::documents::{Document, Incident, Key, Kind, Token};
+use crate::documents::{Document, Incident, Key, Kind, Timed, Token};
 use crate::entry::{self, Change, Entry};
 use crate::file::OpenedFile;
 use crate::problem::Problem;
@@ -130,7 +130,7 @@ fn why(error: &sqlx::Error) -> String {
 }
 
 /// Of an error at COMMIT: whether nothing was changed, or nobody here can say.
-fn at_commit(error: sqlx::Error) -> Problem {
+pub(crate) fn at_commit(error: sqlx::Error) -> Problem {
     // SQLite did not write the last of the change (SQLITE_FULL, SQLITE_IOERR_WRITE); PostgreSQL rolled it back (class 40)
     // or had no room for it (53). A connection that is lost says nothing of what became of the change.
     let is_undone =
@@ -158,7 +158,7 @@ pub(crate) struct Stored<D> {
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
 /// As the index has it, or it would not be used.
 const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0";
-/// Of freezes, caps and restrictions, as their index has it, or it would not be used.
+/// Of freezes, caps, restrictions and budgets, as their index has it, or it would not be used.
 pub(crate) const IN_FORCE: &str = "in_force = 1 AND kind <> 'key'";
 /// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
 const KEYS_SINCE: &str =
@@ -388,6 +388,11 @@ impl Store {
         &self.pool
     }
 
+    /// For writes beside those of [`Self::begin`].
+    pub(crate) fn writers(&self) -> &AnyPool {
+        &self.writers
+    }
+
     /// Tells of each change that this server has seen.
     pub(crate) fn changes(&self) -> watch::Receiver<i64> {
         self.seen.subscribe()
@@ -454,11 +459,8 @@ impl Store {
         self.select(page, "gone = 0").await
     }
 
-    /// What was written behind `seq`, of freezes, caps or restrictions; a thousand at a time, and their last `seq`.
-    pub(crate) async fn written_since<D: Incident>(
-        &self,
-        seq: i64,
-    ) -> Result<Option<(i64, Vec<D>)>, Problem> {
+    /// What was written behind `seq`, of what may end by itself; a thousand at a time, and their last `seq`.
+    pub(crate) async fn written_since<D: Timed>(&self, seq: i64) -> Result<Option<(i64, Vec<D>)>, Problem> {
         let rows = sqlx::query(
             "SELECT seq, document FROM objects WHERE kind = $1 AND seq > $2 ORDER BY seq, id LIMIT 1000",
         )
@@ -476,8 +478,8 @@ impl Store {
         )))
     }
 
-    /// Those in force, of freezes, caps or restrictions.
-    pub(crate) async fn in_force<D: Incident>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
+    /// Those in force, of freezes, caps or restrictions; of budgets, those with a raise.
+    pub(crate) async fn in_force<D: Timed>(&self, page: ListQuery<'_>) -> Result<Listed<D>, Problem> {
         self.select(page, IN_FORCE).await
     }
 

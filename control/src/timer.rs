@@ -1,5 +1,6 @@
-//! What happens by itself: freezes and caps end when their time is over, answers to repeated creates are forgotten, and what other
-//! servers changed is seen. Times are arguments; only [`run`] reads the clocks.
+//! What happens by itself: freezes, caps, restrictions and raises of budgets end when their time is over, answers to repeated
+//! creates are forgotten, thresholds that budgets have reached are told, and what other servers changed is seen. Times are
+//! arguments; only [`run`] reads the clocks.
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -7,14 +8,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::api::{RETENTION_MS, end_unless_ended};
-use crate::documents::{Cap, Freeze, Incident, Restriction};
+use crate::budget::{Budget, Reached, Unit};
+use crate::documents::{Cap, Document as _, Freeze, Incident, Restriction, Timed};
 use crate::problem::Problem;
+use crate::spending::{ReachedThreshold, Standing, tell_threshold};
 use crate::store::{ListQuery, Store, Stored};
 use crate::time;
+use crate::webhook::{self, Webhook};
 
 /// How often the database is polled for another server's changes: a part of the second within which each is in force.
 const POLL: Duration = Duration::from_millis(100);
@@ -30,9 +35,19 @@ const JUMP: i64 = 5_000;
 const STEADY_FOR: i64 = 30_000;
 
 /// Does it all, for as long as the server runs.
-pub(crate) async fn run(store: Arc<Store>) -> Infallible {
+pub(crate) async fn run(store: Arc<Store>, webhook: Option<Webhook>) -> Infallible {
+    let sent = webhook::run(&store, webhook.as_ref(), say);
+    let polled = poll(Arc::clone(&store), webhook.is_some());
+    tokio::select! {
+        never = sent => never,
+        never = polled => never,
+    }
+}
+
+async fn poll(store: Arc<Store>, notifies: bool) -> Infallible {
     let started = Instant::now();
     let mut timer = Timer::new(store, Clocks::now(started));
+    timer.notifies = notifies;
     let mut complained = String::new();
     loop {
         let done = timer.step(Clocks::now(started)).await;
@@ -113,10 +128,12 @@ struct Timer {
     store: Arc<Store>,
     watch: ClockWatch,
     polls: u32,
-    /// Of freezes, caps and restrictions.
-    ends: [Ends; 3],
+    /// Of freezes, caps, restrictions and raises of budgets.
+    ends: [Ends; 4],
     /// How many of those were read so far.
     read: usize,
+    /// Whether thresholds that were reached are told to a webhook too.
+    notifies: bool,
 }
 
 impl Timer {
@@ -130,6 +147,7 @@ impl Timer {
             polls: 0,
             ends: Default::default(),
             read: 0,
+            notifies: false,
         }
     }
 
@@ -140,21 +158,24 @@ impl Timer {
         let clock = self.watch.look(now);
         if let Clock::Jumped(ahead) = clock {
             say(&format!(
-                "the clock jumped ahead by {} s: no freeze, cap or restriction ends until it has been steady for {} s",
+                "the clock jumped ahead by {} s: no freeze, cap, restriction or raise ends until it has been steady for {} s",
                 ahead / 1_000,
                 STEADY_FOR / 1_000
             ));
         }
         self.store.ensure_writable()?;
         let seq = self.store.poll().await?;
+        if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
+            self.tell_thresholds().await?;
+        }
         if clock != Clock::Believed {
             return Ok(());
         }
         if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
-            let [freezes, caps, restrictions] = &mut self.ends;
+            let [freezes, caps, restrictions, raises] = &mut self.ends;
             // Once a minute all of them, should anything have been changed behind the trail's back.
             if polls.is_multiple_of(POLLS_BETWEEN_READS) {
-                for ends in [&mut *freezes, caps, restrictions] {
+                for ends in [&mut *freezes, caps, restrictions, raises] {
                     ends.known = None;
                 }
             }
@@ -163,14 +184,92 @@ impl Timer {
             self.read += restrictions.pass::<Restriction>(store, seq, now.wall).await?;
             self.read += freezes.pass::<Freeze>(store, seq, now.wall).await?;
             self.read += caps.pass::<Cap>(store, seq, now.wall).await?;
+            self.read += raises.look::<Budget>(store, seq).await?;
+            raises.end_raises(store, now.wall).await?;
         }
         if polls % POLLS_BETWEEN_CLEANUPS == 1 {
             sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
                 .bind(now.wall.saturating_sub(RETENTION_MS))
                 .execute(self.store.pool())
                 .await?;
+            self.store.forget_old_windows(now.wall).await?;
         }
         Ok(())
+    }
+
+    /// Tells which budgets have reached a threshold: in the trail, and to the webhook. Of several servers one does.
+    async fn tell_thresholds(&self) -> Result<(), Problem> {
+        for (id, starts_at) in self.store.thresholds_to_tell().await? {
+            let caller = Caller::system();
+            let mut write = self.store.begin(&caller, "budget.reached", None).await?;
+            let now = write.time();
+            let Some(reached) = tell_threshold(write.transaction(), &id, starts_at).await? else {
+                continue;
+            };
+            // One that was removed meanwhile has nobody to tell.
+            let Some(before) = write.find::<Budget>(&id).await? else {
+                drop(write);
+                self.store.forget_threshold(&id, starts_at).await?;
+                continue;
+            };
+            let budget = Budget {
+                reached: Some(Reached {
+                    window: time::to_rfc3339(starts_at),
+                    percent: reached.percent,
+                }),
+                ..before.document.clone()
+            };
+            write.replace(&before, &budget).await?;
+            if self.notifies {
+                let notice = Notice::new(&budget, &reached, now);
+                webhook::keep(write.transaction(), &notice, now).await?;
+            }
+            write.commit(budget.org()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the webhook is told.
+#[derive(Serialize)]
+struct Notice<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: String,
+    data: NoticeData<'a>,
+}
+
+#[derive(Serialize)]
+struct NoticeData<'a> {
+    budget: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    org: &'a str,
+    unit: Unit,
+    percent: u8,
+    window: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_at: Option<String>,
+    amount: u64,
+    spent: u64,
+}
+
+impl<'a> Notice<'a> {
+    fn new(budget: &'a Budget, reached: &ReachedThreshold, now: i64) -> Self {
+        let Standing { window, totals } = reached.standing;
+        Self {
+            kind: "budget.reached",
+            timestamp: time::to_rfc3339(now),
+            data: NoticeData {
+                budget: &budget.id,
+                org: &budget.org,
+                unit: budget.terms.unit,
+                percent: reached.percent,
+                window: time::to_rfc3339(window.from),
+                resets_at: (window.until != i64::MAX).then(|| time::to_rfc3339(window.until)),
+                amount: budget.amount(),
+                spent: totals.spent,
+            },
+        }
     }
 }
 
@@ -192,7 +291,7 @@ impl Ends {
     }
 
     /// Looks at what was written up to `seq`, the trail's end; how many were read.
-    async fn look<D: Incident>(&mut self, store: &Store, seq: i64) -> Result<usize, Problem> {
+    async fn look<D: Timed>(&mut self, store: &Store, seq: i64) -> Result<usize, Problem> {
         let mut read = 0;
         let Some(mut known) = self.known.filter(|known| *known <= seq) else {
             // The first look, or the trail was cut by a restore.
@@ -225,14 +324,14 @@ impl Ends {
     }
 
     /// What is in force, and when it ends, or that it does not.
-    fn note(&mut self, one: &impl Incident) {
-        let (id, terms) = (one.id(), one.terms());
+    fn note(&mut self, one: &impl Timed) {
+        let id = one.id();
         if let Some(end) = self.by_id.remove(&id) {
             self.in_order.remove(&(end, id.clone()));
         }
-        let until = terms.until.as_deref().map(|until| time::parse("until", until));
+        let until = one.end().map(|until| time::parse("until", until));
         // One that can't be read never comes.
-        if let (None, Some(Ok(end))) = (&terms.ended_at, until) {
+        if let Some(Ok(end)) = until {
             self.by_id.insert(id.clone(), end);
             self.in_order.insert((end, id));
         }
@@ -251,12 +350,47 @@ impl Ends {
         }
         Ok(())
     }
+
+    /// Ends raises whose time is over.
+    async fn end_raises(&mut self, store: &Store, now: i64) -> Result<(), Problem> {
+        while let Some((end, id)) = self.in_order.first().filter(|(end, _)| *end <= now).cloned() {
+            end_raise(store, &id, end).await?;
+            self.in_order.remove(&(end, id.clone()));
+            self.by_id.remove(&id);
+        }
+        Ok(())
+    }
+}
+
+/// Ends a budget's raise that ends then.
+async fn end_raise(store: &Store, id: &str, end: i64) -> Result<(), Problem> {
+    let caller = Caller::system();
+    let mut write = store.begin(&caller, "budget.raise.over", None).await?;
+    // As it is now: somebody may have ended it, or raised it anew, or removed the budget.
+    let Some(before) = write.find::<Budget>(id).await? else {
+        return Ok(());
+    };
+    let until = before.document.end().map(|until| time::parse("until", until));
+    if !until.is_some_and(|until| until.is_ok_and(|until| until <= end)) {
+        return Ok(());
+    }
+    let budget = Budget {
+        raise: None,
+        ..before.document.clone()
+    };
+    write.replace(&before, &budget).await?;
+    write.commit(budget.org()).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::documents::{Metadata, Target, Terms};
+    use crate::audit::Part;
+    use crate::documents::{Metadata, Target, Terms, merge};
+    use crate::spending::Reported;
+    use serde_json::{Value, json};
+    use sqlx::Row as _;
+    use tollgate_budgets::Report;
 
     const HOUR: i64 = 3_600_000;
 
@@ -389,6 +523,157 @@ mod tests {
         server.now.steady += 12 * HOUR;
         server.pass(1_000).await;
         assert!(!server.is_frozen().await);
+    }
+
+    /// A budget of 1,000 in the server's database.
+    async fn budget(server: &Server, change: Value) {
+        let mut whole = json!({
+            "id": "b", "scope": {"org": "acme"}, "org": "acme", "unit": "tokens", "window": "month", "amount": 1000,
+            "created_at": "2026-11-30T12:00:00Z", "created_by": "local",
+        });
+        merge(&mut whole, change);
+        let budget: Budget = serde_json::from_value(whole).unwrap();
+        let caller = Caller::local();
+        let store = &server.timer.store;
+        let mut write = store.begin(&caller, "budget.create", None).await.unwrap();
+        write.create(&budget).await.unwrap();
+        write.commit("acme").await.unwrap();
+    }
+
+    /// So much is spent of it.
+    async fn spend(server: &Server, spent: u64) {
+        let store = &server.timer.store;
+        let (budget, is_removed) = store.budget_or_removed("b").await.unwrap().unwrap();
+        let reported = Reported {
+            window: budget.window_at(server.now.wall).unwrap().unwrap(),
+            budget,
+            is_removed,
+            report: Report {
+                spent,
+                ..Report::default()
+            },
+        };
+        store
+            .exchange("holder", &[reported], server.now.wall)
+            .await
+            .unwrap();
+    }
+
+    async fn trail(server: &Server, action: &str) -> usize {
+        let trail = server
+            .timer
+            .store
+            .trail(Part::Org("acme"), 0, 1_000)
+            .await
+            .unwrap();
+        let faults = server.timer.store.verify(&[], None).await.unwrap().faults;
+        assert_eq!(faults, []);
+        trail.iter().filter(|entry| entry.entry.action == action).count()
+    }
+
+    #[tokio::test]
+    async fn a_raise_ends_by_itself_and_not_for_a_clock_that_jumps() {
+        let mut server = Server::new().await;
+        let until = time::end_to_rfc3339(server.now.wall + HOUR);
+        let raise = json!({"by": 500, "until": until, "reason": "x", "raised_by": "local"});
+        budget(&server, json!({"raise": raise})).await;
+        let amount = async |server: &Server| {
+            let budget = server.timer.store.get::<Budget>("b").await.unwrap();
+            budget.document.amount()
+        };
+        server.pass(1_000).await;
+        server.now.wall += 2 * HOUR;
+        server.pass(2_000).await;
+        assert_eq!(amount(&server).await, 1_500);
+        server.now.wall -= 2 * HOUR;
+        server.pass(60_000).await;
+        assert_eq!(amount(&server).await, 1_500);
+        server.now.wall += HOUR;
+        server.now.steady += HOUR;
+        server.pass(1_000).await;
+        assert_eq!(amount(&server).await, 1_000);
+        assert_eq!(trail(&server, "budget.raise.over").await, 1);
+        server.pass(10_000).await;
+        assert_eq!(trail(&server, "budget.raise.over").await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_raise_of_what_was_removed_ends_without_a_word() {
+        let mut server = Server::new().await;
+        let until = time::end_to_rfc3339(server.now.wall + 5_000);
+        let raise = json!({"by": 500, "until": until, "reason": "x", "raised_by": "local"});
+        budget(&server, json!({"raise": raise})).await;
+        server.pass(1_000).await;
+        let store = &server.timer.store;
+        let mut write = store
+            .begin(&Caller::local(), "budget.remove", None)
+            .await
+            .unwrap();
+        let before = write.get::<Budget>("b").await.unwrap();
+        write.remove(&before).await.unwrap();
+        write.commit("acme").await.unwrap();
+        server.pass(20_000).await;
+        assert_eq!(trail(&server, "budget.raise.over").await, 0);
+        assert!(server.timer.ends[3].in_order.is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_threshold_is_told_once_in_a_window() {
+        let mut server = Server::new().await;
+        server.timer.notifies = true;
+        budget(&server, json!({"thresholds": [50, 80, 100]})).await;
+        let mut told = Vec::new();
+        for spent in [499, 500, 600, 1_200, 1_300] {
+            spend(&server, spent).await;
+            server.pass(1_000).await;
+            told.push(trail(&server, "budget.reached").await);
+        }
+        assert_eq!(told, [0, 1, 1, 2, 2]);
+        let budget = server.timer.store.get::<Budget>("b").await.unwrap().document;
+        assert_eq!(budget.reached.unwrap().percent, 100);
+        let notices = sqlx::query("SELECT body FROM notices ORDER BY due_at, body")
+            .fetch_all(server.timer.store.pool())
+            .await
+            .unwrap();
+        let told: Vec<Value> = notices
+            .iter()
+            .map(|row| serde_json::from_str(&row.get::<String, _>("body")).unwrap())
+            .map(|notice: Value| json!([notice["type"], notice["data"]["percent"], notice["data"]["spent"]]))
+            .collect();
+        let kind = "budget.reached";
+        assert_eq!(told.len(), 2);
+        assert!(
+            told.contains(&json!([kind, 50, 500])) && told.contains(&json!([kind, 100, 1_200])),
+            "{told:?}"
+        );
+        // The next window begins anew.
+        server.now.wall += 32 * 24 * HOUR;
+        server.now.steady += 32 * 24 * HOUR;
+        spend(&server, 800).await;
+        server.pass(1_000).await;
+        assert_eq!(trail(&server, "budget.reached").await, 3);
+    }
+
+    #[tokio::test]
+    async fn old_slices_are_forgotten_and_what_was_spent_is_not() {
+        let server = Server::new().await;
+        budget(&server, json!({})).await;
+        spend(&server, 7).await;
+        let store = &server.timer.store;
+        let (budget, _) = store.budget_or_removed("b").await.unwrap().unwrap();
+        let window = budget.window_at(server.now.wall).unwrap().unwrap();
+        let look = async || {
+            let slices = store.slices("b", window, 10).await.unwrap().len();
+            (slices, store.standing("b", window).await.unwrap().totals.spent)
+        };
+        let day = 24 * HOUR;
+        for (later, expected) in [(89, (1, 7)), (91, (0, 7)), (399, (0, 7)), (401, (0, 0))] {
+            store
+                .forget_old_windows(window.until + later * day)
+                .await
+                .unwrap();
+            assert_eq!(look().await, expected, "{later} days later");
+        }
     }
 
     #[test]

@@ -279,6 +279,26 @@ async fn fill(plane: &Plane, kind: &str, count: usize) {
 }
 
 #[tokio::test]
+async fn a_customer_has_so_many_budgets_at_most() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let budget = |id: &str| {
+            json!({"id": id, "scope": {"project": "acme/search"}, "unit": "tokens", "window": "day", "amount": 5})
+        };
+        let ask = async |id: &str| {
+            let body = Some(budget(id));
+            plane.as_token(&customer, Method::POST, "/v1/budgets", body).await
+        };
+        ask("first").await.expect(201);
+        fill(&plane, "budget", 99).await;
+        ask("more").await.expect(409).says("100 budgets already");
+        plane.post("/v1/budgets", budget("more")).await.expect(201);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_customer_has_so_many_keys_and_freezes_at_most() {
     on_each(async |plane: Plane| {
         plane.org("acme").await;

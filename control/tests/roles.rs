@@ -17,8 +17,12 @@ use support::{Plane, on_each};
 /// The table's rows: what is done, and a request that does it.
 const ACTIONS: &[(&str, &str)] = &[
     (
-        "read organizations, projects, keys, freezes, caps and restrictions",
+        "read organizations, projects, keys, budgets, freezes, caps and restrictions",
         "GET /v1/keys",
+    ),
+    (
+        "read organizations, projects, keys, budgets, freezes, caps and restrictions",
+        "spending",
     ),
     (
         "read its organizations' part of the trail",
@@ -49,6 +53,16 @@ const ACTIONS: &[(&str, &str)] = &[
     ("create, change and rotate keys", "undo rotation"),
     ("revoke keys", "revoke"),
     ("change the limits of keys", "limit key"),
+    (BUDGETS, "create budget"),
+    (BUDGETS, "change budget"),
+    (BUDGETS, "raise budget"),
+    (BUDGETS, "remove budget"),
+    (SHARED_BUDGETS, "create org budget"),
+    (SHARED_BUDGETS, "create label budget"),
+    (SHARED_BUDGETS, "create pool budget"),
+    (SHARED_BUDGETS, "change org budget"),
+    (SHARED_BUDGETS, "raise org budget"),
+    (SHARED_BUDGETS, "remove org budget"),
     ("create and remove organizations", "POST /v1/orgs"),
     ("create and remove organizations", "remove org"),
     ("change organizations", "PATCH /v1/orgs/acme"),
@@ -58,9 +72,16 @@ const ACTIONS: &[(&str, &str)] = &[
     ("list, create and revoke tokens", "POST /v1/tokens"),
     ("list, create and revoke tokens", "GET /v1/tokens"),
     ("list, create and revoke tokens", "revoke token"),
-    ("fetch the directory", "GET /v1/directory"),
+    (
+        "fetch the directory, exchange slices of budgets",
+        "GET /v1/directory",
+    ),
+    ("fetch the directory, exchange slices of budgets", "exchange"),
     ("see the gateways", "GET /v1/gateways"),
 ];
+
+const BUDGETS: &str = "create, change, raise and remove budgets of projects and keys";
+const SHARED_BUDGETS: &str = "create, change, raise and remove all other budgets";
 
 /// The table's columns.
 const ROLES: [&str; 8] = [
@@ -180,6 +201,14 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
                 json!({}),
             )
         }
+        "exchange" => (
+            Method::POST,
+            "/v1/budgets/exchange".to_owned(),
+            json!({"holder": "holder-0000000001", "items": []}),
+        ),
+        budget if budget.ends_with("budget") || budget == "spending" => {
+            budget_request(plane, token, budget, &name).await
+        }
         "drain" => (
             Method::POST,
             "/v1/restrictions".to_owned(),
@@ -272,6 +301,38 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
     };
     let body = (!body.is_null()).then_some(body);
     plane.as_token(token, method, &path, body).await.status.as_u16()
+}
+
+/// A request about a budget: of a project one that the token itself made, where it may.
+async fn budget_request(plane: &Plane, token: &str, request: &str, name: &str) -> (Method, String, Value) {
+    let scope = match request {
+        other if other.contains("org") || other == "spending" => json!({"org": "acme"}),
+        "create label budget" => json!({"label": {"name": "a", "value": "b"}}),
+        "create pool budget" => json!({"pool": ["acme", "globex"]}),
+        _ => json!({"project": "acme/search"}),
+    };
+    let body = json!({"id": name, "scope": scope, "unit": "tokens", "window": "day", "amount": 5});
+    let all = "/v1/budgets".to_owned();
+    if request.starts_with("create") {
+        return (Method::POST, all, body);
+    }
+    let own = plane
+        .as_token(token, Method::POST, &all, Some(body.clone()))
+        .await;
+    if own.status != 201 {
+        plane.post(&all, body).await.expect(201);
+    }
+    let one = format!("{all}/{name}");
+    match request {
+        "spending" => (Method::GET, format!("{one}/spending"), Value::Null),
+        other if other.starts_with("change") => (Method::PATCH, one, json!({"amount": 6})),
+        other if other.starts_with("remove") => (Method::DELETE, one, Value::Null),
+        _ => (
+            Method::POST,
+            format!("{one}/raise"),
+            json!({"by": 1, "for": "1h", "reason": "x"}),
+        ),
+    }
 }
 
 /// The table as docs/operating.md has it.

@@ -19,6 +19,23 @@ const CONFINED_KEYS: i64 = 10_000;
 const CONFINED_KEY_BYTES: usize = 4 << 10;
 /// Freezes, and caps, in force in an organization, where a confined token begins one.
 const CONFINED_IN_FORCE: i64 = 1_000;
+/// Budgets in an organization, where a confined token makes one.
+const CONFINED_BUDGETS: i64 = 100;
+
+/// Fails where a confined caller has made a budget too many.
+pub(super) async fn ensure_room_for_budgets(
+    write: &mut Write<'_>,
+    caller: &Caller,
+    org: &str,
+) -> Result<(), Problem> {
+    if caller.is_confined() && write.count(Kind::Budget, org).await? > CONFINED_BUDGETS {
+        return Err(Problem::conflict(format!(
+            "`{org}` has {CONFINED_BUDGETS} budgets already, and a token that is confined to organizations may not make more; \
+             remove some first"
+        )));
+    }
+    Ok(())
+}
 
 /// Fails where an organization has too much with the project that was just made, or has grown.
 pub(super) async fn ensure_room_for_projects(
