@@ -14,7 +14,7 @@
 -- Every answer is the one that the Rust rule gives, and not only a careful one.
 --
 -- KEYS[1]  what all keys of these books begin with. In a cluster it has a {tag}, so that they are in one place
--- ARGV     the message; the timing and the number of slots; an epoch, should the books be empty; the run of Redis, or
+-- ARGV     the message; the timing and the number of slots, the same for all who ask; an epoch, should the books be empty; the run of Redis, or
 --          nothing where books survive a restart; in tests, the time
 -- Answers  nothing where the Rust rule gives none; else the epoch and, unless the member gets no terms, these
 
@@ -853,10 +853,11 @@ local is_known = load_state()
 if is_known and state.format ~= FORMAT then
   return redis.error_reply('FORMAT ' .. tostring(state.format))
 end
+if is_known and state.setup ~= ARGV[2] then
+  return redis.error_reply('SETUP is another')
+end
 if not is_known or state.run ~= ARGV[4] then
   begin_anew(wall)
-elseif state.setup ~= ARGV[2] then
-  return redis.error_reply('TIMING is another')
 end
 -- A jump forward counts as one step, and one back as none.
 state.now = state.now + min(less(wall, state.wall), MAX_STEP)

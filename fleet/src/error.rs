@@ -25,9 +25,11 @@ pub enum Error {
     /// Redis does not say who it is.
     #[error("Redis does not tell its {0} (INFO)")]
     Unknown(&'static str),
-    /// The books were begun by a server with another lease, skew, step, patience or number of slots.
-    #[error("these books were begun with another timing: give all servers the same, or begin anew")]
-    OtherTiming,
+    /// The books were begun by a server with another timing or number of slots, or with another `survives`.
+    #[error(
+        "these books were begun with another timing, parts or `survives`: give all servers the same, or begin anew"
+    )]
+    OtherSetup,
     /// The books were written by another version of the script.
     #[error("these books are of another version (format {0}): begin anew")]
     OtherFormat(String),

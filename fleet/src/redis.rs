@@ -41,9 +41,10 @@ pub struct Config {
     /// Slots when the books begin.
     pub parts: u32,
     /// For a connection, and for an answer.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Whether Redis comes back with all that it acknowledged: `appendonly yes`, `appendfsync always`, and no replica that
-    /// takes over. Where it does not, books begin anew whenever another Redis process is found.
+    /// takes over. Where it does not, books begin anew whenever another Redis process is found; for that a server has to
+    /// reach Redis without a proxy between, which would hide that there is another.
     pub survives: bool,
 }
 
@@ -52,7 +53,7 @@ pub struct Config {
 pub struct Books {
     config: Config,
     client: Client,
-    /// Timing and parts, as the script compares them.
+    /// Timing, parts and whether data survive, as the script compares them.
     setup: Vec<u8>,
     link: Mutex<Link>,
 }
@@ -159,9 +160,9 @@ impl Books {
             Link::Failed(since, why) if since.elapsed() < BACK_OFF => return Err(why.clone()),
             _ => NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed),
         };
-        let patience = self.config.patience;
-        let made = tokio::time::timeout(patience, self.connect(number)).await;
-        match made.unwrap_or(Err(Error::TimedOut(patience))) {
+        let timeout = self.config.timeout;
+        let made = tokio::time::timeout(timeout, self.connect(number)).await;
+        match made.unwrap_or(Err(Error::TimedOut(timeout))) {
             Ok(connection) => {
                 *link = Link::Up(connection.clone());
                 Ok(connection)
@@ -175,8 +176,8 @@ impl Books {
 
     async fn connect(&self, number: u64) -> Result<Connection, Error> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.patience))
-            .set_response_timeout(Some(self.config.patience));
+            .set_connection_timeout(Some(self.config.timeout))
+            .set_response_timeout(Some(self.config.timeout));
         let say = |error: RedisError| self.name(&error);
         let mut to = self
             .client
@@ -208,7 +209,9 @@ impl Books {
     /// Names an error, and gives the connection up where that is what failed.
     async fn failed(&self, number: u64, error: &RedisError) -> Error {
         let named = self.name(error);
-        if matches!(named, Error::Unreachable(_) | Error::TimedOut(_)) {
+        // A replica now may have been the primary before: the address leads to another one.
+        let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        if is_replica || matches!(named, Error::Unreachable(_) | Error::TimedOut(_)) {
             let mut link = self.link.lock().await;
             if matches!(&*link, Link::Up(connection) if connection.number == number) {
                 *link = Link::None;
@@ -219,9 +222,9 @@ impl Books {
 
     fn name(&self, error: &RedisError) -> Error {
         match error.code() {
-            Some("TIMING") => Error::OtherTiming,
+            Some("SETUP") => Error::OtherSetup,
             Some("FORMAT") => Error::OtherFormat(error.detail().unwrap_or_default().to_owned()),
-            _ if error.is_timeout() => Error::TimedOut(self.config.patience),
+            _ if error.is_timeout() => Error::TimedOut(self.config.timeout),
             _ if is_loading(error) || error.is_io_error() || error.is_unrecoverable_error() => {
                 Error::Unreachable(error.to_string())
             }
@@ -241,6 +244,8 @@ fn setup(config: &Config) -> Result<Vec<u8>, Error> {
         ("max_step", timing.max_step),
         ("patience", timing.patience),
         ("parts", u64::from(config.parts.max(1).next_power_of_two())),
+        // Not used by the script, but servers that differ in it would begin anew in turns.
+        ("survives", u64::from(config.survives)),
     ];
     let mut writer = Writer::default();
     writer.list(numbers.len());

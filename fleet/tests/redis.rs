@@ -12,6 +12,10 @@
 mod history;
 #[path = "redis/hostile.rs"]
 mod hostile;
+#[path = "redis/large.rs"]
+mod large;
+#[path = "redis/live.rs"]
+mod live;
 #[path = "redis/load.rs"]
 mod load;
 #[path = "redis/node.rs"]

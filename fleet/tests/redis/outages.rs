@@ -181,7 +181,10 @@ async fn what_is_wrong_has_a_name() {
     let mut story = Story::new(1);
     story.ask(&right).await.unwrap();
     let other = books(&server, |config| config.timing.ttl += 1);
-    assert_eq!(story.ask(&other).await.unwrap_err(), Error::OtherTiming);
+    assert_eq!(story.ask(&other).await.unwrap_err(), Error::OtherSetup);
+
+    let other = books(&server, |config| config.survives = false);
+    assert_eq!(story.ask(&other).await.unwrap_err(), Error::OtherSetup);
 
     let mut message = story.member.message(story.time);
     message.wants[0].limit.burst = 1 << 51;
@@ -214,6 +217,20 @@ async fn what_is_wrong_has_a_name() {
     let () = server.ask(&set("maxmemory", "0")).await;
     assert!(story.ask(&right).await.is_ok());
 
+    let replica_of = |host: &str, port: &str| {
+        let mut replica = redis::cmd("REPLICAOF");
+        replica.arg(host).arg(port);
+        replica
+    };
+    let () = server.ask(&replica_of("127.0.0.1", "1")).await;
+    let replica = story.ask(&right).await.unwrap_err();
+    assert!(
+        matches!(&replica, Error::Refused(why) if why.contains("replica")),
+        "{replica}"
+    );
+    let () = server.ask(&replica_of("NO", "ONE")).await;
+    assert!(story.ask(&right).await.is_ok());
+
     let mut format = redis::cmd("SET");
     // A list of one number, 9: another format.
     let () = server.ask(format.arg("{outages}").arg(&[9_u8][..])).await;
@@ -226,7 +243,7 @@ async fn what_is_wrong_has_a_name() {
 #[tokio::test]
 async fn redis_that_hangs_is_given_up() {
     let server = Server::start();
-    let books = books(&server, |config| config.patience = Duration::from_millis(300));
+    let books = books(&server, |config| config.timeout = Duration::from_millis(300));
     let mut story = Story::new(1);
     story.ask(&books).await.unwrap();
     let mut pause = redis::cmd("CLIENT");

@@ -91,7 +91,7 @@ impl Server {
             name: format!("{{{name}}}"),
             timing,
             parts,
-            patience: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             survives: true,
         }
     }
