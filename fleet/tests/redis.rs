@@ -12,8 +12,6 @@
 mod history;
 #[path = "redis/hostile.rs"]
 mod hostile;
-#[path = "redis/large.rs"]
-mod large;
 #[path = "redis/live.rs"]
 mod live;
 #[path = "redis/load.rs"]
@@ -24,6 +22,8 @@ mod node;
 mod outages;
 #[path = "redis/random.rs"]
 mod random;
+#[path = "redis/rare.rs"]
+mod rare;
 #[path = "redis/server.rs"]
 mod server;
 #[path = "redis/twin.rs"]
