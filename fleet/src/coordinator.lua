@@ -14,8 +14,8 @@
 -- Every answer is the one that the Rust rule gives, and not only a careful one.
 --
 -- KEYS[1]  what all keys of these books begin with. In a cluster it has a {tag}, so that they are in one place
--- ARGV     the message; the timing and the number of slots, the same for all who ask; an epoch, should the books be empty; the run of Redis, or
---          nothing where books survive a restart; in tests, the time
+-- ARGV     the message; the timing and the number of slots, the same for all who ask; an epoch, should the books be empty;
+--          the run of Redis, or nothing where books survive a restart; in tests, the time
 -- Answers  nothing where the Rust rule gives none; else the epoch and, unless the member gets no terms, these
 
 local call, encode, decode = redis.call, cmsgpack.pack, cmsgpack.unpack
@@ -436,7 +436,9 @@ local function load_subject(key)
     return nil
   end
   local s = {}
-  s.rate, s.period, s.burst, s.activated, s.deaths, s.pool_rate, s.pool_burst, s.tokens, s.rest, s.from, s.who, s.rates, s.bursts, s.demands, s.needs =
+  s.rate, s.period, s.burst, s.activated, s.deaths,
+    s.pool_rate, s.pool_burst, s.tokens, s.rest, s.from,
+    s.who, s.rates, s.bursts, s.demands, s.needs =
     decode(found)
   return s
 end
@@ -742,7 +744,9 @@ local function load_state()
   if not found then
     return false
   end
-  state.format, state.epoch, state.run, state.setup, state.wall, state.now, state.ready, state.parts, state.next, state.halved, state.head, state.deaths =
+  local s = state
+  s.format, s.epoch, s.run, s.setup, s.wall, s.now, s.ready,
+    s.parts, s.next, s.halved, s.head, s.deaths =
     decode(found)
   return true
 end
