@@ -49,6 +49,10 @@ pub enum Mutation {
 }
 
 impl Timing {
+    /// That of every fleet, in microseconds: a lease of ten seconds, two for clocks. Members and servers have it built in,
+    /// as they would grant too much if one had another: whoever changes it changes the protocol's path too.
+    pub const FLEET: Self = Self::new(10_000_000, 2_000_000, 1_000_000);
+
     /// Waits for a slot as long as dead members have theirs.
     pub const fn new(ttl: Time, skew: Time, max_step: Time) -> Self {
         Self {
