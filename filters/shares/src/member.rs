@@ -63,6 +63,8 @@ pub struct Received {
     pub changes: Vec<Change>,
     /// Keys whose implicit parts are given up: their buckets, where there are any, are to be removed.
     pub dropped: Vec<Key>,
+    /// Keys whose implicit parts are back, and full.
+    pub restored: Vec<Key>,
 }
 
 impl Member {
@@ -245,11 +247,14 @@ impl Member {
             .iter()
             .filter_map(|grant| self.grant(grant, now))
             .collect();
-        let mut dropped = Vec::new();
+        let (mut dropped, mut restored) = (Vec::new(), Vec::new());
         for (key, active) in &terms.log {
+            let is_explicit = self.entries.get(key).is_some_and(Entry::is_explicit);
             if !active {
-                self.activated.remove(key);
-            } else if self.activated.insert(*key) && !self.entries.get(key).is_some_and(Entry::is_explicit) {
+                if self.activated.remove(key) && !is_explicit {
+                    restored.push(*key);
+                }
+            } else if self.activated.insert(*key) && !is_explicit {
                 dropped.push(*key);
             }
         }
@@ -267,7 +272,11 @@ impl Member {
             slot.parts = slot.parts.max(terms.parts);
         }
         self.entries.retain(|_, entry| !entry.is_over());
-        Received { changes, dropped }
+        Received {
+            changes,
+            dropped,
+            restored,
+        }
     }
 
     fn grant(&mut self, grant: &Grant, now: Time) -> Option<Change> {

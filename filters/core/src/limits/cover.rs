@@ -1,7 +1,7 @@
 //! What each row has to do with a request, for whoever asks why: by the same functions by which it is admitted.
 
+use super::ask::{Ask, Wait};
 use super::record::LimitRecord;
-use super::reserve::{Ask, Wait};
 use super::subject::{Dimension, Subject};
 use super::table::{Hit, Row, Table};
 use crate::bound::Bound;
