@@ -2,16 +2,12 @@
 
 use rmp::decode::{self, Bytes};
 use rmp::encode::{self, ByteBuf};
-use tollgate_shares::{Answer, Epoch, Grant, Key, Limit, Message, Share, SlotTerms, Terms, Want};
+use tollgate_shares::{Answer, EXACT, Epoch, Grant, Key, Limit, Message, Share, SlotTerms, Terms, Want};
 
 use crate::error::Error;
 
-/// Counts, periods and spans of time are less than this: then the script's sums are exact.
-pub(crate) const BOUND: u64 = 1 << 51;
 /// What is above this is taken for this: it is more than any limit.
 const MOST: u64 = 1 << 52;
-/// Numbers of messages and versions are no larger.
-const EXACT: u64 = 1 << 53;
 /// Items of a message before its wants, and of a want.
 const HEAD: usize = 7;
 const WANT: usize = 10;
@@ -75,23 +71,11 @@ fn within(number: u64, what: &'static str) -> Result<u64, Error> {
 
 fn write_want(writer: &mut Writer, want: &Want) -> Result<(), Error> {
     let Limit { rate, period, burst } = want.limit;
-    let check = |what, found, is_right: bool, expected| match is_right {
-        true => Ok(()),
-        false => Err(Error::Limit {
-            key: want.key,
-            what,
-            found,
-            expected,
-        }),
-    };
-    check("rate", rate, rate < BOUND, "less than 2^51")?;
-    check("burst", burst, burst < BOUND, "less than 2^51")?;
-    check(
-        "period",
-        period,
-        (1..BOUND).contains(&period),
-        "1 or more, and less than 2^51",
-    )?;
+    want.limit.check().map_err(|invalid| Error::Limit {
+        key: want.key,
+        found: invalid.found,
+        expected: invalid.expected,
+    })?;
     writer.bytes(&want.key.0);
     for number in [rate, period, burst] {
         writer.number(number);

@@ -26,6 +26,7 @@ local FORMAT = 1
 local EXACT = 2 ^ 53
 -- What the constants of the same names are in Rust.
 local MAX_PENDING, CHECKS, PAGE = 256, 8, 1024
+local MAX_MEMBERS, MAX_SUBJECTS = 8192, 2 ^ 18
 local DEACTIVATIONS = 16 * PAGE
 
 local BOOKS = KEYS[1]
@@ -658,15 +659,23 @@ local function begin(key, rate, period, burst)
   return subject
 end
 
--- What the member may hold from now on of a key that it asks about.
+-- What the member may hold from now on of a key that it asks about. Nothing is said of one that the books have with another
+-- limit, nor of a new one where they are full.
 local function serve(first, is_news, grants)
   local key, rate, period, burst, have_rate, have_burst, tokens, rest, demand, need =
     unpack(message, first, first + WANT - 1)
+  local subject = load_subject(key)
+  if subject then
+    if rate ~= subject.rate or period ~= subject.period or burst ~= subject.burst then
+      return
+    end
+  elseif call('HLEN', SUBJECTS) >= MAX_SUBJECTS then
+    return
+  end
   call('ZREM', PENDING, WHO .. key)
-  local subject = load_subject(key) or begin(key, rate, period, burst)
+  subject = subject or begin(key, rate, period, burst)
   fill_pool(subject)
-  -- Tokens of another limit under the same key are in other parts, and are lost.
-  if is_news and period == subject.period then
+  if is_news then
     put(subject, tokens, rest)
   end
   local mine, place = find_holder(subject, WHO)
@@ -813,7 +822,8 @@ local function receive()
   look_after()
   local record = load_record(WHO)
   local is_stranger = EPOCH ~= '' and (EPOCH ~= state.epoch or not record)
-  if is_stranger or now < state.ready then
+  local is_full = not record and call('ZCARD', ENDS) >= MAX_MEMBERS
+  if is_stranger or is_full or now < state.ready then
     return encode(state.epoch)
   end
   if record and SEQ <= record.seq then

@@ -34,14 +34,12 @@ pub enum Error {
     #[error("these books are of another version (format {0}): begin anew")]
     OtherFormat(String),
     /// Numbers that are exact in the script are below 2^51.
-    #[error("the limit of key {key:?}: its {what} is {found}, expected {expected}")]
+    #[error("the limit of key {key:?} is {found}, expected {expected}")]
     Limit {
         /// Of which key.
         key: Key,
-        /// Its rate, period or burst.
-        what: &'static str,
-        /// What that is.
-        found: u64,
+        /// What it is.
+        found: String,
         /// What it may be.
         expected: &'static str,
     },

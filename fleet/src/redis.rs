@@ -6,9 +6,9 @@ use std::time::Instant;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use tokio::sync::Mutex;
-use tollgate_shares::{Answer, Message, Timing};
+use tollgate_shares::{Answer, BOUND, Message, Timing};
 
-use crate::codec::{self, BOUND, Writer};
+use crate::codec::{self, Writer};
 use crate::error::Error;
 
 const SCRIPT: &str = include_str!("coordinator.lua");

@@ -71,7 +71,7 @@ impl Limit {
             true => Ok(()),
             false => Err(Invalid {
                 path: "limit".to_owned(),
-                found: format!("{self:?}"),
+                found: format!("rate {}, period {}, burst {}", self.rate, self.period, self.burst),
                 expected: "numbers less than 2^51, and a period of 1 or more",
             }),
         }

@@ -19,7 +19,7 @@ mod timing;
 pub use apportion::{Demand, apportion};
 pub use bucket::{Allowance, Bucket};
 pub use check::{BOUND, EXACT, Invalid};
-pub use coordinator::Coordinator;
+pub use coordinator::{Coordinator, MAX_MEMBERS, MAX_SUBJECTS, RULE};
 pub use limit::{Limit, Share, Time, micros};
 pub use member::{Change, Member, Received};
 pub use message::{

@@ -121,17 +121,6 @@ pub struct Grant {
     pub waiting: bool,
 }
 
-impl Grant {
-    pub(crate) const fn nothing(key: Key) -> Self {
-        Self {
-            key,
-            share: Share { rate: 0, burst: 0 },
-            units: 0,
-            waiting: false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,11 @@
 //! Random messages that no member would send: any numbers up to what the script takes, in any order, at any time.
 
-use tollgate_shares::{Epoch, Incarnation, Key, Limit, Message, Share, Time, Timing, Want};
+use tollgate_shares::{BOUND, Epoch, Incarnation, Key, Limit, Message, Share, Time, Timing, Want};
 
 use crate::history::histories;
 use crate::random::Random;
 use crate::server::Server;
 use crate::twin::Twin;
-
-/// Limits are below this.
-const BOUND: u64 = 1 << 51;
 
 /// Numbers and times up to the bounds; or so few that whatever can happen at the same moment does.
 fn limit(random: &mut Random, few: bool) -> Limit {
@@ -66,7 +63,11 @@ impl Hostile {
 }
 
 fn want(random: &mut Random, limits: &[(Key, Limit)]) -> Want {
-    let (key, limit) = limits[random.below(limits.len() as u64) as usize];
+    let (key, mut limit) = limits[random.below(limits.len() as u64) as usize];
+    if random.once_in(30) {
+        // Another's: a key has one limit, and whoever says otherwise is not heard.
+        limit = limits[random.below(limits.len() as u64) as usize].1;
+    }
     let mut count = |of: u64| match random.below(5) {
         0 => 0,
         1 => random.any_below(2 * BOUND),

@@ -1,7 +1,10 @@
 //! What random histories seldom come to: more than a page of the log, of shares that have to shrink, of deactivations and
 //! of holders, and a key that leaves the books while implicit parts of it are out.
 
-use tollgate_shares::{Epoch, Incarnation, Key, Limit, Message, Share, Time, Timing, Version, Want};
+use tollgate_fleet::Books;
+use tollgate_shares::{
+    Epoch, Incarnation, Key, Limit, MAX_MEMBERS, MAX_SUBJECTS, Message, Share, Time, Timing, Version, Want,
+};
 
 use crate::random::Random;
 use crate::server::Server;
@@ -201,4 +204,59 @@ async fn a_key_leaves_the_books_while_parts_of_it_are_out() {
     }
     assert_eq!(rare.twin.sizes()[..2], [0, 1]);
     rare.twin.compare_sizes().await;
+}
+
+/// The rule's own bounds are tested beside it.
+#[tokio::test]
+async fn books_that_are_full_take_nobody_and_nothing_new() {
+    let server = Server::start();
+    let mut rare = Rare::begin(&server, "full", 2).await;
+    rare.send(0, vec![want(0, 0, 10)]).await;
+    let books = Books::new(server.config("full", TIMING, 4)).unwrap();
+    // In parts, as whoever asks waits half a second.
+    let fill = async |script: &str, count: usize| {
+        for first in (2..=count).step_by(10_000) {
+            let mut some = redis::cmd("EVAL");
+            some.arg(format!("for at = ARGV[1], ARGV[2] do {script} end"));
+            some.arg(1).arg("{full}").arg(first).arg(count.min(first + 9_999));
+            server.ask::<()>(&some).await;
+        }
+    };
+
+    // As many as there may be, at which nobody looks.
+    let subjects = "redis.call('HSET', KEYS[1] .. ':subjects', 'other' .. at, '')";
+    fill(subjects, MAX_SUBJECTS).await;
+    let message = rare.message(0, vec![want(1, 0, 10), want(0, 0, 20)]);
+    let answer = books.receive_at(&message, rare.wall).await.unwrap().unwrap();
+    // Of a new key nothing is said; of one that is there, as ever.
+    let told: Vec<_> = answer
+        .terms
+        .unwrap()
+        .grants
+        .iter()
+        .map(|grant| grant.key)
+        .collect();
+    assert_eq!(told, [key(0)]);
+
+    let members = "redis.call('ZADD', KEYS[1] .. ':ends', '1e15', 'other' .. at)";
+    fill(members, MAX_MEMBERS).await;
+    let newcomer = rare.message(1, vec![]);
+    let answer = books.receive_at(&newcomer, rare.wall).await.unwrap().unwrap();
+    assert_eq!(answer.terms, None);
+}
+
+#[tokio::test]
+async fn a_key_has_one_limit() {
+    let server = Server::start();
+    let mut rare = Rare::begin(&server, "limits", 2).await;
+    rare.send(0, vec![want(0, 0, 100)]).await;
+    let larger = Want {
+        limit: Limit {
+            burst: LIMIT.burst + 1,
+            ..LIMIT
+        },
+        ..want(0, 0, 100)
+    };
+    assert_eq!(rare.send(1, vec![larger]).await.1, 0);
+    assert_eq!(rare.send(1, vec![want(0, 0, 100)]).await.1, 1);
 }
