@@ -2,12 +2,14 @@
 //! control plane of what this Envoy's shares are too small for, and puts the answers into force for the workers, which
 //! decide by them alone ([`crate::limits`]). `docs/fleet-protocol.md` has the protocol.
 
+mod config;
 mod demand;
 mod membership;
 mod steady;
 #[cfg(test)]
 mod tests;
 
+pub use config::Config;
 pub use membership::{Exchanged, Membership, Outside};
 
 use sha2::{Digest as _, Sha256};

