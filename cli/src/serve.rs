@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::Store;
+use tollgate_control::fleet::FleetStore;
 use tollgate_control::restore::restore;
 use tollgate_control::serve::{Settings, serve};
 
@@ -26,6 +27,16 @@ pub(crate) struct Serve {
     /// Its key, a PEM file.
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Where the books are of limits that gateways keep together: `database`, or the address of a Redis or Valkey, such as
+    /// `redis://USER:PASSWORD@HOST:6379`. All servers have the same.
+    #[arg(
+        long,
+        env = "TOLLGATE_FLEET_STORE",
+        hide_env_values = true,
+        value_name = "STORE",
+        default_value = "database"
+    )]
+    fleet_store: String,
 }
 
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
@@ -80,6 +91,9 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
+        // Not by clap, which would repeat a password that was mistyped.
+        let fleet = FleetStore::parse(&self.fleet_store)
+            .map_err(|expected| anyhow!("--fleet-store can't be used: {expected}"))?;
         let store = Arc::new(Store::create(&options.database).await?);
         options.warn_if_database_is_shared();
         if let Some(Err(error)) = first_token(&store).await? {
@@ -89,6 +103,7 @@ impl Serve {
             listen: self.listen,
             tls: self.tls_cert.zip(self.tls_key),
             signing: options.signing_key()?,
+            fleet,
         };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {

@@ -3,6 +3,7 @@
 mod audit;
 mod caps;
 mod directory;
+mod fleet;
 mod freezes;
 mod idempotency;
 mod import;
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 use crate::access::{Caller, Permission};
 use crate::authenticator::Authenticator;
 use crate::entry::Change;
+use crate::fleet::Fleet;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Listed, Store, Stored, Write};
 pub(crate) use idempotency::RETENTION_MS;
@@ -51,15 +53,24 @@ pub struct App {
     authenticator: Authenticator,
     /// Signs checkpoints of the trail.
     signing: Option<SigningKey>,
+    /// Limits that gateways keep together.
+    fleet: Fleet,
 }
 
 impl App {
-    /// An API over a database; `signing` signs checkpoints of the trail.
+    /// An API over a database, where the books of the fleet are too; `signing` signs checkpoints of the trail.
     pub fn new(store: Arc<Store>, signing: Option<SigningKey>) -> Arc<Self> {
+        let fleet = Fleet::in_database(&store);
+        Self::with_fleet(store, signing, fleet)
+    }
+
+    /// The same, with the books of the fleet somewhere else.
+    pub fn with_fleet(store: Arc<Store>, signing: Option<SigningKey>, fleet: Fleet) -> Arc<Self> {
         Arc::new(Self {
             store,
             authenticator: Authenticator::new(),
             signing,
+            fleet,
         })
     }
 }
@@ -83,9 +94,13 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Whether what is written lasts.
+/// Whether what is written lasts. The server serves on where the books of the fleet are gone, and says so.
 async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    app.store.ensure_file_there().map(|()| "ok\n")
+    app.store.ensure_file_there()?;
+    Ok(match app.fleet.trouble() {
+        None => "ok\n",
+        Some(_) => "ok, but limits of the fleet are not kept: the log says why\n",
+    })
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
@@ -147,6 +162,7 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::verify))
         .routes(routes!(audit::checkpoint))
         .routes(routes!(directory::fetch))
+        .routes(routes!(fleet::exchange))
         .split_for_parts();
     qualify_operation_ids(&mut openapi);
     (router, openapi)

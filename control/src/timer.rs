@@ -4,7 +4,6 @@
 use core::convert::Infallible;
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write as _;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use crate::access::Caller;
 use crate::api::{RETENTION_MS, end_unless_ended};
 use crate::documents::{Cap, Freeze, Incident, Restriction};
+use crate::log::say;
 use crate::problem::Problem;
 use crate::store::{ListQuery, Store, Stored};
 use crate::time;
@@ -44,11 +44,6 @@ pub(crate) async fn run(store: Arc<Store>) -> Infallible {
         complained = complaint;
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// Tells whoever looks at standard error, if anybody does: `eprintln!` panics where nobody can.
-fn say(what: &str) {
-    let _ = writeln!(std::io::stderr(), "tollgate: {what}");
 }
 
 /// What the two clocks say at one moment; milliseconds.

@@ -59,6 +59,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("list, create and revoke tokens", "GET /v1/tokens"),
     ("list, create and revoke tokens", "revoke token"),
     ("fetch the directory", "GET /v1/directory"),
+    ("keep limits together with gateways", "POST /v1/fleet"),
 ];
 
 /// The table's columns.
@@ -258,6 +259,14 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
                 json!({"keys": [{"id": name, "sha256": sha256, "org": "acme"}]}),
             )
         }
+        "POST /v1/fleet" => (
+            Method::POST,
+            "/v1/fleet".to_owned(),
+            json!({
+                "incarnation": "0123456789abcdef", "seq": 1, "answered": 0, "epoch": null, "version": 0, "parts": 0,
+                "leaves": false, "wants": [],
+            }),
+        ),
         "POST /v1/tokens" => (Method::POST, "/v1/tokens".to_owned(), json!({"role": "viewer"})),
         "POST /v1/audit/verify" | "POST /v1/audit/checkpoint" => {
             let path = request.trim_start_matches("POST ");

@@ -10,6 +10,7 @@
 
 #[path = "../../../control/tests/support/postgres.rs"]
 pub(crate) mod postgres;
+pub(crate) mod redis;
 
 use core::time::Duration;
 use std::io::{BufRead as _, BufReader};

@@ -27,7 +27,7 @@ pub(crate) struct Plane {
     pub(crate) router: Router,
     pub(crate) owner: String,
     pub(crate) address: String,
-    _folder: Option<tempfile::TempDir>,
+    pub(crate) _folder: Option<tempfile::TempDir>,
 }
 
 /// What was answered.
