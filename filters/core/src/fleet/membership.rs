@@ -108,11 +108,7 @@ impl<C: Copy + PartialEq> Membership<C> {
     /// Counts what is asked for, and sends a message when it is time.
     pub fn tick<H: Store + Clock>(&mut self, host: &mut H, outside: &mut impl Outside<H, Call = C>) {
         let Some(wall) = host.now() else { return };
-        let (now, set_back) = self.clock.read(wall);
-        if set_back && self.lease.life != 0 {
-            self.lease_by(now);
-            self.effects.push_back(Effect::Lease);
-        }
+        let now = self.now(wall);
         let done = self
             .put_into_force(host, wall)
             .and_then(|()| self.look(host, now));
@@ -144,7 +140,7 @@ impl<C: Copy + PartialEq> Membership<C> {
         }
         self.call = None;
         let Some(wall) = host.now() else { return };
-        let (now, _) = self.clock.read(wall);
+        let now = self.now(wall);
         let answer = match status {
             Some("200") => body().and_then(|body| read(&body)),
             // A later message overtook it.
@@ -170,15 +166,23 @@ impl<C: Copy + PartialEq> Membership<C> {
         }
     }
 
+    /// The time. A lease of before the host's clock was set back is written anew, so that it is no longer than it was.
+    fn now(&mut self, wall: u64) -> u64 {
+        let (now, set_back) = self.clock.read(wall);
+        if set_back && self.lease.life != 0 {
+            self.lease_by(now);
+            self.effects.push_back(Effect::Lease);
+        }
+        now
+    }
+
     /// Takes an answer; whether it renewed the lease.
     fn receive(&mut self, answer: &Answer, now: u64) -> bool {
-        let in_time = now < self.sent.saturating_add(TTL);
-        let terms = answer
-            .terms
-            .as_ref()
-            .filter(|_| in_time && self.member.expects(answer));
+        let is_expected = self.member.expects(answer);
         let received = self.member.receive(answer, micros(now));
-        let Some(terms) = terms else {
+        // It is not taken where it came too late, for its own lease or for the one before.
+        let is_taken = is_expected && self.member.is_valid(micros(now));
+        let Some(terms) = answer.terms.as_ref().filter(|_| is_taken) else {
             return false;
         };
         self.renewed = self.sent;

@@ -146,7 +146,7 @@ impl Fleet {
             for (at, request) in &requests {
                 self.ask(*at, request);
             }
-            if self.time % (u64::from(TICK_MILLIS) * MILLI) == 0 {
+            if self.time.is_multiple_of(u64::from(TICK_MILLIS) * MILLI) {
                 for at in 0..self.envoys.len() {
                     for (call, message) in self.envoys[at].tick(self.time) {
                         self.post(What::Message(at, call, message));
