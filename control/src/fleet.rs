@@ -69,7 +69,7 @@ pub struct Fleet {
 
 enum Books {
     Database(Journal),
-    Redis(tollgate_fleet::Books),
+    Redis(Box<tollgate_fleet::Books>),
 }
 
 impl Fleet {
@@ -78,16 +78,17 @@ impl Fleet {
     pub fn open(store: &Arc<Store>, place: FleetStore) -> Result<Self, tollgate_fleet::Error> {
         Ok(match place {
             FleetStore::Database => Self::in_database(store),
-            FleetStore::Redis(address) => Self::with(Books::Redis(tollgate_fleet::Books::new(
-                tollgate_fleet::Config {
+            FleetStore::Redis(address) => {
+                let books = tollgate_fleet::Books::new(tollgate_fleet::Config {
                     address,
                     name: format!("tollgate:{{{}}}", store.name()),
                     timing: Timing::FLEET,
                     parts: PARTS,
                     timeout: REDIS_WITHIN,
                     survives: false,
-                },
-            )?)),
+                })?;
+                Self::with(Books::Redis(Box::new(books)))
+            }
         })
     }
 
