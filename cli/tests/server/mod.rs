@@ -11,6 +11,7 @@
 
 #[path = "../../../control/tests/support/postgres.rs"]
 pub(crate) mod postgres;
+#[path = "../../../control/tests/support/redis.rs"]
 pub(crate) mod redis;
 
 use core::time::Duration;
