@@ -3,6 +3,8 @@
 -- A message begins by updating this row, so messages come one after another, whichever server takes them.
 CREATE TABLE fleet (
     one BIGINT PRIMARY KEY CHECK (one = 1),
+    -- Which store has the books: this database, or a Redis.
+    kept TEXT NOT NULL,
     -- By which rule the books are kept; 0 to have them begun anew.
     rule BIGINT NOT NULL,
     -- Which history of PostgreSQL's they are in, as a standby that took over may have less.
@@ -12,7 +14,7 @@ CREATE TABLE fleet (
     -- Of the log, since the last snapshot.
     bytes BIGINT NOT NULL
 );
-INSERT INTO fleet (one, rule, place, seq, bytes) VALUES (1, 0, '', 0, 0);
+INSERT INTO fleet (one, kept, rule, place, seq, bytes) VALUES (1, 'the database', 0, '', 0, 0);
 
 -- What was heard, and when: each entry one or more messages, as JSON.
 CREATE TABLE fleet_log (

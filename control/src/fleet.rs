@@ -1,6 +1,7 @@
 //! Limits that gateways keep together. The rule is that of [`tollgate_shares`]; here is where its books are: in the control
 //! plane's own database, or in Redis.
 
+mod claim;
 mod journal;
 mod places;
 
@@ -14,16 +15,19 @@ use crate::access::Caller;
 use crate::log::say;
 use crate::problem::Problem;
 use crate::store::Store;
+use claim::Claim;
 use journal::Journal;
 use places::Places;
 
 /// Slots when books begin. In a small fleet each gateway has a large part of every limit without asking; with more gateways
 /// there are more slots.
 const PARTS: u32 = 4;
-/// Longest wait for an answer. A gateway gives up soon after, and asks again.
-const WITHIN: Duration = Duration::from_millis(250);
-/// The same for Redis, so that it is Redis of which is said that it did not answer.
-const REDIS_WITHIN: Duration = Duration::from_millis(200);
+/// Longest wait for the database. A gateway has given up before, and asks again.
+const DATABASE_WITHIN: Duration = Duration::from_secs(2);
+/// The same for Redis, with all that comes before it is asked.
+const REDIS_WITHIN: Duration = Duration::from_millis(250);
+/// Longest wait for Redis itself: shorter, so that this is what is said.
+const REDIS_ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// Where the books are.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,6 +65,7 @@ impl fmt::Debug for FleetStore {
 
 /// The coordinator of a fleet.
 pub struct Fleet {
+    claim: Claim,
     books: Books,
     places: Places,
     /// Why the last message got no answer.
@@ -69,35 +74,39 @@ pub struct Fleet {
 
 enum Books {
     Database(Journal),
-    Redis(tollgate_fleet::Books),
+    Redis(Box<tollgate_fleet::Books>),
 }
 
 impl Fleet {
-    /// Books at that place, which is not asked yet. They are named after the database, so that two control planes may
-    /// share a Redis.
-    pub fn open(store: &Arc<Store>, place: FleetStore) -> Result<Self, tollgate_fleet::Error> {
-        Ok(match place {
+    /// Books in that store, which is not asked yet. In Redis they are named after the database, so that two control planes
+    /// may share one.
+    pub fn open(store: &Arc<Store>, kept: FleetStore) -> Result<Self, tollgate_fleet::Error> {
+        Ok(match kept {
             FleetStore::Database => Self::in_database(store),
-            FleetStore::Redis(address) => Self::with(Books::Redis(tollgate_fleet::Books::new(
-                tollgate_fleet::Config {
+            FleetStore::Redis(address) => {
+                let claim = Claim::new(Arc::clone(store), claim::redis(&address));
+                let books = tollgate_fleet::Books::new(tollgate_fleet::Config {
                     address,
                     name: format!("tollgate:{{{}}}", store.name()),
                     timing: Timing::FLEET,
                     parts: PARTS,
-                    timeout: REDIS_WITHIN,
+                    timeout: REDIS_ANSWERS_WITHIN,
                     survives: false,
-                },
-            )?)),
+                })?;
+                Self::with(claim, Books::Redis(Box::new(books)))
+            }
         })
     }
 
     /// Books in the control plane's database.
     pub(crate) fn in_database(store: &Arc<Store>) -> Self {
-        Self::with(Books::Database(Journal::new(Arc::clone(store))))
+        let claim = Claim::new(Arc::clone(store), claim::DATABASE.to_owned());
+        Self::with(claim, Books::Database(Journal::new(Arc::clone(store))))
     }
 
-    fn with(books: Books) -> Self {
+    fn with(claim: Claim, books: Books) -> Self {
         Self {
+            claim,
             books,
             places: Places::default(),
             trouble: Mutex::default(),
@@ -110,16 +119,29 @@ impl Fleet {
         let invalid = |why: tollgate_shares::Invalid| Problem::invalid(&why.path, &why.found, why.expected);
         message.check().map_err(invalid)?;
         let _place = self.places.take(caller.token_id().unwrap_or_default())?;
-        let answer = tokio::time::timeout(WITHIN, self.ask(message)).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("there was no answer within {WITHIN:?}")));
+        let within = match &self.books {
+            Books::Database(_) => DATABASE_WITHIN,
+            Books::Redis(_) => REDIS_WITHIN,
+        };
+        let answer = tokio::time::timeout(within, self.ask(message)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("there was no answer within {within:?}")));
         self.note(answer.as_ref().err());
         answer.map_err(Problem::no_books)
     }
 
     async fn ask(&self, message: Message) -> Result<Option<Answer>, String> {
         match &self.books {
-            Books::Database(journal) => journal.receive(message).await,
+            Books::Database(journal) => {
+                // With the row that says who has them, it looks each time.
+                self.claim.make(async || Ok(())).await?;
+                journal.receive(message).await
+            }
             Books::Redis(books) => {
+                let anew = async || books.begin_anew().await.map_err(|error| error.to_string());
+                self.claim.make(anew).await?;
+                // Before Redis is asked. Whoever takes the books over after this look grants nothing for longer than a lease,
+                // and the message was sent before.
+                self.claim.check().await?;
                 let answer = books.receive(&message).await;
                 answer.map_err(|error| error.to_string())
             }

@@ -8,11 +8,15 @@
 
 mod support;
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::http::Method;
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection as _};
+use support::redis::Redis;
 use support::{Plane, on_each};
 use tollgate_control::Store;
 use tollgate_control::api::{App, router};
@@ -21,6 +25,18 @@ use tollgate_shares::{Answer, Incarnation, Key, Limit, MAX_WANTS, Member, Messag
 
 fn message(member: &mut Member) -> Value {
     serde_json::to_value(member.message(0)).unwrap()
+}
+
+/// Whose books answer a member, once they do: on a busy machine a store may take too long, and it asks again.
+async fn epoch(plane: &Plane, member: &mut Member) -> Value {
+    let begun = Instant::now();
+    loop {
+        let answer = plane.post("/v1/fleet", message(member)).await;
+        if answer.status == 200 {
+            return answer.body["epoch"].clone();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", answer.body);
+    }
 }
 
 /// A member that wants some of one key.
@@ -161,17 +177,42 @@ async fn the_largest_numbers_are_taken() {
     .await;
 }
 
+/// As a server that hangs in the middle of its own message has it.
+#[tokio::test]
+async fn while_the_books_are_held_gateways_are_told_so() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let mut member = member();
+        plane.post("/v1/fleet", message(&mut member)).await.expect(200);
+        let mut other = AnyConnection::connect(&plane.address).await.unwrap();
+        let mut held = other.begin().await.unwrap();
+        sqlx::query("UPDATE fleet SET seq = seq")
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let refused = plane.post("/v1/fleet", message(&mut member)).await.expect(503);
+        assert_eq!(refused.body["type"], "urn:tollgate:problem:no-books");
+        plane.get("/v1/directory").await.expect(200);
+        held.rollback().await.unwrap();
+        let begun = std::time::Instant::now();
+        while plane.post("/v1/fleet", message(&mut member)).await.status != 200 {
+            assert!(
+                begun.elapsed() < core::time::Duration::from_secs(60),
+                "it stays so"
+            );
+        }
+        assert_eq!(plane.get("/healthz").await.expect(200).body, "ok\n");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn without_redis_all_else_is_served() {
     let plane = Plane::sqlite().await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     // It takes connections and says nothing.
     let address = format!("redis://:secret@{}", nobody.local_addr().unwrap());
-    let fleet = Fleet::open(&plane.store, FleetStore::parse(&address).unwrap()).unwrap();
-    let plane = Plane {
-        router: router(App::with_fleet(Arc::clone(&plane.store), None, fleet)),
-        ..plane
-    };
+    let plane = with_store(plane, &address);
     assert_eq!(plane.get("/healthz").await.expect(200).body, "ok\n");
     let refused = plane.post("/v1/fleet", message(&mut member())).await.expect(503);
     assert_eq!(refused.body["type"], "urn:tollgate:problem:no-books");
@@ -190,6 +231,38 @@ async fn without_redis_all_else_is_served() {
             .starts_with("ok, but limits of the fleet"),
         "{health}"
     );
+}
+
+/// The same control plane, by another server that was told another store.
+fn with_store(plane: Plane, store: &str) -> Plane {
+    let fleet = Fleet::open(&plane.store, FleetStore::parse(store).unwrap()).unwrap();
+    Plane {
+        router: router(App::with_fleet(Arc::clone(&plane.store), None, fleet)),
+        ..plane
+    }
+}
+
+#[tokio::test]
+async fn two_servers_with_two_stores_are_never_two_coordinators() {
+    let redis = Redis::start();
+    on_each(async |plane: Plane| {
+        let mut member = member();
+        let first = epoch(&plane, &mut member).await;
+        let old = plane.router.clone();
+        let plane = with_store(plane, &redis.address());
+        let there = epoch(&plane, &mut member).await;
+        assert_ne!(there, first);
+        // The one that was started first has them no longer.
+        let plane = Plane { router: old, ..plane };
+        let refused = plane.post("/v1/fleet", message(&mut member)).await.expect(503);
+        refused.says("the books are in Redis at 127.0.0.1");
+        // Started again, it has; and both stores begin anew, whatever they have of before.
+        let plane = with_store(plane, "database");
+        assert_ne!(epoch(&plane, &mut member).await, first);
+        let plane = with_store(plane, &redis.address());
+        assert_ne!(epoch(&plane, &mut member).await, there);
+    })
+    .await;
 }
 
 /// The description of the API has the members that messages and answers have.

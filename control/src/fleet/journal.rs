@@ -18,7 +18,7 @@ use sqlx::{Any, Row as _, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tollgate_shares::{Answer, Coordinator, Epoch, Message, RULE, Time, Timing};
 
-use super::PARTS;
+use super::{PARTS, claim};
 use crate::log::say;
 use crate::problem::Problem;
 use crate::store::{Engine, Store, StoreError};
@@ -120,6 +120,7 @@ struct Keeper {
 struct Head {
     /// The entry to be written.
     seq: i64,
+    kept: String,
     rule: i64,
     place: String,
     bytes: usize,
@@ -146,6 +147,7 @@ impl Keeper {
         let mut exchange = store.begin_exchange().await?;
         let transaction = &mut exchange.transaction;
         let head = self.hold(transaction, text.len()).await?;
+        claim::ensure(&head.kept, claim::DATABASE).map_err(Problem::unavailable)?;
         if head.rule > i64::from(RULE) {
             return Err(Problem::unavailable(
                 "the books are kept by a server of a newer version: stop this one, or that",
@@ -178,12 +180,12 @@ impl Keeper {
         let statement = match self.store.engine() {
             Engine::Sqlite => {
                 "UPDATE fleet SET seq = seq + 1, bytes = bytes + $1 WHERE one = 1 \
-                 RETURNING seq, bytes, rule, place, '' AS place_now"
+                 RETURNING seq, bytes, kept, rule, place, '' AS place_now"
             }
             // A standby that takes over, and a backup that is brought up to some moment, begin another timeline.
             Engine::Postgres => {
                 "UPDATE fleet SET seq = seq + 1, bytes = bytes + $1 WHERE one = 1 \
-                 RETURNING seq, bytes, rule, place, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS place_now, \
+                 RETURNING seq, bytes, kept, rule, place, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS place_now, \
                  CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) AS wall"
             }
         };
@@ -197,6 +199,7 @@ impl Keeper {
         };
         Ok(Head {
             seq: row.try_get("seq")?,
+            kept: row.try_get("kept")?,
             rule: row.try_get("rule")?,
             place: row.try_get("place")?,
             bytes: usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(usize::MAX),
