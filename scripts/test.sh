@@ -10,6 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 "$root/scripts/setup-parsers.sh"
 "$root/scripts/setup-node.sh"
 "$root/scripts/setup-postgres.sh"
+"$root/scripts/setup-redis.sh"
 "$root/scripts/setup-schemathesis.sh"
 need_rust
 cd "$root"

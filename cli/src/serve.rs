@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control::connections::Most;
+use tollgate_control::fleet::FleetStore;
 use tollgate_control::restore::restore;
 use tollgate_control::serve::{Settings, serve};
 use tollgate_control::webhook::Webhook;
@@ -54,6 +55,16 @@ pub(crate) struct Serve {
     /// File of the secret that signs what is told, made where there is none.
     #[arg(long, env = "TOLLGATE_WEBHOOK_SECRET", requires = "webhook")]
     webhook_secret: Option<PathBuf>,
+    /// Where the books are of limits that gateways keep together: `database`, or the address of a Redis or Valkey, such as
+    /// `redis://USER:PASSWORD@HOST:6379`. All servers have the same.
+    #[arg(
+        long,
+        env = "TOLLGATE_FLEET_STORE",
+        hide_env_values = true,
+        value_name = "STORE",
+        default_value = "database"
+    )]
+    fleet_store: String,
 }
 
 /// Make the database, and print the first token, which may do everything; `serve` does the same at its first start.
@@ -138,6 +149,9 @@ fn webhook_at(url: &str, secret: &Path) -> Result<Webhook> {
 
 impl Serve {
     pub(crate) async fn run(self, options: &GlobalOptions) -> Result<()> {
+        // Not by clap, which would repeat a password that was mistyped.
+        let fleet = FleetStore::parse(&self.fleet_store)
+            .map_err(|expected| anyhow!("--fleet-store can't be used: {expected}"))?;
         make_room_for(self.max_connections);
         let quota = WriteQuota {
             writes: self.org_writes_per_day,
@@ -161,6 +175,7 @@ impl Serve {
             webhook: webhook
                 .map(|(url, secret)| webhook_at(&url, &secret))
                 .transpose()?,
+            fleet,
         };
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {

@@ -24,6 +24,8 @@ const SECRET: usize = 43;
 pub enum Permission {
     /// Fetch the directory, and exchange slices of budgets.
     FetchDirectory,
+    /// Keep limits together with other gateways.
+    ShareLimits,
     /// Read organizations, projects, keys, budgets, freezes, caps and restrictions, and their part of the trail.
     Read,
     /// Begin and end freezes, caps and restrictions.
@@ -46,7 +48,7 @@ impl Role {
     /// Whether the role has a permission: everything a role can do is in this table.
     pub const fn grants(self, permission: Permission) -> bool {
         match self {
-            Self::Gateway => matches!(permission, Permission::FetchDirectory),
+            Self::Gateway => matches!(permission, Permission::FetchDirectory | Permission::ShareLimits),
             Self::Viewer => matches!(permission, Permission::Read),
             Self::Support => matches!(permission, Permission::Read | Permission::Freeze),
             Self::Operator => matches!(
@@ -81,7 +83,12 @@ impl Permission {
     const fn is_global(self) -> bool {
         matches!(
             self,
-            Self::FetchDirectory | Self::ManageOrgs | Self::Audit | Self::SeeGateways | Self::ManageTokens
+            Self::FetchDirectory
+                | Self::ShareLimits
+                | Self::ManageOrgs
+                | Self::Audit
+                | Self::SeeGateways
+                | Self::ManageTokens
         )
     }
 
@@ -89,6 +96,7 @@ impl Permission {
     const fn phrase(self) -> &'static str {
         match self {
             Self::FetchDirectory => "fetch the directory",
+            Self::ShareLimits => "keep limits together with gateways",
             Self::Read => "read",
             Self::Freeze => "freeze, cap or restrict",
             Self::ManageKeys => "change projects and keys",

@@ -5,6 +5,7 @@ mod budgets;
 mod caps;
 mod directory;
 mod exchange;
+mod fleet;
 mod freezes;
 mod gateways;
 mod idempotency;
@@ -39,6 +40,7 @@ use utoipa_axum::routes;
 use crate::access::{Caller, Permission};
 use crate::authenticator::Authenticator;
 use crate::entry::Change;
+use crate::fleet::Fleet;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Listed, Store, Stored, Write};
 use gateways::Gateways;
@@ -59,16 +61,25 @@ pub struct App {
     gateways: Gateways,
     /// Signs checkpoints of the trail.
     signing: Option<SigningKey>,
+    /// Limits that gateways keep together.
+    fleet: Fleet,
 }
 
 impl App {
-    /// An API over a database; `signing` signs checkpoints of the trail.
+    /// An API over a database, where the books of the fleet are too; `signing` signs checkpoints of the trail.
     pub fn new(store: Arc<Store>, signing: Option<SigningKey>) -> Arc<Self> {
+        let fleet = Fleet::in_database(&store);
+        Self::with_fleet(store, signing, fleet)
+    }
+
+    /// The same, with the books of the fleet somewhere else.
+    pub fn with_fleet(store: Arc<Store>, signing: Option<SigningKey>, fleet: Fleet) -> Arc<Self> {
         Arc::new(Self {
             store,
             authenticator: Authenticator::new(),
             gateways: Gateways::default(),
             signing,
+            fleet,
         })
     }
 }
@@ -99,9 +110,13 @@ async fn ensure_one_host(request: Request, next: Next) -> Result<Response, Probl
     Ok(next.run(request).await)
 }
 
-/// Whether what is written lasts.
+/// Whether what is written lasts. The server serves on where the books of the fleet are gone, and says so.
 async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    app.store.ensure_writable().map(|()| "ok\n")
+    app.store.ensure_writable()?;
+    Ok(match app.fleet.trouble() {
+        None => "ok\n",
+        Some(_) => "ok, but limits of the fleet are not kept: the log says why\n",
+    })
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.
@@ -170,6 +185,7 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(audit::checkpoint))
         .routes(routes!(directory::fetch))
         .routes(routes!(gateways::list))
+        .routes(routes!(fleet::exchange))
         .split_for_parts();
     qualify_operation_ids(&mut openapi);
     (router, openapi)

@@ -346,7 +346,7 @@ pub struct Rotation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Fetches the directory, and nothing else: for Envoys.
+    /// Fetches the directory and keeps limits with other gateways, and nothing else: for Envoys.
     Gateway,
     /// Reads.
     Viewer,

@@ -6,6 +6,7 @@
 //!     ──▶ documents is it well-formed, and would the filters take it?
 //!     ──▶ store     one transaction: the change, its entry in the trail, the end of the trail
 //! directory ◀── store    the document for gateways, or what changed in it
+//! fleet ──▶ store        the books of limits that gateways keep together, or Redis for them
 //! ```
 
 pub mod access;
@@ -22,6 +23,8 @@ pub mod directory;
 pub mod documents;
 pub mod entry;
 mod file;
+pub mod fleet;
+mod log;
 mod network;
 mod problem;
 pub mod replay;

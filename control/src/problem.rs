@@ -194,6 +194,20 @@ impl Problem {
         }
     }
 
+    /// Too many messages of one token wait.
+    pub(crate) fn too_many_messages() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-messages",
+                "Too many messages",
+                "too many messages of this token wait already, and this one was not heard; give each gateway a token of \
+                 its own",
+            )
+        }
+    }
+
     /// The token's role does not allow it.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
@@ -261,6 +275,19 @@ impl Problem {
         }
     }
 
+    /// The books of the fleet do not serve.
+    pub(crate) fn no_books(why: String) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-books",
+                "Limits of the fleet unavailable",
+                format!("the message may have been heard or not, send the next one: {why}"),
+            )
+        }
+    }
+
     /// The database does not serve.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self {
@@ -319,12 +346,13 @@ impl IntoResponses for Problems {
             (422, "Members are wrong: `errors` names each."),
             (
                 429,
-                "Too many requests without a good token came from this address, too many writes of this token wait, or it or \
-                 its organization has used up its quota of writes.",
+                "Too many requests without a good token came from this address, too many writes or messages of this token \
+                 wait, or it or its organization has used up its quota of writes.",
             ),
             (
                 503,
-                "The database does not serve. Nothing was changed, unless `type` is `urn:tollgate:problem:unknown-outcome`.",
+                "The database does not serve. Nothing was changed, unless `type` is `urn:tollgate:problem:unknown-outcome`, or \
+                 `urn:tollgate:problem:no-books` of a gateway's message.",
             ),
         ];
         let content = || {

@@ -113,6 +113,7 @@ async fn close_whole(copy: &Path) -> Result<(), String> {
         sqlx::query("SELECT name FROM head")
             .fetch_one(&mut connection)
             .await?;
+        begin_books_anew(&mut connection).await?;
         close(connection).await?;
         Ok(damage)
     };
@@ -121,6 +122,19 @@ async fn close_whole(copy: &Path) -> Result<(), String> {
         Ok(Some(damage)) => Err(damage),
         Err(error) => Err(sqlx::Error::to_string(&error)),
     }
+}
+
+/// The books of the fleet in a backup are old: gateways may hold more than they say.
+async fn begin_books_anew(connection: &mut AnyConnection) -> sqlx::Result<()> {
+    let has_books = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = 'fleet'")
+        .fetch_optional(&mut *connection)
+        .await?;
+    if has_books.is_some() {
+        sqlx::query("UPDATE fleet SET rule = 0")
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Closes a database with all of it in its one file; an error where somebody else has it open.

@@ -9,7 +9,8 @@ use crate::store::{Engine, Store};
 /// Their names, as rows of an SQL `VALUES`.
 macro_rules! tables {
     () => {
-        "('head'), ('objects'), ('audit'), ('idempotency'), ('spent'), ('budget_windows'), ('budget_slices'), ('notices')"
+        "('head'), ('objects'), ('audit'), ('idempotency'), ('spent'), ('budget_windows'), ('budget_slices'), ('notices'), \
+         ('fleet'), ('fleet_log'), ('fleet_snapshot')"
     };
 }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, App};
 use crate::connections::{Connections, Most};
+use crate::fleet::{Fleet, FleetStore};
 use crate::store::Store;
 use crate::timer;
 use crate::webhook::Webhook;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub connections: Most,
     /// Is told when a budget reaches a threshold.
     pub webhook: Option<Webhook>,
+    /// Where the books are of limits that gateways keep together.
+    pub fleet: FleetStore,
 }
 
 /// A connection is closed that has not asked anything so long after it began.
@@ -51,6 +54,9 @@ pub enum ServeError {
     /// The address can't be listened at.
     #[error("cannot listen at {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The store of the fleet's books can't be used.
+    #[error("cannot use --fleet-store: {0}")]
+    Fleet(tollgate_fleet::Error),
     /// Freezes would not end, and other servers' changes not be seen.
     #[error("what the server does by itself has stopped, and it does not go on without it: {0}")]
     Timer(tokio::task::JoinError),
@@ -77,6 +83,7 @@ pub async fn serve(
             Some(RustlsConfig::from_config(Arc::new(config)))
         }
     };
+    let fleet = Fleet::open(&store, settings.fleet).map_err(ServeError::Fleet)?;
     let cannot = |error| ServeError::Listen(listen, error);
     let socket = std::net::TcpListener::bind(listen).map_err(cannot)?;
     socket.set_nonblocking(true).map_err(cannot)?;
@@ -89,7 +96,7 @@ pub async fn serve(
     });
     let timer = tokio::spawn(timer::run(Arc::clone(&store), settings.webhook));
     let at_once = handle.clone();
-    let app = api::router(App::new(store, settings.signing));
+    let app = api::router(App::with_fleet(store, settings.signing, fleet));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let connections = Connections::new(settings.connections);
     let served = async move {

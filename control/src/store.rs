@@ -34,6 +34,8 @@ pub struct Store {
     pool: AnyPool,
     /// Writes: they wait for one another, and nobody else for them.
     writers: AnyPool,
+    /// Exchanges over the books of the fleet, one after another.
+    exchanges: AnyPool,
     turns: Turns,
     /// How much customers' own tokens may write.
     write_quota: WriteQuota,
@@ -230,7 +232,7 @@ impl Store {
         configure(&mut first, engine).await.map_err(StoreError::Open)?;
         let file = file.map(OpenedFile::at).transpose();
         let file = file.map_err(|error| StoreError::Open(error.into()))?;
-        let pool = async |connections: u32, kept: u32| {
+        let options = |connections: u32, kept: u32, bounds: &'static str| {
             let opened = file.clone();
             let mut options = AnyPoolOptions::new()
                 .max_connections(connections)
@@ -239,7 +241,9 @@ impl Store {
                     let there = opened.as_ref().map_or(Ok(()), OpenedFile::ensure_there);
                     Box::pin(async move {
                         there.map_err(|gone| sqlx::Error::Io(std::io::Error::other(gone)))?;
-                        configure(connection, engine).await
+                        configure(connection, engine).await?;
+                        sqlx::raw_sql(bounds).execute(connection).await?;
+                        Ok(())
                     })
                 })
                 .before_acquire(|connection, _| Box::pin(is_idle(connection)));
@@ -250,9 +254,15 @@ impl Store {
                     .max_lifetime(None)
                     .idle_timeout(None);
             }
-            options.connect(&address).await.map_err(StoreError::Open)
+            options
         };
-        let (pool, writers) = (pool(16, if create { 16 } else { 1 }).await?, pool(4, 1).await?);
+        let open = async |connections, kept| {
+            let opened = options(connections, kept, "").connect(&address).await;
+            opened.map_err(StoreError::Open)
+        };
+        let (pool, writers) = (open(16, if create { 16 } else { 1 }).await?, open(4, 1).await?);
+        let exchanges = options(1, 0, exchange_bounds(engine)).connect_lazy(&address);
+        let exchanges = exchanges.map_err(StoreError::Open)?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(StoreError::Random)?;
@@ -281,6 +291,7 @@ impl Store {
         Ok(Self {
             pool,
             writers,
+            exchanges,
             turns: Turns::default(),
             write_quota: WriteQuota::default(),
             engine,
@@ -599,6 +610,21 @@ impl Store {
         Ok(write)
     }
 
+    /// Begins an exchange over the books of the fleet, beside the trail. SQLite takes one write at a time, so it waits for its
+    /// turn among all writes.
+    pub(crate) async fn begin_exchange(&self) -> Result<Exchange<'_>, Problem> {
+        self.ensure_writable()?;
+        let turn = match self.engine {
+            Engine::Sqlite => Some(self.turns.take(&Caller::system()).await?),
+            Engine::Postgres => None,
+        };
+        Ok(Exchange {
+            store: self,
+            transaction: self.exchanges.begin().await?,
+            _turn: turn,
+        })
+    }
+
     /// Fails with 401 where the token that a caller came with is no longer valid.
     pub(crate) async fn ensure_token_valid(&self, caller: &Caller) -> Result<(), Problem> {
         let Some(id) = caller.token_id() else {
@@ -691,6 +717,18 @@ async fn configure(connection: &mut AnyConnection, engine: Engine) -> sqlx::Resu
     Ok(())
 }
 
+/// What holds for exchanges besides: leases of gateways go on for ten seconds without one, so a server that hangs in the
+/// middle of its own lets the others go on sooner.
+const fn exchange_bounds(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Sqlite => "",
+        Engine::Postgres => {
+            "SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '3s'; \
+             SET synchronous_commit = on;"
+        }
+    }
+}
+
 /// Whether a connection can be used again. One whose transaction SQLite has rolled back by itself, as on a full disk, counts
 /// as in a transaction for ever: what it writes would be acknowledged and never be lasting. It is closed.
 async fn is_idle(connection: &mut AnyConnection) -> sqlx::Result<bool> {
@@ -713,6 +751,22 @@ pub(crate) fn read<D: Document>(document: &str) -> Result<D, Problem> {
             D::KIND.noun()
         ))
     })
+}
+
+/// An exchange over the books of the fleet that is under way. Dropped, it has changed nothing.
+pub(crate) struct Exchange<'s> {
+    store: &'s Store,
+    pub(crate) transaction: Transaction<'static, Any>,
+    /// Behind the transaction, which ends first.
+    _turn: Option<Turn<'s>>,
+}
+
+impl Exchange<'_> {
+    /// Makes it lasting.
+    pub(crate) async fn commit(self) -> Result<(), Problem> {
+        self.store.ensure_writable()?;
+        self.transaction.commit().await.map_err(at_commit)
+    }
 }
 
 /// A write that is under way.

@@ -14,6 +14,12 @@ pub(crate) fn now() -> i64 {
         .min(Timestamp::MAX.as_millisecond())
 }
 
+/// Microseconds since 1970.
+pub(crate) fn micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// As the API says it, to the second. Beyond what can be written, the nearest that can.
 pub(crate) fn to_rfc3339(millis: i64) -> String {
     let nearest = if millis < 0 {

@@ -5,7 +5,6 @@
 use core::convert::Infallible;
 use core::time::Duration;
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -15,6 +14,7 @@ use crate::access::Caller;
 use crate::api::{RETENTION_MS, end_unless_ended};
 use crate::budget::{Budget, Reached, Unit};
 use crate::documents::{Cap, Document as _, Freeze, Incident, Restriction, Timed};
+use crate::log::say;
 use crate::problem::Problem;
 use crate::spending::{ReachedThreshold, Standing, tell_threshold};
 use crate::store::{ListQuery, Store, Stored};
@@ -59,11 +59,6 @@ async fn poll(store: Arc<Store>, notifies: bool) -> Infallible {
         complained = complaint;
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// Tells whoever looks at standard error, if anybody does: `eprintln!` panics where nobody can.
-fn say(what: &str) {
-    let _ = writeln!(std::io::stderr(), "tollgate: {what}");
 }
 
 /// What the two clocks say at one moment; milliseconds.

@@ -78,6 +78,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ),
     ("fetch the directory, exchange slices of budgets", "exchange"),
     ("see the gateways", "GET /v1/gateways"),
+    ("keep limits together with gateways", "POST /v1/fleet"),
 ];
 
 const BUDGETS: &str = "create, change, raise and remove budgets of projects and keys";
@@ -288,6 +289,14 @@ async fn ask(plane: &Plane, token: &str, request: &str) -> u16 {
                 json!({"keys": [{"id": name, "sha256": sha256, "org": "acme"}]}),
             )
         }
+        "POST /v1/fleet" => (
+            Method::POST,
+            "/v1/fleet".to_owned(),
+            json!({
+                "incarnation": "0123456789abcdef", "seq": 1, "answered": 0, "epoch": null, "version": 0, "parts": 0,
+                "leaves": false, "wants": [],
+            }),
+        ),
         "POST /v1/tokens" => (Method::POST, "/v1/tokens".to_owned(), json!({"role": "viewer"})),
         "POST /v1/audit/verify" | "POST /v1/audit/checkpoint" => {
             let path = request.trim_start_matches("POST ");

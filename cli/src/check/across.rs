@@ -5,6 +5,7 @@ mod bodies;
 mod bounds;
 mod chain;
 mod fetch;
+mod fleet;
 mod grants;
 mod logs;
 mod names;
@@ -21,6 +22,7 @@ pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
         logs::check(files, chain, report);
     }
     fetch::check(files, report);
+    fleet::check(files, report);
     adapter::check(files, report);
     targets::clusters(files, report);
     for scope in files.scopes() {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use tollgate_core::exchange::Exchange;
 use tollgate_core::flags::Flags;
 use tollgate_core::journal::Journal;
+use tollgate_core::limits::Lease;
 use tollgate_core::state::{Clock, Memory, Store, StoreError};
 use tollgate_core::trace::{Note, Trace};
 
@@ -19,8 +20,11 @@ pub(super) struct Host {
 impl Host {
     /// At this time, for a client of this address.
     pub(super) fn new(now: u64, client: Option<IpAddr>) -> Self {
+        let mut memory = Memory::default();
+        // As if there were no other Envoy. A store in memory takes it.
+        let _ = Lease::all(&mut memory);
         Self {
-            memory: Memory::default(),
+            memory,
             now,
             client,
             notes: Vec::new(),

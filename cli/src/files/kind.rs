@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     UpstreamAdapter,
     /// The fetcher of the directory document.
     Directory,
+    /// The member of the fleet.
+    Fleet,
     /// The logger of attempts.
     Attempts,
     /// The native logger of usage records.
@@ -22,13 +24,14 @@ pub(crate) enum Kind {
 }
 
 /// Every kind that a file of Envoy's names, with its name.
-const NAMES: [(Kind, &str); 8] = [
+const NAMES: [(Kind, &str); 9] = [
     (Kind::KeyAuth, "key-auth"),
     (Kind::TenantRouter, "tenant-router"),
     (Kind::RateLimit, "rate-limit"),
     (Kind::Gateway, "gateway"),
     (Kind::UpstreamAdapter, "upstream-adapter"),
     (Kind::Directory, "directory"),
+    (Kind::Fleet, "fleet"),
     (Kind::Attempts, "attempts"),
     (Kind::Usage, "usage"),
 ];

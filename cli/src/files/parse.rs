@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tollgate_core::config::ConfigError;
 use tollgate_core::directory::{Loader, fetch};
-use tollgate_core::{adapt, auth, limiter, route};
+use tollgate_core::{adapt, auth, fleet, limiter, route};
 
 use super::finding::{Place, Report};
 use super::kind::Kind;
@@ -72,6 +72,7 @@ fn parse(kind: Kind, json: &[u8]) -> Vec<ConfigError> {
         Kind::Gateway => all(tollgate_core::gateway::Config::parse(json).map(|_| ())),
         Kind::UpstreamAdapter => all(adapt::Providers::parse(json).map(|_| ())),
         Kind::Directory => all(fetch::Config::parse(json).map(|_| ())),
+        Kind::Fleet => all(fleet::Config::parse(json).map(|_| ())),
         Kind::Document => all(Loader::load(json.to_vec()).map(|_| ())),
         Kind::Usage => all(tollgate_core::usage::log::Config::parse(json).map(|_| ())),
         // It has nothing to configure.

@@ -206,9 +206,9 @@ fn module(node: &Node, kind: Kind, report: &mut Report) {
     let parts: &[Kind] = match file.text().and_then(|file| file.rsplit('/').next()) {
         Some("tollgate-key-auth.wasm") => &[Kind::KeyAuth, Kind::Directory],
         Some("tollgate-tenant-router.wasm") => &[Kind::TenantRouter, Kind::Attempts],
-        Some("tollgate-rate-limit.wasm") => &[Kind::RateLimit],
+        Some("tollgate-rate-limit.wasm") => &[Kind::RateLimit, Kind::Fleet],
         Some("tollgate-upstream-adapter.wasm") => &[Kind::UpstreamAdapter],
-        Some("tollgate-gateway.wasm") => &[Kind::Gateway, Kind::Directory, Kind::Attempts],
+        Some("tollgate-gateway.wasm") => &[Kind::Gateway, Kind::Directory, Kind::Attempts, Kind::Fleet],
         _ => return,
     };
     if !parts.contains(&kind) {

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     dead_code,
@@ -10,6 +11,8 @@
 
 #[path = "../../../control/tests/support/postgres.rs"]
 pub(crate) mod postgres;
+#[path = "../../../control/tests/support/redis.rs"]
+pub(crate) mod redis;
 
 use core::time::Duration;
 use std::io::{BufRead as _, BufReader};
@@ -87,6 +90,14 @@ impl Server {
             .find_map(|line| line.strip_prefix("VmHWM:"))
             .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// The CPU time that it has taken so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let (_, stat) = stat.rsplit_once(") ").unwrap();
+        let ticks = |at| stat.split(' ').nth(at).unwrap().parse::<u64>().unwrap();
+        Duration::from_millis((ticks(11) + ticks(12)) * 1_000 / rustix::param::clock_ticks_per_second())
     }
 
     /// Lifts the limit on the size of its files.

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     dead_code,
@@ -9,6 +10,7 @@
 )]
 
 pub(crate) mod postgres;
+pub(crate) mod redis;
 
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ pub(crate) struct Plane {
     pub(crate) router: Router,
     pub(crate) owner: String,
     pub(crate) address: String,
-    _folder: Option<tempfile::TempDir>,
+    pub(crate) _folder: Option<tempfile::TempDir>,
 }
 
 /// What was answered.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
+mod token;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
+
+pub(crate) use token::{RawToken, Token};
 
 /// One thing that is wrong with a configuration: where, what was there, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]

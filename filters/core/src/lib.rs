@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod failed_auth;
 pub mod fault;
 pub mod flags;
+pub mod fleet;
 pub mod gateway;
 pub mod gcra;
 pub mod glob;

@@ -4,12 +4,13 @@
 use schemars::transform::{Transform as _, transform_subschemas};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
-use crate::{adapt, auth, directory, limiter, route};
+use crate::{adapt, auth, directory, fleet, limiter, route};
 
 /// The name of each schema.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "directory",
     "fetcher",
+    "fleet",
     "key-auth",
     "rate-limit",
     "tenant-router",
@@ -21,6 +22,7 @@ pub fn of(name: &str) -> Option<Schema> {
     Some(match name {
         "directory" => schema::<directory::Document<'_>>("a directory document"),
         "fetcher" => schema::<directory::fetch::Config>("the configuration of the fetcher of the directory"),
+        "fleet" => schema::<fleet::Config>("the configuration of the member of the fleet"),
         "key-auth" => schema::<auth::Config>("the configuration of key-auth"),
         "rate-limit" => schema::<limiter::Config>("the configuration of rate-limit"),
         "tenant-router" => schema::<route::Config>("the configuration of tenant-router"),

@@ -116,7 +116,7 @@ impl RequestContext {
 
     /// As [`RootContext::call`]: the stream may [wait](crate::Step::Wait) for the answer.
     pub fn call(&mut self, cluster: &str, headers: &[(&str, &str)], timeout_millis: u32) -> Result<HttpCall> {
-        backend::http::call(self.stream.0, cluster, headers, timeout_millis)
+        backend::http::call(self.stream.0, cluster, headers, &[], timeout_millis)
     }
 
     /// Has Envoy choose the route again, by the headers as they are now.
@@ -156,7 +156,23 @@ impl RootContext {
     /// Sends a request without a body through one of Envoy's clusters. A failure to connect or a timeout is an answer
     /// without headers.
     pub fn call(&mut self, cluster: &str, headers: &[(&str, &str)], timeout_millis: u32) -> Result<HttpCall> {
-        backend::http::call(self.0, cluster, headers, timeout_millis)
+        self.send(cluster, headers, &[], timeout_millis)
+    }
+
+    /// What tells this start from others, as far as the proxy knows: random numbers, or the name of its node.
+    pub fn origin(&self) -> Vec<u8> {
+        backend::origin()
+    }
+
+    /// The same of a request with a body.
+    pub fn send(
+        &mut self,
+        cluster: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        timeout_millis: u32,
+    ) -> Result<HttpCall> {
+        backend::http::call(self.0, cluster, headers, body, timeout_millis)
     }
 }
 

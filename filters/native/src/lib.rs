@@ -1,5 +1,5 @@
-//! The library `libtollgate.so`: every filter, the access loggers of attempts and of usage, and the fetcher of the directory,
-//! by their names, as one dynamic module of Envoy's.
+//! The library `libtollgate.so`: every filter, the access loggers of attempts and of usage, the fetcher of the directory and
+//! the member of the fleet, by their names, as one dynamic module of Envoy's.
 
 tollgate_host::export_native! {
     filters: {
@@ -13,5 +13,8 @@ tollgate_host::export_native! {
         Attempts = tollgate_tenant_router::Attempts,
         Usage = tollgate_usage_log::UsageLog,
     }
-    singletons: { Fetcher = tollgate_key_auth::Fetcher }
+    singletons: {
+        Fetcher = tollgate_key_auth::Fetcher,
+        Fleet = tollgate_rate_limit::Fleet,
+    }
 }

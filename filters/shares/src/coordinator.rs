@@ -13,6 +13,8 @@ mod subject;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::limit::{Limit, Share, Time};
 use crate::message::{Answer, Epoch, Grant, Incarnation, Key, Message, SlotTerms, Terms};
 use crate::timing::{Mutation, Timing};
@@ -26,9 +28,17 @@ use subject::Subject;
 const MAX_PENDING: usize = 256;
 /// So many subjects are looked after with each message.
 const CHECKS: usize = 8;
+/// So many members are in the books at most. Who comes then has nothing until others have gone.
+pub const MAX_MEMBERS: usize = 8_192;
+/// So many subjects are in the books at most. Of others members have their implicit parts alone.
+pub const MAX_SUBJECTS: usize = 1 << 18;
+/// Which rule this is. Books that are kept as the messages that made them become others by another rule: whoever changes
+/// any answer gives it another number.
+pub const RULE: u32 = 1;
 
-/// The coordinator's books.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The coordinator's books. They can be written down (`serde`) and go on from there; what is written is for the same
+/// [`RULE`] alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Coordinator {
     timing: Timing,
     epoch: Epoch,
@@ -80,7 +90,8 @@ impl Coordinator {
         let stranger = message
             .epoch
             .is_some_and(|epoch| epoch != self.epoch || !is_known);
-        if stranger || !self.clock.is_ready() {
+        let full = !is_known && self.roll.len() >= MAX_MEMBERS;
+        if stranger || full || !self.clock.is_ready() {
             return Some(answer(None));
         }
         if self.is_overtaken(message) && !self.timing.breaks(Mutation::AnyOrder) {
@@ -162,7 +173,7 @@ impl Coordinator {
         let who = message.incarnation;
         let mut grants = Vec::with_capacity(message.wants.len());
         for want in &message.wants {
-            grants.push(self.serve(who, want, credit, now));
+            grants.extend(self.serve(who, want, credit, now));
         }
         let told = self.pending_of(who).take(MAX_PENDING);
         let told: Vec<_> = told.collect();
@@ -196,6 +207,11 @@ impl Coordinator {
         }
     }
 
+    /// What its place's clock said with the last message.
+    pub const fn wall(&self) -> Time {
+        self.clock.wall()
+    }
+
     /// How many subjects it keeps, members, slots and entries of the log.
     pub fn sizes(&self) -> [usize; 4] {
         let slots = usize::try_from(self.slots.parts()).unwrap_or(usize::MAX);
@@ -212,5 +228,88 @@ impl Coordinator {
 
     fn part(&self, limit: Limit) -> Share {
         limit.part(self.slots.parts())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Want;
+
+    const TIMING: Timing = Timing::new(100, 20, 20);
+
+    /// Books in which something is granted.
+    fn begun() -> Coordinator {
+        let mut books = Coordinator::new(TIMING, Epoch(1), 4, 0);
+        for wall in 1..=6 {
+            books.receive(&message(0, 1, []), wall * TIMING.max_step);
+        }
+        books
+    }
+
+    fn message(who: u64, seq: u64, wants: impl IntoIterator<Item = Want>) -> Message {
+        Message {
+            incarnation: Incarnation(who),
+            seq,
+            answered: 0,
+            epoch: None,
+            version: 0,
+            parts: 0,
+            leaves: false,
+            wants: wants.into_iter().collect(),
+        }
+    }
+
+    fn want(key: usize, burst: u64) -> Want {
+        Want {
+            key: Key((key as u128).to_be_bytes()),
+            limit: Limit::in_use(burst),
+            have: Share::default(),
+            returned: 0,
+            demand: 1,
+            need: 0,
+        }
+    }
+
+    fn granted(answer: Option<Answer>) -> Vec<Key> {
+        let terms = answer.unwrap().terms.unwrap();
+        terms.grants.iter().map(|grant| grant.key).collect()
+    }
+
+    #[test]
+    fn full_books_take_nobody_and_nothing_new() {
+        let mut books = begun();
+        books.receive(&message(0, 2, (0..MAX_SUBJECTS).map(|key| want(key, 2))), 130);
+        let told = granted(books.receive(&message(0, 3, [want(MAX_SUBJECTS, 2), want(0, 2)]), 131));
+        assert_eq!(told, [want(0, 2).key]);
+
+        for who in 1..MAX_MEMBERS as u64 {
+            assert!(books.receive(&message(who, 1, []), 132).unwrap().terms.is_some());
+        }
+        let newcomer = books.receive(&message(MAX_MEMBERS as u64, 1, []), 133).unwrap();
+        assert_eq!(newcomer.terms, None);
+        assert_eq!(books.sizes()[..2], [MAX_SUBJECTS, MAX_MEMBERS]);
+    }
+
+    /// Whoever says a larger limit than others do would have them pass more than theirs.
+    #[test]
+    fn a_key_has_the_limit_that_was_said_first() {
+        let mut books = begun();
+        books.receive(&message(0, 2, [want(0, 2)]), 130);
+        assert_eq!(granted(books.receive(&message(1, 1, [want(0, 9)]), 131)), []);
+        assert_eq!(
+            granted(books.receive(&message(1, 2, [want(0, 2)]), 132)),
+            [want(0, 2).key]
+        );
+    }
+
+    #[test]
+    fn what_is_written_down_goes_on() {
+        let mut books = begun();
+        books.receive(&message(0, 2, [want(0, 8), want(1, 1)]), 130);
+        books.receive(&message(1, 1, [want(0, 8)]), 131);
+        let text = serde_json::to_string(&books).unwrap();
+        let read: Coordinator = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, books);
     }
 }

@@ -8,16 +8,21 @@
 
 mod apportion;
 mod bucket;
+mod check;
 mod coordinator;
 mod limit;
 mod member;
 mod message;
+mod text;
 mod timing;
 
 pub use apportion::{Demand, apportion};
 pub use bucket::{Allowance, Bucket};
-pub use coordinator::Coordinator;
-pub use limit::{Limit, Share, Time};
+pub use check::{BOUND, EXACT, Invalid};
+pub use coordinator::{Coordinator, MAX_MEMBERS, MAX_SUBJECTS, RULE};
+pub use limit::{Limit, Share, Time, micros};
 pub use member::{Change, Member, Received};
-pub use message::{Answer, Epoch, Grant, Incarnation, Key, Message, Seq, SlotTerms, Terms, Version, Want};
+pub use message::{
+    Answer, Epoch, Grant, Incarnation, Key, MAX_WANTS, Message, Seq, SlotTerms, Terms, Version, Want,
+};
 pub use timing::{Mutation, Timing};

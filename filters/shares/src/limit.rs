@@ -2,11 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Moments and spans of one clock, in whatever unit the caller counts. Filters count nanoseconds, the model ticks.
+/// Moments and spans of one clock. A fleet counts microseconds, on the wire and at its members ([`micros`]); the model
+/// counts ticks.
 pub type Time = u64;
 
-/// What a key allows the whole fleet. It never changes: another limit has another key.
+/// The moment or span of a fleet's clock that so many nanoseconds are, as filters count them. Rounded down: a clock that
+/// steps once a microsecond. This is the one place where the one becomes the other.
+pub const fn micros(nanoseconds: u64) -> Time {
+    nanoseconds / 1_000
+}
+
+/// What a key allows the whole fleet. It never changes: another limit has another key. In JSON a list: rate, period, burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, u64)", into = "(u64, u64, u64)")]
 pub struct Limit {
     /// How much in each `period`; zero for a limit on what is in use at once, which has no period.
     pub rate: u64,
@@ -16,13 +24,38 @@ pub struct Limit {
     pub burst: u64,
 }
 
-/// What one member may use of a limit: integers, so that shares add up exactly.
+/// What one member may use of a limit: integers, so that shares add up exactly. In JSON a list: rate, burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
 pub struct Share {
     /// How much in each of the limit's periods.
     pub rate: u64,
     /// How much at once.
     pub burst: u64,
+}
+
+impl From<(u64, u64, u64)> for Limit {
+    fn from((rate, period, burst): (u64, u64, u64)) -> Self {
+        Self { rate, period, burst }
+    }
+}
+
+impl From<Limit> for (u64, u64, u64) {
+    fn from(limit: Limit) -> Self {
+        (limit.rate, limit.period, limit.burst)
+    }
+}
+
+impl From<(u64, u64)> for Share {
+    fn from((rate, burst): (u64, u64)) -> Self {
+        Self { rate, burst }
+    }
+}
+
+impl From<Share> for (u64, u64) {
+    fn from(share: Share) -> Self {
+        (share.rate, share.burst)
+    }
 }
 
 impl Limit {

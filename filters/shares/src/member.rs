@@ -5,11 +5,12 @@
 
 mod entry;
 
+use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bucket::Allowance;
 use crate::limit::{Limit, Share, Time};
-use crate::message::{Answer, Epoch, Grant, Incarnation, Key, Message, Seq, Terms, Version};
+use crate::message::{Answer, Epoch, Grant, Incarnation, Key, MAX_WANTS, Message, Seq, Terms, Version, Want};
 use crate::timing::{Mutation, Timing};
 use entry::Entry;
 
@@ -27,6 +28,8 @@ pub struct Member {
     slot: Option<Slot>,
     version: Version,
     entries: BTreeMap<Key, Entry>,
+    /// The first key for which the last message had no room.
+    untold: Option<Key>,
     /// Keys that are activated: it has no implicit part of them.
     activated: BTreeSet<Key>,
 }
@@ -60,6 +63,8 @@ pub struct Received {
     pub changes: Vec<Change>,
     /// Keys whose implicit parts are given up: their buckets, where there are any, are to be removed.
     pub dropped: Vec<Key>,
+    /// Keys whose implicit parts are back, and full.
+    pub restored: Vec<Key>,
 }
 
 impl Member {
@@ -75,6 +80,7 @@ impl Member {
             slot: None,
             version: 0,
             entries: BTreeMap::new(),
+            untold: None,
             activated: BTreeSet::new(),
         }
     }
@@ -145,17 +151,38 @@ impl Member {
         self.entries.values().any(Entry::is_urgent)
     }
 
-    /// The next message, sent at `now`. An answer to an earlier one is ignored from here on.
+    /// The next message, sent at `now`. An answer to an earlier one is ignored from here on. It has up to [`MAX_WANTS`] keys;
+    /// where there are more with news, the next message begins with those.
     pub fn message(&mut self, now: Time) -> Message {
         self.lapse(now);
         self.seq += 1;
         self.asked = Some((self.seq, now));
         self.entries.values_mut().for_each(Entry::pass_over);
-        let told = self.entries.iter_mut().filter(|(_, entry)| entry.has_news());
         Message {
-            wants: told.map(|(key, entry)| entry.tell(*key)).collect(),
+            wants: self.tell(),
             ..self.bare(false)
         }
+    }
+
+    fn tell(&mut self) -> Vec<Want> {
+        let first = self.untold.take().unwrap_or(Key([0; 16]));
+        let mut wants = Vec::new();
+        for keys in [
+            (Bound::Included(first), Bound::Unbounded),
+            (Bound::Unbounded, Bound::Excluded(first)),
+        ] {
+            for (key, entry) in self.entries.range_mut(keys) {
+                if !entry.has_news() {
+                    continue;
+                }
+                if wants.len() == MAX_WANTS {
+                    self.untold = Some(*key);
+                    return wants;
+                }
+                wants.push(entry.tell(*key));
+            }
+        }
+        wants
     }
 
     /// Gives up everything at once, and says so. What is sent later comes from another incarnation.
@@ -220,11 +247,14 @@ impl Member {
             .iter()
             .filter_map(|grant| self.grant(grant, now))
             .collect();
-        let mut dropped = Vec::new();
+        let (mut dropped, mut restored) = (Vec::new(), Vec::new());
         for (key, active) in &terms.log {
+            let is_explicit = self.entries.get(key).is_some_and(Entry::is_explicit);
             if !active {
-                self.activated.remove(key);
-            } else if self.activated.insert(*key) && !self.entries.get(key).is_some_and(Entry::is_explicit) {
+                if self.activated.remove(key) && !is_explicit {
+                    restored.push(*key);
+                }
+            } else if self.activated.insert(*key) && !is_explicit {
                 dropped.push(*key);
             }
         }
@@ -242,7 +272,11 @@ impl Member {
             slot.parts = slot.parts.max(terms.parts);
         }
         self.entries.retain(|_, entry| !entry.is_over());
-        Received { changes, dropped }
+        Received {
+            changes,
+            dropped,
+            restored,
+        }
     }
 
     fn grant(&mut self, grant: &Grant, now: Time) -> Option<Change> {
@@ -286,5 +320,29 @@ impl Member {
                 .collect(),
             ..Self::new(self.timing, incarnation)
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_in_a_message_comes_first_in_the_next() {
+        let mut member = Member::new(Timing::new(10, 2, 1), Incarnation(1));
+        let all = MAX_WANTS + 10;
+        let key = |at: usize| Key((at as u128).to_be_bytes());
+        for at in 0..all {
+            member.want(key(at), Limit::in_use(5), 1, 0);
+        }
+        let told = |message: Message| message.wants.into_iter().map(|want| want.key).collect::<Vec<_>>();
+
+        let first = told(member.message(0));
+        assert_eq!(first, (0..MAX_WANTS).map(key).collect::<Vec<_>>());
+        // Nobody answered, so there is as much to say as before.
+        let second = told(member.message(1));
+        assert_eq!(second[..10], (MAX_WANTS..all).map(key).collect::<Vec<_>>());
+        assert_eq!(second[10..], first[..MAX_WANTS - 10]);
+        assert_eq!(told(member.message(2))[..10], first[MAX_WANTS - 10..]);
     }
 }

@@ -1,9 +1,11 @@
 //! How long what is valid, and the ways to break the rule that the model has to notice.
 
+use serde::{Deserialize, Serialize};
+
 use crate::limit::Time;
 
 /// The same for the coordinator and all of its members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {
     /// A lease, from when a member sends the message that renews it.
     pub ttl: Time,
@@ -17,6 +19,7 @@ pub struct Timing {
     /// the slots of dead members are free.
     pub patience: Time,
     #[cfg(feature = "mutations")]
+    #[serde(skip)]
     /// A broken rule.
     pub broken: Option<Mutation>,
 }
@@ -49,6 +52,10 @@ pub enum Mutation {
 }
 
 impl Timing {
+    /// That of every fleet, in microseconds: a lease of ten seconds, two for clocks. Members and servers have it built in,
+    /// as they would grant too much if one had another: whoever changes it changes the protocol's path too.
+    pub const FLEET: Self = Self::new(10_000_000, 2_000_000, 1_000_000);
+
     /// Waits for a slot as long as dead members have theirs.
     pub const fn new(ttl: Time, skew: Time, max_step: Time) -> Self {
         Self {

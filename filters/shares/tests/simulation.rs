@@ -16,7 +16,7 @@ mod random;
 
 use fleet::{Figures, Fleet, SECOND};
 use random::{Random, Zipf};
-use tollgate_shares::Limit;
+use tollgate_shares::{Limit, RULE};
 
 const MEMBERS: usize = 50;
 
@@ -152,5 +152,30 @@ fn many_subjects_cost_little() {
     assert!(
         each(figures.messages) <= 1.0 + each(figures.asked) / 1000.0,
         "{figures:?}"
+    );
+}
+
+/// Servers that keep books as the messages that made them have to give the same answers, of whatever version they are.
+#[test]
+fn another_rule_has_another_number() {
+    let limits = vec![
+        per_minute(60_000),
+        per_minute(6_000),
+        per_minute(600),
+        per_minute(3),
+    ];
+    let mut fleet = Fleet::new(12, limits, 4);
+    fleet.run(60 * SECOND, |random, requests| {
+        for member in 0..12 {
+            for _ in 0..random.below(6) {
+                requests.push((member, random.below(4) as usize));
+            }
+        }
+    });
+    let expected = (1, 10_261_564_255_690_618_136);
+    assert_eq!(
+        (RULE, fleet.answers),
+        expected,
+        "answers have changed: give RULE another number, and put both here"
     );
 }

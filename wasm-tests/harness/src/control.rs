@@ -37,7 +37,7 @@ pub fn program() -> Result<PathBuf> {
 }
 
 impl ControlPlane {
-    /// Starts one on a new database, `sqlite:FILE` or `postgres://…`.
+    /// Starts one on a database, `sqlite:FILE` or `postgres://…`; on one that has been used it can't be asked as its owner.
     ///
     /// # Errors
     /// It does not start: what it said.
@@ -62,8 +62,12 @@ impl ControlPlane {
         };
         std::thread::spawn(move || lines.for_each(drop));
         let mut token = String::new();
+        // A database that has been used has its tokens.
+        let is_new = told.iter().any(|line| line.starts_with("# The first token"));
         let stdout = process.stdout().context("no standard output")?;
-        BufReader::new(stdout).read_line(&mut token)?;
+        if is_new {
+            BufReader::new(stdout).read_line(&mut token)?;
+        }
         Ok(Self {
             process,
             addr,

@@ -461,10 +461,8 @@ fn command(options: &Options, staged: &Staged) -> Result<Command> {
         Some((all, components)) => command.args(["-l", all, "--component-log-level", components]),
         None => command.args(["-l", &options.log_level]),
     };
-    if options.documents.is_some() {
-        command
-            .arg("--config-yaml")
-            .arg(fs::read_to_string(staged.file("directory-http.yaml"))?);
+    if let Some(more) = more_of_the_bootstrap(options, staged)? {
+        command.arg("--config-yaml").arg(more);
     }
     command.args(&options.arguments);
     let log = File::create(dir.join("envoy.log"))?;
@@ -473,6 +471,22 @@ fn command(options: &Options, staged: &Staged) -> Result<Command> {
         .stdout(log.try_clone()?)
         .stderr(log);
     Ok(command)
+}
+
+/// What is added to `envoy.yaml`. Of the two files that may be, the second ends with its list of extensions.
+fn more_of_the_bootstrap(options: &Options, staged: &Staged) -> Result<Option<String>> {
+    let read = |file: &str| fs::read_to_string(staged.file(file));
+    let list = "bootstrap_extensions:\n";
+    Ok(match (options.documents, options.fleet) {
+        (None, None) => None,
+        (Some(_), None) => Some(read("directory-http.yaml")?),
+        (None, Some(_)) => Some(read("fleet.yaml")?),
+        (Some(_), Some(_)) => {
+            let fleet = read("fleet.yaml")?;
+            let (_, member) = fleet.split_once(list).context("fleet.yaml has no list")?;
+            Some(read("directory-http.yaml")? + member)
+        }
+    })
 }
 
 /// Envoy itself: `ENVOY_BIN`, or what `make` installs; with `ENVOY_RUNTIME=docker` the official image.

@@ -18,6 +18,7 @@ pub struct Options {
     pub(crate) llama: Option<SocketAddr>,
     pub(crate) gpt_oss: Option<SocketAddr>,
     pub(crate) documents: Option<SocketAddr>,
+    pub(crate) fleet: Option<SocketAddr>,
     pub(crate) clusters: Vec<(String, SocketAddr)>,
     pub(crate) key_auth: Option<Value>,
     pub(crate) router: Option<Value>,
@@ -40,6 +41,7 @@ impl Default for Options {
             llama: None,
             gpt_oss: None,
             documents: None,
+            fleet: None,
             clusters: Vec::new(),
             key_auth: None,
             router: None,
@@ -151,6 +153,15 @@ impl Options {
     pub fn documents(mut self, addr: SocketAddr) -> Self {
         self.documents = Some(addr);
         self
+    }
+
+    /// A member of the fleet of this control plane, which knows it by this token: `fleet.yaml`.
+    #[must_use]
+    pub fn fleet(mut self, control: SocketAddr, token: &str) -> Self {
+        self.fleet = Some(control);
+        let known = format!("cluster: control\n          token: {token}\n");
+        self.cluster("control", control)
+            .edit("fleet.yaml", "cluster: directory", &known)
     }
 
     /// The whole `configuration` of key-auth.

@@ -149,6 +149,7 @@ impl Staged {
                 extension,
                 ["extension_name", "extension_config"],
             ),
+            ("fleet.yaml", extension, ["extension_name", "extension_config"]),
         ] {
             let text = fs::read_to_string(self.file(file))?;
             self.put(file, &form::native(&text, kinds, names, &library)?)?;
@@ -158,11 +159,10 @@ impl Staged {
             "envoy.access_loggers.wasm",
             "envoy.access_loggers.dynamic_modules",
         )?;
-        self.replace(
-            "directory-http.yaml",
-            "envoy.bootstrap.wasm",
-            "envoy.bootstrap.dynamic_modules",
-        )
+        for file in ["directory-http.yaml", "fleet.yaml"] {
+            self.replace(file, "envoy.bootstrap.wasm", "envoy.bootstrap.dynamic_modules")?;
+        }
+        Ok(())
     }
 
     /// Everything but the adapter comes from the one module.
@@ -177,6 +177,13 @@ impl Staged {
             &module_path,
         )?;
         self.replace(directory, "vm_id: tollgate.key-auth", "vm_id: tollgate.gateway")?;
+        let limits = repository().join("dist/tollgate-rate-limit.wasm");
+        self.replace("fleet.yaml", &limits.display().to_string(), &module_path)?;
+        self.replace(
+            "fleet.yaml",
+            "vm_id: tollgate.rate-limit",
+            "vm_id: tollgate.gateway",
+        )?;
         self.replace("listener.yaml", "dist/tollgate-tenant-router.wasm", module)?;
         self.replace(
             "listener.yaml",
@@ -341,6 +348,7 @@ impl Staged {
             ("filters/tenant-router.yaml", "tenant-router"),
             ("listener.yaml", "tenant-router"),
             ("filters/rate-limit.yaml", "rate-limit"),
+            ("fleet.yaml", "rate-limit"),
             ("filters/upstream-adapter.yaml", "upstream-adapter"),
         ] {
             let module = format!("dist/tollgate-{filter}.wasm");

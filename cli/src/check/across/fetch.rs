@@ -17,7 +17,7 @@ pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
         .filter(|good| good.kind == Kind::Directory)
         .collect();
     for fetcher in &fetchers {
-        cluster(files, fetcher, report);
+        cluster(files, fetcher, "no directory would be fetched", report);
     }
     let any = files
         .survey
@@ -35,7 +35,7 @@ pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
                 continue;
             };
             if any {
-                memory(good, &fetchers, report);
+                memory(good, &fetchers, "the fetcher of the directory", report);
             } else {
                 let text = "nobody fetches the directory: add the fetcher of envoy/directory-http.yaml to the bootstrap, or every request is refused";
                 report.warning(http.place, text);
@@ -44,7 +44,8 @@ pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
     }
 }
 
-fn cluster(files: &EnvoyFiles<'_>, fetcher: &ValidPlugin, report: &mut Report) {
+/// The cluster that a singleton calls has to be there.
+pub(super) fn cluster(files: &EnvoyFiles<'_>, fetcher: &ValidPlugin, outcome: &str, report: &mut Report) {
     let clusters = &files.survey.clusters;
     let Some(cluster) = named(&fetcher.root, "cluster") else {
         return;
@@ -52,7 +53,7 @@ fn cluster(files: &EnvoyFiles<'_>, fetcher: &ValidPlugin, report: &mut Report) {
     if !clusters.is_empty() && !clusters.iter().any(|known| known.name.name == cluster.name) {
         let known = clusters.iter().map(|cluster| cluster.name.name.as_str());
         let text = format!(
-            "there is no cluster `{}` in these files, so no directory would be fetched{}",
+            "there is no cluster `{}` in these files, so {outcome}{}",
             shown(&cluster.name, 64),
             meant(&cluster.name, known)
         );
@@ -60,8 +61,8 @@ fn cluster(files: &EnvoyFiles<'_>, fetcher: &ValidPlugin, report: &mut Report) {
     }
 }
 
-/// What fetches and what reads share memory by the name of their VM.
-fn memory(reader: &ValidPlugin, fetchers: &[&ValidPlugin], report: &mut Report) {
+/// What writes and what reads share memory by the name of their VM.
+pub(super) fn memory(reader: &ValidPlugin, writers: &[&ValidPlugin], what: &str, report: &mut Report) {
     let id = |good: &ValidPlugin| {
         good.plugin
             .node
@@ -71,14 +72,14 @@ fn memory(reader: &ValidPlugin, fetchers: &[&ValidPlugin], report: &mut Report) 
     let Some(wanted) = id(reader).filter(|_| reader.plugin.form == Form::Wasm) else {
         return;
     };
-    let ids: Vec<String> = fetchers
+    let ids: Vec<String> = writers
         .iter()
-        .filter_map(|fetcher| id(fetcher))
+        .filter_map(|writer| id(writer))
         .map(|id| id.name)
         .collect();
     if !ids.is_empty() && !ids.contains(&wanted.name) {
         let text = format!(
-            "the fetcher of the directory runs as `{}`, and shares it only with filters of the same vm_id",
+            "{what} runs as `{}`, and shares what it has only with filters of the same vm_id",
             ids.join("`, `")
         );
         report.error(wanted.place, text);

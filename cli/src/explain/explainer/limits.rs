@@ -1,6 +1,6 @@
 //! Whether it may, now.
 
-use tollgate_core::limits::{Amounts, Bound, By, Cover, Mode, Row};
+use tollgate_core::limits::{Amounts, Bound, By, Cover, Mode, Place, Row};
 use tollgate_core::trace::{LimitOutcome, Note};
 
 use super::{Explainer, LIMITS};
@@ -76,6 +76,9 @@ impl Explainer<'_> {
                         ""
                     };
                     rule += &format!("; {used} used, {left} left{with}");
+                }
+                if row.place == Place::Fleet {
+                    rule += ", of which this Envoy would have all";
                 }
                 let decision = self.outcome(row, never);
                 if by == By::Directory {

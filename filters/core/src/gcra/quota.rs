@@ -41,6 +41,15 @@ impl Quota {
         }
     }
 
+    /// A part of a quota, which may have no amount or no burst: then nothing leaks, or nothing passes.
+    pub(crate) const fn part(self, amount: u64, burst: u64) -> Self {
+        Self {
+            amount,
+            burst,
+            ..self
+        }
+    }
+
     /// From what [`Self::parts`] gave; `None` for anything that no quota has.
     pub fn from_parts(amount: u64, period: u64, burst: u64) -> Option<Self> {
         let fits = (1..=Self::MAX_BURST).contains(&amount)
@@ -88,9 +97,12 @@ impl Quota {
         product(nanos, self.amount())
     }
 
-    /// Nanoseconds in which so much leaks.
+    /// Nanoseconds in which so much leaks; the most there are where nothing does.
     pub(crate) fn leaks_in(&self, units: u128) -> u64 {
-        up(units, self.amount)
+        match self.amount {
+            0 => u64::MAX,
+            amount => up(units, amount),
+        }
     }
 
     /// Whether `count` may be charged at this level. While in debt, even a zero charge is refused.

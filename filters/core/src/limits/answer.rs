@@ -1,11 +1,13 @@
 //! What a customer is told when a limit refuses: which limit, whose, its numbers, and when to come back.
 
 use super::amounts::Count;
+use super::ask::Wait;
 use super::headers::{duration, rounded};
 use super::refusal::Code;
-use super::reserve::{Denied, Reason, Refused, Wait};
+use super::reserve::{Denied, Reason, Refused};
+use super::share::SOON;
 use super::subject::{Dimension, Subject};
-use super::table::{Row, Table};
+use super::table::{Place, Row, Table};
 use crate::bound::Bound;
 use crate::error::{ApiError, Retry};
 
@@ -53,7 +55,10 @@ impl Denied {
             Wait::Nanos(nanos) => nanos,
         };
         let again = duration(nanos);
-        if is_quota(self.status.bound) {
+        let is_fleet = row.place == Place::Fleet;
+        // Of a share that is short more has been asked for.
+        let is_soon = is_fleet && nanos <= SOON;
+        if is_quota(self.status.bound) && !is_soon {
             // Clients would wait for it in vain, and most give up within minutes.
             let message =
                 format!("Quota spent for {place}: {numbers}. It has room for this request in {again}.");
@@ -64,14 +69,15 @@ impl Denied {
         Code::RateLimited.error(kind, message, retry)
     }
 
-    /// What of the limit is used is told to those alone whose own it is.
+    /// What of the limit is used is told to those alone whose own it is. Of one of the fleet no Envoy knows.
     fn numbers(&self, row: &Row) -> String {
         let limit = match self.status.bound {
             Bound::Rate(quota) if quota.amount() == quota.burst() => quota.amount().to_string(),
             Bound::Rate(quota) => format!("{} (at once {})", quota.amount(), quota.burst()),
             Bound::Max(max) => max.to_string(),
         };
-        let used = if row.per.is_shared() || self.wait == Wait::Never {
+        let is_untold = row.per.is_shared() || row.place == Place::Fleet;
+        let used = if is_untold || self.wait == Wait::Never {
             String::new()
         } else {
             format!(", Used {}", self.status.used)

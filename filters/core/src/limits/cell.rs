@@ -27,9 +27,14 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn new(quota: Quota, now: u64) -> Self {
+        Self::used_by(quota, 0, now)
+    }
+
+    /// One of which so much is used.
+    pub(super) fn used_by(quota: Quota, level: u128, now: u64) -> Self {
         Self {
             quota,
-            level: 0,
+            level: level.min(MAX_LEVEL),
             charged: 0,
             returned: Returned::default(),
             born: now,
@@ -78,6 +83,35 @@ impl Cell {
         }
     }
 
+    /// Another share in place of this one, with `units` that come with it: tokens are moved, never made. What it holds above
+    /// a smaller burst is taken out and returned, in units. A larger burst adds nothing: what it lacks is used elsewhere, so
+    /// it counts as charged now, and no charge before it can have it back.
+    pub(super) fn change_share(&mut self, quota: Quota, units: u128) -> u128 {
+        #[cfg(test)]
+        if let Some(above) = super::broken::change_share(self, quota) {
+            return above;
+        }
+        let (before, after) = (self.quota.capacity(), quota.capacity());
+        let above = before.saturating_sub(self.level).saturating_sub(after);
+        self.quota = quota;
+        // The oldest charges go with a burst that goes: they are what others lack of it.
+        self.level = self.level.saturating_sub(before.saturating_sub(after));
+        let lacks = after.saturating_sub(before);
+        self.level = self.level.saturating_sub(units.saturating_sub(lacks));
+        let lacks = lacks.saturating_sub(units);
+        self.level = (self.level + lacks).min(MAX_LEVEL);
+        #[cfg(test)]
+        let lacks = super::broken::counted(lacks);
+        self.charged = self.charged.wrapping_add(up(lacks, quota.period()));
+        self.forget();
+        above
+    }
+
+    /// What is used beyond the burst, in units.
+    pub(super) fn debt(&self) -> u128 {
+        self.level.saturating_sub(self.quota.capacity())
+    }
+
     /// Whether `count` may be charged.
     pub(super) fn judge(&self, count: u64) -> Verdict {
         self.quota.judge(self.level, count)
@@ -101,14 +135,23 @@ impl Cell {
     /// A cell leaks in the order of the charges, and what has leaked already is not taken back: it has made room for
     /// others, and a second time would let more pass than the rate.
     pub(super) fn give_back(&mut self, count: u64, mark: &Mark) {
+        // Where the quota was changed since, the same part of the burst.
+        let units = mark.quota.units(count).min(MAX_LEVEL);
+        let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
+        self.take_back(units, mark);
+    }
+
+    /// The same of a share, which was moved and not scaled.
+    pub(super) fn give_back_of_share(&mut self, count: u64, mark: &Mark) {
+        self.take_back(self.quota.units(count).min(MAX_LEVEL), mark);
+    }
+
+    fn take_back(&mut self, units: u128, mark: &Mark) {
         if mark.born != self.born {
             return;
         }
         let later = self.quota.units(self.later_than(mark.end));
         let left = self.level.saturating_sub(later);
-        // Where the quota was changed since, the same part of the burst.
-        let units = mark.quota.units(count).min(MAX_LEVEL);
-        let (units, _) = scaled(units, mark.quota.capacity(), self.quota.capacity());
         let back = left.min(units);
         self.level -= back;
         let amount = match u64::try_from(back) {

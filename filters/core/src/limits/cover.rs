@@ -1,9 +1,11 @@
 //! What each row has to do with a request, for whoever asks why: by the same functions by which it is admitted.
 
+use super::ask::{Ask, Wait};
+use super::fleet::Sharing;
+use super::lease::Lease;
 use super::record::LimitRecord;
-use super::reserve::{Ask, Wait};
 use super::subject::{Dimension, Subject};
-use super::table::{Hit, Row, Table};
+use super::table::{Hit, Place, Row, Table};
 use crate::bound::Bound;
 use crate::state::{Store, StoreError};
 use crate::workers::Workers;
@@ -57,6 +59,10 @@ impl Table {
         let Some(row) = self.rows.get(at) else {
             return Ok(());
         };
+        if let (Place::Fleet, Some(bound)) = (row.place, row.bound_for(subject)) {
+            let hit = Hit { at, row, bound };
+            return Sharing::of(&hit, subject, Lease::valid(store, now)?).assume(store, (used, now), workers);
+        }
         let key = row.per.store_key(subject);
         let (stored, _) = store.load(&key)?;
         let mut record = LimitRecord::as_of(stored, now);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use super::amounts::Count;
 use super::headers::policy;
 use super::subject::{Dimension, Per};
-use super::table::{Mode, OnError, Row, Selector, Table, id};
+use super::table::{Mode, OnError, Place, Row, Selector, Table, id};
 use crate::bound::{Bound, CAP, NAME, RawBound, is_name};
 use crate::config::{ConfigError, EMPTY, Number, Object, OneOrMore};
 use crate::endpoint::Endpoint;
@@ -162,9 +162,10 @@ impl Check<'_> {
     /// `None` where something is wrong, and reported.
     fn row(&mut self, raw: RawLimit) -> Option<Row> {
         self.name(&raw.name);
-        if let Some(place) = raw.r#where.as_deref() {
-            self.place(place);
-        }
+        let place = raw
+            .r#where
+            .as_deref()
+            .map_or(Place::Local, |place| self.place(place));
         let per = self.per(&raw.per);
         let selector = raw.when.0;
         self.given_names(&[
@@ -209,6 +210,7 @@ impl Check<'_> {
                 Some(RawOnError::Allow) => OnError::Allow,
                 Some(RawOnError::Deny) | None => OnError::Deny,
             },
+            place,
             when,
             overrides,
         })
@@ -223,12 +225,13 @@ impl Check<'_> {
         }
     }
 
-    fn place(&mut self, place: &str) {
+    fn place(&mut self, place: &str) -> Place {
         match place {
             "local" => {}
-            "global" => self.problem("where", "global limits are not served yet, expected `local`"),
-            other => self.wrong("where", other, "`local`"),
+            "fleet" => return Place::Fleet,
+            other => self.wrong("where", other, "`local` or `fleet`"),
         }
+        Place::Local
     }
 
     fn per(&mut self, dimensions: &[Dimension]) -> Per {

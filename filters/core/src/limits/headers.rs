@@ -9,7 +9,8 @@
 use core::cmp::Ordering;
 
 use super::amounts::Count;
-use super::reserve::{Admitted, Denied, LimitStatus, Reason, Refused, Wait};
+use super::ask::{LimitStatus, Wait};
+use super::reserve::{Admitted, Denied, Reason, Refused};
 use super::table::{Mode, Row, Table};
 use crate::bound::Bound;
 use crate::endpoint::Dialect;

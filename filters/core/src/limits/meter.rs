@@ -4,8 +4,8 @@
 mod concurrent;
 mod gcra;
 
+use super::ask::{Ask, LimitStatus, Wait};
 use super::record::LimitRecord;
-use super::reserve::{Ask, LimitStatus, Wait};
 use super::settle::Held;
 use super::table::Hit;
 use crate::bound::Bound;

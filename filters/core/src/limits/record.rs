@@ -18,7 +18,7 @@ use crate::workers::Workers;
 /// Rows that this configuration does not have, but another worker's may, while it is being replaced.
 const MAX_UNKNOWN: usize = 64;
 /// A clock that stands back by less has not been set: workers read it one after another.
-const SET_BACK: u64 = 1_000_000_000;
+pub(super) const SET_BACK: u64 = 1_000_000_000;
 
 /// The states of one subject, as of one moment (nanoseconds since 1970), each with the id of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,7 +225,7 @@ fn cell(rest: &mut &[u8]) -> Option<(u64, Cell)> {
     Some((id, cell))
 }
 
-fn run(rest: &mut &[u8]) -> Option<Run> {
+pub(super) fn run(rest: &mut &[u8]) -> Option<Run> {
     Some(Run {
         begin: u64::from_le_bytes(take(rest)?),
         end: u64::from_le_bytes(take(rest)?),
@@ -233,12 +233,12 @@ fn run(rest: &mut &[u8]) -> Option<Run> {
     })
 }
 
-fn worker(rest: &mut &[u8]) -> Option<(u32, u32)> {
+pub(super) fn worker(rest: &mut &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_le_bytes(take(rest)?), u32::from_le_bytes(take(rest)?)))
 }
 
 /// How many there are, and then each one.
-fn list<T>(rest: &mut &[u8], one: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn list<T>(rest: &mut &[u8], one: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Vec<T>> {
     let count = u16::from_le_bytes(take(rest)?);
     // A count that is junk asks for some times what follows at most.
     let mut list = Vec::with_capacity(usize::from(count).min(rest.len() / size_of::<u64>()));
@@ -248,7 +248,7 @@ fn list<T>(rest: &mut &[u8], one: impl Fn(&mut &[u8]) -> Option<T>) -> Option<Ve
     Some(list)
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = rest.split_first_chunk()?;
     *rest = tail;
     Some(*head)

@@ -3,39 +3,13 @@
 //! All records are judged before the first is changed, and each again when it is changed, as another worker may have come
 //! in between; if a row refuses by then, what was charged to other records is given back.
 
-use super::amounts::{Amounts, Count};
+use super::ask::{Ask, LimitStatus, Wait};
+use super::fleet::Sharing;
+use super::lease::Lease;
 use super::record::LimitRecord;
 use super::settle::{Held, Reservation, Taken, Unsettled};
-use super::subject::Subject;
 use super::table::{Hit, Mode, OnError, Row, Table};
-use crate::bound::Bound;
-use crate::gcra::Quota;
 use crate::state::{Seen, Store, StoreError};
-use crate::workers::Workers;
-
-/// A request that asks to pass.
-#[derive(Clone, Copy)]
-pub struct Ask<'a> {
-    /// Whose, and for what.
-    pub subject: &'a Subject<'a>,
-    /// Nanoseconds since 1970.
-    pub now: u64,
-    /// What it is estimated to take.
-    pub amounts: Amounts,
-    /// The part of that which is no mere expectation: what is beyond it makes no request wait for more than a row's
-    /// whole burst.
-    pub certain: Amounts,
-    /// The worker that serves it, and who else lives.
-    pub workers: &'a Workers,
-}
-
-impl Ask<'_> {
-    /// What it takes of a row. An expectation may be wrong: it makes no request one that can never pass.
-    pub(super) fn amount(&self, count: Count, quota: Quota) -> u64 {
-        let max = self.certain.of(count).max(quota.burst());
-        self.amounts.of(count).min(max)
-    }
-}
 
 /// A request that may pass.
 #[derive(Debug)]
@@ -85,36 +59,14 @@ pub struct Denied {
     pub would_refuse: Vec<usize>,
 }
 
-/// When a request would pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wait {
-    /// In so many nanoseconds, if nobody else comes; for requests in flight a pause, since nobody knows their end.
-    Nanos(u64),
-    /// Never: it is more than the burst.
-    Never,
-}
-
-/// How a row stands for a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitStatus {
-    /// The row's place in the table.
-    pub row: usize,
-    /// What it allows this subject.
-    pub bound: Bound,
-    /// How much is used; in debt more than the bound.
-    pub used: u64,
-    /// How much may come at once.
-    pub remaining: u64,
-    /// Nanoseconds until all of it may; zero for requests in flight.
-    pub reset: u64,
-}
-
 /// A record that was judged.
 struct Open<'t> {
     key: Vec<u8>,
     /// Its rows.
     judged: Vec<Judged<'t>>,
     seen: Seen<LimitRecord>,
+    /// Of a row of the fleet, which is alone in its record.
+    sharing: Option<Box<Sharing>>,
 }
 
 /// A row that covers the request, and the wait if it is over.
@@ -204,20 +156,49 @@ impl Table {
             if judged.is_empty() {
                 continue;
             }
-            let mut open = Open {
+            let open = Open {
                 key: group.per.store_key(ask.subject),
                 judged,
                 seen: None,
+                sharing: None,
             };
-            match open.judge(store, ask) {
-                Ok(()) => all.push(open),
-                Err(error) => open.excuse(error, unchecked).map_err(|error| Refused {
-                    reason: Reason::Store(error),
-                    unreturned: None,
-                })?,
+            open.judged(store, ask, &mut all, unchecked)?;
+        }
+        self.open_fleet(store, ask, &mut all, unchecked)?;
+        Ok(all)
+    }
+
+    /// Rows of the fleet, each of which has a record of its own.
+    fn open_fleet<'t>(
+        &'t self,
+        store: &mut impl Store,
+        ask: &Ask<'_>,
+        all: &mut Vec<Open<'t>>,
+        unchecked: &mut Vec<usize>,
+    ) -> Result<(), Refused> {
+        let mut lease = None;
+        for hit in self.fleet_hits(ask.subject) {
+            let lease = *lease.get_or_insert_with(|| Lease::valid(store, ask.now));
+            let open = Open {
+                key: Vec::new(),
+                judged: vec![(hit, None)],
+                seen: None,
+                sharing: None,
+            };
+            match lease {
+                Ok(lease) => {
+                    let sharing = Sharing::of(&hit, ask.subject, lease);
+                    let open = Open {
+                        key: sharing.place().to_vec(),
+                        sharing: Some(Box::new(sharing)),
+                        ..open
+                    };
+                    open.judged(store, ask, all, unchecked)?;
+                }
+                Err(error) => open.excused(error, unchecked)?,
             }
         }
-        Ok(all)
+        Ok(())
     }
 }
 
@@ -232,10 +213,7 @@ fn denied(
     // Those have given their keys away.
     for one in open.iter_mut().filter(|one| !one.key.is_empty()) {
         // Of a record that can't be read any more nothing is told.
-        let _ = one.modify(store, ask, |record, judged| {
-            statuses.extend(judged.iter().map(|(hit, _)| hit.status(record, ask)));
-            None::<()>
-        });
+        let _ = one.statuses(store, ask, &mut statuses);
     }
     let judged = || open.iter().flat_map(|one| &one.judged);
     let enforced = judged().filter(|(hit, _)| hit.row.mode == Mode::Enforce);
@@ -281,7 +259,9 @@ impl<'t> Open<'t> {
         ask: &Ask<'_>,
         mut change: impl FnMut(&mut LimitRecord, &mut [Judged<'t>]) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
-        let Self { key, judged, seen } = self;
+        let Self {
+            key, judged, seen, ..
+        } = self;
         let new = || LimitRecord::new(ask.now);
         store.modify(key, seen, new, |record| {
             record.advance(ask.now);
@@ -289,7 +269,26 @@ impl<'t> Open<'t> {
         })
     }
 
+    /// Judges it and adds it to the others, or lets the request pass unchecked where every row allows that.
+    fn judged(
+        mut self,
+        store: &mut impl Store,
+        ask: &Ask<'_>,
+        all: &mut Vec<Self>,
+        unchecked: &mut Vec<usize>,
+    ) -> Result<(), Refused> {
+        match self.judge(store, ask) {
+            Ok(()) => all.push(self),
+            Err(error) => self.excused(error, unchecked)?,
+        }
+        Ok(())
+    }
+
     fn judge(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<(), StoreError> {
+        if let (Some(sharing), Some((hit, wait))) = (&mut self.sharing, self.judged.first_mut()) {
+            *wait = sharing.judge(store, hit, ask)?.0;
+            return Ok(());
+        }
         let looked = self.modify(store, ask, |record, judged| {
             judge(record, judged, ask);
             None::<()>
@@ -297,8 +296,33 @@ impl<'t> Open<'t> {
         looked.map(drop)
     }
 
+    /// How its rows stand.
+    fn statuses(
+        &mut self,
+        store: &mut impl Store,
+        ask: &Ask<'_>,
+        statuses: &mut Vec<LimitStatus>,
+    ) -> Result<(), StoreError> {
+        if let (Some(sharing), Some((hit, _))) = (&mut self.sharing, self.judged.first()) {
+            statuses.push(sharing.judge(store, hit, ask)?.1);
+            return Ok(());
+        }
+        let looked = self.modify(store, ask, |record, judged| {
+            statuses.extend(judged.iter().map(|(hit, _)| hit.status(record, ask)));
+            None::<()>
+        });
+        looked.map(drop)
+    }
+
     fn refuses(&self) -> bool {
         refuses(&self.judged)
+    }
+
+    fn excused(&self, error: StoreError, unchecked: &mut Vec<usize>) -> Result<(), Refused> {
+        self.excuse(error, unchecked).map_err(|error| Refused {
+            reason: Reason::Store(error),
+            unreturned: None,
+        })
     }
 
     /// Lets a request pass unchecked where every row allows that; shadow rows always do.
@@ -313,6 +337,9 @@ impl<'t> Open<'t> {
 
     /// Charges every row that is not over, if none refuses.
     fn take(&mut self, table: &Table, store: &mut impl Store, ask: &Ask<'_>) -> Result<Charged, Failure> {
+        if self.sharing.is_some() {
+            return self.take_share(store, ask);
+        }
         let charged = self.modify(store, ask, |record, judged| {
             judge(record, judged, ask);
             if refuses(judged) {
@@ -326,9 +353,49 @@ impl<'t> Open<'t> {
         charged?.ok_or(Failure::Limited)
     }
 
+    fn take_share(&mut self, store: &mut impl Store, ask: &Ask<'_>) -> Result<Charged, Failure> {
+        let (Some(sharing), Some((hit, wait))) = (&mut self.sharing, self.judged.first_mut()) else {
+            return Err(Failure::Limited);
+        };
+        match sharing.charge(store, hit, ask)? {
+            Ok((held, status)) => {
+                *wait = None;
+                Ok(Charged {
+                    held: vec![held],
+                    statuses: vec![status],
+                    over: Vec::new(),
+                })
+            }
+            Err(over) => {
+                *wait = Some(over);
+                // A member is told of what a row in shadow mode would have refused too.
+                let _ = sharing.report(store, hit, ask);
+                match hit.row.mode {
+                    Mode::Enforce => Err(Failure::Limited),
+                    Mode::Shadow => Ok(Charged {
+                        held: Vec::new(),
+                        statuses: vec![sharing.judge(store, hit, ask)?.1],
+                        over: vec![hit.at],
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Leaves it for the member that a share refused the request.
+    fn report(&mut self, store: &mut impl Store, ask: &Ask<'_>) {
+        if let (Some(sharing), Some((hit, Some(_)))) = (&mut self.sharing, self.judged.first()) {
+            // The next refusal is another chance.
+            let _ = sharing.report(store, hit, ask);
+        }
+    }
+
     /// Stores what is used of rows whose rate has changed, so that it leaks by the new one from now on, also where all
     /// that comes is refused.
     fn keep_new_rates(&mut self, store: &mut impl Store, ask: &Ask<'_>) {
+        if self.sharing.is_some() {
+            return self.report(store, ask);
+        }
         // Where it fails the next request does it.
         let _ = self.modify(store, ask, |record, judged| {
             let mut changed = false;

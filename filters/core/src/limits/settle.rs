@@ -8,8 +8,9 @@
 use super::amounts::{Amounts, Count};
 use super::cell::Mark;
 use super::record::LimitRecord;
+use super::share::ShareRecord;
 use crate::gcra::Quota;
-use crate::state::{Store, StoreError};
+use crate::state::{Keyspace, Store, StoreError};
 
 /// What one request holds of all rows that cover it.
 #[must_use = "what is reserved must be settled or cancelled"]
@@ -244,6 +245,9 @@ impl Held {
 
 impl Correction {
     fn apply(&self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
+        if self.key.starts_with(Keyspace::SHARES.prefix()) {
+            return self.apply_to_share(store, now);
+        }
         let corrected = store.modify(
             &self.key,
             &mut None,
@@ -254,6 +258,21 @@ impl Correction {
                 Some(())
             },
         );
+        corrected.map(drop)
+    }
+
+    /// By the share that it is now. One that is not there any more owes nothing and is owed nothing.
+    fn apply_to_share(&self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
+        let corrected = store.modify(&self.key, &mut None, ShareRecord::new, |share| {
+            if share.is_new() {
+                return None;
+            }
+            share.advance(now);
+            self.changes
+                .iter()
+                .for_each(|change| change.apply_to_share(share));
+            Some(())
+        });
         corrected.map(drop)
     }
 }
@@ -271,6 +290,14 @@ impl Change {
                 record.change_cell(*id, *quota, |cell| cell.charge(*amount));
             }
             Self::Free { id, worker } => record.change_slots(*id, |slots| slots.free(*worker)),
+        }
+    }
+
+    fn apply_to_share(&self, share: &mut ShareRecord) {
+        match self {
+            Self::GiveBack { amount, mark, .. } => share.give_back(*amount, mark),
+            Self::Charge { amount, .. } => share.charge_late(*amount),
+            Self::Free { worker, .. } => share.free(*worker),
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Table {
     pub(super) rows: Vec<Row>,
     /// Rows with one `per` share a record.
     pub(super) groups: Vec<Group>,
+    /// Rows of the fleet, by their places.
+    pub(super) fleet: Vec<usize>,
 }
 
 /// The rows with one `per`, by their places in the table.
@@ -36,8 +38,10 @@ pub struct Row {
     pub bound: Option<Bound>,
     /// What it does with a request that is over.
     pub mode: Mode,
-    /// What it does when the store fails.
+    /// What it does when the store fails, or the fleet can't be asked for long.
     pub on_error: OnError,
+    /// Whom it counts for.
+    pub place: Place,
     /// How it is announced to those whom no override names.
     pub(super) policy: String,
     /// In the store: a hash of name and count.
@@ -62,6 +66,15 @@ pub enum OnError {
     Allow,
     /// The request is refused.
     Deny,
+}
+
+/// Whom a row counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// All workers of this Envoy.
+    Local,
+    /// All Envoys of the fleet, each by its share.
+    Fleet,
 }
 
 /// A condition on requests; an empty list is no condition.
@@ -98,8 +111,12 @@ impl Table {
     /// The table of these rows and of the caps.
     pub(super) fn new(mut rows: Vec<Row>) -> Self {
         rows.extend([Dimension::Org, Dimension::Key].map(Row::cap));
-        let mut groups: Vec<Group> = Vec::new();
+        let (mut groups, mut fleet) = (Vec::<Group>::new(), Vec::new());
         for (at, row) in rows.iter().enumerate() {
+            if row.place == Place::Fleet {
+                fleet.push(at);
+                continue;
+            }
             match groups.iter_mut().find(|group| group.per == row.per) {
                 Some(group) => group.rows.push(at),
                 None => groups.push(Group {
@@ -108,15 +125,21 @@ impl Table {
                 }),
             }
         }
-        Self { rows, groups }
+        Self { rows, groups, fleet }
     }
 
     /// The rows of a group that cover `subject`.
     pub(super) fn hits(&self, group: &Group, subject: &Subject<'_>) -> impl Iterator<Item = Hit<'_>> {
-        let rows = group
-            .rows
-            .iter()
-            .filter_map(|at| Some((*at, self.rows.get(*at)?)));
+        self.covering(&group.rows, subject)
+    }
+
+    /// The rows of the fleet that cover `subject`.
+    pub(super) fn fleet_hits(&self, subject: &Subject<'_>) -> impl Iterator<Item = Hit<'_>> {
+        self.covering(&self.fleet, subject)
+    }
+
+    fn covering(&self, places: &[usize], subject: &Subject<'_>) -> impl Iterator<Item = Hit<'_>> {
+        let rows = places.iter().filter_map(|at| Some((*at, self.rows.get(*at)?)));
         rows.filter(|(_, row)| row.when.fits(subject))
             .filter_map(|(at, row)| {
                 let bound = row.bound_for(subject)?;
@@ -141,6 +164,7 @@ impl Row {
             bound: None,
             mode: Mode::Enforce,
             on_error: OnError::Deny,
+            place: Place::Local,
             policy: String::new(),
             id: id(CAP, count),
             when: Selector::default(),

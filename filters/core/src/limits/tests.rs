@@ -4,6 +4,7 @@ mod answers;
 mod differential;
 mod directory;
 mod documents;
+mod fleet;
 mod later;
 mod races;
 pub(super) mod random;
@@ -138,7 +139,7 @@ fn ask<'a>(subject: &'a Subject<'a>, now: u64, amounts: Amounts) -> Ask<'a> {
 impl Table {
     fn go(
         &self,
-        store: &mut Memory,
+        store: &mut impl Store,
         subject: &Subject<'_>,
         now: u64,
         amounts: Amounts,

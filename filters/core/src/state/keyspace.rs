@@ -42,6 +42,12 @@ keyspaces! {
     UPLOADS "uploads-1-",
     /// Levels of the limits, by subject.
     LIMITS "lim-3-",
+    /// What this Envoy has of the fleet's limits, and until when: one value.
+    LEASE "lease-1-",
+    /// Its share of one of them for one subject.
+    SHARES "share-1-",
+    /// Of which it should ask for more: one value.
+    SHORT "short-1-",
     /// Requests in flight of a model with a capacity, by model.
     CAPACITY "fair-1-",
     /// What is learned of an organization's requests to a model, by slot.

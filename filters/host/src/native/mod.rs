@@ -20,6 +20,8 @@ pub(crate) mod shared;
 mod stream;
 
 use core::cell::Cell;
+use core::hash::BuildHasher as _;
+use std::hash::RandomState;
 
 use answer::Answer;
 use change::Change;
@@ -54,6 +56,12 @@ pub(crate) enum Handle {
 pub(crate) fn log(level: u32, line: &str) {
     // SAFETY: the bytes are there for as long as the call takes.
     unsafe { abi::log(level, abi::Buffer::of(line.as_bytes())) };
+}
+
+/// Random numbers.
+pub(crate) fn origin() -> Vec<u8> {
+    let random = || RandomState::new().hash_one(()).to_le_bytes();
+    [random(), random()].concat()
 }
 
 /// Nanoseconds since 1970.

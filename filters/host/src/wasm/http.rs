@@ -17,12 +17,13 @@ pub struct CallAnswer {
     pub body: Vec<u8>,
 }
 
-/// Sends a request without a body. Its answer comes to `http_call_response` of the current context; a failure
+/// Sends a request, whose body may be empty. Its answer comes to `http_call_response` of the current context; a failure
 /// to connect or a timeout comes there as an answer without headers.
 pub(crate) fn call(
     _handle: Handle,
     cluster: &str,
     headers: &[(&str, &str)],
+    body: &[u8],
     timeout_millis: u32,
 ) -> Result<HttpCall> {
     let headers = encode(headers)?;
@@ -35,8 +36,8 @@ pub(crate) fn call(
             cluster.len(),
             headers.as_ptr(),
             headers.len(),
-            core::ptr::null(),
-            0,
+            body.as_ptr(),
+            body.len(),
             trailers.as_ptr(),
             trailers.len(),
             timeout_millis,

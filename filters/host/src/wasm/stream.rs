@@ -28,6 +28,11 @@ pub(crate) fn attribute(_handle: Handle, attribute: Attribute) -> Result<Vec<u8>
     })
 }
 
+/// The name of the node. A module has no random numbers.
+pub(crate) fn origin() -> Vec<u8> {
+    property("node\0id").unwrap_or_default()
+}
+
 pub(crate) fn number(handle: Handle, wanted: Attribute) -> Option<u64> {
     let bytes = attribute(handle, wanted).ok()?;
     bytes.first_chunk().map(|eight| u64::from_le_bytes(*eight))

@@ -1,9 +1,11 @@
 //! The coordinator's clock: made from one that may jump, by steps that can't be large.
 
+use serde::{Deserialize, Serialize};
+
 use crate::limit::Time;
 use crate::timing::{Mutation, Timing};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Clock {
     wall: Time,
     now: Time,
@@ -25,6 +27,11 @@ impl Clock {
         self.now = self.now.saturating_add(wall.saturating_sub(self.wall).min(most));
         self.wall = wall;
         self.now
+    }
+
+    /// What the place's clock said last.
+    pub(super) const fn wall(&self) -> Time {
+        self.wall
     }
 
     pub(super) const fn ready_at(&self) -> Time {

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::{Key, Version};
 
 /// So many entries go into an answer: 17 KiB.
@@ -12,7 +14,7 @@ const PAGE: usize = 1024;
 /// So many deactivations are kept.
 const DEACTIVATIONS: usize = 16 * PAGE;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(super) struct Log {
     head: Version,
     entries: BTreeMap<Version, (Key, bool)>,

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::limit::Time;
 use crate::message::{Incarnation, Seq, Version};
 
 /// What the books have of a member.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) seq: Seq,
     pub(super) answered: Seq,
@@ -16,7 +18,7 @@ pub(super) struct Record {
 }
 
 /// A slot that a member has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Held {
     /// It has given up the implicit parts of what was activated up to here.
     pub(super) version: Version,
@@ -26,7 +28,7 @@ pub(super) struct Held {
     pub(super) free_since: Time,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(super) struct Roll {
     records: BTreeMap<Incarnation, Record>,
     ends: BTreeSet<(Time, Incarnation)>,

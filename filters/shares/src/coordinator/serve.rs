@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::subject::{Holder, Pool, Subject};
-use super::{CHECKS, Coordinator};
+use super::{CHECKS, Coordinator, MAX_SUBJECTS};
 use crate::apportion::{Demand, apportion};
 use crate::limit::{Share, Time};
 use crate::message::{Grant, Incarnation, Key, Want};
@@ -11,9 +11,15 @@ use crate::timing::Mutation;
 
 impl Coordinator {
     /// What `who` may hold from now on of a key that it asks about; `news` is whether the tokens it returns were not counted
-    /// yet.
-    pub(super) fn serve(&mut self, who: Incarnation, want: &Want, news: bool, now: Time) -> Grant {
+    /// yet. Nothing is said of a key that the books have with another limit, as it is part of the key: one of the two is a
+    /// lie. Nor of a new key where the books are full.
+    pub(super) fn serve(&mut self, who: Incarnation, want: &Want, news: bool, now: Time) -> Option<Grant> {
         let key = want.key;
+        match self.subjects.get(&key) {
+            Some(subject) if subject.limit != want.limit => return None,
+            None if self.subjects.len() >= MAX_SUBJECTS => return None,
+            _ => {}
+        }
         self.pending.remove(&(who, key));
         let known = self.subjects.remove(&key);
         let mut subject = known.unwrap_or_else(|| self.begin(want, now));
@@ -29,7 +35,7 @@ impl Coordinator {
         subject.holders.insert(who, holder);
         let grant = self.decide(&mut subject, who, key, now);
         self.subjects.insert(key, subject);
-        grant.unwrap_or(Grant::nothing(key))
+        grant
     }
 
     /// The same of a key that it does not ask about. It is told again until it says what it has.

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::roll::{Held, Record};
 use crate::limit::Time;
 use crate::message::{Incarnation, Version};
 use crate::timing::{Mutation, Timing};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Slots {
     parts: u32,
     /// While they are being halved: how many there will be.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limit::{Limit, Share, Time};
 use crate::message::{Incarnation, Version};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Subject {
     pub(super) limit: Limit,
     /// The version that activated it; `None` where the limit is too small for implicit parts.
@@ -15,7 +17,7 @@ pub(super) struct Subject {
 }
 
 /// What a member may hold, by the books, and what it asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(super) struct Holder {
     /// The most that it may still be using.
     pub(super) held: Share,
@@ -24,10 +26,11 @@ pub(super) struct Holder {
 }
 
 /// What nobody holds: a bucket too, so that tokens that one member gave up go to the next.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Pool {
     /// No more than what is free, as of when the key was last touched: from then on it only grows.
     share: Share,
+    #[serde(with = "crate::text::units")]
     units: u128,
     /// It fills from then on: `skew` after each change, so that a clock that is ahead adds nothing before its time.
     from: Time,

@@ -39,6 +39,8 @@ pub(crate) struct Fleet {
     sent: u64,
     random: Random,
     pub(crate) figures: Figures,
+    /// Digest of all answers.
+    pub(crate) answers: u64,
 }
 
 enum Parcel {
@@ -65,6 +67,7 @@ impl Fleet {
             sent: 0,
             random: Random::new(11),
             figures: Figures::default(),
+            answers: 0xcbf2_9ce4_8422_2325,
         }
     }
 
@@ -126,7 +129,12 @@ impl Fleet {
             match self.parcels.remove(&id) {
                 Some(Parcel::Message(message)) => {
                     if let Some(answer) = self.coordinator.receive(&message, at) {
-                        self.figures.bytes += postcard::to_allocvec(&answer).unwrap().len() as u64;
+                        let bytes = postcard::to_allocvec(&answer).unwrap();
+                        self.figures.bytes += bytes.len() as u64;
+                        // FNV-1a.
+                        let fold =
+                            |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+                        self.answers = bytes.iter().fold(self.answers, fold);
                         self.post(member, Parcel::Answer(answer));
                     }
                 }

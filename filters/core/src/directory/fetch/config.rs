@@ -2,11 +2,9 @@
 
 use serde::Deserialize;
 
-use core::fmt;
-
 use super::Plan;
 use super::question::{CHANGES, Question, watching};
-use crate::config::{ConfigError, Span, from_json};
+use crate::config::{ConfigError, RawToken, Span, Token, from_json};
 
 /// The longest wait for changes, in seconds: proxies end what is silent for much longer.
 const LONGEST_WATCH: u64 = 300;
@@ -29,15 +27,6 @@ pub struct Config {
     token: Option<Token>,
     /// Whether a directory without keys may follow one with keys.
     pub allow_empty: bool,
-}
-
-/// A bearer token.
-struct Token(String);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token([redacted])")
-    }
 }
 
 /// A request for the document.
@@ -64,19 +53,6 @@ struct RawFetch {
     token: Option<RawToken>,
     #[serde(default)]
     allow_empty: bool,
-}
-
-/// Whatever stands in the place of a token: it is never repeated.
-struct RawToken(Option<Token>);
-
-impl<'de> Deserialize<'de> for RawToken {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let text = value.as_str().filter(|text| {
-            (1..=1024).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-        });
-        Ok(Self(text.map(|text| Token(text.to_owned()))))
-    }
 }
 
 fn refresh() -> Span {
@@ -136,12 +112,8 @@ impl Config {
                 "`1s` to `300s`",
             ));
         }
-        if raw.token.as_ref().is_some_and(|token| token.0.is_none()) {
-            errors.push(ConfigError::new(
-                "token",
-                "expected 1 to 1024 visible characters of ASCII; what was found is not repeated here",
-            ));
-        }
+        let token = raw.token.map(RawToken::check).transpose();
+        let token = token.map_err(|error| errors.push(error)).unwrap_or_default();
         match timeout_millis {
             Some(timeout_millis) if errors.is_empty() => Ok(Self {
                 authority: raw.authority.unwrap_or_else(|| raw.cluster.clone()),
@@ -150,7 +122,7 @@ impl Config {
                 refresh: raw.refresh.nanos(),
                 timeout_millis,
                 watch_seconds: watch_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
-                token: raw.token.and_then(|token| token.0),
+                token,
                 allow_empty: raw.allow_empty,
             }),
             _ => Err(errors),
@@ -188,7 +160,7 @@ impl Config {
         let coding = self.watch_seconds.map(|_| ("accept-encoding", "gzip".to_owned()));
         headers.extend(coding);
         headers.extend(question.etag.map(|etag| ("if-none-match", etag.to_owned())));
-        let bearer = self.token.as_ref().map(|Token(token)| format!("Bearer {token}"));
+        let bearer = self.token.as_ref().map(Token::bearer);
         headers.extend(bearer.map(|bearer| ("authorization", bearer)));
         let wait = watched.map_or(0, |(seconds, _)| seconds.saturating_mul(1_000));
         Request {

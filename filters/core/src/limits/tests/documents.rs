@@ -48,8 +48,8 @@ fn each_mistake_has_its_path() {
     wrong(
         r#"[{"name": "a", "rate": "1/day", "where": "global"}, {"name": "b", "rate": "1/day", "where": "here"}]"#,
         &[
-            "limits[0].where: global limits are not served yet, expected `local`",
-            "limits[1].where: found `here`, expected `local`",
+            "limits[0].where: found `global`, expected `local` or `fleet`",
+            "limits[1].where: found `here`, expected `local` or `fleet`",
         ],
     );
 }

@@ -24,20 +24,22 @@ use crate::wasm::{Handle, body};
 use step::{Action, continue_request, take};
 
 /// All roots and streams of a module in one VM.
-pub struct Module<F: HttpFilter, S = Absent, L = Absent> {
-    roots: Roots<F, S, L>,
+pub struct Module<F: HttpFilter, S = Absent, L = Absent, T = Absent> {
+    roots: Roots<F, S, L, T>,
     streams: Option<HashMap<u32, Entry<F::Stream>, BuildHasherDefault<IdHasher>>>,
     /// Calls that streams wait for, and which.
     calls: Vec<(HttpCall, u32)>,
 }
 
 /// By their ids; `None` where a configuration was refused.
-type Roots<F, S, L> = Vec<(u32, Option<Root<F, S, L>>)>;
+type Roots<F, S, L, T> = Vec<(u32, Option<Root<F, S, L, T>>)>;
 
 /// What a configuration is for.
-enum Root<F, S, L> {
+enum Root<F, S, L, T> {
     Filter(F),
     Singleton(S),
+    /// Another one.
+    Second(T),
     Logger(L),
 }
 
@@ -50,20 +52,23 @@ struct Entry<T> {
 }
 
 /// Where a module is kept. A VM has one thread.
-pub type Held<F, S, L> = RefCell<Module<F, S, L>>;
+pub type Held<F, S, L, T> = RefCell<Module<F, S, L, T>>;
 
-impl<F: HttpFilter, S: Singleton, L: AccessLogger> Root<F, S, L> {
+impl<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton> Root<F, S, L, T> {
     /// Makes what this configuration is for; all that is wrong with it is reported.
     fn start(configuration: Vec<u8>) -> Result<Self, Vec<ConfigError>> {
         let mut host = RootContext(Handle);
         let root_id = root_id();
-        let alone = S::NAME.is_empty() && L::NAME.is_empty();
+        let alone = S::NAME.is_empty() && L::NAME.is_empty() && T::NAME.is_empty();
         if alone || root_id == F::NAME.as_bytes() {
             let config = F::check(configuration)?;
             F::start(Arc::new(config), &mut host).map(Self::Filter)
         } else if !S::NAME.is_empty() && root_id == S::NAME.as_bytes() {
             let config = S::check(configuration)?;
             S::start(Arc::new(config), &mut host).map(Self::Singleton)
+        } else if !T::NAME.is_empty() && root_id == T::NAME.as_bytes() {
+            let config = T::check(configuration)?;
+            T::start(Arc::new(config), &mut host).map(Self::Second)
         } else if !L::NAME.is_empty() && root_id == L::NAME.as_bytes() {
             let config = L::check(configuration)?;
             L::start(Arc::new(config), &mut host).map(Self::Logger)
@@ -77,6 +82,7 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Root<F, S, L> {
         let known = [
             (F::NAME, "the filter"),
             (S::NAME, S::WHAT),
+            (T::NAME, T::WHAT),
             (L::NAME, "the access logger"),
         ];
         let known = known.iter().filter(|(name, _)| !name.is_empty());
@@ -90,7 +96,7 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Root<F, S, L> {
     }
 }
 
-impl<F: HttpFilter, S: Singleton, L: AccessLogger> Module<F, S, L> {
+impl<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton> Module<F, S, L, T> {
     /// Without any yet.
     pub const fn new() -> Self {
         Self {
@@ -100,14 +106,14 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Module<F, S, L> {
         }
     }
 
-    fn root(&mut self, id: u32) -> Option<&mut Root<F, S, L>> {
+    fn root(&mut self, id: u32) -> Option<&mut Root<F, S, L, T>> {
         self.roots.iter_mut().find(|(root, _)| *root == id)?.1.as_mut()
     }
 
-    fn filter(roots: &mut Roots<F, S, L>, id: u32) -> Option<&mut F> {
+    fn filter(roots: &mut Roots<F, S, L, T>, id: u32) -> Option<&mut F> {
         match roots.iter_mut().find(|(root, _)| *root == id)?.1.as_mut()? {
             Root::Filter(filter) => Some(filter),
-            Root::Singleton(_) | Root::Logger(_) => None,
+            Root::Singleton(_) | Root::Second(_) | Root::Logger(_) => None,
         }
     }
 
@@ -117,7 +123,7 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Module<F, S, L> {
     }
 }
 
-impl<F: HttpFilter, S: Singleton, L: AccessLogger> Default for Module<F, S, L> {
+impl<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton> Default for Module<F, S, L, T> {
     fn default() -> Self {
         Self::new()
     }
@@ -127,8 +133,8 @@ impl<F: HttpFilter, S: Singleton, L: AccessLogger> Default for Module<F, S, L> {
 // Were one to come, `try_borrow_mut` fails and the callback does the safe thing.
 
 /// `proxy_on_context_create`.
-pub fn context_create<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn context_create<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     parent: u32,
 ) {
@@ -148,7 +154,10 @@ pub fn context_create<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_configure`.
-pub fn configure<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) -> bool {
+pub fn configure<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
+    id: u32,
+) -> bool {
     let started = match body::read(Handle, body::CONFIGURATION, u32::MAX as usize) {
         Ok(configuration) => Root::start(configuration),
         Err(status) => Err(vec![ConfigError::unusable(status)]),
@@ -165,8 +174,8 @@ pub fn configure<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, 
 }
 
 /// `proxy_on_request_headers`.
-pub fn request_headers<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn request_headers<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     end: bool,
 ) -> Action {
@@ -176,8 +185,8 @@ pub fn request_headers<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_request_body`.
-pub fn request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn request_body<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     len: usize,
     end: bool,
@@ -186,16 +195,16 @@ pub fn request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_request_trailers`.
-pub fn request_trailers<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn request_trailers<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
 ) -> Action {
     on_request_body(module, id, None, true)
 }
 
 /// `proxy_on_response_headers`.
-pub fn response_headers<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn response_headers<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     end: bool,
 ) -> Action {
@@ -205,8 +214,8 @@ pub fn response_headers<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_response_body`.
-pub fn response_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn response_body<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     len: usize,
     end: bool,
@@ -217,15 +226,15 @@ pub fn response_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_response_trailers`.
-pub fn response_trailers<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn response_trailers<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
 ) -> Action {
     on_response(module, id, F::response_trailers)
 }
 
 /// `proxy_on_log`.
-pub fn log<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) {
+pub fn log<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(module: &Held<F, S, L, T>, id: u32) {
     let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
@@ -237,8 +246,8 @@ pub fn log<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>,
     }
 }
 
-fn on_request<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+fn on_request<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     callback: impl FnOnce(&mut F, &mut F::Stream, &mut RequestContext) -> Step,
 ) -> Action {
@@ -259,8 +268,8 @@ fn on_request<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// A part of a request's body. One that waits is told of it once it goes on.
-fn on_request_body<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+fn on_request_body<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     len: Option<usize>,
     end: bool,
@@ -310,8 +319,8 @@ fn resume<F: HttpFilter>(filter: &mut F, entry: &mut Entry<F::Stream>, wake: Wak
     None
 }
 
-fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     callback: impl FnOnce(&mut F, &mut F::Stream, &mut ResponseContext) -> Step,
 ) -> Action {
@@ -328,7 +337,7 @@ fn on_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_tick`.
-pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) {
+pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(module: &Held<F, S, L, T>, id: u32) {
     let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
@@ -343,6 +352,7 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
     };
     let filter = match root {
         Root::Singleton(singleton) => return singleton.tick(&mut host),
+        Root::Second(singleton) => return singleton.tick(&mut host),
         Root::Logger(_) => return,
         Root::Filter(filter) => filter,
     };
@@ -369,8 +379,8 @@ pub fn tick<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>
 }
 
 /// `proxy_on_http_call_response`. Envoy makes each call for its root, also where a stream asked for it.
-pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
-    module: &Held<F, S, L>,
+pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
     id: u32,
     call: u32,
 ) {
@@ -378,8 +388,11 @@ pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
         return;
     };
     let call = HttpCall(call.into());
-    if let Some(Root::Singleton(singleton)) = module.root(id) {
-        return singleton.answered(&mut CallContext::of(Handle, Handle), call);
+    let mut host = CallContext::of(Handle, Handle);
+    match module.root(id) {
+        Some(Root::Singleton(singleton)) => return singleton.answered(&mut host, call),
+        Some(Root::Second(singleton)) => return singleton.answered(&mut host, call),
+        _ => {}
     }
     if !F::WAITS {
         return;
@@ -405,13 +418,16 @@ pub fn http_call_response<F: HttpFilter, S: Singleton, L: AccessLogger>(
 }
 
 /// `proxy_on_delete`.
-pub fn delete<F: HttpFilter, S: Singleton, L: AccessLogger>(module: &Held<F, S, L>, id: u32) {
+pub fn delete<F: HttpFilter, S: Singleton, L: AccessLogger, T: Singleton>(
+    module: &Held<F, S, L, T>,
+    id: u32,
+) {
     let Ok(mut module) = module.try_borrow_mut() else {
         return;
     };
     let entry = module.streams.as_mut().and_then(|streams| streams.remove(&id));
     if let Some(mut entry) = entry {
-        if let Some(filter) = Module::<F, S, L>::filter(&mut module.roots, entry.root) {
+        if let Some(filter) = Module::<F, S, L, T>::filter(&mut module.roots, entry.root) {
             filter.give_back(&mut entry.stream, &mut RequestContext::new(Handle));
         }
         return;
