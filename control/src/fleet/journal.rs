@@ -403,7 +403,7 @@ mod tests {
         }
 
         async fn change(&self, statement: &'static str) {
-            sqlx::query(statement).execute(self.store.pool()).await.unwrap();
+            sqlx::raw_sql(statement).execute(self.store.pool()).await.unwrap();
         }
 
         async fn number(&self, statement: &'static str) -> i64 {
@@ -468,7 +468,10 @@ mod tests {
         for (what, change) in [
             ("as told", "UPDATE fleet SET rule = 0"),
             ("another place", "UPDATE fleet SET place = 'another'"),
-            ("an older copy", "UPDATE fleet SET seq = seq - 1"),
+            (
+                "an older copy",
+                "DELETE FROM fleet_log WHERE seq = (SELECT seq FROM fleet); UPDATE fleet SET seq = seq - 1",
+            ),
             ("no snapshot, and unknown", "DELETE FROM fleet_snapshot"),
             (
                 "a snapshot that can't be read",
