@@ -22,6 +22,9 @@ LIBRARIES = re.compile(r"lib(c|m|dl|pthread|rt|util)\.so\.\d+|ld-linux-[a-z0-9-]
 # Without a version: what the compiler's start files ask for, if it is there.
 OPTIONAL = {"__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
 
+# With the profile that fits it, some 350 KB of the library are hot.
+HOT = 200_000
+
 DT_NEEDED, DT_STRTAB, DT_SYMTAB, DT_FLAGS, DT_FLAGS_1, DT_BIND_NOW = 1, 5, 6, 30, 0x6FFFFFFB, 24
 SHT_DYNAMIC, SHT_DYNSYM, SHT_VERSYM, SHT_VERNEED = 6, 11, 0x6FFFFFFF, 0x6FFFFFFE
 
@@ -39,6 +42,12 @@ class Library:
 
     def section(self, kind):
         return next(section for section in self.sections if section[1] == kind)
+
+    def size_of(self, name):
+        """How many bytes the section of this name has."""
+        names = self.sections[struct.unpack_from("<H", self.data, 0x3E)[0]][4]
+        called = (section for section in self.sections if self.data.startswith(name.encode() + b"\0", names + section[0]))
+        return sum(section[5] for section in called)
 
     def text(self, section, at):
         begin = self.sections[section[6]][4] + at
@@ -104,11 +113,15 @@ def main():
     parser.add_argument("library", type=pathlib.Path)
     parser.add_argument("--glibc", default="", help="the oldest that it is for; nothing: whatever it was linked for")
     parser.add_argument("--no-path", action="append", default=[], help="a path that must not be in the library")
+    parser.add_argument("--hot", action="store_true", help="it was built by a profile: warn if that hardly fits")
     args = parser.parse_args()
     library = Library(args.library.read_bytes())
     found = list(problems(library, args.glibc, args.no_path))
     for problem in found:
         print(f"error: {args.library.name} {problem}", file=sys.stderr)
+    if args.hot and (hot := library.size_of(".text.hot")) < HOT:
+        print(f"warning: {hot:,} bytes of {args.library.name} are hot by its profile, and were some 350,000: "
+              "record another one by scripts/native-profile.sh", file=sys.stderr)
     names = list(library.symbols())
     taken = sum(name in CALLBACKS for name, defined, _ in names if not defined)
     given = sum(defined for _, defined, _ in names)

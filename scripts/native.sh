@@ -3,6 +3,7 @@
 #   native.sh              for this machine
 #   native.sh aarch64      for another one, where Rust's standard library for it is there or `rustup target add` gets it:
 #                          dist/aarch64/libtollgate.so
+# What is hot in it is known from filters/native/gateway.profdata, which native-profile.sh records.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$root/scripts/wasm-toolchain.sh" # for its flags
 
@@ -47,12 +48,21 @@ cd "$root"
 cargo fetch --locked
 flags=("--remap-path-prefix=$(rustc --print sysroot)=/rust" "--remap-path-prefix=$root=/tollgate")
 mapfile -O ${#flags[@]} -t flags < <(crate_remaps)
+# Another compiler may not read the profile, and finds nothing by its names.
+hot=()
+if [ "$(rustc --version | awk '{print $2}')" = "$(sed -n 's/^channel *= *"\(.*\)"/\1/p' rust-toolchain.toml)" ]; then
+    flags+=("-Cprofile-use=$root/filters/native/gateway.profdata" -Cllvm-args=-no-pgo-warn-mismatch
+        "-Clink-arg=-Wl,-T,$root/filters/native/hot.ld")
+    hot=(--hot)
+else
+    warn "this is not the compiler of rust-toolchain.toml: libtollgate.so is built without its profile, and takes about twice the CPU"
+fi
 say "native library: $target"
 variable=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
 env "$variable=$linker" CARGO_ENCODED_RUSTFLAGS="$(encode_flags "${flags[@]}")" \
     cargo build --locked --profile native --target "$target" --target-dir "$build_dir/native" -p tollgate-native
 built=$build_dir/native/$target/native/libtollgate.so
-python3 "$root/scripts/check-library.py" "$built" --glibc "$glibc" --no-path "$root" --no-path "$HOME"
+python3 "$root/scripts/check-library.py" "$built" --glibc "$glibc" --no-path "$root" --no-path "$HOME" "${hot[@]}"
 mkdir -p "$into"
 # An Envoy that has the old one mapped keeps it.
 if ! cmp -s "$built" "$into/libtollgate.so"; then
