@@ -1,5 +1,5 @@
 //! What the database holds, as the API shows it: organizations, projects, keys, tokens, freezes, caps, restrictions; budgets
-//! are in [`budget`](crate::budget).
+//! are in a module of their own.
 //!
 //! Of each there are the members that a client may set (`OrgSpec`, …), and the whole, which has them and what the server
 //! knows besides. Names and meanings are those of the directory document (docs/configuration.md).
