@@ -247,17 +247,7 @@ impl Member {
             .iter()
             .filter_map(|grant| self.grant(grant, now))
             .collect();
-        let (mut dropped, mut restored) = (Vec::new(), Vec::new());
-        for (key, active) in &terms.log {
-            let is_explicit = self.entries.get(key).is_some_and(Entry::is_explicit);
-            if !active {
-                if self.activated.remove(key) && !is_explicit {
-                    restored.push(*key);
-                }
-            } else if self.activated.insert(*key) && !is_explicit {
-                dropped.push(*key);
-            }
-        }
+        let (dropped, restored) = self.follow(&terms.log);
         self.version = self.version.max(terms.version);
         if let Some(terms) = terms.slot {
             let since = match self.timing.breaks(Mutation::SlotStartsFull) {
@@ -277,6 +267,30 @@ impl Member {
             dropped,
             restored,
         }
+    }
+
+    /// Follows the log; which implicit parts are given up by it, and which are back. What was activated and left the books
+    /// again, or the other way round, is what it was before: a part that was given up stays so, and one that was not is not
+    /// filled.
+    fn follow(&mut self, log: &[(Key, bool)]) -> (Vec<Key>, Vec<Key>) {
+        let mut before = BTreeMap::new();
+        for (key, active) in log {
+            before.entry(*key).or_insert(self.activated.contains(key));
+            match active {
+                true => self.activated.insert(*key),
+                false => self.activated.remove(key),
+            };
+        }
+        let (mut dropped, mut restored) = (Vec::new(), Vec::new());
+        for (key, was_active) in before {
+            let is_explicit = self.entries.get(&key).is_some_and(Entry::is_explicit);
+            match (was_active, self.activated.contains(&key)) {
+                (false, true) if !is_explicit => dropped.push(key),
+                (true, false) if !is_explicit => restored.push(key),
+                _ => {}
+            }
+        }
+        (dropped, restored)
     }
 
     fn grant(&mut self, grant: &Grant, now: Time) -> Option<Change> {
@@ -344,5 +358,17 @@ mod tests {
         assert_eq!(second[..10], (MAX_WANTS..all).map(key).collect::<Vec<_>>());
         assert_eq!(second[10..], first[..MAX_WANTS - 10]);
         assert_eq!(told(member.message(2))[..10], first[MAX_WANTS - 10..]);
+    }
+
+    #[test]
+    fn a_part_is_what_it_was_where_the_log_goes_there_and_back() {
+        let mut member = Member::new(Timing::new(10, 2, 1), Incarnation(1));
+        let key = Key([7; 16]);
+        // Used while it was activated elsewhere: it is not filled.
+        assert_eq!(member.follow(&[(key, true), (key, false)]), (vec![], vec![]));
+        assert_eq!(member.follow(&[(key, true)]), (vec![key], vec![]));
+        // Given up: it stays so.
+        assert_eq!(member.follow(&[(key, false), (key, true)]), (vec![], vec![]));
+        assert_eq!(member.follow(&[(key, false)]), (vec![], vec![key]));
     }
 }
