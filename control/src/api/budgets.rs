@@ -290,7 +290,7 @@ pub(super) async fn change(
     if_match: IfMatch,
     JsonBody(change): JsonBody<Value>,
 ) -> Result<Response, Problem> {
-    let (mut write, before) = begin(&app, &caller, "budget.change", options.reason.as_deref(), &id).await?;
+    let (write, before) = begin(&app, &caller, "budget.change", options.reason.as_deref(), &id).await?;
     ensure_current(&before, &if_match)?;
     let spec: BudgetSpec = apply_patch(&before.document.spec, change)?;
     let budget = Budget {
@@ -298,16 +298,7 @@ pub(super) async fn change(
         ..before.document.clone()
     };
     budget.check()?;
-    write.replace(&before, &budget).await?;
-    commit_or_preview(
-        write,
-        &budget.org,
-        &options,
-        StatusCode::OK,
-        &budget,
-        before.revision,
-    )
-    .await
+    put(write, &before, &budget, &options).await
 }
 
 /// Removes a budget. What is still spent of it is counted, and its name is not used again.
@@ -359,7 +350,7 @@ pub(super) async fn raise(
         return Err(Problem::invalid("by", &new.by.to_string(), expected));
     }
     let span = time::parse_span("for", &new.span)?;
-    let (mut write, before) = begin(&app, &caller, "budget.raise", Some(reason), &id).await?;
+    let (write, before) = begin(&app, &caller, "budget.raise", Some(reason), &id).await?;
     ensure_current(&before, &if_match)?;
     let budget = Budget {
         raise: Some(Raise {
@@ -370,16 +361,7 @@ pub(super) async fn raise(
         }),
         ..before.document.clone()
     };
-    write.replace(&before, &budget).await?;
-    commit_or_preview(
-        write,
-        &budget.org,
-        &options,
-        StatusCode::OK,
-        &budget,
-        before.revision,
-    )
-    .await
+    put(write, &before, &budget, &options).await
 }
 
 /// Ends a raise before its time. Doing it again changes nothing.
@@ -394,23 +376,13 @@ pub(super) async fn end_raise(
     options: WriteOptions,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let (mut write, before) =
-        begin(&app, &caller, "budget.raise_end", options.reason.as_deref(), &id).await?;
+    let (write, before) = begin(&app, &caller, "budget.raise_end", options.reason.as_deref(), &id).await?;
     ensure_current(&before, &if_match)?;
     let budget = Budget {
         raise: None,
         ..before.document.clone()
     };
-    write.replace(&before, &budget).await?;
-    commit_or_preview(
-        write,
-        &budget.org,
-        &options,
-        StatusCode::OK,
-        &budget,
-        before.revision,
-    )
-    .await
+    put(write, &before, &budget, &options).await
 }
 
 /// A budget that the caller may read.
@@ -453,6 +425,25 @@ async fn begin<'a>(
         ));
     }
     Ok((write, before))
+}
+
+/// Puts a changed budget in the place of what it was, and answers with it.
+async fn put(
+    mut write: Write<'_>,
+    before: &Stored<Budget>,
+    budget: &Budget,
+    options: &WriteOptions,
+) -> Result<Response, Problem> {
+    write.replace(before, budget).await?;
+    commit_or_preview(
+        write,
+        &budget.org,
+        options,
+        StatusCode::OK,
+        budget,
+        before.revision,
+    )
+    .await
 }
 
 /// What can't be changed, taken out of a body.
