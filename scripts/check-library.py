@@ -87,7 +87,10 @@ def number(version):
     return tuple(int(part) for part in version.removeprefix("GLIBC_").split("."))
 
 
-def problems(library, glibc, paths):
+def problems(library, glibc, paths, has_profile):
+    if has_profile and (hot := library.size_of(".text.hot")) < HOT:
+        yield (f"has {hot:,} bytes that are hot by its profile, where {HOT:,} or more are expected: "
+               "record another profile with scripts/native-profile.sh")
     tags = list(library.dynamic())
     for tag, value, section in tags:
         if tag == DT_NEEDED and not LIBRARIES.fullmatch(name := library.text(section, value)) and glibc:
@@ -113,15 +116,12 @@ def main():
     parser.add_argument("library", type=pathlib.Path)
     parser.add_argument("--glibc", default="", help="the oldest that it is for; nothing: whatever it was linked for")
     parser.add_argument("--no-path", action="append", default=[], help="a path that must not be in the library")
-    parser.add_argument("--hot", action="store_true", help="it was built by a profile: warn if that hardly fits")
+    parser.add_argument("--hot", action="store_true", help="it was built by a profile, which has to fit")
     args = parser.parse_args()
     library = Library(args.library.read_bytes())
-    found = list(problems(library, args.glibc, args.no_path))
+    found = list(problems(library, args.glibc, args.no_path, args.hot))
     for problem in found:
         print(f"error: {args.library.name} {problem}", file=sys.stderr)
-    if args.hot and (hot := library.size_of(".text.hot")) < HOT:
-        print(f"warning: {hot:,} bytes of {args.library.name} are hot by its profile, where some 330,000 or more were: "
-              "record a new one with scripts/native-profile.sh", file=sys.stderr)
     names = list(library.symbols())
     taken = sum(name in CALLBACKS for name, defined, _ in names if not defined)
     given = sum(defined for _, defined, _ in names)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Records which code of the native library is hot, filters/native/gateway.profdata, by which native.sh builds it: under load,
 # and through tests of what is refused, broken off or tried again. About fifteen minutes. To be done when the compiler or
-# much of the filters' code has changed; native.sh says when the profile hardly fits any more.
+# much of the filters' code has changed; native.sh fails when the profile hardly fits any more.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_rust
@@ -14,7 +14,7 @@ cd "$root"
 say "a library that counts"
 counts=$build_dir/native-profile
 rm -rf "$counts/raw"
-CARGO_ENCODED_RUSTFLAGS="-Cprofile-generate=$counts/raw" \
+CARGO_ENCODED_RUSTFLAGS="-Cprofile-generate=$counts/raw" RUSTC_WRAPPER="$root/scripts/rustc-stable-names.sh" \
     cargo build --locked --profile native --target "$(uname -m)-unknown-linux-gnu" --target-dir "$counts" -p tollgate-native
 # The plain one comes back, however this ends.
 trap '"$root/scripts/native.sh"' EXIT

@@ -59,9 +59,9 @@ else
 fi
 say "native library: $target"
 variable=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
-env "$variable=$linker" CARGO_ENCODED_RUSTFLAGS="$(encode_flags "${flags[@]}")" \
-    cargo build --locked --profile native --target "$target" --target-dir "$build_dir/native" -p tollgate-native
-built=$build_dir/native/$target/native/libtollgate.so
+env "$variable=$linker" CARGO_ENCODED_RUSTFLAGS="$(encode_flags "${flags[@]}")" RUSTC_WRAPPER="$root/scripts/rustc-stable-names.sh" \
+    cargo build --locked --profile native --target "$target" --target-dir "$build_dir/native-library" -p tollgate-native
+built=$build_dir/native-library/$target/native/libtollgate.so
 python3 "$root/scripts/check-library.py" "$built" --glibc "$glibc" --no-path "$root" --no-path "$HOME" "${hot[@]}"
 mkdir -p "$into"
 # An Envoy that has the old one mapped keeps it.
