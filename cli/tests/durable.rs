@@ -694,11 +694,21 @@ async fn a_backup_is_restored_whatever_lies_beside_the_file() {
     server.kill();
     assert!(std::fs::metadata(format!("{file}-wal")).unwrap().len() > 0);
 
+    let names = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
     std::fs::write(at("notes"), "somebody's notes").unwrap();
-    for wrong in [at("notes"), at("nothing")] {
+    std::fs::create_dir(at("folder")).unwrap();
+    let made = Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+    assert!(made.success());
+    let before = names();
+    for wrong in [at("notes"), at("nothing"), at("folder"), at("pipe")] {
         let (done, told) = restore(&wrong);
         assert!(!done && told.contains("is no backup"), "{told}");
-        assert!(!std::fs::exists(format!("{file}.restoring")).unwrap());
+        assert_eq!(names(), before, "{wrong}");
     }
     // Through a link too, which stays one.
     let link = at("link.db");
@@ -717,4 +727,20 @@ async fn a_backup_is_restored_whatever_lies_beside_the_file() {
     assert!(before.contains("latest"), "{before}");
     let (done, told) = restore(&backup);
     assert!(!done && told.contains("move it away first"), "{told}");
+    // Nor is anything left of one that finds no room.
+    std::fs::remove_file(format!("{file}.replaced")).unwrap();
+    let before = names();
+    let mut small = Command::new("sh");
+    small.env_remove("TOLLGATE_SERVER").stdin(Stdio::null());
+    small.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]);
+    small.args([
+        env!("CARGO_BIN_EXE_tollgate"),
+        "restore",
+        &backup,
+        "--database",
+        &database,
+    ]);
+    let output = small.output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(names(), before);
 }
