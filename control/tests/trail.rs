@@ -577,6 +577,26 @@ async fn a_table_that_is_no_plain_one_is_found() {
                     "the index objects_by_change of objects is not as the server made it",
                 ),
                 (
+                    "ALTER TABLE objects ALTER COLUMN document DROP NOT NULL",
+                    "ALTER TABLE objects ALTER COLUMN document SET NOT NULL",
+                    "the column document of objects is not as the server made it",
+                ),
+                (
+                    "ALTER TABLE idempotency ALTER COLUMN token TYPE VARCHAR(200)",
+                    "ALTER TABLE idempotency ALTER COLUMN token TYPE TEXT",
+                    "the column token of idempotency is not as the server made it",
+                ),
+                (
+                    "ALTER TABLE spent ADD COLUMN more BIGINT",
+                    "ALTER TABLE spent DROP COLUMN more",
+                    "the column more of spent, which is not the server's",
+                ),
+                (
+                    "ALTER TABLE notices SET UNLOGGED",
+                    "ALTER TABLE notices SET LOGGED",
+                    "notices: a crash empties it",
+                ),
+                (
                     "CREATE TABLE more () INHERITS (objects)",
                     "DROP TABLE more",
                     "objects: it inherits",
@@ -598,6 +618,42 @@ async fn a_table_that_is_no_plain_one_is_found() {
         }
     })
     .await;
+}
+
+/// What it can't look at it says, and looks through the trail all the same.
+#[tokio::test]
+async fn who_may_make_no_temporary_tables_is_told_what_to_grant() {
+    let plane = Plane::open(&support::postgres::database(), None).await;
+    plane.org("acme").await;
+    let pool = AnyPool::connect(&plane.address).await.unwrap();
+    let name: String = sqlx::query("SELECT current_database()::TEXT")
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        .get(0);
+    let role = format!("only_{name}");
+    let confine = format!(
+        "CREATE ROLE {role} LOGIN; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; \
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; GRANT CREATE ON SCHEMA public TO {role}"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(confine))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let confined = Plane {
+        address: plane.address.replace("tollgate@", &format!("{role}@")),
+        ..plane
+    };
+    let plane = confined.reopened(WriteQuota::default()).await;
+    let grant = format!("GRANT TEMPORARY ON DATABASE {name} TO {role}");
+    let faults = plane.faults().await;
+    assert!(faults.len() == 1 && faults[0].contains(&grant), "{faults:?}");
+    run(&pool, "UPDATE audit SET hash = 'other' WHERE seq = 2").await;
+    let faults = plane.faults().await;
+    assert!(
+        faults.iter().any(|one| one.contains("hash does not fit")),
+        "{faults:?}"
+    );
 }
 
 /// A token that is put into the database, used, and taken out again.
