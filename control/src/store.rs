@@ -707,10 +707,12 @@ async fn configure(connection: &mut AnyConnection, engine: Engine) -> sqlx::Resu
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA wal_autocheckpoint = 8192; PRAGMA temp_store = MEMORY;"
         }
-        // One server that hangs holds up no other.
+        // One server that hangs holds up no other. Acknowledged is durable, whatever the role's or the database's default is;
+        // one that waits for standbys too is left as it is.
         Engine::Postgres => {
             "SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
-             SET idle_in_transaction_session_timeout = '30s';"
+             SET idle_in_transaction_session_timeout = '30s'; \
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
         }
     };
     sqlx::raw_sql(settings).execute(connection).await?;
@@ -723,8 +725,7 @@ const fn exchange_bounds(engine: Engine) -> &'static str {
     match engine {
         Engine::Sqlite => "",
         Engine::Postgres => {
-            "SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '3s'; \
-             SET synchronous_commit = on;"
+            "SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '3s';"
         }
     }
 }
