@@ -519,10 +519,7 @@ async fn a_file_that_is_moved_under_the_server_is_not_written() {
         let url = format!("{}/v1/orgs", server.url);
         post(&http, &url, &token, json!({"id": name})).await.unwrap()
     };
-    let health = async || {
-        let answer = http.get(format!("{}/healthz", server.url)).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    };
+    let health = async || probe(&http, &server, "/readyz").await;
     assert_eq!(create("acme").await.0, 201);
     assert_eq!(health().await, (200, "ok\n".to_owned()));
     std::fs::rename(at("tollgate.db"), at("moved.db")).unwrap();
@@ -600,8 +597,8 @@ async fn a_file_that_is_written_over_under_the_server_is_noticed() {
         told.contains("was written over under the server") && told.contains("tollgate restore"),
         "{told}"
     );
-    let health = http.get(format!("{}/healthz", server.url)).send().await.unwrap();
-    assert_eq!(health.status().as_u16(), 503);
+    assert_eq!(probe(&http, &server, "/readyz").await.0, 503);
+    assert_eq!(probe(&http, &server, "/healthz").await.0, 200);
     // Tokens that were revoked since the backup would be good again: nobody reads but gateways, what they had.
     let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
     assert_eq!(orgs["status"], 503, "{orgs}");
@@ -619,6 +616,50 @@ async fn a_file_that_is_written_over_under_the_server_is_noticed() {
     let server = Server::start(&database);
     let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
     assert_eq!(orgs["items"].as_array().unwrap().len(), 1, "{orgs}");
+}
+
+/// What a server says of itself.
+async fn probe(http: &reqwest::Client, server: &Server, path: &str) -> (u16, String) {
+    let answer = http.get(format!("{}{path}", server.url)).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// A load balancer asks another server meanwhile, and nothing starts this one anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_makes_a_server_unready_and_ends_none() {
+    let database = postgres::database();
+    let (server_address, name) = database.rsplit_once('/').unwrap();
+    let server = Server::start(&database);
+    let http = client();
+    assert_eq!(probe(&http, &server, "/readyz").await, (200, "ok\n".to_owned()));
+    sqlx::any::install_default_drivers();
+    let other = format!("{server_address}/postgres");
+    let pool = sqlx::AnyPool::connect(&other).await.unwrap();
+    let run = async |statements: String| {
+        let statements = sqlx::AssertSqlSafe(statements);
+        sqlx::raw_sql(statements).execute(&pool).await.unwrap();
+    };
+    let until = async |status: u16| {
+        let begun = Instant::now();
+        loop {
+            let (found, told) = probe(&http, &server, "/readyz").await;
+            if found == status {
+                return told;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{found}: {told}");
+            assert_eq!(probe(&http, &server, "/healthz").await.0, 200);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    run(format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ))
+    .await;
+    let told = until(503).await;
+    assert!(told.contains("the database has not answered for"), "{told}");
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    until(200).await;
 }
 
 fn tollgate(arguments: &[&str]) -> (bool, String) {

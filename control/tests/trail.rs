@@ -319,7 +319,9 @@ async fn a_version_from_before_a_restore_is_not_taken_for_another() {
             .expect(503)
             .says(told);
         plane.get("/v1/orgs").await.expect(503).says(told);
-        plane.get("/healthz").await.expect(503).says(told);
+        plane.get("/readyz").await.expect(503).says(told);
+        // To be started anew, it would go on with what is there.
+        plane.get("/healthz").await.expect(200);
         let plane = plane.reopened(WriteQuota::default()).await;
         // With as many entries as before, and then with more.
         for name in ["other", "more"] {
@@ -335,6 +337,57 @@ async fn a_version_from_before_a_restore_is_not_taken_for_another() {
             let answer = plane.with(&plane.owner, Method::GET, path, None, &held).await;
             answer.expect(200);
         }
+    })
+    .await;
+}
+
+/// A server that has written nothing, over a database that is restored from a backup, or of which a standby took over that
+/// had less; others may have written more into it since than there was.
+#[tokio::test]
+async fn a_server_that_only_serves_notices_that_the_database_went_back() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let gateway = plane.token("gateway", None).await;
+        let revoked = plane
+            .post("/v1/keys", json!({"org": "acme"}))
+            .await
+            .expect(201)
+            .text("id");
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        keep(&pool).await;
+        let reader = Plane {
+            store: plane.store.clone(),
+            owner: plane.owner.clone(),
+            address: plane.address.clone(),
+            router: plane.router.clone(),
+            _folder: None,
+        };
+        let reader = reader.reopened(WriteQuota::default()).await;
+        let revoke = format!("/v1/keys/{revoked}/revoke");
+        plane.post(&revoke, json!({})).await.expect(200);
+        let fetch = async || {
+            reader
+                .as_token(&gateway, Method::GET, "/v1/directory", None)
+                .await
+        };
+        let served = fetch().await.expect(200);
+        assert_eq!(served.body["keys"], json!([]));
+
+        put_back(&pool).await;
+        let plane = plane.reopened(WriteQuota::default()).await;
+        for name in ["more", "and-more", "and-even-more"] {
+            plane.post("/v1/orgs", json!({"id": name})).await.expect(201);
+        }
+        fetch().await.expect(503).says("went back under the server");
+        // From then on the last that is to be believed.
+        let last = fetch().await.expect(200);
+        assert_eq!((last.version(), &last.body), (served.version(), &served.body));
+        reader.get("/v1/orgs").await.expect(503);
+        reader
+            .get("/readyz")
+            .await
+            .expect(503)
+            .says("went back under the server");
     })
     .await;
 }
