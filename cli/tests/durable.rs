@@ -624,6 +624,86 @@ async fn probe(http: &reqwest::Client, server: &Server, path: &str) -> (u16, Str
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
+/// Whether SQLite copies the log into a file just now: who does has a byte of its index locked.
+fn is_copied(file: &str) -> bool {
+    use rustix::process::{Flock, FlockType, fcntl_getlk};
+    let wanted = Flock {
+        start: 121,
+        length: 1,
+        ..Flock::from(FlockType::WriteLock)
+    };
+    let index = std::fs::File::open(format!("{file}-shm")).unwrap();
+    fcntl_getlk(&index, &wanted).unwrap().is_some()
+}
+
+/// A file that can't take what is in the log: what SQLite copied of it changes the file and is no harm, a backup that is copied
+/// over it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_over_is_noticed_where_the_log_could_not_be_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, backup) = (at("tollgate.db"), at("backup.db"));
+    let database = format!("sqlite:{file}");
+    let mut command = Command::new("sh");
+    let tollgate = env!("CARGO_BIN_EXE_tollgate");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", tollgate]);
+    let server = Server::start_by(command, &database);
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let ask = async |path: &str, body| {
+        let url = format!("{}{path}", server.url);
+        post(&http, &url, &token, body).await.unwrap()
+    };
+    assert_eq!(ask("/v1/orgs", json!({"id": "acme"})).await.0, 201);
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&format!("sqlite://{file}")).await.unwrap();
+    let save = format!("VACUUM INTO '{backup}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(save))
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+
+    // Each makes the log long, and the file longer than the log.
+    let import = async |part: usize| {
+        let models: Vec<_> = (0..24).map(|model| format!("{model:0>120}")).collect();
+        let row = |at: usize| {
+            json!({"id": format!("k{part}-{at}"), "org": "acme", "models": models,
+                "sha256": format!("{:064x}", part * 100_000 + at)})
+        };
+        let rows: Vec<_> = (0..5_000).map(row).collect();
+        ask("/v1/import", json!({"keys": rows})).await
+    };
+    let size = || std::fs::metadata(&file).unwrap().len();
+    let (status, told) = import(0).await;
+    assert_eq!(status, 201, "{told}");
+    let whole = size();
+    assert!(whole > 30 << 20, "{whole}");
+    let most = whole + (whole >> 2);
+    server.may_write_files_of(most);
+    let (status, told) = import(1).await;
+    assert_eq!(status, 201, "{told}");
+    assert!((whole..=most).contains(&size()), "{}", size());
+
+    let create = async |name: &str| ask("/v1/orgs", json!({"id": name})).await;
+    assert_eq!(create("written").await.0, 201);
+    // The server tries again by itself too, and changes the file.
+    let changed = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    let (first, begun) = (changed(), Instant::now());
+    while changed() == first || is_copied(&file) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not try again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(probe(&http, &server, "/readyz").await.0, 200);
+
+    std::fs::copy(&backup, &file).unwrap();
+    let (status, problem) = create("lost").await;
+    let told = problem["detail"].as_str().unwrap_or_default();
+    assert!(
+        status == 503 && told.contains("was written over under the server"),
+        "{problem}"
+    );
+}
+
 /// A load balancer asks another server meanwhile, and nothing starts this one anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer_makes_a_server_unready_and_ends_none() {

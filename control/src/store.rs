@@ -22,7 +22,7 @@ use crate::access::{Caller, ensure_valid};
 
 use crate::documents::{Document, Incident, Key, Kind, Timed, Token};
 use crate::entry::{self, Change, Entry};
-use crate::file::OpenedFile;
+use crate::file::{Due, OpenedFile};
 use crate::problem::Problem;
 use crate::spool::Spool;
 use crate::time;
@@ -168,6 +168,8 @@ pub(crate) struct Stored<D> {
 
 /// After so long without an answer the database is gone.
 const SILENT: Duration = Duration::from_secs(5);
+/// Has SQLite copy its log into its file.
+const COPY_LOG: &str = "PRAGMA wal_checkpoint";
 /// One object by its kind and id.
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
 /// What [`Store::look`] reads, of `head` beside [`HELD`]: where the trail ends, and what it has in the place of the entry that
@@ -313,12 +315,14 @@ impl Store {
         let name = head.try_get("name").map_err(StoreError::Open)?;
         let seq = head.try_get("seq").map_err(StoreError::Open)?;
         let hash = head.try_get("hash").map_err(StoreError::Open)?;
-        if let Some(file) = &file {
+        if let Some(file) = file.as_ref().filter(|_| create) {
             // What a log that was left held is in the file before that is watched.
-            sqlx::raw_sql("PRAGMA wal_checkpoint")
+            let copying = file.begin_copy();
+            sqlx::raw_sql(COPY_LOG)
                 .execute(&mut first)
                 .await
                 .map_err(StoreError::Open)?;
+            drop(copying);
             file.ensure_not_written_over()
                 .map_err(|gone| StoreError::Open(sqlx::Error::Io(std::io::Error::other(gone))))?;
         }
@@ -465,6 +469,41 @@ impl Store {
             *last = Some((seq, version));
         }
         Ok(())
+    }
+
+    /// Copies SQLite's log into its file, where that is due: a page that changes again soon, as of the index on hashes, is then
+    /// written once. Whoever wrote waits for it, as it would where SQLite did so by itself.
+    pub(crate) async fn copy_log(&self, due: Due) -> Result<(), Problem> {
+        let Some(file) = self.file.clone().filter(|file| file.awaits_copy() >= Some(due)) else {
+            return Ok(());
+        };
+        let writers = self.writers.clone();
+        // SQLite goes on with it where nobody waits for it any more.
+        let copied = tokio::spawn(async move {
+            let mut connection = writers.acquire().await?;
+            let Some(_copying) = file.begin_copy() else {
+                return Ok(());
+            };
+            sqlx::raw_sql(COPY_LOG).execute(&mut *connection).await.map(drop)
+        });
+        let copied = copied
+            .await
+            .map_err(|error| Problem::unavailable(error.to_string()))?;
+        copied.map_err(|error| {
+            Problem::unavailable(format!(
+                "the log could not be copied into the database's file, and is kept: {}",
+                why(&error)
+            ))
+        })
+    }
+
+    /// The same for what was written in other ways, and where it has failed before.
+    pub(crate) async fn tend_log(&self) -> Result<(), Problem> {
+        if self.file.as_ref().and_then(OpenedFile::awaits_copy).is_none() {
+            return Ok(());
+        }
+        let _turn = self.turns.take(&Caller::system()).await?;
+        self.copy_log(Due::Again).await
     }
 
     pub(crate) fn pool(&self) -> &AnyPool {
@@ -767,11 +806,11 @@ fn ensure_file(file: &str, create: bool) -> Result<(), StoreError> {
 /// Settings of a connection.
 async fn configure(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
     let settings = match engine {
-        // Acknowledged is durable; readers never wait; a writer waits for its turn. A page that changes again soon, as of the
-        // index on hashes, goes into the file once: 8,192 pages of the log are 32 MB. Nothing that is temporary is a file.
+        // Acknowledged is durable; readers never wait; a writer waits for its turn. The log goes into the file by
+        // `Store::copy_log` alone. Nothing that is temporary is a file.
         Engine::Sqlite => {
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA wal_autocheckpoint = 8192; PRAGMA temp_store = MEMORY;"
+             PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
         }
         // One server that hangs holds up no other. Acknowledged is durable, whatever the role's or the database's default is;
         // one that waits for standbys too is left as it is.
@@ -832,7 +871,9 @@ impl Exchange<'_> {
     /// Makes it lasting.
     pub(crate) async fn commit(self) -> Result<(), Problem> {
         self.store.ensure_writable()?;
-        self.transaction.commit().await.map_err(at_commit)
+        self.transaction.commit().await.map_err(at_commit)?;
+        let _ = self.store.copy_log(Due::Long).await;
+        Ok(())
     }
 }
 
@@ -1199,6 +1240,8 @@ impl<'s> Write<'s> {
         self.transaction.commit().await.map_err(at_commit)?;
         let seq = self.entry.seq;
         self.store.see(End { seq, hash });
+        // It is written, whatever becomes of this; the timer says what.
+        let _ = self.store.copy_log(Due::Long).await;
         Ok(self.entry.changes)
     }
 }
