@@ -45,6 +45,11 @@ async fn idle_connections_from_one_address_keep_nobody_else_out() {
 
     let mut flood = many(30, "127.0.0.2", to).await;
     assert_eq!(flood.len(), 8);
+    let told = server.says("found no place");
+    assert!(
+        told.contains("127.0.0.2") && told.contains("--max-connections-per-address"),
+        "{told}"
+    );
     let url = format!("{}/v1/orgs", server.url);
     let operators = http.get(&url).bearer_auth(&token).header("connection", "close");
     let operators = operators.send().await.unwrap();
@@ -60,6 +65,7 @@ async fn idle_connections_from_one_address_keep_nobody_else_out() {
     assert_eq!(others.len(), 8);
     fill(&mut others, 12, "127.0.0.4", to).await;
     assert!(idle("127.0.0.5", to).await.is_none());
+    server.says("20 are open (--max-connections)");
 }
 
 /// Until there are so many: the server hears of a connection that ended when it looks.

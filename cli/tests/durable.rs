@@ -519,10 +519,7 @@ async fn a_file_that_is_moved_under_the_server_is_not_written() {
         let url = format!("{}/v1/orgs", server.url);
         post(&http, &url, &token, json!({"id": name})).await.unwrap()
     };
-    let health = async || {
-        let answer = http.get(format!("{}/healthz", server.url)).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    };
+    let health = async || probe(&http, &server, "/readyz").await;
     assert_eq!(create("acme").await.0, 201);
     assert_eq!(health().await, (200, "ok\n".to_owned()));
     std::fs::rename(at("tollgate.db"), at("moved.db")).unwrap();
@@ -600,8 +597,8 @@ async fn a_file_that_is_written_over_under_the_server_is_noticed() {
         told.contains("was written over under the server") && told.contains("tollgate restore"),
         "{told}"
     );
-    let health = http.get(format!("{}/healthz", server.url)).send().await.unwrap();
-    assert_eq!(health.status().as_u16(), 503);
+    assert_eq!(probe(&http, &server, "/readyz").await.0, 503);
+    assert_eq!(probe(&http, &server, "/healthz").await.0, 200);
     // Tokens that were revoked since the backup would be good again: nobody reads but gateways, what they had.
     let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
     assert_eq!(orgs["status"], 503, "{orgs}");
@@ -619,6 +616,130 @@ async fn a_file_that_is_written_over_under_the_server_is_noticed() {
     let server = Server::start(&database);
     let orgs = get(&http, &format!("{}/v1/orgs", server.url), &token).await;
     assert_eq!(orgs["items"].as_array().unwrap().len(), 1, "{orgs}");
+}
+
+/// What a server says of itself.
+async fn probe(http: &reqwest::Client, server: &Server, path: &str) -> (u16, String) {
+    let answer = http.get(format!("{}{path}", server.url)).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Whether SQLite copies the log into a file just now: who does has a byte of its index locked.
+fn is_copied(file: &str) -> bool {
+    use rustix::process::{Flock, FlockType, fcntl_getlk};
+    let wanted = Flock {
+        start: 121,
+        length: 1,
+        ..Flock::from(FlockType::WriteLock)
+    };
+    let index = std::fs::File::open(format!("{file}-shm")).unwrap();
+    fcntl_getlk(&index, &wanted).unwrap().is_some()
+}
+
+/// A file that can't take what is in the log: what SQLite copied of it changes the file and is no harm, a backup that is copied
+/// over it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_over_is_noticed_where_the_log_could_not_be_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, backup) = (at("tollgate.db"), at("backup.db"));
+    let database = format!("sqlite:{file}");
+    let mut command = Command::new("sh");
+    let tollgate = env!("CARGO_BIN_EXE_tollgate");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", tollgate]);
+    let server = Server::start_by(command, &database);
+    let (http, token) = (client(), server.token.clone().unwrap());
+    let ask = async |path: &str, body| {
+        let url = format!("{}{path}", server.url);
+        post(&http, &url, &token, body).await.unwrap()
+    };
+    assert_eq!(ask("/v1/orgs", json!({"id": "acme"})).await.0, 201);
+    sqlx::any::install_default_drivers();
+    let pool = sqlx::AnyPool::connect(&format!("sqlite://{file}")).await.unwrap();
+    let save = format!("VACUUM INTO '{backup}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(save))
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+
+    // Each makes the log long, and the file longer than the log.
+    let import = async |part: usize| {
+        let models: Vec<_> = (0..24).map(|model| format!("{model:0>120}")).collect();
+        let row = |at: usize| {
+            json!({"id": format!("k{part}-{at}"), "org": "acme", "models": models,
+                "sha256": format!("{:064x}", part * 100_000 + at)})
+        };
+        let rows: Vec<_> = (0..5_000).map(row).collect();
+        ask("/v1/import", json!({"keys": rows})).await
+    };
+    let size = || std::fs::metadata(&file).unwrap().len();
+    let (status, told) = import(0).await;
+    assert_eq!(status, 201, "{told}");
+    let whole = size();
+    assert!(whole > 30 << 20, "{whole}");
+    let most = whole + (whole >> 2);
+    server.may_write_files_of(most);
+    let (status, told) = import(1).await;
+    assert_eq!(status, 201, "{told}");
+    assert!((whole..=most).contains(&size()), "{}", size());
+
+    let create = async |name: &str| ask("/v1/orgs", json!({"id": name})).await;
+    assert_eq!(create("written").await.0, 201);
+    // The server tries again by itself too, and changes the file.
+    let changed = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    let (first, begun) = (changed(), Instant::now());
+    while changed() == first || is_copied(&file) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not try again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(probe(&http, &server, "/readyz").await.0, 200);
+
+    std::fs::copy(&backup, &file).unwrap();
+    let (status, problem) = create("lost").await;
+    let told = problem["detail"].as_str().unwrap_or_default();
+    assert!(
+        status == 503 && told.contains("was written over under the server"),
+        "{problem}"
+    );
+}
+
+/// A load balancer asks another server meanwhile, and nothing starts this one anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_makes_a_server_unready_and_ends_none() {
+    let database = postgres::database();
+    let (server_address, name) = database.rsplit_once('/').unwrap();
+    let server = Server::start(&database);
+    let http = client();
+    assert_eq!(probe(&http, &server, "/readyz").await, (200, "ok\n".to_owned()));
+    sqlx::any::install_default_drivers();
+    let other = format!("{server_address}/postgres");
+    let pool = sqlx::AnyPool::connect(&other).await.unwrap();
+    let run = async |statements: String| {
+        let statements = sqlx::AssertSqlSafe(statements);
+        sqlx::raw_sql(statements).execute(&pool).await.unwrap();
+    };
+    let until = async |status: u16| {
+        let begun = Instant::now();
+        loop {
+            let (found, told) = probe(&http, &server, "/readyz").await;
+            if found == status {
+                return told;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{found}: {told}");
+            assert_eq!(probe(&http, &server, "/healthz").await.0, 200);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    run(format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ))
+    .await;
+    let told = until(503).await;
+    assert!(told.contains("the database has not answered for"), "{told}");
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+    until(200).await;
 }
 
 fn tollgate(arguments: &[&str]) -> (bool, String) {
@@ -694,11 +815,21 @@ async fn a_backup_is_restored_whatever_lies_beside_the_file() {
     server.kill();
     assert!(std::fs::metadata(format!("{file}-wal")).unwrap().len() > 0);
 
+    let names = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    };
     std::fs::write(at("notes"), "somebody's notes").unwrap();
-    for wrong in [at("notes"), at("nothing")] {
+    std::fs::create_dir(at("folder")).unwrap();
+    let made = Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+    assert!(made.success());
+    let before = names();
+    for wrong in [at("notes"), at("nothing"), at("folder"), at("pipe")] {
         let (done, told) = restore(&wrong);
         assert!(!done && told.contains("is no backup"), "{told}");
-        assert!(!std::fs::exists(format!("{file}.restoring")).unwrap());
+        assert_eq!(names(), before, "{wrong}");
     }
     // Through a link too, which stays one.
     let link = at("link.db");
@@ -717,4 +848,20 @@ async fn a_backup_is_restored_whatever_lies_beside_the_file() {
     assert!(before.contains("latest"), "{before}");
     let (done, told) = restore(&backup);
     assert!(!done && told.contains("move it away first"), "{told}");
+    // Nor is anything left of one that finds no room.
+    std::fs::remove_file(format!("{file}.replaced")).unwrap();
+    let before = names();
+    let mut small = Command::new("sh");
+    small.env_remove("TOLLGATE_SERVER").stdin(Stdio::null());
+    small.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]);
+    small.args([
+        env!("CARGO_BIN_EXE_tollgate"),
+        "restore",
+        &backup,
+        "--database",
+        &database,
+    ]);
+    let output = small.output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(names(), before);
 }

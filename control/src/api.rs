@@ -24,6 +24,7 @@ mod staff;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -97,6 +98,7 @@ pub fn router(app: Arc<App>) -> Router {
             }),
         )
         .route("/healthz", axum::routing::get(health))
+        .route("/readyz", axum::routing::get(ready))
         .fallback(|| async { Problem::unknown_endpoint() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
@@ -110,13 +112,24 @@ async fn ensure_one_host(request: Request, next: Next) -> Result<Response, Probl
     Ok(next.run(request).await)
 }
 
-/// Whether what is written lasts. The server serves on where the books of the fleet are gone, and says so.
-async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    app.store.ensure_writable()?;
-    Ok(match app.fleet.trouble() {
+/// That it runs. Nothing of its database is looked at: to start it anew would mend nothing, and on one that went back have it
+/// go on with what is there.
+async fn health(State(app): State<Arc<App>>) -> &'static str {
+    standing(&app)
+}
+
+/// Whether the database answers, and what is written lasts.
+async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    app.store.ensure_ready(Instant::now())?;
+    Ok(standing(&app))
+}
+
+/// The server serves on where the books of the fleet are gone, and says so.
+fn standing(app: &App) -> &'static str {
+    match app.fleet.trouble() {
         None => "ok\n",
         Some(_) => "ok, but limits of the fleet are not kept: the log says why\n",
-    })
+    }
 }
 
 /// The description of the API, OpenAPI 3.1 as JSON: `docs/openapi.json`.

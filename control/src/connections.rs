@@ -1,6 +1,7 @@
 //! How many connections there are at once: in all, and from one address, so that nobody's idle ones keep others out. One too
 //! many is closed before anything of it is read, and one whose client takes nothing of its answer for a minute.
 
+use core::fmt;
 use core::future::{Ready, ready};
 use core::pin::Pin;
 use core::task::{self, Context, Poll};
@@ -9,16 +10,21 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use crate::log::say;
 use crate::network::network;
 
 /// Longest time for which a client takes nothing of what is written to it.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// How often the log has of each bound that connections were closed for it, at most.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// How many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,7 @@ pub struct Most {
 pub(crate) struct Connections {
     most: Most,
     open: Arc<Mutex<Open>>,
+    closed: Arc<Mutex<Closed>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,28 +49,92 @@ struct Open {
     from: HashMap<IpAddr, usize>,
 }
 
+/// Which bound left no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    InAll(usize),
+    FromOne(usize),
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InAll(most) => write!(f, "{most} are open (--max-connections)"),
+            Self::FromOne(most) => write!(
+                f,
+                "{most} from one address are open (--max-connections-per-address)"
+            ),
+        }
+    }
+}
+
+/// What is to be said of connections that found no place, for each bound.
+#[derive(Debug, Default)]
+struct Closed {
+    in_all: Unsaid,
+    from_one: Unsaid,
+}
+
+#[derive(Debug, Default)]
+struct Unsaid {
+    count: u64,
+    last_said: Option<Instant>,
+}
+
+impl Closed {
+    /// One more was closed; what the log is to have of it, where that is due.
+    fn note(&mut self, full: Full, address: IpAddr, now: Instant) -> Option<String> {
+        let unsaid = match full {
+            Full::InAll(_) => &mut self.in_all,
+            Full::FromOne(_) => &mut self.from_one,
+        };
+        unsaid.count += 1;
+        let since = unsaid.last_said.map(|last| now.saturating_duration_since(last));
+        if since.is_some_and(|since| since < SAID_EVERY) {
+            return None;
+        }
+        unsaid.last_said = Some(now);
+        let count = core::mem::take(&mut unsaid.count);
+        Some(format!(
+            "closed connections that found no place ({count} of them, the last one from {address}): {full}"
+        ))
+    }
+}
+
 impl Connections {
     pub(crate) fn new(most: Most) -> Self {
         Self {
             most,
             open: Arc::default(),
+            closed: Arc::default(),
         }
     }
 
-    /// A place for one more from an address, until it is dropped; `None` where there is none.
-    fn place(&self, address: IpAddr) -> Option<Place> {
+    /// A place for one more from an address, until it is dropped; which bound it is where there is none.
+    fn place(&self, address: IpAddr) -> Result<Place, Full> {
         let address = network(address.to_canonical());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let from = open.from.get(&address).copied().unwrap_or_default();
-        if open.in_all >= self.most.in_all || from >= self.most.from_one {
-            return None;
+        if from >= self.most.from_one {
+            return Err(Full::FromOne(self.most.from_one));
+        }
+        if open.in_all >= self.most.in_all {
+            return Err(Full::InAll(self.most.in_all));
         }
         open.in_all += 1;
         open.from.insert(address, from + 1);
-        Some(Place {
+        Ok(Place {
             open: Arc::clone(&self.open),
             address,
         })
+    }
+
+    /// A connection from there found no place. The log has it, and not each: whoever is closed comes again.
+    fn note_closed(&self, full: Full, address: IpAddr) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = closed.note(full, address, Instant::now()) {
+            say(&told);
+        }
     }
 }
 
@@ -93,12 +164,13 @@ impl<S> Accept<TcpStream, S> for Connections {
     type Future = Ready<io::Result<(Placed, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let place = stream.peer_addr().map(|peer| self.place(peer.ip()));
-        ready(match place {
-            Ok(Some(place)) => Ok((Placed::new(stream, place, STALLED), service)),
-            Ok(None) => Err(io::Error::other("too many connections")),
-            Err(error) => Err(error),
-        })
+        let placed = stream.peer_addr().and_then(|peer| {
+            self.place(peer.ip()).map_err(|full| {
+                self.note_closed(full, peer.ip().to_canonical());
+                io::Error::other("too many connections")
+            })
+        });
+        ready(placed.map(|place| (Placed::new(stream, place, STALLED), service)))
     }
 }
 
@@ -192,15 +264,48 @@ mod tests {
         let place = |text: &str| connections.place(text.parse().unwrap());
         let one = place("10.0.0.1").unwrap();
         let _two = place("10.0.0.1").unwrap();
-        assert!(place("10.0.0.1").is_none() && place("::ffff:10.0.0.1").is_none());
+        assert_eq!(place("10.0.0.1").unwrap_err(), Full::FromOne(2));
+        assert_eq!(place("::ffff:10.0.0.1").unwrap_err(), Full::FromOne(2));
         let three = place("2001:db8::1").unwrap();
-        assert!(place("10.0.0.2").is_none());
+        assert_eq!(place("10.0.0.2").unwrap_err(), Full::InAll(3));
         drop(three);
-        assert!(place("10.0.0.1").is_none());
+        assert_eq!(place("10.0.0.1").unwrap_err(), Full::FromOne(2));
         drop(one);
         let _one = place("10.0.0.1").unwrap();
         let _three = place("2001:db8::1").unwrap();
         assert_eq!(connections.open.lock().unwrap().from.len(), 2);
+    }
+
+    /// Whoever is closed comes again at once: the log is not theirs to fill, nor to hide behind.
+    #[test]
+    fn what_is_closed_is_said_once_a_minute_for_each_bound() {
+        let mut closed = Closed::default();
+        let began = Instant::now();
+        let mut note = |full, address: &str, seconds| {
+            let now = began + Duration::from_secs(seconds);
+            closed
+                .note(full, address.parse().unwrap(), now)
+                .unwrap_or_default()
+        };
+        let told = note(Full::FromOne(8), "10.0.0.1", 0);
+        assert!(
+            told.contains("(1 of them, the last one from 10.0.0.1): 8 from one address")
+                && told.contains("--max-connections-per-address"),
+            "{told}"
+        );
+        for _ in 0..1_000 {
+            assert_eq!(note(Full::FromOne(8), "10.0.0.1", 59), "");
+        }
+        let told = note(Full::InAll(20), "10.0.0.2", 59);
+        assert!(
+            told.contains("(1 of them, the last one from 10.0.0.2): 20 are open (--max-connections)"),
+            "{told}"
+        );
+        let told = note(Full::FromOne(8), "10.0.0.3", 60);
+        assert!(
+            told.contains("(1001 of them, the last one from 10.0.0.3)"),
+            "{told}"
+        );
     }
 
     #[tokio::test]

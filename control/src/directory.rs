@@ -19,7 +19,7 @@ use tollgate_core::directory::delta::MAX_TEXT;
 use crate::documents::{CapRate, Key, Limit, Org, Project, Restriction, Status, Traffic};
 use crate::problem::Problem;
 use crate::spool::{Spool, Writer};
-use crate::store::{IN_FORCE, Store, read};
+use crate::store::{End, IN_FORCE, Store, end, head_beside, read};
 
 /// The media type of what changed.
 pub const CHANGES_MEDIA_TYPE: &str = "application/vnd.tollgate.changes+json";
@@ -175,7 +175,9 @@ fn is_active(status: &Status) -> bool {
 impl Store {
     /// The directory's version now.
     pub(crate) async fn version(&self) -> Result<Version, Problem> {
-        let version = self.read_version(&sqlx::query(VERSION).fetch_one(self.pool()).await?)?;
+        let seen = self.seen();
+        let row = sqlx::query(VERSION).bind(seen.seq).fetch_one(self.pool()).await?;
+        let version = self.read_version(&seen, &row)?;
         self.note_directory_version(version.seq, version.text())?;
         Ok(version)
     }
@@ -305,11 +307,19 @@ impl Store {
         into.finish(version.text()).map_err(cannot_spool)
     }
 
+    /// The same in a snapshot, of which this is the first statement.
     async fn version_in(&self, snapshot: &mut Transaction<'static, Any>) -> Result<Version, Problem> {
-        self.read_version(&sqlx::query(VERSION).fetch_one(&mut **snapshot).await?)
+        let seen = self.seen();
+        let row = sqlx::query(VERSION)
+            .bind(seen.seq)
+            .fetch_one(&mut **snapshot)
+            .await?;
+        self.read_version(&seen, &row)
     }
 
-    fn read_version(&self, row: &AnyRow) -> Result<Version, Problem> {
+    /// Reads a version, of a directory that is to be believed: keys that were revoked would be good again in an older one.
+    fn read_version(&self, seen: &End, row: &AnyRow) -> Result<Version, Problem> {
+        self.look(seen, row)?;
         Ok(Version::new(
             self.name(),
             row.try_get("seq")?,
@@ -319,13 +329,17 @@ impl Store {
 }
 
 /// A look-up in an index for each kind: PostgreSQL reads all rows for the four at once.
-const VERSION: &str = "SELECT last.seq AS seq, COALESCE(audit.hash, '') AS hash FROM \
-     (SELECT COALESCE(MAX(seq), 0) AS seq FROM \
+const VERSION: &str = concat!(
+    "SELECT last.seq AS seq, COALESCE(entry.hash, '') AS hash, ",
+    end!(),
+    " FROM (SELECT COALESCE(MAX(seq), 0) AS seq FROM \
       (SELECT MAX(seq) AS seq FROM objects WHERE kind = 'org' \
        UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'project' \
        UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'key' \
        UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'restriction') AS each) AS last \
-     LEFT JOIN audit ON audit.seq = last.seq";
+     LEFT JOIN audit AS entry ON entry.seq = last.seq CROSS JOIN ",
+    head_beside!("$1")
+);
 
 /// What is out of use; `None` where that is nothing.
 async fn traffic(snapshot: &mut Transaction<'static, Any>) -> Result<Option<Value>, Problem> {

@@ -6,7 +6,9 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 /// A file that was opened, by its name.
 #[derive(Debug, Clone)]
@@ -58,13 +60,7 @@ impl OpenedFile {
     /// Fails where something other than SQLite has written into the file: neither it nor what is read from it is to be
     /// believed then, until a server is started anew.
     pub(crate) fn ensure_not_written_over(&self) -> Result<(), String> {
-        // One that is not there, or is another, is told of above.
-        let written = || {
-            let now = std::fs::metadata(&self.path).ok();
-            let now = now.filter(|now| identity(now) == self.identity)?;
-            Some((now.size(), now.mtime(), now.mtime_nsec()))
-        };
-        if self.contents.is_written_over(written) {
+        if self.contents.is_written_over(|| self.written()) {
             return Err(format!(
                 "the database's file `{}` was written over under the server, and is neither read nor written any more: stop \
                  the server, put a backup in its place with `tollgate restore`, and start it",
@@ -72,6 +68,57 @@ impl OpenedFile {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the log is to be copied into the file: it is long, or an attempt at that has failed.
+    pub(crate) fn awaits_copy(&self) -> Option<Due> {
+        let Index {
+            frames, checkpoint, ..
+        } = self.contents.index()?;
+        match frames.saturating_sub(checkpoint.done) {
+            LONG.. => Some(Due::Long),
+            _ if checkpoint.is_whole() => None,
+            _ => Some(Due::Again),
+        }
+    }
+
+    /// What changes in the file from now on, until what this returns is dropped, is the doing of this process. `None` where it
+    /// is at that already.
+    pub(crate) fn begin_copy(&self) -> Option<Copying> {
+        // As it is before.
+        self.ensure_not_written_over().ok()?;
+        let mut seen = self.contents.seen();
+        let begins = !core::mem::replace(&mut seen.copying, true);
+        begins.then(|| Copying(self.clone()))
+    }
+
+    /// Of the file; `None` for one that is not there, or is another, which [`Self::ensure_there`] tells of.
+    fn written(&self) -> Option<Written> {
+        let now = std::fs::metadata(&self.path).ok();
+        let now = now.filter(|now| identity(now) == self.identity)?;
+        Some((now.size(), now.mtime(), now.mtime_nsec()))
+    }
+}
+
+/// Why the log is to be copied into the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// It was not copied to its end.
+    Again,
+    /// It is long.
+    Long,
+}
+
+/// While it lasts, this process copies the log into the file.
+#[derive(Debug)]
+pub(crate) struct Copying(OpenedFile);
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        let Self(file) = self;
+        let mut seen = file.contents.seen();
+        seen.copying = false;
+        seen.last = file.contents.settled(|| file.written());
     }
 }
 
@@ -93,9 +140,15 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
+/// Pages of the log that make it long: 32 MB.
+const LONG: u32 = 8_192;
+
 /// Whether SQLite alone has written into the file. It does so in checkpoints, which copy pages from the log, and at no other
 /// time; how far these have come is in the log's index, `-shm`. A file that changed while they came no further was changed
 /// by somebody else.
+///
+/// One that fails, as on a full disk, changes the file and comes no further. So this process has no checkpoints but those
+/// between [`OpenedFile::begin_copy`] and its end.
 #[derive(Debug)]
 struct Contents {
     /// The index.
@@ -107,9 +160,14 @@ struct Contents {
 
 #[derive(Debug, Default)]
 struct Seen {
-    last: Option<(Checkpoint, Written)>,
+    last: Option<Settled>,
+    /// This process has a checkpoint under way.
+    copying: bool,
     written_over: bool,
 }
+
+/// What stays as it is until the next checkpoint begins.
+type Settled = (Checkpoint, Written);
 
 /// Size and time of the last change.
 type Written = (u64, i64, i64);
@@ -120,10 +178,27 @@ struct Checkpoint {
     /// Another one each time the log begins anew.
     salt: [u8; 8],
     /// Pages of the log that are copied.
-    done: [u8; 4],
-    /// Those that the last checkpoint set out to copy: more than `done` while it is at work.
-    attempted: [u8; 4],
+    done: u32,
+    /// Those that the last checkpoint set out to copy: more than `done` while it is at work, and once it has failed.
+    attempted: u32,
 }
+
+/// What the index says.
+struct Index<'a> {
+    file: &'a File,
+    /// Pages of the log.
+    frames: u32,
+    checkpoint: Checkpoint,
+}
+
+impl Checkpoint {
+    fn is_whole(&self) -> bool {
+        self.done == self.attempted
+    }
+}
+
+/// The index's byte that whoever copies the log has locked.
+const COPIER: u64 = 121;
 
 impl Contents {
     fn new(path: PathBuf) -> Self {
@@ -134,40 +209,72 @@ impl Contents {
         }
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// `written` looks at the file; `None` where it is not there.
     fn is_written_over(&self, written: impl FnOnce() -> Option<Written>) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.checkpoint();
-        let now = written();
-        let after = self.checkpoint();
-        let (Some(checkpoint), Some(now)) = (before, now) else {
-            return seen.written_over;
-        };
-        // What is changing just now is a checkpoint's, or is judged at the next look.
-        if after != before || checkpoint.done != checkpoint.attempted {
+        let mut seen = self.seen();
+        if seen.copying {
             return seen.written_over;
         }
-        if let Some((last_checkpoint, last)) = seen.last {
-            seen.written_over |= last != now && last_checkpoint == checkpoint;
+        // What is changing just now is a checkpoint's, or is judged at the next look.
+        let Some((checkpoint, now)) = self.settled(written) else {
+            return seen.written_over;
+        };
+        match seen.last {
+            Some((last_checkpoint, last)) if last_checkpoint == checkpoint => {
+                seen.written_over |= last != now;
+            }
+            // Another process has failed at it: what is seen once this one has tried again counts.
+            _ if !checkpoint.is_whole() => return seen.written_over,
+            _ => {}
         }
         seen.last = Some((checkpoint, now));
         seen.written_over
     }
 
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        let index = match self.index.get() {
-            Some(index) => index,
+    /// How the file is while no other process copies the log; `None` where one does.
+    fn settled(&self, written: impl FnOnce() -> Option<Written>) -> Option<Settled> {
+        let before = self.index()?.checkpoint;
+        let now = written()?;
+        let Index { file, checkpoint, .. } = self.index()?;
+        let is_settled = before == checkpoint && (checkpoint.is_whole() || !is_locked(file));
+        is_settled.then_some((checkpoint, now))
+    }
+
+    fn index(&self) -> Option<Index<'_>> {
+        let file = match self.index.get() {
+            Some(file) => file,
             None => {
                 let opened = ManuallyDrop::new(File::open(&self.path).ok()?);
                 self.index.get_or_init(|| opened)
             }
         };
         let mut bytes = [0; 132];
-        index.read_exact_at(&mut bytes, 0).ok()?;
-        Some(Checkpoint {
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        let number = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
+        let checkpoint = Checkpoint {
             salt: *bytes.get(32..)?.first_chunk()?,
-            done: *bytes.get(96..)?.first_chunk()?,
-            attempted: *bytes.get(128..)?.first_chunk()?,
+            done: number(96)?,
+            attempted: number(128)?,
+        };
+        Some(Index {
+            file,
+            frames: number(16)?,
+            checkpoint,
         })
     }
+}
+
+/// Whether another process has the byte locked by which one copies the log.
+fn is_locked(index: &File) -> bool {
+    let wanted = Flock {
+        start: COPIER,
+        length: 1,
+        ..Flock::from(FlockType::WriteLock)
+    };
+    // A look takes and frees nothing.
+    fcntl_getlk(index, &wanted).is_ok_and(|locked| locked.is_some())
 }

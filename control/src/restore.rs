@@ -46,36 +46,50 @@ pub async fn restore(address: &str, backup: &Path) -> Result<Option<PathBuf>, Re
         let why = "a log lies beside it, so it is a copy of files in use; make one with SQLite's `.backup`";
         return Err(unusable(why.to_owned()));
     }
-    let mut from = fs::File::open(backup).map_err(|error| unusable(error.to_string()))?;
-    let new = beside(file, ".restoring");
-    remove(&new)?;
+    let cannot_read = |error: io::Error| unusable(error.to_string());
+    // To open a pipe is to wait until somebody writes into it.
+    if !fs::metadata(backup).map_err(cannot_read)?.is_file() {
+        return Err(unusable("it is no plain file".to_owned()));
+    }
+    let mut from = fs::File::open(backup).map_err(cannot_read)?;
+    // In the same file system, and gone with all in it whatever happens.
+    let beside_it = folder_of(file);
+    let made_in = tempfile::Builder::new()
+        .prefix(".restoring-")
+        .tempdir_in(beside_it)?;
+    let new = made_in.path().join("tollgate.db");
     let mut copy = private(&new)?;
     io::copy(&mut from, &mut copy)?;
     copy.sync_all()?;
-    if let Err(why) = close_whole(&new).await {
-        remove(&new)?;
-        return Err(unusable(why));
-    }
-    let in_use = |why: String| {
-        let _ = remove(&new);
-        RestoreError::InUse(file.to_owned(), why)
-    };
+    close_whole(&new).await.map_err(unusable)?;
+    let in_use = |why: String| RestoreError::InUse(file.to_owned(), why);
     let existed = file.exists();
     if existed {
         let closed = async { close(AnyConnection::connect(&sqlite_url(file)).await?).await };
         closed.await.map_err(|error| in_use(error.to_string()))?;
-        fs::hard_link(file, &replaced)?;
     }
     for log in ["-wal", "-shm"] {
         if beside(file, log).exists() {
             return Err(in_use(format!("`{}` is there", beside(file, log).display())));
         }
     }
-    fs::rename(&new, file)?;
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::File::open(folder)?.sync_all()?;
+    if existed {
+        fs::hard_link(file, &replaced)?;
     }
+    if let Err(error) = fs::rename(&new, file) {
+        if existed {
+            fs::remove_file(&replaced)?;
+        }
+        return Err(error.into());
+    }
+    fs::File::open(beside_it)?.sync_all()?;
     Ok(existed.then_some(replaced))
+}
+
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// Where a link leads, if there is anything or not: the database is there, and its log beside it. A name that is no link leads
@@ -151,11 +165,4 @@ fn private(path: &Path) -> io::Result<fs::File> {
     options.write(true).create_new(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

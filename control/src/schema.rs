@@ -31,6 +31,7 @@ const POSTGRES: &str = concat!(
     "SELECT wanted.name || ': ' || CASE \
        WHEN c.oid IS NULL THEN 'it is not there' \
        WHEN c.relkind <> 'r' OR c.relispartition THEN 'it is no plain table' \
+       WHEN c.relpersistence <> 'p' THEN 'a crash empties it' \
        WHEN c.relrowsecurity OR EXISTS (SELECT 1 FROM pg_policy WHERE polrelid = c.oid) THEN 'it has policies' \
        WHEN EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = c.oid) THEN 'it has triggers' \
        WHEN EXISTS (SELECT 1 FROM pg_rewrite WHERE ev_class = c.oid) THEN 'it has rules' \
@@ -43,7 +44,7 @@ const POSTGRES: &str = concat!(
     ") AS wanted(name) LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)"
 );
 
-/// Their indices and constraints, as they are made, whichever schema they are in.
+/// Their columns, indices and constraints, as they are made, whichever schema they are in.
 const POSTGRES_PARTS: &str = concat!(
     "SELECT 'index ' || i.relname || ' of ' || wanted.name AS name, \
        REPLACE(REPLACE(pg_get_indexdef(i.oid), ' ON ' || quote_ident(n.nspname) || '.', ' ON '), ' ON pg_temp.', ' ON ') \
@@ -57,8 +58,19 @@ const POSTGRES_PARTS: &str = concat!(
      FROM (VALUES ",
     tables!(),
     ") AS wanted(name) \
-     JOIN pg_constraint AS k ON k.conrelid = to_regclass(wanted.name) WHERE k.contype <> 'n'"
+     JOIN pg_constraint AS k ON k.conrelid = to_regclass(wanted.name) WHERE k.contype <> 'n' \
+     UNION ALL SELECT 'column ' || a.attname || ' of ' || wanted.name, \
+       format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END \
+         || COALESCE((SELECT ' COLLATE ' || l.collname FROM pg_collation AS l WHERE l.oid = a.attcollation), '') \
+     FROM (VALUES ",
+    tables!(),
+    ") AS wanted(name) \
+     JOIN pg_attribute AS a ON a.attrelid = to_regclass(wanted.name) AND a.attnum > 0 AND NOT a.attisdropped"
 );
+
+/// Who may not make temporary tables, and where.
+const NO_TEMPORARY_TABLES: &str = "SELECT quote_ident(current_database()) AS place, quote_ident(current_user) AS role \
+     WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')";
 
 impl Store {
     /// What is not as the server made it, in words.
@@ -70,8 +82,19 @@ impl Store {
             Engine::Sqlite => sqlite(snapshot).await,
             Engine::Postgres => {
                 let mut altered = postgres(snapshot).await?;
-                let parts = parts(POSTGRES_PARTS, snapshot).await?;
-                altered.extend(compare(&parts, &self.postgres_parts().await?));
+                match sqlx::query(NO_TEMPORARY_TABLES).fetch_optional(&mut **snapshot).await? {
+                    None => {
+                        let parts = parts(POSTGRES_PARTS, snapshot).await?;
+                        altered.extend(compare(&parts, &self.postgres_parts().await?));
+                    }
+                    // Everything else is looked through all the same.
+                    Some(row) => altered.push(format!(
+                        "columns, indices and constraints were not looked at, for which the server makes temporary tables: \
+                         GRANT TEMPORARY ON DATABASE {} TO {}",
+                        row.try_get::<String, _>("place")?,
+                        row.try_get::<String, _>("role")?
+                    )),
+                }
                 Ok(altered)
             }
         }

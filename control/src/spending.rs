@@ -10,6 +10,7 @@ use tollgate_budgets::{Account, Answer, Book, Report, Rules, State, Terms, Total
 use crate::budget::Budget;
 use crate::calendar::Span;
 use crate::documents::{Document as _, Kind};
+use crate::file::Due;
 use crate::problem::Problem;
 use crate::store::{Store, at_commit, read};
 
@@ -105,6 +106,7 @@ impl Store {
         }
         self.ensure_writable()?;
         transaction.commit().await.map_err(at_commit)?;
+        let _ = self.copy_log(Due::Long).await;
         Ok(answers)
     }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Instant;
 
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::access::{Caller, ensure_valid};
 
 use crate::documents::{Document, Incident, Key, Kind, Timed, Token};
 use crate::entry::{self, Change, Entry};
-use crate::file::OpenedFile;
+use crate::file::{Due, OpenedFile};
 use crate::problem::Problem;
 use crate::spool::Spool;
 use crate::time;
@@ -44,16 +45,25 @@ pub struct Store {
     file: Option<OpenedFile>,
     /// Which database this is.
     name: String,
-    /// The end of the trail, as far as this server has seen it.
-    seen: watch::Sender<i64>,
-    /// The last entry that this server knows to last, and its hash: the trail holds it, or is another one.
-    acknowledged: std::sync::Mutex<(i64, String)>,
+    /// The end of the trail, as far as this server has seen it: the trail holds it, or is another one.
+    seen: watch::Sender<End>,
+    /// When that was.
+    looked_at: std::sync::Mutex<Instant>,
     /// Why the database is not to be believed, once that is so.
     lost: OnceLock<String>,
     /// The directory's whole document as it was last asked for.
     document_cache: Mutex<Option<Arc<Spool>>>,
     /// The last version of the directory that was read, by its entry.
     directory_version: std::sync::Mutex<Option<(i64, String)>>,
+}
+
+/// An end of the trail.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// The last entry; 0 before the first one.
+    pub(crate) seq: i64,
+    /// Its hash; before the first one, the database's name.
+    hash: String,
 }
 
 /// Which database it is.
@@ -156,10 +166,36 @@ pub(crate) struct Stored<D> {
     text: String,
 }
 
+/// After so long without an answer the database is gone.
+const SILENT: Duration = Duration::from_secs(5);
+/// Has SQLite copy its log into its file.
+const COPY_LOG: &str = "PRAGMA wal_checkpoint";
 /// One object by its kind and id.
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
-/// As the index has it, or it would not be used.
-const BY_SHA256: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND sha256 = $2 AND gone = 0";
+/// What [`Store::look`] reads, of `head` beside [`HELD`]: where the trail ends, and what it has in the place of the entry that
+/// was seen last.
+macro_rules! end {
+    () => {
+        "head.seq AS end_seq, head.hash AS end_hash, COALESCE(held.hash, head.name) AS held"
+    };
+}
+/// `head`, beside the entry of this number.
+macro_rules! head_beside {
+    ($number:literal) => {
+        concat!("head LEFT JOIN audit AS held ON held.seq = ", $number)
+    };
+}
+pub(crate) use {end, head_beside};
+/// The end of the trail alone.
+const END: &str = concat!("SELECT ", end!(), " FROM ", head_beside!("$1"));
+/// An object by its hash, as the index has it, or it would not be used.
+const BY_SHA256: &str = concat!(
+    "SELECT objects.revision, objects.document, ",
+    end!(),
+    " FROM ",
+    head_beside!("$3"),
+    " LEFT JOIN objects ON objects.kind = $1 AND objects.sha256 = $2 AND objects.gone = 0"
+);
 /// Of freezes, caps, restrictions and budgets, as their index has it, or it would not be used.
 pub(crate) const IN_FORCE: &str = "in_force = 1 AND kind <> 'key'";
 /// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
@@ -279,12 +315,14 @@ impl Store {
         let name = head.try_get("name").map_err(StoreError::Open)?;
         let seq = head.try_get("seq").map_err(StoreError::Open)?;
         let hash = head.try_get("hash").map_err(StoreError::Open)?;
-        if let Some(file) = &file {
+        if let Some(file) = file.as_ref().filter(|_| create) {
             // What a log that was left held is in the file before that is watched.
-            sqlx::raw_sql("PRAGMA wal_checkpoint")
+            let copying = file.begin_copy();
+            sqlx::raw_sql(COPY_LOG)
                 .execute(&mut first)
                 .await
                 .map_err(StoreError::Open)?;
+            drop(copying);
             file.ensure_not_written_over()
                 .map_err(|gone| StoreError::Open(sqlx::Error::Io(std::io::Error::other(gone))))?;
         }
@@ -297,8 +335,8 @@ impl Store {
             engine,
             file,
             name,
-            seen: watch::Sender::new(seq),
-            acknowledged: std::sync::Mutex::new((seq, hash)),
+            seen: watch::Sender::new(End { seq, hash }),
+            looked_at: std::sync::Mutex::new(Instant::now()),
             lost: OnceLock::new(),
             document_cache: Mutex::default(),
             directory_version: std::sync::Mutex::default(),
@@ -343,16 +381,16 @@ impl Store {
         }
     }
 
-    /// The trail does not hold what was acknowledged.
-    fn lose(&self, acknowledged: i64, found: i64) -> Problem {
-        let what = match found < acknowledged {
-            true => format!("its trail ends at entry {found}"),
+    /// The trail does not hold what was seen of it.
+    fn lose(&self, seen: i64, found: i64) -> Problem {
+        let what = match found < seen {
+            true => format!("it ends at entry {found} now"),
             false => "that entry is another one now".to_owned(),
         };
         let _ = self.lost.set(format!(
-            "the database went back under the server, and is neither read nor written any more: entry {acknowledged} of the \
-             trail was written, and {what}. Start the server anew to go on with what is there, or put another backup in its \
-             place first (`tollgate restore`)"
+            "the database went back under the server, and is neither read nor written any more: the trail had entry {seen}, \
+             and {what}. Start the server anew to go on with what is there, or put another backup in its place first \
+             (`tollgate restore`)"
         ));
         match self.ensure_believed() {
             Err(problem) => problem,
@@ -360,15 +398,53 @@ impl Store {
         }
     }
 
-    fn acknowledged(&self) -> (i64, String) {
-        let acknowledged = self.acknowledged.lock();
-        acknowledged.unwrap_or_else(PoisonError::into_inner).clone()
+    /// The end of the trail as it was seen last. A statement that begins after this finds it in the trail, or that is another
+    /// one.
+    pub(crate) fn seen(&self) -> End {
+        self.seen.borrow().clone()
     }
 
-    fn acknowledge(&self, seq: i64, hash: String) {
-        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-        if seq > acknowledged.0 {
-            *acknowledged = (seq, hash);
+    fn see(&self, end: End) {
+        self.seen.send_if_modified(|seen| {
+            let newer = end.seq > seen.seq;
+            if newer {
+                *seen = end;
+            }
+            newer
+        });
+    }
+
+    /// Looks at the trail in a row that has its [`end!`], of a statement that began after `seen`. Fails, from then on, where the
+    /// trail does not hold that.
+    pub(crate) fn look(&self, seen: &End, row: &AnyRow) -> Result<i64, Problem> {
+        let (seq, held): (i64, String) = (row.try_get("end_seq")?, row.try_get("held")?);
+        self.ensure_holds(seen, seq, &held)?;
+        let hash = row.try_get("end_hash")?;
+        self.see(End { seq, hash });
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok(seq)
+    }
+
+    /// Fails with 503 where the database does not answer, or what is written would not last. It is looked at ten times a second,
+    /// so this does not ask it: anybody may want to know.
+    pub(crate) fn ensure_ready(&self, now: Instant) -> Result<(), Problem> {
+        self.ensure_writable()?;
+        let looked_at = *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = now.saturating_duration_since(looked_at);
+        match since > SILENT {
+            false => Ok(()),
+            true => Err(Problem::unavailable(format!(
+                "the database has not answered for {} s",
+                since.as_secs()
+            ))),
+        }
+    }
+
+    /// `held` is what a trail that ends at `last` has in the place of what was seen.
+    fn ensure_holds(&self, seen: &End, last: i64, held: &str) -> Result<(), Problem> {
+        match last >= seen.seq && held == seen.hash {
+            true => self.ensure_believed(),
+            false => Err(self.lose(seen.seq, last)),
         }
     }
 
@@ -395,6 +471,41 @@ impl Store {
         Ok(())
     }
 
+    /// Copies SQLite's log into its file, where that is due: a page that changes again soon, as of the index on hashes, is then
+    /// written once. Whoever wrote waits for it, as it would where SQLite did so by itself.
+    pub(crate) async fn copy_log(&self, due: Due) -> Result<(), Problem> {
+        let Some(file) = self.file.clone().filter(|file| file.awaits_copy() >= Some(due)) else {
+            return Ok(());
+        };
+        let writers = self.writers.clone();
+        // SQLite goes on with it where nobody waits for it any more.
+        let copied = tokio::spawn(async move {
+            let mut connection = writers.acquire().await?;
+            let Some(_copying) = file.begin_copy() else {
+                return Ok(());
+            };
+            sqlx::raw_sql(COPY_LOG).execute(&mut *connection).await.map(drop)
+        });
+        let copied = copied
+            .await
+            .map_err(|error| Problem::unavailable(error.to_string()))?;
+        copied.map_err(|error| {
+            Problem::unavailable(format!(
+                "the log could not be copied into the database's file, and is kept: {}",
+                why(&error)
+            ))
+        })
+    }
+
+    /// The same for what was written in other ways, and where it has failed before.
+    pub(crate) async fn tend_log(&self) -> Result<(), Problem> {
+        if self.file.as_ref().and_then(OpenedFile::awaits_copy).is_none() {
+            return Ok(());
+        }
+        let _turn = self.turns.take(&Caller::system()).await?;
+        self.copy_log(Due::Again).await
+    }
+
     pub(crate) fn pool(&self) -> &AnyPool {
         &self.pool
     }
@@ -405,27 +516,15 @@ impl Store {
     }
 
     /// Tells of each change that this server has seen.
-    pub(crate) fn changes(&self) -> watch::Receiver<i64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<End> {
         self.seen.subscribe()
     }
 
-    /// Polls for changes by other servers.
+    /// Polls for changes by other servers; the end of the trail.
     pub(crate) async fn poll(&self) -> Result<i64, Problem> {
-        let (acknowledged, _) = self.acknowledged();
-        let seq = self.seq().await?;
-        if seq < acknowledged {
-            return Err(self.lose(acknowledged, seq));
-        }
-        self.advance_seen(seq);
-        Ok(seq)
-    }
-
-    fn advance_seen(&self, seq: i64) {
-        self.seen.send_if_modified(|seen| {
-            let newer = seq > *seen;
-            *seen = seq.max(*seen);
-            newer
-        });
+        let seen = self.seen();
+        let row = sqlx::query(END).bind(seen.seq).fetch_one(&self.pool).await?;
+        self.look(&seen, &row)
     }
 
     /// The end of the trail.
@@ -452,17 +551,23 @@ impl Store {
         found.ok_or_else(|| Problem::not_found(D::KIND.noun(), id))
     }
 
-    /// The object with this SHA-256.
+    /// The object with this SHA-256, in a database that is to be believed.
     pub(crate) async fn by_sha256<D: Document>(
         &self,
         sha256: &KeyHash,
     ) -> Result<Option<Stored<D>>, Problem> {
+        let seen = self.seen();
         let row = sqlx::query(BY_SHA256)
             .bind(D::KIND.name())
             .bind(sha256.as_bytes().to_vec())
-            .fetch_optional(&self.pool)
+            .bind(seen.seq)
+            .fetch_one(&self.pool)
             .await?;
-        row.map(|row| stored(&row)).transpose()
+        self.look(&seen, &row)?;
+        match row.try_get::<Option<String>, _>("document")? {
+            Some(_) => stored(&row).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Objects in the order of their ids.
@@ -602,7 +707,7 @@ impl Store {
             transaction,
             _turn: turn,
         };
-        write.ensure_behind_acknowledged().await?;
+        write.ensure_behind_seen().await?;
         if let Some(id) = caller.token_id() {
             let token = write.find::<Token>(id).await?;
             ensure_valid(token.as_ref().map(|token| &token.document))?;
@@ -701,16 +806,18 @@ fn ensure_file(file: &str, create: bool) -> Result<(), StoreError> {
 /// Settings of a connection.
 async fn configure(connection: &mut AnyConnection, engine: Engine) -> sqlx::Result<()> {
     let settings = match engine {
-        // Acknowledged is durable; readers never wait; a writer waits for its turn. A page that changes again soon, as of the
-        // index on hashes, goes into the file once: 8,192 pages of the log are 32 MB. Nothing that is temporary is a file.
+        // Acknowledged is durable; readers never wait; a writer waits for its turn. The log goes into the file by
+        // `Store::copy_log` alone. Nothing that is temporary is a file.
         Engine::Sqlite => {
             "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA wal_autocheckpoint = 8192; PRAGMA temp_store = MEMORY;"
+             PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
         }
-        // One server that hangs holds up no other.
+        // One server that hangs holds up no other. Acknowledged is durable, whatever the role's or the database's default is;
+        // one that waits for standbys too is left as it is.
         Engine::Postgres => {
             "SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
-             SET idle_in_transaction_session_timeout = '30s';"
+             SET idle_in_transaction_session_timeout = '30s'; \
+             SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';"
         }
     };
     sqlx::raw_sql(settings).execute(connection).await?;
@@ -723,8 +830,7 @@ const fn exchange_bounds(engine: Engine) -> &'static str {
     match engine {
         Engine::Sqlite => "",
         Engine::Postgres => {
-            "SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '3s'; \
-             SET synchronous_commit = on;"
+            "SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '3s';"
         }
     }
 }
@@ -765,7 +871,9 @@ impl Exchange<'_> {
     /// Makes it lasting.
     pub(crate) async fn commit(self) -> Result<(), Problem> {
         self.store.ensure_writable()?;
-        self.transaction.commit().await.map_err(at_commit)
+        self.transaction.commit().await.map_err(at_commit)?;
+        let _ = self.store.copy_log(Due::Long).await;
+        Ok(())
     }
 }
 
@@ -1051,29 +1159,20 @@ impl<'s> Write<'s> {
         });
     }
 
-    /// Fails where the trail does not hold what was acknowledged.
-    async fn ensure_behind_acknowledged(&mut self) -> Result<(), Problem> {
-        let (seq, hash) = self.store.acknowledged();
+    /// Fails where the trail does not hold what was seen of it.
+    async fn ensure_behind_seen(&mut self) -> Result<(), Problem> {
+        let seen = self.store.seen();
         let last = self.entry.seq.saturating_sub(1);
-        let holds = if last == seq {
-            hash == self.previous
-        } else if last < seq {
-            false
-        } else if seq == 0 {
-            hash == self.store.name
-        } else {
-            // Another server has written since.
-            let row = sqlx::query("SELECT hash FROM audit WHERE seq = $1")
-                .bind(seq)
-                .fetch_optional(&mut *self.transaction)
-                .await?;
-            let found: Option<String> = row.map(|row| row.try_get("hash")).transpose()?;
-            found == Some(hash)
-        };
-        match holds {
-            true => Ok(()),
-            false => Err(self.store.lose(seq, last)),
+        if last == seen.seq {
+            return self.store.ensure_holds(&seen, last, &self.previous);
         }
+        // Another server has written since, or something is gone.
+        let row = sqlx::query(END)
+            .bind(seen.seq)
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        self.store
+            .ensure_holds(&seen, last, &row.try_get::<String, _>("held")?)
     }
 
     /// Takes what this write adds, with an entry of so many bytes, from the quotas of a confined caller and its organization;
@@ -1139,8 +1238,10 @@ impl<'s> Write<'s> {
             .await?;
         self.store.ensure_writable()?;
         self.transaction.commit().await.map_err(at_commit)?;
-        self.store.acknowledge(self.entry.seq, hash);
-        self.store.advance_seen(self.entry.seq);
+        let seq = self.entry.seq;
+        self.store.see(End { seq, hash });
+        // It is written, whatever becomes of this; the timer says what.
+        let _ = self.store.copy_log(Due::Long).await;
         Ok(self.entry.changes)
     }
 }
@@ -1201,13 +1302,45 @@ mod tests {
             let plan = sqlx::query(sqlx::AssertSqlSafe(plan))
                 .bind("1")
                 .bind("2")
-                .fetch_one(store.pool())
+                .fetch_all(store.pool())
                 .await
                 .unwrap();
-            let plan: String = plan.try_get("detail").unwrap();
-            assert!(plan.contains(expected), "{plan}");
+            let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
+            assert!(plan.iter().any(|step| step.contains(expected)), "{plan:?}");
         }
     }
+
+    /// A server that has written nothing does not go on with a trail that went back either, whatever it reads first.
+    #[tokio::test]
+    async fn whatever_is_read_shows_that_the_trail_went_back() {
+        for back in [
+            "DELETE FROM audit; UPDATE head SET seq = 0, hash = name",
+            "UPDATE audit SET hash = 'other'; UPDATE head SET hash = 'other'",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let address = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+            let reads: [AsyncRead; 3] = [
+                |store| Box::pin(async { store.poll().await.map(drop) }),
+                |store| Box::pin(async { store.version().await.map(drop) }),
+                |store| Box::pin(async { store.by_sha256::<Token>(&KeyHash::of(b"x")).await.map(drop) }),
+            ];
+            let mut stores = Vec::new();
+            for _ in reads {
+                stores.push(Store::create(&address).await.unwrap());
+            }
+            stores[0].first_token().await.unwrap().unwrap();
+            for (store, read) in stores.iter().zip(reads) {
+                read(store).await.unwrap();
+            }
+            sqlx::raw_sql(back).execute(stores[0].pool()).await.unwrap();
+            for (store, read) in stores.iter().zip(reads) {
+                let told = read(store).await.unwrap_err().to_string();
+                assert!(told.contains("went back under the server"), "{told}");
+            }
+        }
+    }
+
+    type AsyncRead = for<'s> fn(&'s Store) -> futures_util::future::BoxFuture<'s, Result<(), Problem>>;
 
     /// A key that is made while a project is looked through for keys is seen before that is removed.
     #[tokio::test]

@@ -25,6 +25,8 @@ use crate::webhook::{self, Webhook};
 const POLL: Duration = Duration::from_millis(100);
 /// How often freezes and caps whose time is over are ended, in polls.
 const POLLS_BETWEEN_ENDS: u32 = 5;
+/// How often SQLite's log is looked at, and copied into its file where writes have left that, in polls.
+const POLLS_BETWEEN_COPIES: u32 = 50;
 /// How often all that is in force is read, in polls.
 const POLLS_BETWEEN_READS: u32 = 600;
 /// How often answers to old creates are deleted, in polls.
@@ -48,16 +50,24 @@ async fn poll(store: Arc<Store>, notifies: bool) -> Infallible {
     let started = Instant::now();
     let mut timer = Timer::new(store, Clocks::now(started));
     timer.notifies = notifies;
-    let mut complained = String::new();
+    let mut complaint = Complaint::default();
     loop {
-        let done = timer.step(Clocks::now(started)).await;
-        let complaint = done.err().map(|problem| problem.to_string()).unwrap_or_default();
-        // Each complaint once, and not ten times a second.
-        if complaint != complained && !complaint.is_empty() {
-            say(&complaint);
-        }
-        complained = complaint;
+        complaint.note(timer.step(Clocks::now(started)).await);
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What is wrong now: said once, and not ten times a second.
+#[derive(Debug, Default)]
+struct Complaint(String);
+
+impl Complaint {
+    fn note(&mut self, done: Result<(), Problem>) {
+        let now = done.err().map(|problem| problem.to_string()).unwrap_or_default();
+        if now != self.0 && !now.is_empty() {
+            say(&now);
+        }
+        self.0 = now;
     }
 }
 
@@ -129,6 +139,8 @@ struct Timer {
     read: usize,
     /// Whether thresholds that were reached are told to a webhook too.
     notifies: bool,
+    /// That SQLite's log can't be copied into its file: the server goes on.
+    log: Complaint,
 }
 
 impl Timer {
@@ -143,6 +155,7 @@ impl Timer {
             ends: Default::default(),
             read: 0,
             notifies: false,
+            log: Complaint::default(),
         }
     }
 
@@ -160,6 +173,9 @@ impl Timer {
         }
         self.store.ensure_writable()?;
         let seq = self.store.poll().await?;
+        if polls.is_multiple_of(POLLS_BETWEEN_COPIES) {
+            self.log.note(self.store.tend_log().await);
+        }
         if polls.is_multiple_of(POLLS_BETWEEN_ENDS) {
             self.tell_thresholds().await?;
         }

@@ -319,7 +319,9 @@ async fn a_version_from_before_a_restore_is_not_taken_for_another() {
             .expect(503)
             .says(told);
         plane.get("/v1/orgs").await.expect(503).says(told);
-        plane.get("/healthz").await.expect(503).says(told);
+        plane.get("/readyz").await.expect(503).says(told);
+        // To be started anew, it would go on with what is there.
+        plane.get("/healthz").await.expect(200);
         let plane = plane.reopened(WriteQuota::default()).await;
         // With as many entries as before, and then with more.
         for name in ["other", "more"] {
@@ -335,6 +337,57 @@ async fn a_version_from_before_a_restore_is_not_taken_for_another() {
             let answer = plane.with(&plane.owner, Method::GET, path, None, &held).await;
             answer.expect(200);
         }
+    })
+    .await;
+}
+
+/// A server that has written nothing, over a database that is restored from a backup, or of which a standby took over that
+/// had less; others may have written more into it since than there was.
+#[tokio::test]
+async fn a_server_that_only_serves_notices_that_the_database_went_back() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let gateway = plane.token("gateway", None).await;
+        let revoked = plane
+            .post("/v1/keys", json!({"org": "acme"}))
+            .await
+            .expect(201)
+            .text("id");
+        let pool = AnyPool::connect(&plane.address).await.unwrap();
+        keep(&pool).await;
+        let reader = Plane {
+            store: plane.store.clone(),
+            owner: plane.owner.clone(),
+            address: plane.address.clone(),
+            router: plane.router.clone(),
+            _folder: None,
+        };
+        let reader = reader.reopened(WriteQuota::default()).await;
+        let revoke = format!("/v1/keys/{revoked}/revoke");
+        plane.post(&revoke, json!({})).await.expect(200);
+        let fetch = async || {
+            reader
+                .as_token(&gateway, Method::GET, "/v1/directory", None)
+                .await
+        };
+        let served = fetch().await.expect(200);
+        assert_eq!(served.body["keys"], json!([]));
+
+        put_back(&pool).await;
+        let plane = plane.reopened(WriteQuota::default()).await;
+        for name in ["more", "and-more", "and-even-more"] {
+            plane.post("/v1/orgs", json!({"id": name})).await.expect(201);
+        }
+        fetch().await.expect(503).says("went back under the server");
+        // From then on the last that is to be believed.
+        let last = fetch().await.expect(200);
+        assert_eq!((last.version(), &last.body), (served.version(), &served.body));
+        reader.get("/v1/orgs").await.expect(503);
+        reader
+            .get("/readyz")
+            .await
+            .expect(503)
+            .says("went back under the server");
     })
     .await;
 }
@@ -577,6 +630,26 @@ async fn a_table_that_is_no_plain_one_is_found() {
                     "the index objects_by_change of objects is not as the server made it",
                 ),
                 (
+                    "ALTER TABLE objects ALTER COLUMN document DROP NOT NULL",
+                    "ALTER TABLE objects ALTER COLUMN document SET NOT NULL",
+                    "the column document of objects is not as the server made it",
+                ),
+                (
+                    "ALTER TABLE idempotency ALTER COLUMN token TYPE VARCHAR(200)",
+                    "ALTER TABLE idempotency ALTER COLUMN token TYPE TEXT",
+                    "the column token of idempotency is not as the server made it",
+                ),
+                (
+                    "ALTER TABLE spent ADD COLUMN more BIGINT",
+                    "ALTER TABLE spent DROP COLUMN more",
+                    "the column more of spent, which is not the server's",
+                ),
+                (
+                    "ALTER TABLE notices SET UNLOGGED",
+                    "ALTER TABLE notices SET LOGGED",
+                    "notices: a crash empties it",
+                ),
+                (
                     "CREATE TABLE more () INHERITS (objects)",
                     "DROP TABLE more",
                     "objects: it inherits",
@@ -598,6 +671,42 @@ async fn a_table_that_is_no_plain_one_is_found() {
         }
     })
     .await;
+}
+
+/// What it can't look at it says, and looks through the trail all the same.
+#[tokio::test]
+async fn who_may_make_no_temporary_tables_is_told_what_to_grant() {
+    let plane = Plane::open(&support::postgres::database(), None).await;
+    plane.org("acme").await;
+    let pool = AnyPool::connect(&plane.address).await.unwrap();
+    let name: String = sqlx::query("SELECT current_database()::TEXT")
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        .get(0);
+    let role = format!("only_{name}");
+    let confine = format!(
+        "CREATE ROLE {role} LOGIN; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; \
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; GRANT CREATE ON SCHEMA public TO {role}"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(confine))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let confined = Plane {
+        address: plane.address.replace("tollgate@", &format!("{role}@")),
+        ..plane
+    };
+    let plane = confined.reopened(WriteQuota::default()).await;
+    let grant = format!("GRANT TEMPORARY ON DATABASE {name} TO {role}");
+    let faults = plane.faults().await;
+    assert!(faults.len() == 1 && faults[0].contains(&grant), "{faults:?}");
+    run(&pool, "UPDATE audit SET hash = 'other' WHERE seq = 2").await;
+    let faults = plane.faults().await;
+    assert!(
+        faults.iter().any(|one| one.contains("hash does not fit")),
+        "{faults:?}"
+    );
 }
 
 /// A token that is put into the database, used, and taken out again.

@@ -17,6 +17,8 @@ pub(crate) mod redis;
 use core::time::Duration;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 
@@ -26,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// The first token, if it was the first start.
     pub(crate) token: Option<String>,
+    /// What it says once it serves.
+    says: Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -71,15 +75,23 @@ impl Server {
             }
             told.push(line);
         };
-        // What it says later is wanted by nobody, and must not hold it up.
-        std::thread::spawn(move || lines.for_each(drop));
+        // What it says later may be wanted by nobody, and must not hold it up.
+        let (said, says) = channel();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(said.send(line)));
+        });
         let token = (!told.is_empty()).then(|| {
             let mut token = String::new();
             let mut stdout = BufReader::new(process.stdout.take().unwrap());
             stdout.read_line(&mut token).unwrap();
             token.trim().to_owned()
         });
-        Self { process, url, token }
+        Self {
+            process,
+            url,
+            token,
+            says: Mutex::new(says),
+        }
     }
 
     /// The most memory that it has held so far, in bytes.
@@ -102,12 +114,32 @@ impl Server {
 
     /// Lifts the limit on the size of its files.
     pub(crate) fn may_write_any_amount(&self) {
+        self.limit_files(None);
+    }
+
+    /// Its files may have so many bytes.
+    pub(crate) fn may_write_files_of(&self, bytes: u64) {
+        self.limit_files(Some(bytes));
+    }
+
+    fn limit_files(&self, current: Option<u64>) {
         use rustix::process::{Pid, Resource, Rlimit, prlimit};
-        let none = Rlimit {
-            current: None,
+        let limit = Rlimit {
+            current,
             maximum: None,
         };
-        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, none).unwrap();
+        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, limit).unwrap();
+    }
+
+    /// The next line that it says with this in it; what it said before is over.
+    pub(crate) fn says(&self, part: &str) -> String {
+        let says = self.says.lock().unwrap();
+        loop {
+            let line = says.recv_timeout(Duration::from_secs(30)).unwrap();
+            if line.contains(part) {
+                return line;
+            }
+        }
     }
 
     pub(crate) fn kill(mut self) {
