@@ -27,6 +27,8 @@ pub mod fleet;
 mod log;
 mod network;
 mod problem;
+mod queue;
+mod reads;
 pub mod replay;
 pub mod restore;
 mod schema;

@@ -23,6 +23,7 @@ use crate::documents::{Document, Incident, Key, Kind, Timed, Token};
 use crate::entry::{self, Change, Entry};
 use crate::file::OpenedFile;
 use crate::problem::Problem;
+use crate::reads::{Reading, Reads};
 use crate::spool::Spool;
 use crate::time;
 use crate::turns::{Turn, Turns};
@@ -37,6 +38,7 @@ pub struct Store {
     /// Exchanges over the books of the fleet, one after another.
     exchanges: AnyPool,
     turns: Turns,
+    reads: Reads,
     /// How much customers' own tokens may write.
     write_quota: WriteQuota,
     engine: Engine,
@@ -293,6 +295,7 @@ impl Store {
             writers,
             exchanges,
             turns: Turns::default(),
+            reads: Reads::default(),
             write_quota: WriteQuota::default(),
             engine,
             file,
@@ -393,6 +396,14 @@ impl Store {
             *last = Some((seq, version));
         }
         Ok(())
+    }
+
+    /// A place to read for a confined caller; nobody else waits for one.
+    pub(crate) async fn place_to_read(&self, caller: &Caller) -> Result<Option<Reading>, Problem> {
+        match caller.token_id().filter(|_| caller.is_confined()) {
+            Some(token) => self.reads.take(token).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn pool(&self) -> &AnyPool {
@@ -1178,10 +1189,12 @@ fn json(document: &impl Serialize) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::TRAIL_OF_ORG;
     use crate::documents::{KeySpec, Metadata};
 
     /// Whoever guesses tokens costs a look-up in an index, however many there are; whoever removes a project has read what
-    /// changed meanwhile, however many keys there are.
+    /// changed meanwhile, however many keys there are; a customer that reads its trail reads nobody else's, and what it
+    /// removed is read no more.
     #[tokio::test]
     async fn what_is_asked_often_is_found_by_an_index() {
         let folder = tempfile::tempdir().unwrap();
@@ -1192,6 +1205,7 @@ mod tests {
         for (statement, expected) in [
             (BY_SHA256, "objects_by_sha256 (kind=? AND sha256=?)"),
             (KEYS_SINCE, "objects_by_change (kind=? AND seq>?)"),
+            (TRAIL_OF_ORG, "audit_by_org (org=? AND seq>?)"),
             (
                 &format!("SELECT document FROM objects WHERE kind = $1 AND id > $2 AND {IN_FORCE}"),
                 "objects_in_force (kind=? AND id>?)",
@@ -1201,12 +1215,18 @@ mod tests {
             let plan = sqlx::query(sqlx::AssertSqlSafe(plan))
                 .bind("1")
                 .bind("2")
+                .bind("3")
                 .fetch_one(store.pool())
                 .await
                 .unwrap();
             let plan: String = plan.try_get("detail").unwrap();
             assert!(plan.contains(expected), "{plan}");
         }
+        let made = sqlx::query("SELECT sql FROM sqlite_master WHERE name = 'objects_by_org'")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
+        assert!(made.get::<String, _>("sql").ends_with("WHERE gone = 0"));
     }
 
     /// A key that is made while a project is looked through for keys is seen before that is removed.

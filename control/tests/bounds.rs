@@ -14,7 +14,7 @@ use core::time::Duration;
 use axum::http::Method;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sqlx::AnyPool;
+use sqlx::{AnyPool, Row as _};
 use support::{Plane, on_each};
 use tollgate_control::WriteQuota;
 
@@ -437,4 +437,57 @@ async fn what_changed_is_no_larger_than_gateways_take() {
         assert_eq!(told.header("content-type"), "application/json");
     })
     .await;
+}
+
+/// Reads of customers that take long leave connections to gateways and the platform.
+#[tokio::test]
+async fn customers_that_read_take_few_of_the_connections() {
+    let plane = Plane::open(&support::postgres::database(), None).await;
+    plane.org("acme").await;
+    let budget = json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "day", "amount": 5});
+    plane.post("/v1/budgets", budget).await.expect(201);
+    let gateway = plane.token("gateway", None).await;
+    let mut customers = Vec::new();
+    for _ in 0..20 {
+        customers.push(plane.token("viewer", Some(&["acme"])).await);
+    }
+    let pool = AnyPool::connect(&plane.address).await.unwrap();
+    let mut held = pool.begin().await.unwrap();
+    let lock = "LOCK TABLE budget_windows IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
+    let read = async |token: &str| {
+        let path = "/v1/budgets/b/spending";
+        plane.as_token(token, Method::GET, path, None).await
+    };
+    let flood = join_all(customers.iter().map(|customer| read(customer)));
+    let one = join_all((0..70).map(|_| read(&customers[0])));
+    let others = async {
+        let waiting =
+            "SELECT COUNT(*) AS n FROM pg_locks WHERE relation = 'budget_windows'::regclass AND NOT granted";
+        let wait = async {
+            while sqlx::query(waiting)
+                .fetch_one(&pool)
+                .await
+                .unwrap()
+                .get::<i64, _>("n")
+                < 4
+            {}
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+        for _ in 0..20 {
+            plane.get("/v1/keys").await.expect(200);
+            let directory = plane.as_token(&gateway, Method::GET, "/v1/directory", None);
+            directory.await.expect(200);
+        }
+        held.rollback().await.unwrap();
+    };
+    let (answers, many, ()) = tokio::join!(flood, one, others);
+    assert!(answers.iter().chain(&many).any(|answer| answer.status == 200));
+    let refused = many.into_iter().filter(|answer| answer.status != 200);
+    let refused: Vec<_> = refused.map(|answer| answer.expect(429)).collect();
+    assert!(refused.len() >= 5, "{}", refused.len());
+    for answer in refused {
+        assert_eq!(answer.header("retry-after"), "1");
+        answer.says("too many reads of this token wait");
+    }
 }

@@ -392,6 +392,15 @@ pub(super) async fn rotate(
         .await?;
     let before = get_unrevoked(&mut write, &caller, &id).await?;
     ensure_current(&before, &if_match)?;
+    let now = write.time();
+    let ends_before = before.document.spec.expires_at.as_deref();
+    let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
+    // Before its successors are read: of one that has not ended a confined caller makes no more than two.
+    if ends_before.is_some_and(|at| at <= now) {
+        return Err(Problem::conflict(format!(
+            "the key `{id}` has expired; make a new one"
+        )));
+    }
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
         return show(&app.store, &caller, StatusCode::OK, &new.document, new.revision).await;
@@ -406,15 +415,7 @@ pub(super) async fn rotate(
             "the key `{id}` is {done} by `{by}`; end that first, or make a new key and revoke this one"
         )));
     }
-    let now = write.time();
     ensure_predecessor_ended(&mut write, &caller, &before.document).await?;
-    let ends_before = before.document.spec.expires_at.as_deref();
-    let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
-    if ends_before.is_some_and(|at| at <= now) {
-        return Err(Problem::conflict(format!(
-            "the key `{id}` has expired; make a new one"
-        )));
-    }
     // Where an earlier rotation came to nothing, it was to end only for that.
     let was = &before.document;
     let expires_at_before = match &was.rotation {

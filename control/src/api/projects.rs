@@ -182,10 +182,12 @@ pub(super) async fn remove(
     caller.authorize_in(Permission::ManageKeys, &org)?;
     let id = project_id(&org, &project);
     let in_use = || Problem::conflict(format!("`{id}` still has keys; revoke them first"));
+    let reading = app.store.place_to_read(&caller).await?;
     app.store.get::<Project>(&id).await?;
     // Before anybody waits for the database: an organization may have many keys.
     let seq = app.store.without_keys(&org, &project).await?;
     let seq = seq.ok_or_else(in_use)?;
+    drop(reading);
     let mut write = app
         .store
         .begin(&caller, "project.remove", options.reason.as_deref())

@@ -38,9 +38,15 @@ impl FromRequestParts<Arc<App>> for Caller {
                 .known_gateway(authorization, address)
                 .ok_or(lost);
         }
-        app.authenticator
+        let caller = app
+            .authenticator
             .authenticate(&app.store, authorization, address)
-            .await
+            .await?;
+        if !parts.method.is_safe() {
+            return Ok(caller);
+        }
+        let reading = app.store.place_to_read(&caller).await?;
+        Ok(caller.with_reading(reading))
     }
 }
 
