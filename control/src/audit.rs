@@ -29,8 +29,10 @@ pub struct HashedEntry {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
-    /// SHA-256 of the hash before it (of the first, the database's name), a line break, and the entry as it is stored.
-    pub hash: String,
+    /// SHA-256 of the hash before it (of the first, the database's name), a line break, and the entry as it is stored; absent
+    /// where the caller is confined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// Which part of the trail.
@@ -77,7 +79,7 @@ impl Store {
             })?;
             entries.push(HashedEntry {
                 entry,
-                hash: row.try_get("hash")?,
+                hash: Some(row.try_get("hash")?),
             });
         }
         Ok(entries)

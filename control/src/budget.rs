@@ -152,7 +152,7 @@ pub(crate) struct Raise {
     pub(crate) by: u64,
     /// When it ends.
     pub(crate) until: String,
-    /// Why.
+    /// Why; empty where the caller is confined, and the platform raised it.
     pub(crate) reason: String,
     /// Which token raised it.
     pub(crate) raised_by: String,

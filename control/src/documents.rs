@@ -463,7 +463,7 @@ pub struct Terms {
     /// Whose that is; absent where it is the platform's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub org: String,
-    /// Why.
+    /// Why; empty where the caller is confined, and the platform began it.
     pub reason: String,
     /// When it ends by itself (RFC 3339); absent until somebody ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
