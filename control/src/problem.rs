@@ -193,7 +193,7 @@ impl Problem {
                 "Quota of writes used up",
                 format!(
                     "{whose} may make {most} in a day and have made them; nothing was changed, wait {seconds} s, or ask the \
-                     platform"
+                     platform. Revoking, suspending, and freezing or capping for a day or more pass all the same"
                 ),
             )
         }

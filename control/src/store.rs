@@ -27,7 +27,7 @@ use crate::reads::{Reading, Reads};
 use crate::spool::Spool;
 use crate::time;
 use crate::turns::{Turn, Turns};
-use crate::write_quota::{Cost, Spent, Subject, WriteQuota};
+use crate::write_quota::{Spent, Subject, WriteQuota};
 
 /// A database.
 pub struct Store {
@@ -610,6 +610,7 @@ impl Store {
             },
             caller: caller.clone(),
             beside: 0,
+            makes_safer: false,
             transaction,
             _turn: turn,
         };
@@ -789,6 +790,7 @@ pub(crate) struct Write<'s> {
     caller: Caller,
     /// Bytes that it adds beside its entry.
     beside: usize,
+    makes_safer: bool,
     /// Behind the transaction, which ends first.
     _turn: Turn<'s>,
 }
@@ -807,6 +809,12 @@ impl<'s> Write<'s> {
     /// It adds so many bytes beside its entry.
     pub(crate) fn count_beside(&mut self, bytes: usize) {
         self.beside = self.beside.saturating_add(bytes);
+    }
+
+    /// It makes things safer, so it passes whatever the caller has written before, and is not counted. Whoever says so has
+    /// seen to it that it can't be done again and again, but with writes between that are counted.
+    pub(crate) fn makes_safer(&mut self) {
+        self.makes_safer = true;
     }
 
     /// When it is: milliseconds since 1970.
@@ -1091,14 +1099,11 @@ impl<'s> Write<'s> {
     /// 429 where nothing is left of one.
     async fn charge(&mut self, entry: usize) -> Result<(), Problem> {
         let caller = self.caller.clone();
-        let Some(token) = caller.token_id().filter(|_| caller.is_confined()) else {
+        let is_counted = caller.is_confined() && !self.makes_safer;
+        let Some(token) = caller.token_id().filter(|_| is_counted) else {
             return Ok(());
         };
-        let cost = Cost {
-            bytes: entry.saturating_add(self.beside) as u64,
-            // A leaked key is put out of use, whatever else was written; each is only once.
-            always: self.entry.action == "key.revoke",
-        };
+        let added = entry.saturating_add(self.beside) as u64;
         let org = self.entry.org.clone();
         for subject in [Subject::Org(&org), Subject::Token(token)] {
             let row = sqlx::query("SELECT writes_until, bytes_until FROM spent WHERE subject = $1")
@@ -1112,7 +1117,7 @@ impl<'s> Write<'s> {
                 },
                 None => Spent::default(),
             };
-            let spent = spent.after(subject, self.store.write_quota, cost, self.entry.time)?;
+            let spent = spent.after(subject, self.store.write_quota, added, self.entry.time)?;
             sqlx::query(
                 "INSERT INTO spent (subject, writes_until, bytes_until) VALUES ($1, $2, $3) \
                  ON CONFLICT (subject) DO UPDATE SET writes_until = $2, bytes_until = $3",

@@ -19,7 +19,9 @@ use super::{
 };
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{Cap, Freeze, Incident, Key, KeySpec, Metadata, Org, Project, Rotation, project_id};
+use crate::documents::{
+    Cap, Freeze, Incident, Key, KeySpec, Metadata, Org, Project, Rotation, Status, project_id,
+};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, StoreError, Stored, Write};
 use crate::time;
@@ -210,6 +212,14 @@ pub(super) async fn change(
     ensure_goes_on_not(&caller, &before.document, &key)?;
     check::keys(core::slice::from_ref(&key))?;
     ensure_key_is_small(&caller, &key)?;
+    let suspended = KeySpec {
+        status: Status::Suspended,
+        ..before.document.spec.clone()
+    };
+    if key.spec == suspended {
+        // To be suspended again it has to be resumed.
+        write.makes_safer();
+    }
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
@@ -256,6 +266,8 @@ pub(super) async fn revoke(
     authorize_object(&caller, Permission::ManageKeys, &before.document.org, "key", &id)?;
     ensure_current(&before, &if_match)?;
     let key = revoked(&before.document, write.time());
+    // Each key is only once.
+    write.makes_safer();
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
