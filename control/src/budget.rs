@@ -262,9 +262,9 @@ impl Budget {
         span.and_then(|span| time::parse_span("lost_after", span).ok())
     }
 
-    /// The highest threshold that so much spent has reached.
+    /// The highest threshold that so much spent has reached; of an amount of zero there are no parts.
     pub(crate) fn threshold(&self, spent: u64) -> Option<u8> {
-        let amount = u128::from(self.amount());
+        let amount = Some(u128::from(self.amount())).filter(|amount| *amount > 0)?;
         let reached = |percent: &&u8| u128::from(spent) * 100 >= amount * u128::from(**percent);
         self.spec.thresholds.iter().filter(reached).max().copied()
     }
@@ -486,6 +486,8 @@ mod tests {
 
     #[test]
     fn a_threshold_is_reached_at_its_unit() {
+        let nothing = budget(json!({"amount": 0, "thresholds": [50, 100]}));
+        assert_eq!((nothing.threshold(0), nothing.threshold(1)), (None, None));
         let budget = budget(json!({"amount": 1001, "thresholds": [50, 100]}));
         for (spent, expected) in [(500, None), (501, Some(50)), (1000, Some(50)), (1001, Some(100))] {
             assert_eq!(budget.threshold(spent), expected, "{spent}");
