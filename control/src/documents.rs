@@ -324,6 +324,9 @@ pub struct Key {
     /// The key that it was rotated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_from: Option<String>,
+    /// The first key of all that it was rotated from, one after the other. Budgets name it and count them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_root: Option<String>,
     /// The key that it is being rotated to, and what `expires_at` was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,

@@ -1253,6 +1253,7 @@ mod tests {
             spec: KeySpec::default(),
             revoked_at: None,
             rotated_from: None,
+            rotation_root: None,
             rotation: None,
             metadata: Metadata::new(String::new(), caller.name()),
         };

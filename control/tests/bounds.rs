@@ -354,10 +354,10 @@ async fn a_customer_has_so_many_budgets_at_most() {
             let body = Some(budget(id));
             plane.as_token(&customer, Method::POST, "/v1/budgets", body).await
         };
-        ask("first").await.expect(201);
+        ask("acme:first").await.expect(201);
         fill(&plane, "budget", 99).await;
-        ask("more").await.expect(409).says("100 budgets already");
-        plane.post("/v1/budgets", budget("more")).await.expect(201);
+        ask("acme:more").await.expect(409).says("100 budgets already");
+        plane.post("/v1/budgets", budget("acme:more")).await.expect(201);
     })
     .await;
 }

@@ -320,6 +320,11 @@ async fn budget_request(plane: &Plane, token: &str, request: &str, name: &str) -
         "create pool budget" => json!({"pool": ["acme", "globex"]}),
         _ => json!({"project": "acme/search"}),
     };
+    // A confined token's names are its organization's.
+    let name = match request {
+        "create label budget" | "create pool budget" => name.to_owned(),
+        _ => format!("acme:{name}"),
+    };
     let body = json!({"id": name, "scope": scope, "unit": "tokens", "window": "day", "amount": 5});
     let all = "/v1/budgets".to_owned();
     if request.starts_with("create") {

@@ -120,6 +120,7 @@ pub(super) async fn create(
         spec,
         revoked_at: None,
         rotated_from: None,
+        rotation_root: None,
         rotation: None,
     };
     check::keys(core::slice::from_ref(&key))?;
@@ -445,6 +446,7 @@ pub(super) async fn rotate(
         revoked_at: None,
         rotation: None,
         rotated_from: Some(id.clone()),
+        rotation_root: was.rotation_root.clone().or_else(|| Some(id.clone())),
         metadata: Metadata {
             // Rotation resumes nothing.
             suspended_by_platform: before.document.metadata.suspended_by_platform,
