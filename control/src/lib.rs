@@ -26,6 +26,7 @@ mod file;
 pub mod fleet;
 mod log;
 mod network;
+mod objects;
 mod problem;
 mod queue;
 mod reads;

@@ -338,6 +338,14 @@ async fn what_an_envoy_says_wrongly_is_said_of_that_item_alone() {
         ]
     );
     assert_eq!(answer.body["items"][1]["granted"], 5);
+    // A token in the place of a name is not repeated, nor an endless one.
+    for name in [&*gateway, &*format!("x{gateway}"), &*"x".repeat(100_000)] {
+        let items = json!([{"budget": name, "spent": 1}]);
+        let answer = send(json!({"holder": ONE, "items": items})).await.expect(200);
+        let told = answer.body.to_string();
+        assert!(told.contains("no such budget") && told.len() < 500, "{told}");
+        assert!(!told.contains(&gateway[30..]), "{told}");
+    }
     let huge = json!([{"budget": "b", "spent": 9_007_199_254_740_993_u64}]);
     let answer = send(json!({"holder": ONE, "items": huge})).await.expect(200);
     assert!(
