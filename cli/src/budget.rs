@@ -30,7 +30,7 @@ pub(crate) enum Command {
     },
     /// Create a budget.
     Create {
-        /// Its name. It can't be changed.
+        /// Its name, or `ORG:NAME` for one of an organization's own. It can't be changed.
         budget: String,
         #[command(flatten)]
         scope: Scope,
@@ -91,10 +91,10 @@ pub(crate) struct Scope {
     /// A project's, as `ORG/PROJECT`.
     #[arg(long)]
     project: Option<String>,
-    /// A key's, by its id.
+    /// A key's, by its id, and that of those that it is rotated to.
     #[arg(long)]
     key: Option<String>,
-    /// All that carries a label, as `--label cost_center=42`.
+    /// That of all organizations that carry a label, as `--label cost_center=42`.
     #[arg(long)]
     label: Option<String>,
     /// That of several organizations together, as `--pool acme,globex`.

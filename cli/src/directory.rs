@@ -1,5 +1,7 @@
 //! `tollgate directory`: what the filter will say of a document, before it is asked.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -68,11 +70,7 @@ async fn export(options: GlobalOptions, file: Option<&Path>) -> Result<()> {
         let text = core::str::from_utf8(&document).context("the document is not UTF-8")?;
         return Ok(outln!("{text}")?);
     };
-    // A server never reads half of one.
-    let mut new = file.as_os_str().to_owned();
-    new.push(".new");
-    let written = std::fs::write(&new, &document).and_then(|()| std::fs::rename(&new, file));
-    written.with_context(|| format!("cannot write {}", file.display()))?;
+    put(file, &document).with_context(|| format!("cannot write {}", file.display()))?;
     let (keys, orgs) = (directory.keys(), directory.orgs());
     errln!(
         "Wrote {}: {} of {}.",
@@ -81,6 +79,31 @@ async fn export(options: GlobalOptions, file: Option<&Path>) -> Result<()> {
         pluralized(orgs as u64, "organization")
     );
     Ok(())
+}
+
+/// Writes a file in one step, so that a server never reads half of it: a new one takes its place. A link to it stays, and
+/// what is no file, such as a pipe, is written into.
+fn put(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let file = match file.metadata() {
+        Ok(there) if !there.is_file() => {
+            return File::options().write(true).open(file)?.write_all(bytes);
+        }
+        Ok(_) => file.canonicalize()?,
+        Err(_) => file.to_owned(),
+    };
+    let mut new = file.as_os_str().to_owned();
+    new.push(".new");
+    // One that was left behind, or that somebody put there as a link to another file.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut made = File::create_new(&new)?;
+    let written = made.write_all(bytes).and_then(|()| std::fs::rename(&new, &file));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 /// The document as it is, unchecked.
@@ -113,4 +136,41 @@ fn complaint(errors: Vec<tollgate_core::config::ConfigError>) -> anyhow::Error {
         ),
     );
     anyhow::anyhow!(lines.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+        // A link to it, and one in the place of what is written first.
+        std::fs::write(at("file"), "old").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::fs::write(at("other"), "other").unwrap();
+        std::os::unix::fs::symlink("other", at("file.new")).unwrap();
+        put(&at("link"), b"new").unwrap();
+        assert_eq!(
+            (read("file"), read("other")),
+            ("new".to_owned(), "other".to_owned())
+        );
+        assert!(at("link").is_symlink() && !at("file").is_symlink() && !at("file.new").exists());
+        put(&at("another"), b"new").unwrap();
+        assert_eq!(read("another"), "new");
+        // A pipe takes it, and stays one.
+        let pipe = at("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read_to_string(pipe).unwrap()
+        });
+        put(&pipe, b"new").unwrap();
+        assert!(!pipe.metadata().unwrap().is_file());
+        assert_eq!(reader.join().unwrap(), "new");
+        assert!(put(folder.path(), b"new").is_err());
+    }
 }

@@ -289,24 +289,16 @@ fn read_key() -> Result<String> {
     Ok(key.trim().to_owned())
 }
 
-/// Finds the key that is on standard input. The control plane is asked by its id or for all keys, and never told the key.
+/// Finds the key that is on standard input. The control plane is told its hash, and never the key.
 async fn identify(client: &Client) -> Result<()> {
     let secret = read_key()?;
-    let form = form(secret.as_bytes());
     ensure!(
-        form != Form::Broken,
+        form(secret.as_bytes()) != Form::Broken,
         "this begins as our keys do, and its checksum does not hold: it is mistyped, or a part of one"
     );
     let sha256 = KeyHash::of(secret.as_bytes()).to_string();
-    let is_it = |key: &Value| key.get("sha256").and_then(Value::as_str) == Some(&sha256);
-    let mut found = None;
-    if let (Form::Ours, Some(id)) = (form, secret.split('-').nth(2)) {
-        found = client.get(&path(id)?).await.ok().filter(is_it);
-    }
-    // Imported ones may have another id, and those of other systems tell none.
-    if found.is_none() {
-        found = client.list_all("/v1/keys").await?.into_iter().find(is_it);
-    }
+    let mut page = client.get(&format!("/v1/keys?sha256={sha256}")).await?;
+    let found = page.pointer_mut("/items/0").map(Value::take);
     let mut key = found.context("this control plane has no such key")?;
     add_state(&mut key, Timestamp::now());
     let told = ["id", "org", "project", "name", "state"];

@@ -39,8 +39,11 @@ CREATE INDEX budget_slices_by_last_word ON budget_slices (heard_at);
 -- What is to be sent to the webhook.
 CREATE TABLE notices (
     id TEXT PRIMARY KEY,
+    -- Whose it is; empty where it is no organization's, or that of several. Of each so many wait, and they take turns.
+    org TEXT NOT NULL,
     body TEXT NOT NULL,
     attempts BIGINT NOT NULL,
     due_at BIGINT NOT NULL
 );
 CREATE INDEX notices_by_due ON notices (due_at);
+CREATE INDEX notices_by_org ON notices (org);

@@ -5,11 +5,13 @@
 //! limits and budgets; it adds budgets of its own.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::documents::{Metadata, Role, Token};
 use crate::problem::Problem;
+use crate::reads::Reading;
 use crate::time;
 
 pub(crate) use crate::secret::TOKEN_PREFIX as PREFIX;
@@ -118,6 +120,8 @@ pub struct Caller {
     address: String,
     /// Id of its token.
     token: Option<String>,
+    /// Its place among those that read, for as long as the request is served.
+    _reading: Option<Arc<Reading>>,
 }
 
 impl Caller {
@@ -129,6 +133,7 @@ impl Caller {
             orgs: None,
             address: "local".to_owned(),
             token: None,
+            _reading: None,
         }
     }
 
@@ -147,6 +152,15 @@ impl Caller {
             orgs: token.orgs,
             address: address.map_or_else(|| "local".to_owned(), |address| address.to_string()),
             token: Some(token.id),
+            _reading: None,
+        }
+    }
+
+    /// The same with a place to read, which it has until it is dropped.
+    pub(crate) fn with_reading(self, reading: Option<Reading>) -> Self {
+        Self {
+            _reading: reading.map(Arc::new),
+            ..self
         }
     }
 

@@ -19,14 +19,20 @@ use crate::store::Store;
 /// Entries that are shown at once have so many bytes at most: that of an import is large.
 const MAX_BYTES: usize = 4 << 20;
 
+/// As the index has it.
+pub(crate) const TRAIL_OF_ORG: &str =
+    "SELECT entry, hash FROM audit WHERE seq > $1 AND org = $3 ORDER BY seq LIMIT $2";
+
 /// An entry with its hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HashedEntry {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
-    /// SHA-256 of the hash before it (of the first, the database's name), a line break, and the entry as it is stored.
-    pub hash: String,
+    /// SHA-256 of the hash before it (of the first, the database's name), a line break, and the entry as it is stored; absent
+    /// where the caller is confined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// Which part of the trail.
@@ -51,7 +57,7 @@ impl Store {
         let statement = match part {
             Part::Whole => "SELECT entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2",
             Part::Orgs => "SELECT entry, hash FROM audit WHERE seq > $1 AND org <> '' ORDER BY seq LIMIT $2",
-            Part::Org(_) => "SELECT entry, hash FROM audit WHERE seq > $1 AND org = $3 ORDER BY seq LIMIT $2",
+            Part::Org(_) => TRAIL_OF_ORG,
         };
         let query = sqlx::query(statement).bind(after).bind(limit);
         let mut rows = match part {
@@ -73,7 +79,7 @@ impl Store {
             })?;
             entries.push(HashedEntry {
                 entry,
-                hash: row.try_get("hash")?,
+                hash: Some(row.try_get("hash")?),
             });
         }
         Ok(entries)

@@ -25,9 +25,9 @@ pub(crate) enum Scope {
     Org(String),
     /// A project's, as `org/project`.
     Project(String),
-    /// A key's, by its id.
+    /// A key's, and that of all keys that it was rotated to: by the id of the first of them.
     Key(String),
-    /// All that carries a label, of whichever organization or project.
+    /// That of all organizations that carry a label. Labels of projects do not count: customers set them themselves.
     Label(Label),
     /// That of several organizations together.
     Pool(Vec<String>),
@@ -152,7 +152,7 @@ pub(crate) struct Raise {
     pub(crate) by: u64,
     /// When it ends.
     pub(crate) until: String,
-    /// Why.
+    /// Why; empty where the caller is confined, and the platform raised it.
     pub(crate) reason: String,
     /// Which token raised it.
     pub(crate) raised_by: String,
@@ -170,7 +170,7 @@ pub(crate) struct Reached {
 /// A budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Budget {
-    /// Its name.
+    /// Its name; `ORG:NAME` where the name is its organization's.
     pub(crate) id: String,
     /// The organization that its scope is in; absent where it is in none, or in several.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -262,16 +262,16 @@ impl Budget {
         span.and_then(|span| time::parse_span("lost_after", span).ok())
     }
 
-    /// The highest threshold that so much spent has reached.
+    /// The highest threshold that so much spent has reached; of an amount of zero there are no parts.
     pub(crate) fn threshold(&self, spent: u64) -> Option<u8> {
-        let amount = u128::from(self.amount());
+        let amount = Some(u128::from(self.amount())).filter(|amount| *amount > 0)?;
         let reached = |percent: &&u8| u128::from(spent) * 100 >= amount * u128::from(**percent);
         self.spec.thresholds.iter().filter(reached).max().copied()
     }
 
     /// Whether all of it can be so; what it is on is looked up elsewhere.
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        name_of(&self.id)?;
+        self.check_id()?;
         let (terms, spec) = (&self.terms, &self.spec);
         check::name(spec.name.as_deref())?;
         if spec.amount > MOST {
@@ -323,6 +323,31 @@ impl Budget {
                 "time_zone",
                 "a budget for once has none: its times say their own",
             ));
+        }
+        Ok(())
+    }
+
+    /// A name is the platform's, or one of its organization's own, so that two customers have none in common.
+    fn check_id(&self) -> Result<(), Problem> {
+        let id = self.id.as_str();
+        check::no_secret("id", id)?;
+        let name = match id.split_once(':') {
+            Some((org, name)) if !org.is_empty() && org == self.org => name,
+            Some(_) => {
+                let expected = "before `:` the organization that its scope is in, or no `:`";
+                return Err(Problem::invalid("id", id, expected));
+            }
+            None => id,
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        // `exchange` is an endpoint's.
+        if name.is_empty()
+            || name.len() > 64
+            || !name.bytes().all(fits)
+            || matches!(name, "." | ".." | "exchange")
+        {
+            let expected = "1 to 64 characters of `A-Z a-z 0-9 . _ -`, perhaps behind `ORG:`, and not `.`, `..` or `exchange`";
+            return Err(Problem::invalid("id", id, expected));
         }
         Ok(())
     }
@@ -395,17 +420,6 @@ fn no_place(name: &str) -> Problem {
     )
 }
 
-/// An id of a budget: as names of organizations are. `exchange` is an endpoint's.
-fn name_of(id: &str) -> Result<(), Problem> {
-    check::no_secret("id", id)?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if id.is_empty() || id.len() > 64 || !id.bytes().all(fits) || matches!(id, "." | ".." | "exchange") {
-        let expected = "1 to 64 characters of `A-Z a-z 0-9 . _ -`, and not `.`, `..` or `exchange`";
-        return Err(Problem::invalid("id", id, expected));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,7 +427,7 @@ mod tests {
 
     fn budget(change: Value) -> Budget {
         let mut whole = json!({
-            "id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "month", "amount": 1000,
+            "id": "b", "scope": {"org": "acme"}, "org": "acme", "unit": "tokens", "window": "month", "amount": 1000,
             "created_at": "2026-11-30T12:00:00Z", "created_by": "local",
         });
         crate::documents::merge(&mut whole, change);
@@ -425,6 +439,11 @@ mod tests {
         for (change, field) in [
             (json!({"id": ""}), "id"),
             (json!({"id": "a/b"}), "id"),
+            (json!({"id": ":b"}), "id"),
+            (json!({"id": "acme:"}), "id"),
+            (json!({"id": "acme:a:b"}), "id"),
+            (json!({"id": "globex:b"}), "id"),
+            (json!({"id": ":b", "org": ""}), "id"),
             (json!({"amount": MOST + 1}), "amount"),
             (json!({"thresholds": [0]}), "thresholds"),
             (json!({"thresholds": [101]}), "thresholds"),
@@ -458,6 +477,7 @@ mod tests {
         }
         for right in [
             json!({}),
+            json!({"id": "acme:b"}),
             json!({"amount": MOST, "thresholds": [50, 80, 100], "time_zone": "Europe/Berlin", "lost_after": "10m"}),
             json!({"window": "once", "begins_at": "2026-12-01T00:00:00Z", "ends_at": "2026-12-31T00:00:00Z"}),
             json!({"policy": {"slow": {"from_percent": 90, "rate": "10/minute"}}}),
@@ -486,6 +506,8 @@ mod tests {
 
     #[test]
     fn a_threshold_is_reached_at_its_unit() {
+        let nothing = budget(json!({"amount": 0, "thresholds": [50, 100]}));
+        assert_eq!((nothing.threshold(0), nothing.threshold(1)), (None, None));
         let budget = budget(json!({"amount": 1001, "thresholds": [50, 100]}));
         for (spent, expected) in [(500, None), (501, Some(50)), (1000, Some(50)), (1001, Some(100))] {
             assert_eq!(budget.threshold(spent), expected, "{spent}");

@@ -23,7 +23,7 @@ use crate::store::{End, IN_FORCE, Store, end, head_beside, read};
 
 /// The media type of what changed.
 pub const CHANGES_MEDIA_TYPE: &str = "application/vnd.tollgate.changes+json";
-/// Digits of a hash in a version.
+/// Digits of a hash in a version, and of a database's name.
 const DIGITS: usize = 16;
 /// Who is further behind gets the whole document.
 const MAX_CHANGES: i64 = 5_000;
@@ -55,14 +55,23 @@ impl Version {
         format!("{}-{}-{}", self.database, self.seq, self.hash)
     }
 
-    /// Reads what [`Self::text`] wrote, with quotes or without.
+    /// Reads what [`Self::text`] wrote, with quotes or without; nothing else is a version.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim().trim_start_matches("W/").trim_matches('"');
         let (rest, hash) = text.rsplit_once('-')?;
         let (database, seq) = rest.rsplit_once('-')?;
+        let is_hex = |text: &str| {
+            text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if !is_hex(database) || !(is_hex(hash) || hash == "0") {
+            return None;
+        }
         Some(Self {
             database: database.to_owned(),
-            seq: seq.parse().ok().filter(|seq| *seq >= 0)?,
+            seq: seq
+                .parse()
+                .ok()
+                .filter(|_| seq.bytes().all(|byte| byte.is_ascii_digit()))?,
             hash: hash.to_owned(),
         })
     }
@@ -460,12 +469,28 @@ mod tests {
 
     #[test]
     fn versions() {
-        let version = Version::new("ab-c", 7, "0123456789abcdef0123");
-        assert_eq!(version.text(), "ab-c-7-0123456789abcdef");
+        let (name, hash) = ("0011223344556677", "0123456789abcdef");
+        let version = Version::new(name, 7, &format!("{hash}0123"));
+        assert_eq!(version.text(), format!("{name}-7-{hash}"));
         assert_eq!(Version::parse(&version.text()), Some(version.clone()));
-        assert_eq!(Version::parse("\"ab-c-7-0123456789abcdef\""), Some(version));
-        assert_eq!(Version::new("ab", 0, "").text(), "ab-0-0");
-        for wrong in ["", "7", "ab-", "ab--1", "ab-x", "ab-7", "ab-x-0"] {
+        assert_eq!(Version::parse(&format!("\"{name}-7-{hash}\"")), Some(version));
+        let first = Version::new(name, 0, "");
+        assert_eq!(first.text(), format!("{name}-0-0"));
+        assert_eq!(Version::parse(&first.text()), Some(first));
+        for wrong in [
+            "",
+            "7",
+            "ab-",
+            "ab-7-0",
+            &format!("{name}--1"),
+            &format!("{name}-x-{hash}"),
+            &format!("{name}-7"),
+            &format!("{name}-7-{hash}0"),
+            &format!("{name}-+7-{hash}"),
+            &format!("{name}-7-{}", hash.to_uppercase()),
+            &format!("{}-7-{hash}", name.repeat(9)),
+            &format!("\u{1b}[2J4455667788-7-{hash}"),
+        ] {
             assert_eq!(Version::parse(wrong), None, "{wrong}");
         }
     }

@@ -324,6 +324,9 @@ pub struct Key {
     /// The key that it was rotated from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_from: Option<String>,
+    /// The first key of all that it was rotated from, one after the other. Budgets name it and count them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_root: Option<String>,
     /// The key that it is being rotated to, and what `expires_at` was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
@@ -463,7 +466,7 @@ pub struct Terms {
     /// Whose that is; absent where it is the platform's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub org: String,
-    /// Why.
+    /// Why; empty where the caller is confined, and the platform began it.
     pub reason: String,
     /// When it ends by itself (RFC 3339); absent until somebody ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

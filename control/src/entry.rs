@@ -22,7 +22,7 @@ pub struct Entry {
     pub action: String,
     /// The organization whose part of the trail it is in; empty where only those who may verify the trail see it.
     pub org: String,
-    /// Why, as the actor said it.
+    /// Why, as the actor said it; absent where the caller is confined, and the platform did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What it changed.

@@ -167,15 +167,20 @@ impl Problem {
 
     /// Too many writes of one token wait.
     pub(crate) fn too_many_writes() -> Self {
-        Self {
-            retry_after: Some(1),
-            ..Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-writes",
-                "Too many writes",
-                "too many writes of this token wait already, and this one was not done; send fewer at a time",
-            )
-        }
+        Self::too_many(
+            "too-many-writes",
+            "Too many writes",
+            "too many writes of this token wait already, and this one was not done; send fewer at a time",
+        )
+    }
+
+    /// Too many reads of one token wait.
+    pub(crate) fn too_many_reads() -> Self {
+        Self::too_many(
+            "too-many-reads",
+            "Too many reads",
+            "too many reads of this token wait already; send fewer at a time",
+        )
     }
 
     /// Nothing is left of a quota of writes.
@@ -188,7 +193,7 @@ impl Problem {
                 "Quota of writes used up",
                 format!(
                     "{whose} may make {most} in a day and have made them; nothing was changed, wait {seconds} s, or ask the \
-                     platform"
+                     platform. Revoking, suspending, and freezing or capping for a day or more pass all the same"
                 ),
             )
         }
@@ -196,15 +201,18 @@ impl Problem {
 
     /// Too many messages of one token wait.
     pub(crate) fn too_many_messages() -> Self {
+        Self::too_many(
+            "too-many-messages",
+            "Too many messages",
+            "too many messages of this token wait already, and this one was not heard; give each gateway a token of its own",
+        )
+    }
+
+    /// Too much of one token waits.
+    fn too_many(kind: &str, title: &str, detail: &str) -> Self {
         Self {
             retry_after: Some(1),
-            ..Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-messages",
-                "Too many messages",
-                "too many messages of this token wait already, and this one was not heard; give each gateway a token of \
-                 its own",
-            )
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, title, detail)
         }
     }
 
@@ -346,8 +354,8 @@ impl IntoResponses for Problems {
             (422, "Members are wrong: `errors` names each."),
             (
                 429,
-                "Too many requests without a good token came from this address, too many writes or messages of this token \
-                 wait, or it or its organization has used up its quota of writes.",
+                "Too many requests without a good token came from this address, too many writes, reads or messages of this \
+                 token wait, or it or its organization has used up its quota of writes.",
             ),
             (
                 503,

@@ -24,10 +24,11 @@ use crate::documents::{Document, Incident, Key, Kind, Timed, Token};
 use crate::entry::{self, Change, Entry};
 use crate::file::{Due, OpenedFile};
 use crate::problem::Problem;
+use crate::reads::{Reading, Reads};
 use crate::spool::Spool;
 use crate::time;
 use crate::turns::{Turn, Turns};
-use crate::write_quota::{Cost, Spent, Subject, WriteQuota};
+use crate::write_quota::{Spent, Subject, WriteQuota};
 
 /// A database.
 pub struct Store {
@@ -38,6 +39,7 @@ pub struct Store {
     /// Exchanges over the books of the fleet, one after another.
     exchanges: AnyPool,
     turns: Turns,
+    reads: Reads,
     /// How much customers' own tokens may write.
     write_quota: WriteQuota,
     engine: Engine,
@@ -331,6 +333,7 @@ impl Store {
             writers,
             exchanges,
             turns: Turns::default(),
+            reads: Reads::default(),
             write_quota: WriteQuota::default(),
             engine,
             file,
@@ -504,6 +507,14 @@ impl Store {
         }
         let _turn = self.turns.take(&Caller::system()).await?;
         self.copy_log(Due::Again).await
+    }
+
+    /// A place to read for a confined caller; nobody else waits for one.
+    pub(crate) async fn place_to_read(&self, caller: &Caller) -> Result<Option<Reading>, Problem> {
+        match caller.token_id().filter(|_| caller.is_confined()) {
+            Some(token) => self.reads.take(token).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn pool(&self) -> &AnyPool {
@@ -704,6 +715,7 @@ impl Store {
             },
             caller: caller.clone(),
             beside: 0,
+            makes_safer: false,
             transaction,
             _turn: turn,
         };
@@ -886,6 +898,7 @@ pub(crate) struct Write<'s> {
     caller: Caller,
     /// Bytes that it adds beside its entry.
     beside: usize,
+    makes_safer: bool,
     /// Behind the transaction, which ends first.
     _turn: Turn<'s>,
 }
@@ -904,6 +917,12 @@ impl<'s> Write<'s> {
     /// It adds so many bytes beside its entry.
     pub(crate) fn count_beside(&mut self, bytes: usize) {
         self.beside = self.beside.saturating_add(bytes);
+    }
+
+    /// It makes things safer, so it passes whatever the caller has written before, and is not counted. Whoever says so has
+    /// seen to it that it can't be done again and again, but with writes between that are counted.
+    pub(crate) fn makes_safer(&mut self) {
+        self.makes_safer = true;
     }
 
     /// When it is: milliseconds since 1970.
@@ -1179,14 +1198,11 @@ impl<'s> Write<'s> {
     /// 429 where nothing is left of one.
     async fn charge(&mut self, entry: usize) -> Result<(), Problem> {
         let caller = self.caller.clone();
-        let Some(token) = caller.token_id().filter(|_| caller.is_confined()) else {
+        let is_counted = caller.is_confined() && !self.makes_safer;
+        let Some(token) = caller.token_id().filter(|_| is_counted) else {
             return Ok(());
         };
-        let cost = Cost {
-            bytes: entry.saturating_add(self.beside) as u64,
-            // A leaked key is put out of use, whatever else was written; each is only once.
-            always: self.entry.action == "key.revoke",
-        };
+        let added = entry.saturating_add(self.beside) as u64;
         let org = self.entry.org.clone();
         for subject in [Subject::Org(&org), Subject::Token(token)] {
             let row = sqlx::query("SELECT writes_until, bytes_until FROM spent WHERE subject = $1")
@@ -1200,7 +1216,7 @@ impl<'s> Write<'s> {
                 },
                 None => Spent::default(),
             };
-            let spent = spent.after(subject, self.store.write_quota, cost, self.entry.time)?;
+            let spent = spent.after(subject, self.store.write_quota, added, self.entry.time)?;
             sqlx::query(
                 "INSERT INTO spent (subject, writes_until, bytes_until) VALUES ($1, $2, $3) \
                  ON CONFLICT (subject) DO UPDATE SET writes_until = $2, bytes_until = $3",
@@ -1279,10 +1295,12 @@ fn json(document: &impl Serialize) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::TRAIL_OF_ORG;
     use crate::documents::{KeySpec, Metadata};
 
     /// Whoever guesses tokens costs a look-up in an index, however many there are; whoever removes a project has read what
-    /// changed meanwhile, however many keys there are.
+    /// changed meanwhile, however many keys there are; a customer that reads its trail reads nobody else's, and what it
+    /// removed is read no more.
     #[tokio::test]
     async fn what_is_asked_often_is_found_by_an_index() {
         let folder = tempfile::tempdir().unwrap();
@@ -1293,6 +1311,7 @@ mod tests {
         for (statement, expected) in [
             (BY_SHA256, "objects_by_sha256 (kind=? AND sha256=?)"),
             (KEYS_SINCE, "objects_by_change (kind=? AND seq>?)"),
+            (TRAIL_OF_ORG, "audit_by_org (org=? AND seq>?)"),
             (
                 &format!("SELECT document FROM objects WHERE kind = $1 AND id > $2 AND {IN_FORCE}"),
                 "objects_in_force (kind=? AND id>?)",
@@ -1302,12 +1321,18 @@ mod tests {
             let plan = sqlx::query(sqlx::AssertSqlSafe(plan))
                 .bind("1")
                 .bind("2")
+                .bind("3")
                 .fetch_all(store.pool())
                 .await
                 .unwrap();
             let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
             assert!(plan.iter().any(|step| step.contains(expected)), "{plan:?}");
         }
+        let made = sqlx::query("SELECT sql FROM sqlite_master WHERE name = 'objects_by_org'")
+            .fetch_one(store.pool())
+            .await
+            .unwrap();
+        assert!(made.get::<String, _>("sql").ends_with("WHERE gone = 0"));
     }
 
     /// A server that has written nothing does not go on with a trail that went back either, whatever it reads first.
@@ -1361,6 +1386,7 @@ mod tests {
             spec: KeySpec::default(),
             revoked_at: None,
             rotated_from: None,
+            rotation_root: None,
             rotation: None,
             metadata: Metadata::new(String::new(), caller.name()),
         };

@@ -217,25 +217,37 @@ impl Timer {
             let Some(reached) = tell_threshold(write.transaction(), &id, starts_at).await? else {
                 continue;
             };
-            // One that was removed meanwhile has nobody to tell.
-            let Some(before) = write.find::<Budget>(&id).await? else {
+            // Of one that was removed meanwhile, or has no amount any more, there is nothing to tell.
+            let before = write.find::<Budget>(&id).await?;
+            let Some(before) = before.filter(|before| before.document.amount() > 0) else {
                 drop(write);
                 self.store.forget_threshold(&id, starts_at).await?;
                 continue;
             };
+            let percent = reached.percent;
             let budget = Budget {
                 reached: Some(Reached {
                     window: time::to_rfc3339(starts_at),
-                    percent: reached.percent,
+                    percent,
                 }),
                 ..before.document.clone()
             };
             write.replace(&before, &budget).await?;
+            let mut is_kept = true;
             if self.notifies {
                 let notice = Notice::new(&budget, &reached, now);
-                webhook::keep(write.transaction(), &notice, now).await?;
+                is_kept = webhook::keep(write.transaction(), budget.org(), &notice, now).await?;
             }
             write.commit(budget.org()).await?;
+            if !is_kept {
+                let whose = match budget.org() {
+                    "" => "the platform".to_owned(),
+                    org => format!("the organization `{org}`"),
+                };
+                say(&format!(
+                    "the webhook is not told that the budget `{id}` has reached {percent}%, as too many notices of {whose} wait"
+                ));
+            }
         }
         Ok(())
     }

@@ -5,43 +5,42 @@
 //! line: a write of the platform waits for at most one of theirs, however many they send.
 
 use core::time::Duration;
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::access::Caller;
 use crate::problem::Problem;
+use crate::queue::{Head, Queues};
 
 /// So many writes of a confined token wait for its own; more are refused.
 const MOST_WAITING: usize = 16;
 /// Longest wait for a turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Tokens that are remembered, before those that write nothing are forgotten.
-const MOST_TOKENS: usize = 1_000;
 
 /// Whose turn it is.
-#[derive(Default)]
 pub(crate) struct Turns {
     /// The line: who holds it writes.
     line: Mutex<()>,
     /// Those of confined tokens come to the line one after another.
     confined: Mutex<()>,
-    tokens: std::sync::Mutex<HashMap<String, Arc<Token>>>,
-}
-
-/// A token's writes.
-struct Token {
-    own: Arc<Mutex<()>>,
-    /// Those that wait, and the one that does not.
-    places: Arc<Semaphore>,
+    queues: Queues,
 }
 
 /// A turn to write. It ends when this is dropped: those of the platform that wait come first.
 pub(crate) struct Turn<'t> {
     _line: MutexGuard<'t, ()>,
     _confined: Option<MutexGuard<'t, ()>>,
-    _own: Option<(OwnedMutexGuard<()>, Option<OwnedSemaphorePermit>)>,
+    _head: Option<Head>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            line: Mutex::default(),
+            confined: Mutex::default(),
+            queues: Queues::new(MOST_WAITING, Problem::too_many_writes),
+        }
+    }
 }
 
 impl Turns {
@@ -57,18 +56,8 @@ impl Turns {
     }
 
     async fn wait(&self, caller: &Caller) -> Result<Turn<'_>, Problem> {
-        let own = match caller.token_id() {
-            Some(id) => {
-                let token = self.token(id);
-                let place = match caller.is_confined() {
-                    true => {
-                        let place = Arc::clone(&token.places).try_acquire_owned();
-                        Some(place.map_err(|_| Problem::too_many_writes())?)
-                    }
-                    false => None,
-                };
-                Some((Arc::clone(&token.own).lock_owned().await, place))
-            }
+        let head = match caller.token_id() {
+            Some(token) => Some(self.queues.head(token, caller.is_confined()).await?),
             None => None,
         };
         let confined = match caller.is_confined() {
@@ -78,21 +67,7 @@ impl Turns {
         Ok(Turn {
             _line: self.line.lock().await,
             _confined: confined,
-            _own: own,
+            _head: head,
         })
-    }
-
-    fn token(&self, id: &str) -> Arc<Token> {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= MOST_TOKENS {
-            tokens.retain(|_, token| Arc::strong_count(token) + Arc::strong_count(&token.own) > 2);
-        }
-        let new = || {
-            Arc::new(Token {
-                own: Arc::default(),
-                places: Arc::new(Semaphore::new(1 + MOST_WAITING)),
-            })
-        };
-        Arc::clone(tokens.entry(id.to_owned()).or_insert_with(new))
     }
 }

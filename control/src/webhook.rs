@@ -1,6 +1,9 @@
 //! Tells a service of the operator's when a budget reaches a threshold: one HTTP request for each notice, signed as
 //! Standard Webhooks says, and sent again until it is taken.
 //!
+//! What waits does so by organization: of each a notice is sent before anybody's second, some at a time, and of each so many
+//! wait. So an organization with many holds up nobody else's, and has nobody else's dropped. What is dropped is told.
+//!
 //! The address is the operator's alone, from the command line: nothing that a client writes is ever asked for. No redirect is
 //! followed, and what is answered is not read.
 
@@ -12,6 +15,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Client, Url};
 use serde::Serialize;
@@ -33,8 +37,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPTS: i64 = 30;
 /// The first wait between two attempts, which doubles, and the longest; milliseconds.
 const WAIT: (i64, i64) = (10_000, 3_600_000);
-/// Notices that wait; further ones are not kept.
-const MOST: i64 = 10_000;
+/// Notices of one organization that wait; further ones are not kept.
+const MOST: i64 = 1_000;
+/// Notices that are sent at a time.
+const AT_ONCE: i64 = 16;
 
 /// Where notices go.
 pub struct Webhook {
@@ -145,38 +151,42 @@ fn make_secret(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Keeps a notice until it is sent, in the transaction that it is about. One too many is not kept.
+/// Keeps a notice of an organization until it is sent, in the transaction that it is about; whether it did: one too many is
+/// not kept.
 pub(crate) async fn keep(
     transaction: &mut Transaction<'static, Any>,
+    org: &str,
     notice: &impl Serialize,
     now: i64,
-) -> Result<(), Problem> {
-    let waiting = sqlx::query("SELECT COUNT(*) AS n FROM notices")
+) -> Result<bool, Problem> {
+    let waiting = sqlx::query("SELECT COUNT(*) AS n FROM notices WHERE org = $1")
+        .bind(org)
         .fetch_one(&mut **transaction)
         .await?;
     if waiting.try_get::<i64, _>("n")? >= MOST {
-        return Ok(());
+        return Ok(false);
     }
     let id =
         random_text(24, 36).map_err(|error| Problem::unavailable(StoreError::Random(error).to_string()))?;
     let body = serde_json::to_string(notice).map_err(|error| Problem::unavailable(error.to_string()))?;
-    sqlx::query("INSERT INTO notices (id, body, attempts, due_at) VALUES ($1, $2, 0, $3)")
+    sqlx::query("INSERT INTO notices (id, org, body, attempts, due_at) VALUES ($1, $2, $3, 0, $4)")
         .bind(format!("msg_{id}"))
+        .bind(org)
         .bind(body)
         .bind(now)
         .execute(&mut **transaction)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
-/// Sends what is due, for as long as the server runs. Each complaint is told once.
+/// Sends what is due, for as long as the server runs. Each complaint is told once, and each notice that is given up.
 pub(crate) async fn run(store: &Store, webhook: Option<&Webhook>, say: impl Fn(&str)) -> Infallible {
     let Some(webhook) = webhook else {
         return core::future::pending().await;
     };
     let mut complained = String::new();
     loop {
-        let complaint = match send_due(store, webhook, time::now()).await {
+        let complaint = match send_due(store, webhook, time::now(), &say).await {
             Ok(complaint) => complaint.unwrap_or_default(),
             Err(problem) => problem.to_string(),
         };
@@ -188,55 +198,93 @@ pub(crate) async fn run(store: &Store, webhook: Option<&Webhook>, say: impl Fn(&
     }
 }
 
-/// Sends what is due; what was wrong with the last that was not taken.
-async fn send_due(store: &Store, webhook: &Webhook, now: i64) -> Result<Option<String>, Problem> {
-    let due = sqlx::query(
-        "SELECT id, body, attempts, due_at FROM notices WHERE due_at <= $1 ORDER BY due_at LIMIT 10",
-    )
-    .bind(now)
-    .fetch_all(store.pool())
-    .await?;
-    let mut complaint = None;
-    for row in due {
-        let (id, attempts): (String, i64) = (row.try_get("id")?, row.try_get("attempts")?);
-        let (first, longest) = WAIT;
-        let wait = first.checked_shl(u32::try_from(attempts).unwrap_or(u32::MAX).min(20));
-        let next = now.saturating_add(wait.unwrap_or(longest).min(longest));
-        // Taken before it is sent: another server does not send it too, and one that dies sends it again later.
-        let taken = sqlx::query(
-            "UPDATE notices SET attempts = attempts + 1, due_at = $1 WHERE id = $2 AND due_at = $3",
-        )
-        .bind(next)
-        .bind(id.clone())
-        .bind(row.try_get::<i64, _>("due_at")?)
-        .execute(store.writers())
+/// Each organization's first that is due before anybody's second.
+const DUE: &str = "SELECT id, body, attempts, due_at FROM \
+     (SELECT id, body, attempts, due_at, ROW_NUMBER() OVER (PARTITION BY org ORDER BY due_at, id) AS place \
+      FROM notices WHERE due_at <= $1) AS due \
+     ORDER BY place, due_at, id LIMIT $2";
+
+/// A notice that waits.
+struct Waiting {
+    id: String,
+    body: String,
+    attempts: i64,
+    due_at: i64,
+}
+
+/// Sends some of what is due, at once; what was wrong with one that was not taken and is sent again.
+async fn send_due(
+    store: &Store,
+    webhook: &Webhook,
+    now: i64,
+    say: &impl Fn(&str),
+) -> Result<Option<String>, Problem> {
+    let rows = sqlx::query(DUE)
+        .bind(now)
+        .bind(AT_ONCE)
+        .fetch_all(store.pool())
         .await?;
-        if taken.rows_affected() == 0 {
-            continue;
-        }
-        let is_over = match webhook.send(&id, row.try_get("body")?, now).await {
-            Ok(()) => true,
-            Err(why) if attempts + 1 >= ATTEMPTS => {
-                complaint = Some(format!(
-                    "the webhook did not take the notice {id}, which is given up: {why}"
-                ));
-                true
-            }
-            Err(why) => {
-                complaint = Some(format!(
-                    "the webhook did not take a notice, which is sent again: {why}"
-                ));
-                false
-            }
-        };
-        if is_over {
-            sqlx::query("DELETE FROM notices WHERE id = $1")
-                .bind(id)
-                .execute(store.writers())
-                .await?;
-        }
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        due.push(Waiting {
+            id: row.try_get("id")?,
+            body: row.try_get("body")?,
+            attempts: row.try_get("attempts")?,
+            due_at: row.try_get("due_at")?,
+        });
+    }
+    let sent = due.into_iter().map(|one| send_one(store, webhook, one, now, say));
+    let mut complaint = None;
+    for sent in join_all(sent).await {
+        complaint = sent?.or(complaint);
     }
     Ok(complaint)
+}
+
+/// Sends one, unless another server does; what was wrong where it is sent again.
+async fn send_one(
+    store: &Store,
+    webhook: &Webhook,
+    one: Waiting,
+    now: i64,
+    say: &impl Fn(&str),
+) -> Result<Option<String>, Problem> {
+    let Waiting {
+        id,
+        body,
+        attempts,
+        due_at,
+    } = one;
+    let (first, longest) = WAIT;
+    let wait = first.checked_shl(u32::try_from(attempts).unwrap_or(u32::MAX).min(20));
+    let next = now.saturating_add(wait.unwrap_or(longest).min(longest));
+    // Taken before it is sent: another server does not send it too, and one that dies sends it again later.
+    let taken =
+        sqlx::query("UPDATE notices SET attempts = attempts + 1, due_at = $1 WHERE id = $2 AND due_at = $3")
+            .bind(next)
+            .bind(id.clone())
+            .bind(due_at)
+            .execute(store.writers())
+            .await?;
+    if taken.rows_affected() == 0 {
+        return Ok(None);
+    }
+    match webhook.send(&id, body, now).await {
+        Ok(()) => {}
+        Err(why) if attempts + 1 >= ATTEMPTS => say(&format!(
+            "the webhook did not take the notice {id}, which is given up: {why}"
+        )),
+        Err(why) => {
+            return Ok(Some(format!(
+                "the webhook did not take a notice, which is sent again: {why}"
+            )));
+        }
+    }
+    sqlx::query("DELETE FROM notices WHERE id = $1")
+        .bind(id)
+        .execute(store.writers())
+        .await?;
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -274,15 +322,16 @@ mod tests {
             .await
             .unwrap();
         let mut transaction = store.writers().begin().await.unwrap();
-        keep(
-            &mut transaction,
-            &serde_json::json!({"type": "budget.reached"}),
-            1_000,
-        )
-        .await
-        .unwrap();
+        let notice = serde_json::json!({"type": "budget.reached"});
+        assert!(keep(&mut transaction, "acme", &notice, 1_000).await.unwrap());
         transaction.commit().await.unwrap();
         store
+    }
+
+    /// Sends what is due, and nothing is given up.
+    async fn send(store: &Store, webhook: &Webhook, now: i64) -> Option<String> {
+        let never = |why: &str| assert_eq!(why, "");
+        send_due(store, webhook, now, &never).await.unwrap()
     }
 
     async fn waiting(store: &Store) -> i64 {
@@ -301,19 +350,19 @@ mod tests {
         let store = store_with_a_notice(folder.path()).await;
         let (url, requests) = receiver(&["500 No", "302 Found", "204 Taken"]);
         let webhook = Webhook::new(&url, &folder.path().join("secret")).unwrap();
-        assert_eq!(send_due(&store, &webhook, 999).await.unwrap(), None, "not due");
-        let complaint = send_due(&store, &webhook, 1_000).await.unwrap().unwrap();
+        assert_eq!(send(&store, &webhook, 999).await, None, "not due");
+        let complaint = send(&store, &webhook, 1_000).await.unwrap();
         assert!(
             complaint.contains("500") && !complaint.contains("hidden"),
             "{complaint}"
         );
         // It waits, longer each time.
-        assert_eq!(send_due(&store, &webhook, 10_999).await.unwrap(), None);
-        let complaint = send_due(&store, &webhook, 11_000).await.unwrap().unwrap();
+        assert_eq!(send(&store, &webhook, 10_999).await, None);
+        let complaint = send(&store, &webhook, 11_000).await.unwrap();
         assert!(complaint.contains("302"), "{complaint}");
-        assert_eq!(send_due(&store, &webhook, 30_999).await.unwrap(), None);
+        assert_eq!(send(&store, &webhook, 30_999).await, None);
         assert_eq!(waiting(&store).await, 1);
-        assert_eq!(send_due(&store, &webhook, 31_000).await.unwrap(), None);
+        assert_eq!(send(&store, &webhook, 31_000).await, None);
         assert_eq!(waiting(&store).await, 0);
         let requests: Vec<String> = requests.try_iter().collect();
         assert_eq!(requests.len(), 3);
@@ -345,16 +394,59 @@ mod tests {
             &folder.path().join("secret"),
         )
         .unwrap();
-        let (mut now, mut attempts, mut last) = (1_000, 0, String::new());
+        let mut transaction = store.writers().begin().await.unwrap();
+        keep(&mut transaction, "globex", &"another", 1_000).await.unwrap();
+        transaction.commit().await.unwrap();
+        let given_up = std::cell::RefCell::new(Vec::new());
+        let say = |what: &str| given_up.borrow_mut().push(what.to_owned());
+        let (mut now, mut attempts) = (1_000, 1);
         while waiting(&store).await > 0 {
-            if let Some(complaint) = send_due(&store, &webhook, now).await.unwrap() {
+            if let Some(complaint) = send_due(&store, &webhook, now, &say).await.unwrap() {
+                assert!(!complaint.contains("hidden"), "{complaint}");
                 attempts += 1;
-                last = complaint;
             }
             now += WAIT.1;
         }
         assert_eq!(attempts, ATTEMPTS);
-        assert!(last.contains("given up") && !last.contains("hidden"), "{last}");
+        let given_up = given_up.into_inner();
+        assert_eq!(given_up.len(), 2, "each is told: {given_up:?}");
+        for told in given_up {
+            assert!(told.contains("given up") && !told.contains("hidden"), "{told}");
+        }
+    }
+
+    /// What one organization has waiting is neither sent before all of another's, nor in its place.
+    #[tokio::test]
+    async fn nobodys_flood_holds_up_or_drops_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_with_a_notice(folder.path()).await;
+        let mut transaction = store.writers().begin().await.unwrap();
+        let mut kept = 0;
+        for at in 0..MOST + 10 {
+            let notice = serde_json::json!({"flood": at});
+            kept += i64::from(keep(&mut transaction, "flooded", &notice, 1).await.unwrap());
+        }
+        assert_eq!(kept, MOST);
+        for org in ["", "globex"] {
+            assert!(
+                keep(&mut transaction, org, &serde_json::json!({"org": org}), 2_000)
+                    .await
+                    .unwrap()
+            );
+        }
+        transaction.commit().await.unwrap();
+        let (url, requests) = receiver(&["204 Taken"; AT_ONCE as usize]);
+        let webhook = Webhook::new(&url, &folder.path().join("secret")).unwrap();
+        assert_eq!(send(&store, &webhook, 2_000).await, None);
+        assert_eq!(waiting(&store).await, MOST + 3 - AT_ONCE);
+        let sent: Vec<String> = requests.try_iter().collect();
+        for body in [
+            r#"{"type":"budget.reached"}"#,
+            r#"{"org":""}"#,
+            r#"{"org":"globex"}"#,
+        ] {
+            assert!(sent.iter().any(|request| request.ends_with(body)), "{body}");
+        }
     }
 
     /// The example of the specification of Standard Webhooks.

@@ -1,5 +1,6 @@
 //! How much customers' own tokens may write in a day. Each write stays in the trail for ever, so one of them could fill the
-//! disk otherwise. What the platform's tokens write is not counted.
+//! disk otherwise. What the platform's tokens write is not counted, nor what makes things safer: a key is revoked, and
+//! something suspended or frozen, whatever was written before.
 //!
 //! A quota is whole at first and grows back evenly within a day. While any bytes of it are left, a write passes, whatever its
 //! size, and what it takes beyond that is waited for by the next one. A token has half of its organization's, so that one that
@@ -61,22 +62,14 @@ pub(crate) struct Spent {
     pub(crate) bytes_until: i64,
 }
 
-/// One write, by its size.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cost {
-    /// What it adds to the database that stays there.
-    pub(crate) bytes: u64,
-    /// Passes also where nothing is left, and counts.
-    pub(crate) always: bool,
-}
-
 impl Spent {
-    /// The same after a write at `now`, in milliseconds since 1970; 429 where nothing is left.
+    /// The same after a write that adds so many bytes to what stays, at `now`, in milliseconds since 1970; 429 where nothing
+    /// is left.
     pub(crate) fn after(
         self,
         subject: Subject<'_>,
         quota: WriteQuota,
-        cost: Cost,
+        added: u64,
         now: i64,
     ) -> Result<Self, Problem> {
         let now = now.saturating_mul(1_000);
@@ -88,7 +81,7 @@ impl Spent {
         let bytes = (quota.bytes / share).max(1);
         let after = Self {
             writes_until: charged(self.writes_until, now, 1, writes),
-            bytes_until: charged(self.bytes_until, now, cost.bytes, bytes),
+            bytes_until: charged(self.bytes_until, now, added, bytes),
         };
         let any = bounded(self.bytes_until, now).saturating_add(1);
         let whole = [
@@ -97,7 +90,7 @@ impl Spent {
         ];
         for (until, most) in whole {
             let over = until.saturating_sub(now).saturating_sub(DAY);
-            if over > 0 && !cost.always {
+            if over > 0 {
                 let seconds = over.unsigned_abs().div_ceil(1_000_000);
                 return Err(Problem::over_write_quota(&subject.phrase(), &most, seconds));
             }
@@ -129,15 +122,11 @@ mod tests {
     const NOW: i64 = 1_800_000_000_000;
     const DAY_MS: i64 = DAY / 1_000;
 
-    fn cost(bytes: u64) -> Cost {
-        Cost { bytes, always: false }
-    }
-
     /// Writes until one is refused; how many passed, and the refusal.
     fn flood(spent: &mut Spent, subject: Subject<'_>, bytes: u64, now: i64) -> (u32, Problem) {
         let mut passed = 0;
         loop {
-            match spent.after(subject, QUOTA, cost(bytes), now) {
+            match spent.after(subject, QUOTA, bytes, now) {
                 Ok(after) => *spent = after,
                 Err(problem) => return (passed, problem),
             }
@@ -181,18 +170,6 @@ mod tests {
         let (passed, problem) = flood(&mut Spent::default(), Subject::Token("abc"), 10, NOW);
         assert_eq!(passed, 500);
         assert!(problem.detail.contains("the token `abc`"), "{problem}");
-    }
-
-    #[test]
-    fn what_always_passes_counts() {
-        let mut spent = Spent::default();
-        flood(&mut spent, ORG, 10, NOW);
-        let always = Cost {
-            bytes: 10,
-            always: true,
-        };
-        let after = spent.after(ORG, QUOTA, always, NOW).unwrap();
-        assert!(after.writes_until > spent.writes_until);
     }
 
     /// A clock that was wrong for a while keeps nobody from writing for longer than a day.

@@ -1304,3 +1304,93 @@ async fn nothing_has_a_nul() {
     })
     .await;
 }
+
+/// Members have names: a list of values in the order of the code is nothing that anybody should send.
+#[tokio::test]
+async fn an_array_is_no_object() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+    let budget = json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "day", "amount": 5});
+    plane.post("/v1/budgets", budget.clone()).await.expect(201);
+    let holder = "holder-0000000001";
+    let mut labelled = budget;
+    labelled["scope"] = json!({"label": ["a", "b"]});
+    let message = json!(["0123456789abcdef", 1, 0, null, 0, 0, false, []]);
+    for (path, body) in [
+        ("/v1/budgets/exchange", json!([holder, []])),
+        (
+            "/v1/budgets/exchange",
+            json!({"holder": holder, "items": [["b", null, 0, 0, 5, 0, 0, false]]}),
+        ),
+        ("/v1/fleet", message),
+        ("/v1/budgets/b/raise", json!([5, "1h", "x"])),
+        ("/v1/budgets", labelled),
+        ("/v1/freezes", json!([{"key": key}, "x", null])),
+        ("/v1/tokens", json!(["viewer", null, null, null])),
+        (&*format!("/v1/keys/{key}/rotate"), json!(["1h"])),
+        ("/v1/audit/verify", json!([[], null])),
+        ("/v1/import", json!([[{"id": "a", "sha256": "b", "org": "acme"}]])),
+        ("/v1/keys", json!([])),
+        ("/v1/orgs", json!(["a"])),
+    ] {
+        let answer = plane.post(path, body.clone()).await;
+        assert_eq!(answer.status, 422, "{path} {body}: {}", answer.body);
+    }
+    let limits = json!({"limits": {"key-rpm": ["5/minute", 5, null]}});
+    plane.patch(&format!("/v1/keys/{key}"), limits).await.expect(422);
+    let before = plane.get("/v1/audit?limit=1000").await.expect(200);
+    assert_eq!(before.body["items"].as_array().unwrap().len(), 5);
+}
+
+/// By the hash of a key one learns of it, where one may see it at all.
+#[tokio::test]
+async fn a_key_is_found_by_its_hash() {
+    on_each(async |plane: Plane| {
+        let mut made = Vec::new();
+        for org in ["acme", "globex", "initech"] {
+            plane.org(org).await;
+            made.push(plane.post("/v1/keys", json!({"org": org})).await.expect(201));
+        }
+        // One that is confined to several organizations names none.
+        let customer = plane.token("viewer", Some(&["acme", "globex"])).await;
+        let find = async |token: &str, query: &str| {
+            let path = format!("/v1/keys?{query}");
+            plane.as_token(token, Method::GET, &path, None).await
+        };
+        for (key, seen) in made.iter().zip([true, true, false]) {
+            let (id, sha256) = (key.text("id"), key.text("sha256"));
+            let query = format!("sha256={sha256}");
+            let ids = async |token: &str, query: &str| {
+                let page = find(token, query).await.expect(200).body;
+                let items = page["items"].as_array().unwrap().clone();
+                items
+                    .iter()
+                    .map(|key| key["id"].as_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(ids(&plane.owner, &query).await, [id.clone()]);
+            assert_eq!(ids(&customer, &query).await, if seen { vec![id] } else { vec![] });
+            let other = format!("{query}&org=acme");
+            assert_eq!(ids(&customer, &other).await.is_empty(), key.text("org") != "acme");
+        }
+        assert!(
+            find(&customer, &format!("sha256={}", "0".repeat(64)))
+                .await
+                .expect(200)
+                .body["items"]
+                .as_array()
+                .unwrap()
+                .is_empty()
+        );
+        let sha256 = made[0].text("sha256");
+        find(&customer, &format!("sha256={sha256}&org=initech"))
+            .await
+            .expect(404);
+        find(&customer, "sha256=abc")
+            .await
+            .expect(422)
+            .says("64 hexadecimal digits");
+    })
+    .await;
+}

@@ -159,11 +159,11 @@ async fn a_customer_makes_budgets_of_its_own() {
     let ask = async |method: Method, path: &str, body: Value| {
         plane.as_token(&customer, method, path, Some(body)).await
     };
-    let own = json!({"id": "own", "scope": {"project": "acme/search"}, "unit": "tokens", "window": "day", "amount": 9});
+    let own = json!({"id": "acme:own", "scope": {"project": "acme/search"}, "unit": "tokens", "window": "day", "amount": 9});
     ask(Method::POST, "/v1/budgets", own.clone()).await.expect(201);
     let with = |scope: Value| {
         let mut body = own.clone();
-        body["id"] = json!("other");
+        body["id"] = json!("acme:other");
         body["scope"] = scope;
         body
     };
@@ -186,7 +186,7 @@ async fn a_customer_makes_budgets_of_its_own() {
         .iter()
         .map(|one| &one["id"])
         .collect();
-    assert_eq!(ids, ["own", "whole"]);
+    assert_eq!(ids, ["acme:own", "whole"]);
     let shown = plane
         .as_token(&customer, Method::GET, "/v1/budgets/whole/spending", None)
         .await
@@ -196,7 +196,7 @@ async fn a_customer_makes_budgets_of_its_own() {
         (&json!(1000), None)
     );
     for (id, status) in [
-        ("own", 200),
+        ("acme:own", 200),
         ("whole", 403),
         ("pool", 404),
         ("theirs", 404),
@@ -338,6 +338,14 @@ async fn what_an_envoy_says_wrongly_is_said_of_that_item_alone() {
         ]
     );
     assert_eq!(answer.body["items"][1]["granted"], 5);
+    // A token in the place of a name is not repeated, nor an endless one.
+    for name in [&*gateway, &*format!("x{gateway}"), &*"x".repeat(100_000)] {
+        let items = json!([{"budget": name, "spent": 1}]);
+        let answer = send(json!({"holder": ONE, "items": items})).await.expect(200);
+        let told = answer.body.to_string();
+        assert!(told.contains("no such budget") && told.len() < 500, "{told}");
+        assert!(!told.contains(&gateway[30..]), "{told}");
+    }
     let huge = json!([{"budget": "b", "spent": 9_007_199_254_740_993_u64}]);
     let answer = send(json!({"holder": ONE, "items": huge})).await.expect(200);
     assert!(
@@ -532,4 +540,135 @@ async fn the_slice_of_a_lost_envoy_is_given_to_others_where_that_is_said() {
         );
     })
     .await;
+}
+
+/// Names that a customer gives are its own, so that nobody learns by one which others there are, or were.
+#[tokio::test]
+async fn a_customer_learns_nothing_of_others_by_a_name() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        plane.org("globex").await;
+        budget(&plane, json!({"id": "theirs", "scope": {"org": "globex"}}))
+            .await
+            .expect(201);
+        for org in ["acme", "globex"] {
+            let customer = plane.token("operator", Some(&[org])).await;
+            let make = async |id: &str, query: &str| {
+                let scope = json!({"project": format!("{org}/search")});
+                let body = json!({"id": id, "scope": scope, "unit": "tokens", "window": "day", "amount": 9});
+                let path = format!("/v1/budgets{query}");
+                plane.as_token(&customer, Method::POST, &path, Some(body)).await
+            };
+            let own = format!("{org}:monthly");
+            make(&own, "").await.expect(201);
+            make(&own, "").await.expect(409);
+            let path = format!("/v1/budgets/{own}");
+            plane
+                .as_token(&customer, Method::DELETE, &path, None)
+                .await
+                .expect(200);
+            make(&own, "").await.expect(409);
+            // Whether there is one of that name, was one, or never: the same is said.
+            for query in ["", "?dry_run=true"] {
+                let said = async |id: &str| {
+                    make(id, query)
+                        .await
+                        .expect(422)
+                        .body
+                        .to_string()
+                        .replace(id, "it")
+                };
+                let never = said("never").await;
+                assert!(never.contains(&format!("`{org}:` and a name")), "{never}");
+                for id in ["theirs", "monthly", "initech:monthly"] {
+                    assert_eq!(said(id).await, never);
+                }
+                let others = if org == "acme" {
+                    "globex:monthly"
+                } else {
+                    "acme:monthly"
+                };
+                assert_eq!(said(others).await, never);
+            }
+        }
+        // The platform makes both, each where it belongs.
+        budget(&plane, json!({"id": "acme:whole"})).await.expect(201);
+        let pool = json!({"pool": ["acme", "globex"]});
+        for wrong in [
+            json!({"id": "globex:whole"}),
+            json!({"id": "acme:pool", "scope": pool}),
+        ] {
+            budget(&plane, wrong)
+                .await
+                .expect(422)
+                .says("the organization that its scope is in");
+        }
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// To a budget a key and those that it is rotated to are one, whichever of them it was made for.
+#[tokio::test]
+async fn a_budget_of_a_key_follows_its_rotations() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        let first = plane.post("/v1/keys", json!({"org": "acme"})).await;
+        assert_eq!(first.body.get("rotation_root"), None);
+        let mut key = first.text("id");
+        let root = key.clone();
+        for overlap in ["0s", "1h"] {
+            let path = format!("/v1/keys/{key}/rotate");
+            let body = json!({"overlap": overlap});
+            let new = plane
+                .as_token(&customer, Method::POST, &path, Some(body))
+                .await
+                .expect(201);
+            assert_eq!(new.text("rotation_root"), root);
+            assert_eq!(new.text("rotated_from"), key);
+            key = new.text("id");
+            let made = budget(
+                &plane,
+                json!({"id": format!("b{overlap}"), "scope": {"key": key}}),
+            )
+            .await
+            .expect(201);
+            assert_eq!(made.body["scope"], json!({"key": root}));
+        }
+        // Where that comes to nothing, the next is of the same line.
+        let path = format!("/v1/keys/{key}");
+        let other = plane
+            .post(&format!("{path}/rotate"), json!({}))
+            .await
+            .expect(201)
+            .text("id");
+        plane
+            .post(&format!("{path}/undo-rotation"), json!({}))
+            .await
+            .expect(200);
+        let again = plane.post(&format!("{path}/rotate"), json!({})).await.expect(201);
+        assert_ne!(again.text("id"), other);
+        assert_eq!(again.text("rotation_root"), root);
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// Who rotates a key that has ended has not all those read that came after it: there may be thousands.
+#[tokio::test]
+async fn a_key_that_has_ended_is_not_rotated() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
+    let rotate = format!("/v1/keys/{key}/rotate");
+    plane.post(&rotate, json!({})).await.expect(201);
+    plane.post(&rotate, json!({})).await.expect(200);
+    let ended = json!({"expires_at": "2020-01-01T00:00:00Z"});
+    plane.patch(&format!("/v1/keys/{key}"), ended).await.expect(200);
+    plane
+        .post(&rotate, json!({}))
+        .await
+        .expect(409)
+        .says("has expired");
 }

@@ -320,6 +320,11 @@ async fn budget_request(plane: &Plane, token: &str, request: &str, name: &str) -
         "create pool budget" => json!({"pool": ["acme", "globex"]}),
         _ => json!({"project": "acme/search"}),
     };
+    // A confined token's names are its organization's.
+    let name = match request {
+        "create label budget" | "create pool budget" => name.to_owned(),
+        _ => format!("acme:{name}"),
+    };
     let body = json!({"id": name, "scope": scope, "unit": "tokens", "window": "day", "amount": 5});
     let all = "/v1/budgets".to_owned();
     if request.starts_with("create") {
@@ -498,12 +503,17 @@ async fn a_customer_sees_nobody_of_the_platform() {
         plane.org("acme").await;
         let key = plane.post("/v1/keys", json!({"org": "acme"})).await.text("id");
         let begin = async |path: &str, mut body: Value| {
-            body["reason"] = json!("x");
+            body["reason"] = json!("whispered");
             body["target"] = json!({"key": key});
             plane.post(path, body).await.expect(201).text("id")
         };
         let freeze = begin("/v1/freezes", json!({})).await;
         let cap = begin("/v1/caps", json!({"rate": "1/second"})).await;
+        let budget =
+            json!({"id": "b", "scope": {"org": "acme"}, "unit": "tokens", "window": "day", "amount": 5});
+        plane.post("/v1/budgets", budget).await.expect(201);
+        let raise = json!({"by": 5, "for": "1h", "reason": "whispered"});
+        plane.post("/v1/budgets/b/raise", raise).await.expect(200);
         plane
             .post(&format!("/v1/freezes/{freeze}/end"), json!({}))
             .await
@@ -518,6 +528,9 @@ async fn a_customer_sees_nobody_of_the_platform() {
             assert!(answer.status.is_success(), "{path}: {}", answer.body);
             let shown = answer.body.to_string();
             assert!(!shown.contains(staff), "{path}: {shown}");
+            assert!(!shown.contains("whispered"), "{path}: {shown}");
+            // By which whoever guesses knows that he is right.
+            assert!(!shown.contains("\"hash\""), "{path}: {shown}");
             shown
         };
         for path in [
@@ -531,6 +544,8 @@ async fn a_customer_sees_nobody_of_the_platform() {
             &format!("/v1/freezes/{freeze}"),
             "/v1/caps",
             &format!("/v1/caps/{cap}"),
+            "/v1/budgets",
+            "/v1/budgets/b",
             "/v1/audit",
         ] {
             let shown = ask(Method::GET, path, Value::Null).await;

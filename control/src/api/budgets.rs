@@ -28,7 +28,8 @@ use crate::time;
 /// A new budget.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct NewBudget {
-    /// Its name: 1 to 64 characters of `A-Z a-z 0-9 . _ -`. It can't be changed.
+    /// Its name: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, or such a one behind the organization that its scope is in and
+    /// `:`, as in `acme:monthly`. A token that is confined to organizations makes only the latter. It can't be changed.
     id: String,
     #[serde(flatten)]
     terms: BudgetTerms,
@@ -245,7 +246,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.authorize(Permission::ManageBudgets)?;
     let idempotency = IdempotentRequest::from_headers(&headers, "budgets", &body)?;
-    let (terms, body) = split_terms(body)?;
+    let (mut terms, body) = split_terms(body)?;
     let (id, spec): (String, BudgetSpec) = split_id(body)?;
     terms.scope.check()?;
     let mut write = app
@@ -257,8 +258,15 @@ pub(super) async fn create(
     {
         return Ok(answer);
     }
+    let org = scope_org(&mut write, &caller, &terms.scope).await?;
+    if caller.is_confined() && !id.starts_with(&format!("{org}:")) {
+        let expected =
+            format!("`{org}:` and a name: a token that is confined to organizations makes no other");
+        return Err(Problem::invalid("id", &id, &expected));
+    }
+    terms.scope = whole_line(&mut write, terms.scope).await?;
     let budget = Budget {
-        org: scope_org(&mut write, &caller, &terms.scope).await?,
+        org,
         id,
         terms,
         spec,
@@ -457,6 +465,15 @@ fn split_terms(mut body: Value) -> Result<(BudgetTerms, Value), Problem> {
         }
     }
     Ok((parse(Value::Object(terms).to_string().as_bytes())?, body))
+}
+
+/// The same scope; of a key, by the first of those that it was rotated from: they are one to a budget.
+async fn whole_line(write: &mut Write<'_>, scope: Scope) -> Result<Scope, Problem> {
+    let Scope::Key(id) = scope else {
+        return Ok(scope);
+    };
+    let key = write.get::<Key>(&id).await?.document;
+    Ok(Scope::Key(key.rotation_root.unwrap_or(id)))
 }
 
 /// The organization that a scope is in, and that what it names is there; empty for what is in none, or in several. A confined

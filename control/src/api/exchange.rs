@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tollgate_budgets::{Answer, MOST, Report};
+use tollgate_core::key::shown;
 use utoipa::ToSchema;
 
 use super::App;
@@ -15,6 +16,7 @@ use crate::access::{Caller, Permission};
 use crate::budget::Budget;
 use crate::calendar::Span;
 use crate::problem::{Problem, Problems};
+use crate::secret;
 use crate::spending::{KEPT, Reported};
 use crate::time;
 
@@ -124,12 +126,14 @@ pub(super) async fn exchange(
     let mut reports: BTreeMap<(String, i64), (usize, Reported)> = BTreeMap::new();
     let mut answers: Vec<ItemAnswer> = Vec::with_capacity(body.items.len());
     for (at, item) in body.items.iter().enumerate() {
-        let mut answer = unanswered(item);
-        match reported(
-            item,
-            budgets.get(item.budget.as_str()).and_then(Option::as_ref),
-            now,
-        ) {
+        let known = budgets.get(item.budget.as_str()).and_then(Option::as_ref);
+        let name = match known {
+            Some(_) => item.budget.clone(),
+            // It may be a key or a token in the wrong place, or endless.
+            None => secret::masked(&shown(&item.budget, 64)),
+        };
+        let mut answer = unanswered(item, name);
+        match reported(item, known, now) {
             Ok(reported) => {
                 let Span { from, until } = reported.window;
                 answer.window = Some(from);
@@ -192,9 +196,9 @@ fn reported(item: &ItemReport, budget: Option<&(Budget, bool)>, now: i64) -> Res
     })
 }
 
-fn unanswered(item: &ItemReport) -> ItemAnswer {
+fn unanswered(item: &ItemReport, budget: String) -> ItemAnswer {
     ItemAnswer {
-        budget: item.budget.clone(),
+        budget,
         window: item.window,
         ends_at: None,
         granted: 0,

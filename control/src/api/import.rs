@@ -171,6 +171,7 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         spec,
         revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,
+        rotation_root: None,
         rotation: None,
     })
 }

@@ -21,6 +21,10 @@ use crate::time;
 /// Restrictions in force at a time: as many as the directory has room for.
 const MOST: usize = 32;
 
+/// One that lasts so long, or until somebody ends it, passes whatever a customer has written before: so many are in force at
+/// a time, and what ends them is counted. Milliseconds.
+const UNCOUNTED_FROM: i64 = 86_400_000;
+
 /// All that are in force, as far as an answer holds them.
 const WHOLE: i64 = 10_000;
 
@@ -113,6 +117,9 @@ pub(super) async fn begin<D: Incident>(
         && let Some(answer) = idempotency.stored_answer(&mut write, caller, options).await?
     {
         return Ok(answer);
+    }
+    if span.is_none_or(|span| span >= UNCOUNTED_FROM) {
+        write.makes_safer();
     }
     let org = target_org::<D>(&mut write, caller, &new.target).await?;
     let id =

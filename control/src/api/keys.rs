@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tollgate_core::key::ApiKey;
-use utoipa::ToSchema;
+use tollgate_core::key::{ApiKey, KeyHash};
+use utoipa::{IntoParams, ToSchema};
 
 use super::idempotency::IdempotentRequest;
 use super::patch::{apply_patch, metadata_after, sets_status};
@@ -19,9 +19,11 @@ use super::{
 };
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{Cap, Freeze, Incident, Key, KeySpec, Metadata, Org, Project, Rotation, project_id};
+use crate::documents::{
+    Cap, Freeze, Incident, Key, KeySpec, Metadata, Org, Project, Rotation, Status, project_id,
+};
 use crate::problem::{Problem, Problems};
-use crate::store::{ListQuery, StoreError, Stored, Write};
+use crate::store::{ListQuery, Listed, StoreError, Stored, Write};
 use crate::time;
 
 /// A new key.
@@ -45,24 +47,78 @@ pub(super) struct CreatedKey {
     key: Key,
 }
 
+/// Which keys to list.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct KeysQuery {
+    /// Of this organization only.
+    #[param(required = false, nullable = false)]
+    org: Option<String>,
+    /// The one with this SHA-256, in hexadecimal digits, of whichever organization the token sees.
+    #[param(required = false, nullable = false, pattern = "^[0-9a-fA-F]{64}$")]
+    sha256: Option<String>,
+    /// After this id: `next` of the page before.
+    #[param(required = false, nullable = false)]
+    after: Option<String>,
+    /// At most so many, up to 1,000; 100 if absent.
+    #[param(required = false, nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
 /// The keys.
-#[utoipa::path(get, path = "/v1/keys", params(PageQuery), tag = "keys", responses(
+#[utoipa::path(get, path = "/v1/keys", params(KeysQuery), tag = "keys", responses(
     (status = 200, body = Page<Key>), Problems,
 ))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<KeysQuery>,
 ) -> Result<axum::Json<Page<Value>>, Problem> {
     caller.authorize(Permission::Read)?;
+    let KeysQuery {
+        org,
+        sha256,
+        after,
+        limit,
+    } = query;
+    let query = PageQuery { org, after, limit };
+    let limit = query.limit()?;
+    if let Some(sha256) = sha256 {
+        let found = by_sha256(&app, &caller, query.org.as_deref(), &sha256).await?;
+        return to_page(&app.store, &caller, found, |key: &Key| key.id.clone()).await;
+    }
     let org = super::org_filter(&caller, query.org.as_deref())?;
     let wanted = ListQuery {
         org: &org,
         after: query.after.as_deref().unwrap_or_default(),
-        limit: query.limit()?,
+        limit,
     };
     let listed = app.store.list(wanted).await?;
     to_page(&app.store, &caller, listed, |key: &Key| key.id.clone()).await
+}
+
+/// The key with a SHA-256, where the caller sees it and it is of the organization that is asked for.
+async fn by_sha256(
+    app: &App,
+    caller: &Caller,
+    org: Option<&str>,
+    sha256: &str,
+) -> Result<Listed<Key>, Problem> {
+    if let Some(org) = org {
+        caller.authorize_in(Permission::Read, org)?;
+    }
+    let hash = KeyHash::parse(sha256);
+    let hash = hash.ok_or_else(|| Problem::invalid("sha256", sha256, "64 hexadecimal digits"))?;
+    let is_seen = |key: &Key| caller.can_see(&key.org) && org.is_none_or(|org| org == key.org);
+    let found = app.store.by_sha256::<Key>(&hash).await?;
+    Ok(Listed {
+        found: found
+            .filter(|found| is_seen(&found.document))
+            .into_iter()
+            .collect(),
+        has_more: false,
+    })
 }
 
 /// One key.
@@ -118,6 +174,7 @@ pub(super) async fn create(
         spec,
         revoked_at: None,
         rotated_from: None,
+        rotation_root: None,
         rotation: None,
     };
     check::keys(core::slice::from_ref(&key))?;
@@ -210,6 +267,14 @@ pub(super) async fn change(
     ensure_goes_on_not(&caller, &before.document, &key)?;
     check::keys(core::slice::from_ref(&key))?;
     ensure_key_is_small(&caller, &key)?;
+    let suspended = KeySpec {
+        status: Status::Suspended,
+        ..before.document.spec.clone()
+    };
+    if key.spec == suspended {
+        // To be suspended again it has to be resumed.
+        write.makes_safer();
+    }
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
@@ -256,6 +321,8 @@ pub(super) async fn revoke(
     authorize_object(&caller, Permission::ManageKeys, &before.document.org, "key", &id)?;
     ensure_current(&before, &if_match)?;
     let key = revoked(&before.document, write.time());
+    // Each key is only once.
+    write.makes_safer();
     write.replace(&before, &key).await?;
     commit_or_preview(write, &key.org, &options, StatusCode::OK, &key, before.revision).await
 }
@@ -392,6 +459,15 @@ pub(super) async fn rotate(
         .await?;
     let before = get_unrevoked(&mut write, &caller, &id).await?;
     ensure_current(&before, &if_match)?;
+    let now = write.time();
+    let ends_before = before.document.spec.expires_at.as_deref();
+    let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
+    // Before its successors are read: of one that has not ended a confined caller makes no more than two.
+    if ends_before.is_some_and(|at| at <= now) {
+        return Err(Problem::conflict(format!(
+            "the key `{id}` has expired; make a new one"
+        )));
+    }
     let successors = successors(&mut write, &before.document).await?;
     if let Some(new) = successors.iter().rfind(|new| is_unrevoked(new)) {
         return show(&app.store, &caller, StatusCode::OK, &new.document, new.revision).await;
@@ -406,15 +482,7 @@ pub(super) async fn rotate(
             "the key `{id}` is {done} by `{by}`; end that first, or make a new key and revoke this one"
         )));
     }
-    let now = write.time();
     ensure_predecessor_ended(&mut write, &caller, &before.document).await?;
-    let ends_before = before.document.spec.expires_at.as_deref();
-    let ends_before = ends_before.map(|at| time::parse("expires_at", at)).transpose()?;
-    if ends_before.is_some_and(|at| at <= now) {
-        return Err(Problem::conflict(format!(
-            "the key `{id}` has expired; make a new one"
-        )));
-    }
     // Where an earlier rotation came to nothing, it was to end only for that.
     let was = &before.document;
     let expires_at_before = match &was.rotation {
@@ -432,6 +500,7 @@ pub(super) async fn rotate(
         revoked_at: None,
         rotation: None,
         rotated_from: Some(id.clone()),
+        rotation_root: was.rotation_root.clone().or_else(|| Some(id.clone())),
         metadata: Metadata {
             // Rotation resumes nothing.
             suspended_by_platform: before.document.metadata.suspended_by_platform,

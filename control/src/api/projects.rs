@@ -16,7 +16,7 @@ use super::request::{IfMatch, JsonBody, PageQuery, Path, Query, WriteOptions};
 use super::{App, Changed, Page, Preview, commit_or_preview, ensure_current, show, to_page};
 use crate::access::{Caller, Permission};
 use crate::check;
-use crate::documents::{Metadata, Org, Project, ProjectSpec, project_id};
+use crate::documents::{Metadata, Org, Project, ProjectSpec, Status, project_id};
 use crate::problem::{Problem, Problems};
 use crate::store::{ListQuery, Stored};
 use crate::time;
@@ -155,6 +155,14 @@ pub(super) async fn change(
         ..before.document.clone()
     };
     check::org(&parent.document, core::slice::from_ref(&project))?;
+    let suspended = ProjectSpec {
+        status: Status::Suspended,
+        ..before.document.spec.clone()
+    };
+    if project.spec == suspended {
+        // To be suspended again it has to be resumed.
+        write.makes_safer();
+    }
     write.replace(&before, &project).await?;
     // One that shrinks is let, so that what is too much can become less.
     if size(&project.spec) > size(&before.document.spec) {
@@ -182,10 +190,12 @@ pub(super) async fn remove(
     caller.authorize_in(Permission::ManageKeys, &org)?;
     let id = project_id(&org, &project);
     let in_use = || Problem::conflict(format!("`{id}` still has keys; revoke them first"));
+    let reading = app.store.place_to_read(&caller).await?;
     app.store.get::<Project>(&id).await?;
     // Before anybody waits for the database: an organization may have many keys.
     let seq = app.store.without_keys(&org, &project).await?;
     let seq = seq.ok_or_else(in_use)?;
+    drop(reading);
     let mut write = app
         .store
         .begin(&caller, "project.remove", options.reason.as_deref())

@@ -17,6 +17,7 @@ use super::members::no_such_member;
 use super::{App, MAX_BODY, MAX_IMPORT};
 use crate::access::Caller;
 use crate::check;
+use crate::objects::Objects;
 use crate::problem::Problem;
 use crate::unique;
 
@@ -38,9 +39,15 @@ impl FromRequestParts<Arc<App>> for Caller {
                 .known_gateway(authorization, address)
                 .ok_or(lost);
         }
-        app.authenticator
+        let caller = app
+            .authenticator
             .authenticate(&app.store, authorization, address)
-            .await
+            .await?;
+        if !parts.method.is_safe() {
+            return Ok(caller);
+        }
+        let reading = app.store.place_to_read(&caller).await?;
+        Ok(caller.with_reading(reading))
     }
 }
 
@@ -193,7 +200,7 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let mut unknown = None;
     let mut ignored =
         |path: serde_ignored::Path<'_>| unknown = unknown.take().or_else(|| Some(path.to_string()));
-    let known = serde_ignored::Deserializer::new(&mut reader, &mut ignored);
+    let known = serde_ignored::Deserializer::new(Objects(&mut reader), &mut ignored);
     let value = serde_path_to_error::deserialize(known).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };

@@ -1,4 +1,5 @@
-//! What a customer sees of the platform's people: that the platform did something, and not which of them, from where.
+//! What a customer sees of the platform's people: that the platform did something, and not which of them, from where, or
+//! what they wrote down of why.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::store::Store;
 /// What stands in their place.
 const PLATFORM: &str = "platform";
 /// Members of a document that say who did something.
-const BY: [&str; 2] = ["created_by", "ended_by"];
+const BY: [&str; 3] = ["created_by", "ended_by", "raised_by"];
 
 /// All who are not confined to organizations: tokens, commands on the server's machine, the server. They are hidden from a
 /// confined caller, and from nobody else.
@@ -39,11 +40,28 @@ impl<'s> Staff<'s> {
         if !self.caller.is_confined() {
             return Ok(());
         }
+        self.hide_in(document).await?;
+        // Of a budget.
+        match document.get_mut("raise") {
+            Some(raise) => self.hide_in(raise).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn hide_in(&mut self, object: &mut Value) -> Result<(), Problem> {
         for name in BY {
-            if let Some(Value::String(by)) = document.get_mut(name)
-                && self.has(by).await?
+            let Some(Value::String(by)) = object.get_mut(name) else {
+                continue;
+            };
+            if !self.has(by).await? {
+                continue;
+            }
+            *by = PLATFORM.to_owned();
+            // Who began it said why, and not who ended it.
+            if name != "ended_by"
+                && let Some(Value::String(reason)) = object.get_mut("reason")
             {
-                *by = PLATFORM.to_owned();
+                reason.clear();
             }
         }
         Ok(())
@@ -61,10 +79,16 @@ impl<'s> Staff<'s> {
 
     /// The same in entries of the trail.
     pub(super) async fn hide_in_trail(&mut self, entries: &mut [HashedEntry]) -> Result<(), Problem> {
-        for HashedEntry { entry, .. } in entries {
-            if self.caller.is_confined() && self.has(&entry.actor).await? {
+        if !self.caller.is_confined() {
+            return Ok(());
+        }
+        for HashedEntry { entry, hash } in entries {
+            // Whoever knows the hashes before and behind an entry tries actors and addresses until they fit.
+            *hash = None;
+            if self.has(&entry.actor).await? {
                 entry.actor = PLATFORM.to_owned();
                 entry.address.clear();
+                entry.reason = None;
             }
             self.hide_in_changes(&mut entry.changes).await?;
         }

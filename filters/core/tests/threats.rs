@@ -20,6 +20,7 @@ fn path(file: &str) -> PathBuf {
         Some(("core", rest)) => format!("filters/core/src/{rest}"),
         Some(("vm", rest)) => format!("wasm-tests/vm/tests/{rest}"),
         Some(("fuzz", rest)) => format!("filters/fuzz/src/{rest}"),
+        Some(("control", rest)) if rest.starts_with("src/") => format!("control/{rest}"),
         Some((room @ ("control" | "cli"), rest)) => format!("{room}/tests/{rest}"),
         _ => format!("wasm-tests/harness/tests/{file}"),
     };
