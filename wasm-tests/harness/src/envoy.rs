@@ -429,7 +429,8 @@ async fn launch(options: &Options, staged: &Staged) -> Result<(Process, Admin, S
 fn served(options: &Options) -> Vec<String> {
     let clusters = [("llama", options.llama), ("gpt-oss", options.gpt_oss)];
     let with_server = |(name, addr): (&'static str, Option<SocketAddr>)| addr.map(|_| name.to_owned());
-    let more = options.clusters.iter().map(|(name, _)| name.clone());
+    let checked = options.clusters.iter().filter(|cluster| cluster.checked);
+    let more = checked.map(|cluster| cluster.name.clone());
     clusters.into_iter().filter_map(with_server).chain(more).collect()
 }
 
