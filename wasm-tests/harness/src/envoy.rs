@@ -107,6 +107,11 @@ impl Gateway {
         self.await_model_servers(&self.expected).await;
     }
 
+    /// Kills Envoy for good, as a machine that stops does.
+    pub fn crash(&mut self) {
+        self.process.kill();
+    }
+
     /// Where customers call.
     pub fn addr(&self) -> SocketAddr {
         self.addr
