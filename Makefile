@@ -1,11 +1,11 @@
 # Each command sets up what it needs by itself; the work is done in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test accountant model soak crash fuzz sanitize lint generate wasm native bench clean
+.PHONY: help demo demo-fleet run test accountant model soak crash fuzz sanitize lint generate wasm native bench clean
 
 help: ## this list
 	@echo "Tollgate: Envoy filters that make a listener the front door of a model-serving platform."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  ENVOY_BIN=/path         use another Envoy      ENVOY_RUNTIME=docker   use the official image"
 	@echo "  FORM=gateway, native    make run: with the filters as one module, or from the native library"
@@ -13,6 +13,9 @@ help: ## this list
 
 demo: ## a scripted tour: model servers, Envoy, fresh keys, some fifty steps
 	@scripts/stack.sh demo $(ARGS)
+
+demo-fleet: ## one limit for two Envoys, of which one is killed: what passes where, and that the sum never is too much
+	@scripts/stack.sh demo-fleet $(ARGS)
 
 run: ## the stack in the foreground: a key, a curl line to paste, and a control plane to make more keys
 	@scripts/stack.sh run $(ARGS)

@@ -42,7 +42,16 @@ impl ControlPlane {
     /// # Errors
     /// It does not start: what it said.
     pub fn start(database: &str, addr: SocketAddr) -> Result<Self> {
+        Self::with_books(database, addr, None)
+    }
+
+    /// As [`Self::start`], with the books of the fleet's limits in this store: `redis://…`, or the database without one.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub fn with_books(database: &str, addr: SocketAddr, store: Option<&str>) -> Result<Self> {
         let mut serve = Command::new(program()?);
+        serve.env("TOLLGATE_FLEET_STORE", store.unwrap_or("database"));
         serve
             .args(["serve", "--listen", &addr.to_string(), "--database", database])
             .stdout(Stdio::piped())

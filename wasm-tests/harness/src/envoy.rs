@@ -107,6 +107,11 @@ impl Gateway {
         self.await_model_servers(&self.expected).await;
     }
 
+    /// Kills Envoy for good, as a machine that stops does.
+    pub fn crash(&mut self) {
+        self.process.kill();
+    }
+
     /// Where customers call.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -429,7 +434,8 @@ async fn launch(options: &Options, staged: &Staged) -> Result<(Process, Admin, S
 fn served(options: &Options) -> Vec<String> {
     let clusters = [("llama", options.llama), ("gpt-oss", options.gpt_oss)];
     let with_server = |(name, addr): (&'static str, Option<SocketAddr>)| addr.map(|_| name.to_owned());
-    let more = options.clusters.iter().map(|(name, _)| name.clone());
+    let checked = options.clusters.iter().filter(|cluster| cluster.checked);
+    let more = checked.map(|cluster| cluster.name.clone());
     clusters.into_iter().filter_map(with_server).chain(more).collect()
 }
 

@@ -14,6 +14,7 @@
 
 pub mod access_log;
 mod admin;
+pub mod bucket;
 mod cast;
 pub mod catalogue;
 pub mod client;

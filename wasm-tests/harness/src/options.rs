@@ -19,7 +19,7 @@ pub struct Options {
     pub(crate) gpt_oss: Option<SocketAddr>,
     pub(crate) documents: Option<SocketAddr>,
     pub(crate) fleet: Option<SocketAddr>,
-    pub(crate) clusters: Vec<(String, SocketAddr)>,
+    pub(crate) clusters: Vec<Cluster>,
     pub(crate) key_auth: Option<Value>,
     pub(crate) router: Option<Value>,
     pub(crate) limits: Option<Value>,
@@ -30,6 +30,15 @@ pub struct Options {
     pub(crate) edits: Vec<(String, String, String)>,
     pub(crate) log_level: String,
     pub(crate) arguments: Vec<String>,
+}
+
+/// One more cluster than `envoy/clusters.yaml` has.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    pub(crate) addr: SocketAddr,
+    /// Whether Envoy asks it how it is.
+    pub(crate) checked: bool,
 }
 
 impl Default for Options {
@@ -94,8 +103,20 @@ impl Options {
 
     /// One more cluster, a copy of `gpt-oss` with the model server at `addr`.
     #[must_use]
-    pub fn cluster(mut self, name: &str, addr: SocketAddr) -> Self {
-        self.clusters.push((name.into(), addr));
+    pub fn cluster(self, name: &str, addr: SocketAddr) -> Self {
+        self.one_more(name, addr, true)
+    }
+
+    /// The same without a health check, for what is no model server, or takes no connections: the gateway starts without
+    /// waiting until it is well.
+    #[must_use]
+    pub fn unchecked_cluster(self, name: &str, addr: SocketAddr) -> Self {
+        self.one_more(name, addr, false)
+    }
+
+    fn one_more(mut self, name: &str, addr: SocketAddr, checked: bool) -> Self {
+        let name = name.into();
+        self.clusters.push(Cluster { name, addr, checked });
         self
     }
 
@@ -155,13 +176,12 @@ impl Options {
         self
     }
 
-    /// A member of the fleet of this control plane, which knows it by this token: `fleet.yaml`.
+    /// A member of the fleet of this control plane, which knows it by this token: `fleet.yaml`. Where the directory comes
+    /// from a server too, it is the same one.
     #[must_use]
     pub fn fleet(mut self, control: SocketAddr, token: &str) -> Self {
         self.fleet = Some(control);
-        let known = format!("cluster: control\n          token: {token}\n");
-        self.cluster("control", control)
-            .edit("fleet.yaml", "cluster: directory", &known)
+        self.edit("fleet.yaml", "# token: tg-token-…", &format!("token: {token}"))
     }
 
     /// The whole `configuration` of key-auth.

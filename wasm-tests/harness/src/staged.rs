@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::config::{CONFIGURATION, parse, repository};
 use crate::form::{self, Form};
 use crate::models::FAULT_HEADER;
-use crate::options::Options;
+use crate::options::{Cluster, Options};
 
 /// The line of `envoy/filters/tenant-router.yaml` before which [`TESTS_OWN`] are allowed.
 const BREAKER: &str = "          breaker: {failures: 5,";
@@ -253,7 +253,7 @@ impl Staged {
     }
 
     /// Adds copies of the cluster `gpt-oss`, under other names and with other addresses.
-    fn add_clusters(&self, clusters: &[(String, SocketAddr)]) -> Result<()> {
+    fn add_clusters(&self, clusters: &[Cluster]) -> Result<()> {
         if clusters.is_empty() {
             return Ok(());
         }
@@ -266,8 +266,11 @@ impl Staged {
             .find(|resource| resource["name"] == "gpt-oss")
             .context("clusters.yaml has no gpt-oss")?
             .clone();
-        for (name, addr) in clusters {
+        for Cluster { name, addr, checked } in clusters {
             let mut cluster = model.clone();
+            if !checked && let Some(members) = cluster.as_object_mut() {
+                members.remove("health_checks");
+            }
             cluster["name"] = json!(name);
             cluster["load_assignment"]["cluster_name"] = json!(name);
             cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] =
@@ -318,7 +321,7 @@ impl Staged {
         for (port, to) in [
             (11001, options.llama),
             (11002, options.gpt_oss),
-            (11080, options.documents),
+            (11080, options.documents.or(options.fleet)),
         ] {
             if let Some(to) = to {
                 self.replace(

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_core::key::ApiKey;
+use tollgate_harness::bucket::{Bucket, Passed};
 use tollgate_harness::config::repository;
+use tollgate_harness::control::ControlPlane;
 use tollgate_harness::documents::Documents;
 use tollgate_harness::models::ModelServer;
 use tollgate_harness::process::Process;
@@ -80,6 +82,13 @@ fn patch(text: &str, readme: &str, kind: &str) -> String {
 
 /// Envoy as the harness runs it: `ENVOY_BIN`, the one that `make` installs, or the official image.
 fn envoy(dir: &Path) -> Command {
+    let mut command = program(dir, dir);
+    command.args(["-c", "envoy.yaml"]);
+    command
+}
+
+/// The same in a folder of `dir`, with no arguments yet.
+fn program(dir: &Path, folder: &Path) -> Command {
     let mut command = if std::env::var("ENVOY_RUNTIME").is_ok_and(|runtime| runtime == "docker") {
         let mut command = Command::new("docker");
         command.args(["run", "--rm", "--network", "host", "--user"]);
@@ -90,14 +99,14 @@ fn envoy(dir: &Path) -> Command {
                 .arg("--volume")
                 .arg(format!("{0}:{0}:{mode}", path.display()));
         }
-        command.arg("--workdir").arg(dir);
+        command.arg("--workdir").arg(folder);
         command.args(["--entrypoint", "envoy", "envoyproxy/envoy:v1.40.0"]);
         command
     } else {
         let installed = || repository().join("target/tools/envoy");
         Command::new(std::env::var_os("ENVOY_BIN").map_or_else(installed, PathBuf::from))
     };
-    command.current_dir(dir).args(["-c", "envoy.yaml"]);
+    command.current_dir(folder);
     command
 }
 
@@ -124,7 +133,12 @@ impl Envoy {
     }
 
     async fn start_in(dir: TempDir) -> Self {
-        let mut command = envoy(dir.path());
+        let command = envoy(dir.path());
+        Self::start_by(command, dir).await
+    }
+
+    /// Its log and the address of its admin port are in `dir`.
+    async fn start_by(mut command: Command, dir: TempDir) -> Self {
         command
             .args(["--disable-hot-restart", "--concurrency", "2", "-l", "warning"])
             .args(["--file-flush-interval-msec", "20"])
@@ -631,4 +645,113 @@ async fn compose_serves_customers_with_keys() {
         Some(log_of(&envoy.dir)).filter(|log| log.contains("tollgate_missing_api_key"))
     });
     assert!(!log.await.contains(key.reveal()));
+}
+
+/// The commands of a README's block of the kind ```` ```{kind} ````.
+fn commands<'a>(readme: &'a str, kind: &str) -> &'a str {
+    let block = readme.split_once(&format!("\n```{kind}\n"));
+    block.unwrap().1.split_once("\n```\n").unwrap().0
+}
+
+/// A folder with what `examples/fleet` makes of `envoy/`, in the place of the repository.
+fn fleet_folder() -> TempDir {
+    let dir = tempfile::Builder::new().prefix("tollgate-").tempdir().unwrap();
+    let copied = Command::new("cp")
+        .args(["-r", "envoy", "examples"])
+        .arg(dir.path())
+        .current_dir(repository())
+        .status();
+    assert!(copied.unwrap().success());
+    std::os::unix::fs::symlink(repository().join("dist"), dir.path().join("dist")).unwrap();
+    let made = Command::new("sh")
+        .args(["-euc", commands(&example("fleet/README.md"), "sh")])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    dir
+}
+
+/// One Envoy of the fleet, on ports of its own.
+async fn fleet_envoy(control: &ControlPlane, model: &ModelServer) -> Envoy {
+    let dir = fleet_folder();
+    let folder = dir.path().join("target/fleet");
+    let change = |file: &str, change: &dyn Fn(&str) -> String| {
+        let path = folder.join(file);
+        let changed = change(&fs::read_to_string(&path).unwrap());
+        fs::write(&path, changed).unwrap();
+    };
+    change("envoy/listener.yaml", &|text| put_port(text, 10000, 0));
+    change("envoy/clusters.yaml", &|text| {
+        put_port(
+            &put_port(text, 7700, control.addr().port()),
+            8000,
+            model.addr().port(),
+        )
+    });
+    let token = control.gateway_token().await.unwrap();
+    fs::write(
+        folder.join("fleet-1.yaml"),
+        put(&example("fleet/fleet.yaml"), "TOKEN", token),
+    )
+    .unwrap();
+    let bootstrap = fs::read_to_string(folder.join("envoy/envoy.yaml")).unwrap();
+    let mut command = program(dir.path(), &folder);
+    command.args(["-c", "fleet-1.yaml", "--config-yaml"]);
+    command.arg(put_port(&bootstrap, 9901, 0));
+    Envoy::start_by(command, dir).await
+}
+
+#[tokio::test]
+async fn a_fleet_keeps_one_limit() {
+    let limits = yaml(&example("fleet/rate-limit.yaml"));
+    let place = "/resources/0/typed_config/config/configuration/value/limits/0";
+    let limit = limits.pointer(place).unwrap();
+    assert_eq!(
+        (&limit["rate"], &limit["burst"]),
+        (&json!("600/minute"), &json!(60))
+    );
+    let limit = Bucket {
+        rate: 10.0,
+        burst: 60.0,
+    };
+
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
+    let control = ControlPlane::start(&database, ([127, 0, 0, 1], 0).into()).unwrap();
+    let acme = json!({"id": "acme", "tier": "pro", "models": ["*"]});
+    control.post("/v1/orgs", &acme).await.unwrap();
+    let (_, key) = control.key("acme").await.unwrap();
+    let model = ModelServer::start().await.unwrap();
+    let envoys = tokio::join!(fleet_envoy(&control, &model), fleet_envoy(&control, &model));
+    let envoys = [envoys.0, envoys.1];
+    for envoy in &envoys {
+        net::eventually("the key is known", async || {
+            let listed = envoy.client().get("/v1/models").key(&key).send().await;
+            (listed.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    // The burst first; then nearly all of the rate, where the parts that the two have unasked are half of it.
+    let (begun, mut passed) = (Instant::now(), Vec::new());
+    let window = Duration::from_secs(4);
+    for envoy in envoys.iter().cycle() {
+        let sent = Instant::now();
+        let reply = envoy.client().post(CHAT).key(&key).json(body()).send().await;
+        if reply.status == 200 {
+            let answered = Instant::now();
+            passed.push(Passed { sent, answered });
+        }
+        let recent = passed.iter().filter(|one| one.sent.elapsed() < window).count() as f64;
+        if begun.elapsed() > 2 * window && recent >= 0.75 * limit.rate * window.as_secs_f64() {
+            break;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(40),
+            "{recent} in {window:?}"
+        );
+    }
+    assert_eq!(limit.holds(&passed), Ok(()));
+    assert_eq!(model.seen().len(), passed.len());
 }

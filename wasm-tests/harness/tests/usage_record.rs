@@ -112,7 +112,7 @@ async fn collectors_get_what_the_file_says() {
     let gateway = Options::new()
         .directory(&directory)
         .llama(model.addr())
-        .cluster("telemetry", http_addr)
+        .unchecked_cluster("telemetry", http_addr)
         .edit(
             "clusters.yaml",
             clusters,

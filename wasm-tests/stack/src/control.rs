@@ -37,11 +37,19 @@ impl Control {
     /// # Errors
     /// It does not start, or the program was not built; in a sentence for people.
     pub(crate) fn start(port: u16) -> Result<Self> {
+        Self::with_books(port, None)
+    }
+
+    /// The same, with the books of the fleet's limits in this store.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub(crate) fn with_books(port: u16, store: Option<&str>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("tollgate-control-").tempdir()?;
         let database = format!("sqlite:{}", folder.path().join("tollgate.db").display());
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self {
-            plane: ControlPlane::start(&database, addr)?,
+            plane: ControlPlane::with_books(&database, addr, store)?,
             program: program()?,
             folder,
         })
@@ -97,6 +105,16 @@ impl Control {
             .edit(file, "# watch: 25s", "watch: 25s")
             .edit(file, "# token: tg-token-…", &format!("token: {token}"))
             .documents(self.plane.addr()))
+    }
+
+    /// A gateway whose directory comes from here, and which keeps its limits with others that ask here.
+    ///
+    /// # Errors
+    /// There is no token for it.
+    pub(crate) async fn member(&self, options: Options) -> Result<Options> {
+        let token = self.plane.gateway_token().await?;
+        let options = options.fleet(self.plane.addr(), &token);
+        self.followed_by(options).await
     }
 
     /// Waits until each worker of a gateway knows this key; how many requests that took.

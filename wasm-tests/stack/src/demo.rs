@@ -1,6 +1,8 @@
 //! `make demo`: the stack on free ports, and a scripted tour through it; then the acts that need more than it.
+//! `make demo-fleet`: an act on several Envoys, by itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -32,6 +34,17 @@ pub async fn demo(ports: Ports) -> Result<()> {
     println!(
         "Stopped all that was started. `make run` keeps it running, with a key and a curl line to paste."
     );
+    Ok(())
+}
+
+/// Shows one limit of two Envoys; `Ok` where it was not passed, and all else was as promised. `short` takes half the time.
+///
+/// # Errors
+/// Something can't be started, or was not as promised; in a sentence for people.
+pub async fn demo_fleet(short: bool) -> Result<()> {
+    let window = Duration::from_secs(if short { 3 } else { 6 });
+    acts::play_fleet(window).await?;
+    println!("Stopped all that was started. docs/fleet.md says more.");
     Ok(())
 }
 

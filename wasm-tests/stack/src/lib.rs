@@ -1,4 +1,4 @@
-//! The whole thing on one machine, for people: `make run` and `make demo`.
+//! The whole thing on one machine, for people: `make run`, `make demo` and `make demo-fleet`.
 //!
 //! The repository's own `envoy/` configuration on a real Envoy, two stand-in model servers behind it, a control plane, and
 //! keys made for this run alone. They are the same parts that the tests run.
@@ -14,6 +14,7 @@
 mod acts;
 mod control;
 mod demo;
+mod redis;
 mod reload;
 mod requests;
 mod run;
@@ -26,7 +27,7 @@ use tollgate_models::ModelServer;
 
 use control::Control;
 
-pub use demo::demo;
+pub use demo::{demo, demo_fleet};
 pub use run::run;
 
 /// Where everything listens, on 127.0.0.1; 0 is a free port.

@@ -1,4 +1,5 @@
-//! `stack run` and `stack demo`: the gateway with model servers behind it, for people. See `make run`, `make demo`.
+//! `stack run`, `stack demo` and `stack demo-fleet`: gateways with model servers behind them, for people. See `make run`,
+//! `make demo`, `make demo-fleet`.
 
 use std::process::ExitCode;
 
@@ -9,9 +10,13 @@ use tollgate_stack::{self as stack, Ports};
 const USAGE: &str = "\
 usage: stack run  [--gateway-port PORT] [--admin-port PORT] [--control-port PORT]
        stack demo
+       stack demo-fleet [--short]
 
 run   model servers, control plane and Envoy in the foreground, with a fresh key and a curl line to paste
 demo  a scripted tour through them; exits non-zero if an exchange was not as promised
+demo-fleet
+      one limit for two Envoys, of which one is killed; exits non-zero if the limit was passed. Some minute long, --short
+      half of that
 
 The ports can be set by GATEWAY_PORT, ADMIN_PORT and CONTROL_PORT as well; `run` takes 10000, 9901 and 7700 without, 0 is
 a free one.
@@ -22,6 +27,7 @@ a free one.
 enum Command {
     Run(Ports),
     Demo,
+    DemoFleet { short: bool },
     Help,
 }
 
@@ -41,6 +47,7 @@ async fn main() -> ExitCode {
         match command {
             Command::Run(ports) => stack::run(ports).await,
             Command::Demo => stack::demo(Ports::default()).await,
+            Command::DemoFleet { short } => stack::demo_fleet(short).await,
             Command::Help => {
                 print!("{USAGE}");
                 Ok(())
@@ -91,6 +98,8 @@ fn parse(
         None => Ok(otherwise),
     };
     let name = arguments.next();
+    let is_fleet = name.as_deref() == Some("demo-fleet");
+    let mut short = false;
     let mut ports = Ports {
         gateway: port("GATEWAY_PORT", 10000)?,
         admin: port("ADMIN_PORT", 9901)?,
@@ -101,6 +110,10 @@ fn parse(
             "--gateway-port" => &mut ports.gateway,
             "--admin-port" => &mut ports.admin,
             "--control-port" => &mut ports.control,
+            "--short" if is_fleet => {
+                short = true;
+                continue;
+            }
             "--help" | "-h" => return Ok(Command::Help),
             other => bail!("`{other}` is no option of this command"),
         };
@@ -112,9 +125,10 @@ fn parse(
     match name.as_deref() {
         Some("run") => Ok(Command::Run(ports)),
         Some("demo") => Ok(Command::Demo),
+        Some("demo-fleet") => Ok(Command::DemoFleet { short }),
         Some("help" | "--help" | "-h") => Ok(Command::Help),
         Some(other) => bail!("there is no command `{other}`"),
-        None => bail!("what is to be done: run, or demo?"),
+        None => bail!("what is to be done: run, demo, or demo-fleet?"),
     }
 }
 
@@ -154,15 +168,22 @@ mod tests {
         assert_eq!(parsed("run --control-port 0", &variables), run(1, 2, 0));
         assert_eq!(parsed("run", &[("GATEWAY_PORT", "")]), run(10000, 9901, 7700));
         assert_eq!(parsed("demo", &variables), Ok(Command::Demo));
+        let fleet = |short| Ok(Command::DemoFleet { short });
+        assert_eq!(parsed("demo-fleet", &[]), fleet(false));
+        assert_eq!(parsed("demo-fleet --short", &[]), fleet(true));
         assert_eq!(parsed("run --help", &[]), Ok(Command::Help));
     }
 
     #[test]
     fn mistakes_are_said() {
         let said = |line, variables| parsed(line, variables).unwrap_err();
-        assert_eq!(said("", &[]), "what is to be done: run, or demo?");
+        assert_eq!(said("", &[]), "what is to be done: run, demo, or demo-fleet?");
         assert_eq!(said("walk", &[]), "there is no command `walk`");
         assert_eq!(said("run --port 1", &[]), "`--port` is no option of this command");
+        assert_eq!(
+            said("demo --short", &[]),
+            "`--short` is no option of this command"
+        );
         assert_eq!(said("run --admin-port", &[]), "--admin-port needs a port");
         let wrong = said("run", &[("ADMIN_PORT", "99999")]);
         assert!(

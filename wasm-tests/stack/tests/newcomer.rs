@@ -414,6 +414,15 @@ fn the_demo_keeps_its_promises() {
     assert!(TcpStream::connect(address).is_err(), "the gateway still listens");
 }
 
+#[test]
+fn the_demo_of_a_fleet_keeps_its_promises() {
+    let output = stack(&["demo-fleet", "--short"]).output().unwrap();
+    let shown = text(&output.stdout);
+    println!("{shown}");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(shown.contains("\n6 steps, all as promised.\n"));
+}
+
 #[tokio::test]
 async fn the_tour_tells_of_a_broken_promise() {
     let llama = ModelServer::start().await.unwrap();

@@ -78,7 +78,7 @@ impl Stage {
             .directory(&directory)
             .llama(model.addr())
             .gpt_oss(other.addr())
-            .cluster("nobody", nobody.addr())
+            .unchecked_cluster("nobody", nobody.addr())
             .catalogue(&catalogue)
             .limits(limits)
             .unbroken()

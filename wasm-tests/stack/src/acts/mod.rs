@@ -4,11 +4,14 @@
 
 mod ask;
 mod bill;
+mod fleet;
 mod flood;
 mod keys;
 mod limits;
 mod load;
 mod routing;
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -23,5 +26,16 @@ pub(super) async fn play() -> Result<()> {
     routing::act(&mut bill).await?;
     limits::act(&mut bill).await?;
     keys::act(&mut bill).await?;
+    bill.end()
+}
+
+/// Plays the one on a fleet, by itself; `Ok` where no limit was passed, and all else was as promised. `window` is how long
+/// a limit is to be used in full before that counts.
+///
+/// # Errors
+/// As of [`play`].
+pub(super) async fn play_fleet(window: Duration) -> Result<()> {
+    let mut bill = Bill::default();
+    fleet::act(&mut bill, window).await?;
     bill.end()
 }
