@@ -5,10 +5,11 @@ use sha2::{Digest as _, Sha256};
 use tollgate_shares::{Key, Limit};
 
 use super::ask::{Ask, LimitStatus, Wait};
+use super::fair::Org;
 use super::lease::Lease;
 use super::settle::Held;
-use super::share::{ShareRecord, Tally, limit_of, store_key};
-use super::short::Short;
+use super::share::{SOON, ShareRecord, leave, limit_of, store_key};
+use super::short::{Note, Notes};
 use super::subject::Subject;
 use super::table::Hit;
 use crate::bound::Bound;
@@ -18,9 +19,18 @@ use crate::workers::Workers;
 /// How often a lease is read again, where the one that was read has been replaced.
 const LEASES: usize = 3;
 
+/// What came of a charge.
+enum Charging {
+    Done(Held, LimitStatus),
+    Refused(Wait),
+    /// The member has to be told first.
+    Unnoted,
+}
+
 /// What a request does with one share.
 pub(super) struct Sharing {
     key: Key,
+    org: Org,
     place: Vec<u8>,
     limit: Limit,
     lease: Lease,
@@ -34,6 +44,7 @@ impl Sharing {
         let key = key(hit.row.id, &hit.row.per.store_key(subject), limit);
         Self {
             key,
+            org: Org::named(subject.org),
             place: store_key(key),
             limit,
             lease,
@@ -46,6 +57,13 @@ impl Sharing {
         &self.place
     }
 
+    const fn note(&self) -> Note {
+        Note {
+            key: self.key,
+            org: self.org,
+        }
+    }
+
     /// Changes the record, as of now; `None` leaves it as it is.
     fn modify<T>(
         &mut self,
@@ -53,12 +71,22 @@ impl Sharing {
         now: u64,
         mut change: impl FnMut(&mut ShareRecord) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
+        self.modify_by(store, now, |record, _| change(record))
+    }
+
+    /// The same; `change` is told by which lease.
+    fn modify_by<T>(
+        &mut self,
+        store: &mut impl Store,
+        now: u64,
+        mut change: impl FnMut(&mut ShareRecord, &Lease) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
         for _ in 0..LEASES {
             let (lease, limit) = (self.lease, self.limit);
             let mut is_current = true;
             let answer = store.modify(&self.place, &mut self.seen, ShareRecord::new, |record| {
                 is_current = record.fit(limit, &lease, now);
-                if is_current { change(record) } else { None }
+                if is_current { change(record, &lease) } else { None }
             })?;
             if is_current {
                 return Ok(answer);
@@ -92,13 +120,46 @@ impl Sharing {
         hit: &Hit<'_>,
         ask: &Ask<'_>,
     ) -> Result<Result<(Held, LimitStatus), Wait>, StoreError> {
-        let amount = hit.takes(ask);
-        let mut refused = Wait::Never;
-        let charged = self.modify(store, ask.now, |record| {
+        let mut noted = 0;
+        for _ in 0..LEASES {
+            match self.charge_if(store, hit, ask, noted)? {
+                Charging::Done(held, status) => return Ok(Ok((held, status))),
+                Charging::Refused(wait) => return Ok(Err(wait)),
+                Charging::Unnoted => {}
+            }
+            noted = self.lease.number;
+            if !Notes::InUse.add(store, self.note())? {
+                return Ok(Err(Wait::Nanos(SOON)));
+            }
+            // The member writes another lease before it takes the notes of the one before.
+            self.lease = Lease::valid(store, ask.now)?;
+        }
+        Err(StoreError::Contended)
+    }
+
+    /// Charges the request if there is room, and if the member knows or `noted` is the lease by which it was told.
+    fn charge_if(
+        &mut self,
+        store: &mut impl Store,
+        hit: &Hit<'_>,
+        ask: &Ask<'_>,
+        noted: u64,
+    ) -> Result<Charging, StoreError> {
+        let (amount, org) = (hit.takes(ask), self.org);
+        let mut refused = Charging::Unnoted;
+        let charged = self.modify_by(store, ask.now, |record, lease| {
             if let Some(wait) = record.wait(amount, ask.now, ask.workers) {
-                refused = wait;
+                refused = Charging::Refused(wait);
                 return None;
             }
+            if record.is_unnoted(lease.number) {
+                if noted != lease.number {
+                    refused = Charging::Unnoted;
+                    return None;
+                }
+                record.note(noted);
+            }
+            record.came(org);
             let mark = record.charge(amount, ask.workers);
             let held = match (mark, hit.bound) {
                 (Some(mark), Bound::Rate(quota)) => Held::Amount {
@@ -113,9 +174,9 @@ impl Sharing {
                     worker: ask.workers.id(),
                 },
             };
-            Some((held, status_of(record, hit, ask)))
+            Some(Charging::Done(held, status_of(record, hit, ask)))
         })?;
-        Ok(charged.ok_or(refused))
+        Ok(charged.unwrap_or(refused))
     }
 
     /// Has so much of it be in use.
@@ -139,7 +200,7 @@ impl Sharing {
         hit: &Hit<'_>,
         ask: &Ask<'_>,
     ) -> Result<(), StoreError> {
-        let (amount, life) = (hit.takes(ask), self.lease.life);
+        let (amount, life, org) = (hit.takes(ask), self.lease.life, self.org);
         // What the whole limit has no room for is not asked for.
         if amount > self.limit.burst {
             return Ok(());
@@ -147,19 +208,16 @@ impl Sharing {
         let is_untold = self.modify(store, ask.now, |record| {
             let is_untold = record.is_untold(life);
             if is_untold {
-                // It counts from here on.
-                record.tally = Tally::default();
+                record.count_anew();
             }
+            record.came(org);
             record.refuse(amount);
             Some(is_untold)
         })?;
-        if is_untold == Some(true) && Short::add(store, self.key)? {
-            self.modify(store, ask.now, |record| {
-                record.tell(life);
-                Some(())
-            })?;
+        match is_untold {
+            Some(true) => leave(store, self.note(), life),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

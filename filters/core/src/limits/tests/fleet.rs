@@ -45,10 +45,10 @@ fn a_part_passes_and_the_rest_is_asked_for() {
     assert_eq!(policy.unwrap().1, r#""rpm";q=60;w=60"#);
     // Others have theirs.
     assert!(table.go(&mut store, &globex(), START, tokens(0, 0)).is_ok());
-    assert_eq!(Short::take(&mut store).unwrap().len(), 1);
+    assert_eq!(Notes::Short.take(&mut store).unwrap().len(), 1);
     // It was told once, and counts on.
     assert!(table.go(&mut store, &acme(), START, tokens(0, 0)).is_err());
-    assert_eq!(Short::take(&mut store).unwrap(), []);
+    assert_eq!(Notes::Short.take(&mut store).unwrap(), []);
 }
 
 #[test]
@@ -98,12 +98,12 @@ fn more_than_the_whole_limit_never_passes_and_is_not_asked_for() {
         refused.answer(&table, &acme()).code,
         "request_too_large_for_limit"
     );
-    assert_eq!(Short::take(&mut store).unwrap(), []);
+    assert_eq!(Notes::Short.take(&mut store).unwrap(), []);
     let refused = table
         .go(&mut store, &acme(), START, tokens(1_000, 0))
         .unwrap_err();
     assert_eq!(refused.answer(&table, &acme()).code, "rate_limit_exceeded");
-    assert_eq!(Short::take(&mut store).unwrap().len(), 1);
+    assert_eq!(Notes::Short.take(&mut store).unwrap().len(), 1);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn in_shadow_it_is_asked_for_too() {
     let mut store = store(0);
     let admitted = table.go(&mut store, &acme(), START, tokens(0, 0)).unwrap();
     assert_eq!(admitted.would_refuse, [0]);
-    assert_eq!(Short::take(&mut store).unwrap().len(), 1);
+    assert_eq!(Notes::Short.take(&mut store).unwrap().len(), 1);
 }
 
 #[test]
