@@ -13,11 +13,11 @@ use super::short::{Note, Notes};
 use super::subject::Subject;
 use super::table::Hit;
 use crate::bound::Bound;
-use crate::state::{Seen, Store, StoreError};
+use crate::state::{Keyspace, Seen, Store, StoreError, Value, read, write};
 use crate::workers::Workers;
 
 /// How often a lease is read again, where the one that was read has been replaced.
-const LEASES: usize = 3;
+const LEASES: usize = 4;
 
 /// What came of a charge.
 enum Charging {
@@ -31,6 +31,9 @@ enum Charging {
 pub(super) struct Sharing {
     key: Key,
     org: Org,
+    row: u64,
+    /// As the row tells subjects apart.
+    subject: Vec<u8>,
     place: Vec<u8>,
     limit: Limit,
     lease: Lease,
@@ -41,10 +44,14 @@ impl Sharing {
     /// The share of a row that covers the request, by this lease.
     pub(super) fn of(hit: &Hit<'_>, subject: &Subject<'_>, lease: Lease) -> Self {
         let limit = limit_of(hit.bound);
-        let key = key(hit.row.id, &hit.row.per.store_key(subject), limit);
+        let org = Org::named(subject.org);
+        let subject = hit.row.per.store_key(subject);
+        let key = key(hit.row.id, &subject, limit);
         Self {
             key,
-            org: Org::named(subject.org),
+            org,
+            row: hit.row.id,
+            subject,
             place: store_key(key),
             limit,
             lease,
@@ -83,18 +90,58 @@ impl Sharing {
     ) -> Result<Option<T>, StoreError> {
         for _ in 0..LEASES {
             let (lease, limit) = (self.lease, self.limit);
-            let mut is_current = true;
+            let (mut is_current, mut is_apart) = (true, false);
             let answer = store.modify(&self.place, &mut self.seen, ShareRecord::new, |record| {
+                is_apart = record.is_apart();
+                if is_apart {
+                    return None;
+                }
                 is_current = record.fit(limit, &lease, now);
                 if is_current { change(record, &lease) } else { None }
             })?;
+            self.seen = self.seen.take().filter(|_| is_current && !is_apart);
+            if is_apart {
+                self.put_in_force(store, now)?;
+                continue;
+            }
             if is_current {
                 return Ok(answer);
             }
-            self.seen = None;
             self.lease = Lease::valid(store, now)?;
         }
         Err(StoreError::Contended)
+    }
+
+    /// Has this be the share of its row and subject that is in force. Where another was, as numbers have been changed, what is
+    /// left of that is moved here, in proportion: a change fills nothing.
+    fn put_in_force(&mut self, store: &mut impl Store, now: u64) -> Result<(), StoreError> {
+        let (lease, limit, name) = (self.lease, self.limit, hash([self.row], &self.subject));
+        let before = read::<InForce>(store, name)?.map(|InForce(key)| key);
+        let mut tokens = None;
+        if let Some(before) = before.filter(|before| *before != self.key) {
+            let left = store.modify(&store_key(before), &mut None, ShareRecord::new, |record| {
+                let burst = record.limit().burst;
+                record.leave(&lease, now).map(|left| (left, burst))
+            })?;
+            tokens = left.map(|(left, burst)| {
+                let scaled = u128::from(left) * u128::from(limit.burst) / u128::from(burst.max(1));
+                u64::try_from(scaled).unwrap_or(u64::MAX)
+            });
+        }
+        let begun = store.modify(&self.place, &mut None, ShareRecord::new, |record| {
+            let was_new = record.is_new();
+            record
+                .fit(limit, &lease, now)
+                .then(|| record.follow(tokens, was_new))
+        })?;
+        match begun {
+            Some(()) => write(store, name, InForce(self.key)),
+            // By another lease, of which the next look is; what was moved is lost.
+            None => {
+                self.lease = Lease::valid(store, now)?;
+                Ok(())
+            }
+        }
     }
 
     /// The wait, if the share has no room for the request, and how it stands.
@@ -221,9 +268,28 @@ impl Sharing {
     }
 }
 
+/// Which share is in force for a row and a subject: as its 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InForce(Key);
+
+impl Value for InForce {
+    const KEYSPACE: Keyspace = Keyspace::NUMBERS;
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|key| Self(Key(key)))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.0.0.to_vec()
+    }
+}
+
 /// Names a row, a subject and the numbers of the limit.
 fn key(row: u64, subject: &[u8], limit: Limit) -> Key {
-    let numbers = [row, limit.rate, limit.period, limit.burst];
+    Key(hash([row, limit.rate, limit.period, limit.burst], subject))
+}
+
+fn hash<const N: usize>(numbers: [u64; N], subject: &[u8]) -> [u8; 16] {
     let hash = numbers
         .into_iter()
         .fold(Sha256::new(), |hash, number| {
@@ -231,9 +297,9 @@ fn key(row: u64, subject: &[u8], limit: Limit) -> Key {
         })
         .chain_update(subject)
         .finalize();
-    let mut key = [0; 16];
-    key.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    Key(key)
+    let mut first = [0; 16];
+    first.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    first
 }
 
 fn status_of(record: &ShareRecord, hit: &Hit<'_>, ask: &Ask<'_>) -> LimitStatus {

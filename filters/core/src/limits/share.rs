@@ -37,6 +37,8 @@ pub(crate) struct ShareRecord {
     life: u64,
     /// Whether it was granted, and is not the part that each Envoy has.
     is_granted: bool,
+    /// Whether another limit has taken its place for the same row and subject.
+    is_left: bool,
     share: Share,
     /// Of a limit that counts by time.
     cell: Option<Cell>,
@@ -136,6 +138,7 @@ impl ShareRecord {
             lease: 0,
             life: 0,
             is_granted: false,
+            is_left: false,
             share: Share::default(),
             cell: None,
             slots: Slots::default(),
@@ -259,6 +262,38 @@ impl ShareRecord {
         if self.share.is_nothing() {
             (self.is_granted, self.lease) = (false, 0);
         }
+    }
+
+    /// Whether a share of another limit of the same row and subject may be in force: then it begins with what that has.
+    pub(super) const fn is_apart(&self) -> bool {
+        self.is_left || self.is_new()
+    }
+
+    /// Another limit takes its place: so many tokens of it are left for that, and none here. `None` where nobody knows of it.
+    pub(super) fn leave(&mut self, lease: &Lease, now: u64) -> Option<u64> {
+        if self.is_new() {
+            return self.is_granted.then_some(0);
+        }
+        if !self.fit(self.limit, lease, now) {
+            return Some(0);
+        }
+        self.is_left = true;
+        let cell = self.cell.as_mut()?;
+        let left = cell.remaining();
+        cell.empty();
+        Some(left)
+    }
+
+    /// Is in force for its row and subject from now on: with so many tokens of another that was, or as it is where there was
+    /// none. It has been [brought](Self::fit) to the lease; `was_new` is whether nobody had looked at it before that.
+    pub(super) fn follow(&mut self, tokens: Option<u64>, was_new: bool) {
+        if let Some(cell) = &mut self.cell {
+            if self.is_left || (was_new && tokens.is_some()) {
+                cell.empty();
+            }
+            cell.add(tokens.unwrap_or(0));
+        }
+        self.is_left = false;
     }
 
     /// The member has looked how much it was asked for.
@@ -443,7 +478,7 @@ impl ShareRecord {
 
 /// Layout, little-endian, of 8 bytes each unless said: the time; the limit's rate, period and burst; the lease and its
 /// life; the share's rate and burst; the five of the tally; the life that was told; the lease by which it was noted; the
-/// organization; whether it is granted, and whether there is a cell (one byte each). The cell: level (16), charged, born, how many runs (2) and each one's three numbers.
+/// organization; whether it is granted, whether it is left, and whether there is a cell (one byte each). The cell: level (16), charged, born, how many runs (2) and each one's three numbers.
 /// Then how many workers (2), and each one's number and count (4 and 4).
 impl Value for ShareRecord {
     const KEYSPACE: Keyspace = Keyspace::SHARES;
@@ -478,7 +513,7 @@ impl Value for ShareRecord {
         let mut bytes = Vec::with_capacity(208);
         bytes.extend(numbers.into_iter().flat_map(u64::to_le_bytes));
         bytes.extend(self.org.to_bytes());
-        bytes.extend([u8::from(self.is_granted), u8::from(self.cell.is_some())]);
+        bytes.extend([self.is_granted, self.is_left, self.cell.is_some()].map(u8::from));
         if let Some(cell) = &self.cell {
             let Returned(runs) = &cell.returned;
             bytes.extend_from_slice(&cell.level.to_le_bytes());
@@ -524,11 +559,12 @@ fn decode(rest: &mut &[u8]) -> Option<ShareRecord> {
         noted: number()?,
         org: Org::from_bytes(take(rest)?),
         is_granted: false,
+        is_left: false,
         cell: None,
         slots: Slots::default(),
     };
-    let [is_granted, has_cell] = take(rest)?;
-    record.is_granted = is_granted != 0;
+    let [is_granted, is_left, has_cell] = take(rest)?;
+    (record.is_granted, record.is_left) = (is_granted != 0, is_left != 0);
     // A share is no more than its limit, so that the arithmetic of both fits.
     let is_part = record.share.fits(record.limit.whole());
     let quota = record.quota();

@@ -46,6 +46,8 @@ keyspaces! {
     LEASE "lease-1-",
     /// Its share of one of them for one subject.
     SHARES "share-2-",
+    /// Which share is in force for a row and a subject.
+    NUMBERS "numbers-1-",
     /// Of which its member should know: one value of what it should ask for more of, and one of what is in use.
     SHORT "short-2-",
     /// Requests in flight of a model with a capacity, by model.
