@@ -21,8 +21,8 @@
 local call, encode, decode = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, fmod, min, max = math.floor, math.fmod, math.min, math.max
 
--- Another form of the values has another number.
-local FORMAT = 1
+-- Another form of the values, or another rule, has another number.
+local FORMAT = 2
 local EXACT = 2 ^ 53
 -- What the constants of the same names are in Rust.
 local MAX_PENDING, CHECKS, PAGE = 256, 8, 1024
@@ -251,13 +251,18 @@ local function toward(held, target, free, slack)
   return max(min(target, held + free), down)
 end
 
--- What a slot has of a limit without asking.
-local function part_of(rate, burst)
-  local part_rate, part_burst = floor(rate / state.parts), floor(burst / state.parts)
+-- One of so many parts.
+local function one_of(parts, rate, burst)
+  local part_rate, part_burst = floor(rate / parts), floor(burst / parts)
   if part_burst > 0 and (part_rate > 0 or rate == 0) then
     return part_rate, part_burst
   end
   return 0, 0
+end
+
+-- What a slot has of a limit without asking.
+local function part_of(rate, burst)
+  return one_of(state.parts, rate, burst)
 end
 
 --------------------------------------------------------------------------------------------------------------------
@@ -355,6 +360,7 @@ local function finish_halving()
   end
   local times = state.next / state.parts
   state.parts, state.next, state.halved = state.next, 0, 0
+  state.doubled = now
   if held > 0 then
     free_since(now, held * (times - 1))
   end
@@ -583,13 +589,14 @@ local function note_pending(members, key)
   end
 end
 
--- Moves the share of a member towards what it should be: down at once, and up by what is free.
-local function decide(subject, key, grants)
+-- Moves the share of `who` towards what it should be: down at once, and up by what is free. Notes whose shares should
+-- move beside that; without a `who` nothing but that.
+local function decide(subject, who, key, grants)
   local implicit = count_implicit(subject)
   local free_rate, free_burst = free_of(subject, implicit)
   local target_rates, target_bursts = apportion(subject)
   local rates, bursts = subject.rates, subject.bursts
-  local mine = find_holder(subject, WHO)
+  local mine = who and find_holder(subject, who)
   if mine then
     local target_rate, target_burst = target_rates[mine], target_bursts[mine]
     local rate = toward(rates[mine], target_rate, free_rate, RATE_SLACK)
@@ -627,7 +634,17 @@ local function decide(subject, key, grants)
     free_rate, free_burst = free_of(subject, implicit)
   end
   change_pool(subject, free_rate, free_burst)
-  return mine ~= nil
+  return mine
+end
+
+-- Since when nobody may have used a limit that has no implicit parts and is not in the books: it may have had some before
+-- slots were halved.
+local function unused_since(rate, burst)
+  local part_rate, part_burst = one_of(FIRST_PARTS, rate, burst)
+  if part_rate > 0 or part_burst > 0 then
+    return max(state.ready, state.doubled) + SKEW
+  end
+  return state.ready + SKEW
 end
 
 -- A key that is not in the books: its implicit parts are to be given up, where it has any.
@@ -642,7 +659,7 @@ local function begin(key, rate, period, burst)
     pool_burst = burst,
     tokens = 0,
     rest = 0,
-    from = state.ready + SKEW,
+    from = unused_since(rate, burst),
     who = {},
     rates = {},
     bursts = {},
@@ -687,7 +704,7 @@ local function serve(first, is_news, grants)
   end
   subject.rates[place], subject.bursts[place] = have_rate, have_burst
   subject.demands[place], subject.needs[place] = demand, need
-  decide(subject, key, grants)
+  decide(subject, WHO, key, grants)
   store_subject(key, subject)
 end
 
@@ -697,7 +714,7 @@ local function tell(key, grants)
   local is_told = false
   if subject then
     fill_pool(subject)
-    is_told = decide(subject, key, grants)
+    is_told = decide(subject, WHO, key, grants)
     store_subject(key, subject)
   end
   if not is_told then
@@ -712,8 +729,12 @@ local function look_after_one(key)
   end
   fill_pool(subject)
   local implicit = count_implicit(subject)
-  change_pool(subject, free_of(subject, implicit))
-  local is_held = #subject.who > 0
+  local free_rate, free_burst = free_of(subject, implicit)
+  if subject.pool_rate ~= free_rate or subject.pool_burst ~= free_burst then
+    -- What became free since somebody asked is for those who stay: with a steady demand they would not ask.
+    decide(subject, nil, key)
+  end
+  local is_held = #subject.who > 0 or implicit > 0
   local is_full = subject.rate == 0 or subject.tokens >= subject.pool_burst
   if is_full and not is_held then
     call('HDEL', SUBJECTS, key)
@@ -755,7 +776,7 @@ local function load_state()
   end
   local s = state
   s.format, s.epoch, s.run, s.setup, s.wall, s.now, s.ready,
-    s.parts, s.next, s.halved, s.head, s.deaths =
+    s.parts, s.next, s.halved, s.doubled, s.head, s.deaths =
     decode(found)
   return true
 end
@@ -763,7 +784,7 @@ end
 local function store_state()
   local s = state
   local packed = encode(s.format, s.epoch, s.run, s.setup, s.wall, s.now, s.ready)
-  call('SET', BOOKS, packed .. encode(s.parts, s.next, s.halved, s.head, s.deaths))
+  call('SET', BOOKS, packed .. encode(s.parts, s.next, s.halved, s.doubled, s.head, s.deaths))
 end
 
 -- Empty books, in which nobody has anything until all that may have been in lost ones has run out.
@@ -780,6 +801,7 @@ local function begin_anew(wall)
     parts = FIRST_PARTS,
     next = 0,
     halved = 0,
+    doubled = 0,
     head = 0,
     deaths = 0,
   }
@@ -864,13 +886,14 @@ if not wall then
   wall = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 local is_known = load_state()
-if is_known and state.format ~= FORMAT then
+if is_known and state.format > FORMAT then
   return redis.error_reply('FORMAT ' .. tostring(state.format))
 end
 if is_known and state.setup ~= ARGV[2] then
   return redis.error_reply('SETUP is another')
 end
-if not is_known or state.run ~= ARGV[4] then
+-- Books of an older rule are begun anew.
+if not is_known or state.format < FORMAT or state.run ~= ARGV[4] then
   begin_anew(wall)
 end
 -- A jump forward counts as one step, and one back as none.

@@ -13,6 +13,8 @@ pub(crate) struct Survey {
     pub(crate) plugins: Vec<Plugin>,
     pub(crate) chains: Vec<Chain>,
     pub(crate) clusters: Vec<Cluster>,
+    /// Services of wasm: what runs a module outside of chains.
+    pub(crate) services: Vec<Rc<Node>>,
     /// Route tables' bounds on bodies.
     pub(crate) body_limits: Vec<Rc<Node>>,
 }
@@ -94,6 +96,8 @@ impl Survey {
             self.resource(node);
         } else if kind.ends_with(".cluster.v3.Cluster") {
             self.cluster(node);
+        } else if kind.ends_with(".WasmService") {
+            self.services.push(Rc::clone(node));
         }
         if let Some(plugin) = plugin(node)
             && !self.plugins.iter().any(|known| Rc::ptr_eq(&known.node, node))

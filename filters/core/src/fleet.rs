@@ -5,6 +5,7 @@
 mod config;
 mod demand;
 mod membership;
+mod parts;
 mod steady;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use tollgate_host::{
     CallContext, Counter, Family, Gauge, HttpCall, Level, RootContext, Singleton, Status, log,
 };
 
-static FAMILIES: &[Family] = &[MESSAGES, LEASE, SHARES];
+static FAMILIES: &[Family] = &[MESSAGES, STOPS, LEASE, SHARES];
 const MESSAGES: Family = Family::counters("tollgate_fleet_messages", &["result"]);
+const STOPS: Family = Family::counters("tollgate_fleet_stops", &[]);
 const LEASE: Family = Family::gauge("tollgate_fleet_lease_milliseconds");
 const SHARES: Family = Family::gauge("tollgate_fleet_shares");
 
@@ -31,6 +32,7 @@ struct Metrics {
     renewed: Counter,
     refused: Counter,
     failed: Counter,
+    stops: Counter,
     lease: Gauge,
     shares: Gauge,
 }
@@ -42,6 +44,7 @@ impl Metrics {
             renewed: messages("renewed")?,
             refused: messages("refused")?,
             failed: messages("failed")?,
+            stops: Counter::define(&STOPS, &[])?,
             lease: Gauge::define(&LEASE)?,
             shares: Gauge::define(&SHARES)?,
         })
@@ -113,6 +116,10 @@ impl Outside<RootContext> for Proxy {
             Exchanged::Failed => self.metrics.failed,
         }
         .increment();
+    }
+
+    fn stop(&mut self) {
+        self.metrics.stops.increment();
     }
 
     fn stand(&mut self, lease_millis: u64, limits: u64) {

@@ -34,7 +34,7 @@ pub const MAX_MEMBERS: usize = 8_192;
 pub const MAX_SUBJECTS: usize = 1 << 18;
 /// Which rule this is. Books that are kept as the messages that made them become others by another rule: whoever changes
 /// any answer gives it another number.
-pub const RULE: u32 = 1;
+pub const RULE: u32 = 2;
 
 /// The coordinator's books. They can be written down (`serde`) and go on from there; what is written is for the same
 /// [`RULE`] alone.
@@ -105,7 +105,7 @@ impl Coordinator {
         let slot = self.slot_of(message, now);
         let grants = self.grants(message, credit, now);
         // Read last, so that what this very message activated is in it.
-        let (version, log) = self.log.after(message.version);
+        let (version, log) = self.log.after(message.version, self.timing.page());
         let slot = slot.filter(|_| message.parts > 0 || version == self.log.head());
         if let Some(record) = self
             .roll
@@ -153,7 +153,7 @@ impl Coordinator {
     fn slot_of(&mut self, message: &Message, now: Time) -> Option<SlotTerms> {
         let living = self.roll.len();
         let record = self.roll.get_mut(message.incarnation)?;
-        let close = self.log.is_close(message.version);
+        let close = self.log.is_close(message.version, self.timing.page());
         if record.slot.is_none() && close {
             let waited = now.saturating_sub(record.joined);
             self.slots.take(message.incarnation, record, self.log.head());
@@ -301,6 +301,131 @@ mod tests {
             granted(books.receive(&message(1, 2, [want(0, 2)]), 132)),
             [want(0, 2).key]
         );
+    }
+
+    /// With a steady demand nobody would ask again.
+    #[test]
+    fn what_the_dead_held_is_told_to_those_who_stay() {
+        let limit = Limit {
+            rate: 600,
+            period: 60,
+            burst: 600,
+        };
+        let wants = |have| Want {
+            limit,
+            have,
+            demand: 600,
+            ..want(0, 0)
+        };
+        let mut books = begun();
+        let half = Share {
+            rate: 300,
+            burst: 300,
+        };
+        books.receive(&message(1, 1, [wants(half)]), 130);
+        books.receive(&message(2, 1, [wants(half)]), 131);
+        // One is never heard again. The other has nothing to say.
+        let died_at = 131;
+        let told_at = (2..).find_map(|seq| {
+            let wall = died_at + 5 * seq;
+            let answer = books.receive(&message(1, seq, []), wall)?;
+            let mut grants = answer.terms?.grants.into_iter();
+            grants
+                .any(|grant| grant.share.rate > 590)
+                .then_some(wall - died_at)
+        });
+        let latest = 2 * TIMING.held_for() + 5;
+        assert!(told_at.is_some_and(|at| at <= latest), "{told_at:?}, {latest}");
+    }
+
+    /// All have used their parts of a limit, which has none once slots are halved.
+    #[test]
+    fn a_limit_that_had_parts_before_slots_were_halved_begins_empty() {
+        let mut books = begun();
+        let limit = Limit {
+            rate: 7,
+            period: 7_000,
+            burst: 7,
+        };
+        let ask = Want { limit, ..want(9, 0) };
+        let units = |books: &mut Coordinator, seq, wall| {
+            let answer = books.receive(&message(0, seq, [ask]), wall);
+            answer.unwrap().terms.unwrap().grants[0].units
+        };
+        // Four have the slots, and a fifth comes.
+        for who in 0..5 {
+            books.receive(&message(who, 2, []), 130);
+        }
+        let mut wall = 130;
+        for seq in 3..=3 + TIMING.patience / 20 {
+            wall += 20;
+            for who in 0..5 {
+                let heard = message(who, seq, []);
+                books.receive(
+                    &Message {
+                        parts: 4 * u32::from(who < 4),
+                        ..heard
+                    },
+                    wall,
+                );
+            }
+        }
+        let halved = |who, seq| Message {
+            parts: 8,
+            ..message(who, seq, [])
+        };
+        for who in 0..4 {
+            books.receive(&halved(who, 100), wall);
+        }
+        assert_eq!(books.sizes()[2], 8);
+        assert_eq!(units(&mut books, 101, wall + 1), 0);
+    }
+
+    /// It may be using its part, which would come back full.
+    #[test]
+    fn a_key_stays_until_each_slot_has_read_that_it_was_activated() {
+        let mut books = begun();
+        let with_slot = |who, seq, version| Message {
+            version,
+            parts: 4,
+            ..message(who, seq, [])
+        };
+        let asks = |demand| Want {
+            limit: Limit::in_use(8),
+            demand,
+            ..want(0, 0)
+        };
+        books.receive(&message(1, 1, []), 130);
+        books.receive(&message(2, 1, []), 130);
+        for (seq, demand) in [(2, 1), (3, 0)] {
+            let wants = vec![asks(demand)];
+            books.receive(
+                &Message {
+                    wants,
+                    ..with_slot(1, seq, 0)
+                },
+                130,
+            );
+        }
+        let mut wall = 130;
+        let gave_back = vec![asks(0)];
+        books.receive(
+            &Message {
+                wants: gave_back,
+                ..with_slot(1, 4, 1)
+            },
+            wall,
+        );
+        let mut subjects_after = |version, seqs: core::ops::Range<u64>| {
+            for seq in seqs {
+                wall += 20;
+                books.receive(&with_slot(1, seq, 1), wall);
+                books.receive(&with_slot(2, seq, version), wall);
+            }
+            books.sizes()[0]
+        };
+        assert_eq!(subjects_after(0, 5..30), 1);
+        assert_eq!(subjects_after(1, 30..60), 0);
     }
 
     #[test]

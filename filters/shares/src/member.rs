@@ -37,6 +37,8 @@ pub struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Slot {
     parts: u32,
+    /// What it says that its parts are: the coordinator hears of smaller ones with or after all that is more than they are.
+    told: u32,
     since: Time,
     got: Time,
 }
@@ -83,6 +85,11 @@ impl Member {
             untold: None,
             activated: BTreeSet::new(),
         }
+    }
+
+    /// Which life this is.
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// What it may use of a key at `now`: its explicit share, or else its implicit part. Nothing once the lease has run
@@ -158,8 +165,12 @@ impl Member {
         self.seq += 1;
         self.asked = Some((self.seq, now));
         self.entries.values_mut().for_each(Entry::pass_over);
+        let wants = self.tell();
+        if let (Some(slot), None) = (&mut self.slot, self.untold) {
+            slot.told = slot.parts;
+        }
         Message {
-            wants: self.tell(),
+            wants,
             ..self.bare(false)
         }
     }
@@ -200,7 +211,7 @@ impl Member {
             answered: self.answered,
             epoch: self.lease.map(|(epoch, _)| epoch),
             version: self.version,
-            parts: self.slot.map_or(0, |slot| slot.parts),
+            parts: self.slot.map_or(0, |slot| slot.told),
             leaves,
             wants: Vec::new(),
         }
@@ -256,6 +267,7 @@ impl Member {
             };
             let slot = self.slot.get_or_insert(Slot {
                 parts: terms.parts,
+                told: terms.parts,
                 since,
                 got: now,
             });
@@ -340,6 +352,7 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::SlotTerms;
 
     #[test]
     fn what_has_no_room_in_a_message_comes_first_in_the_next() {
@@ -358,6 +371,55 @@ mod tests {
         assert_eq!(second[..10], (MAX_WANTS..all).map(key).collect::<Vec<_>>());
         assert_eq!(second[10..], first[..MAX_WANTS - 10]);
         assert_eq!(told(member.message(2))[..10], first[MAX_WANTS - 10..]);
+    }
+
+    /// The coordinator gives what smaller parts leave to others, and has to know by then of what is more than they are.
+    #[test]
+    fn smaller_parts_are_told_with_the_last_of_what_is_to_be_told() {
+        let mut member = Member::new(Timing::new(10, 2, 1), Incarnation(1));
+        let answer = |message: &Message, parts| Answer {
+            incarnation: Incarnation(1),
+            seq: message.seq,
+            epoch: Epoch(1),
+            terms: Some(Terms {
+                slot: Some(SlotTerms { parts, age: 0 }),
+                version: 0,
+                log: Vec::new(),
+                grants: message
+                    .wants
+                    .iter()
+                    .map(|want| Grant {
+                        key: want.key,
+                        share: Share { rate: 0, burst: 5 },
+                        units: 0,
+                        waiting: false,
+                    })
+                    .collect(),
+            }),
+        };
+        let first = member.message(0);
+        member.receive(&answer(&first, 4), 0);
+        let second = member.message(1);
+        assert_eq!(second.parts, 4);
+        member.receive(&answer(&second, 8), 1);
+
+        let all = MAX_WANTS + 10;
+        for at in 0..all {
+            let key = Key((at as u128).to_be_bytes());
+            member.want(key, Limit::in_use(20), 5, 0);
+            member.in_use(key, 5);
+        }
+        let mut told = BTreeSet::new();
+        let (messages, last) = (0..5)
+            .find_map(|at| {
+                let message = member.message(2);
+                told.extend(message.wants.iter().map(|want| want.key));
+                member.receive(&answer(&message, 8), 2);
+                (message.parts == 8).then_some((at, message))
+            })
+            .unwrap();
+        assert!(messages > 0, "{} wants in the first", last.wants.len());
+        assert_eq!(told.len(), all);
     }
 
     #[test]

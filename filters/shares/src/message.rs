@@ -13,6 +13,9 @@ use crate::text;
 /// So many keys are in one message at most: some 70 KiB of JSON. What else a member has to say waits for the next.
 pub const MAX_WANTS: usize = 512;
 
+/// So many entries of the log are in an answer at most: 17 KiB as postcard.
+pub(crate) const PAGE: usize = 1024;
+
 /// Names a row, a subject and the numbers of the limit: a hash that nobody can aim. 16 bytes; in JSON 32
 /// hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limit::Time;
+use crate::message::PAGE;
 
 /// The same for the coordinator and all of its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub struct Timing {
     #[serde(skip)]
     /// A broken rule.
     pub broken: Option<Mutation>,
+    #[cfg(feature = "mutations")]
+    #[serde(skip)]
+    /// So many entries of the log are a page, where that is not what it is for everyone.
+    pub page: Option<usize>,
 }
 
 /// A broken rule, for tests: without the feature `mutations` there is none.
@@ -49,6 +54,10 @@ pub enum Mutation {
     AnyAnswer,
     /// The coordinator takes messages in any order.
     AnyOrder,
+    /// A subject leaves the books before its implicit parts were given up.
+    LeaveBeforeAck,
+    /// A limit that lost its implicit parts when slots were halved begins full.
+    HalvedAwayFull,
 }
 
 impl Timing {
@@ -65,6 +74,8 @@ impl Timing {
             patience: ttl + skew,
             #[cfg(feature = "mutations")]
             broken: None,
+            #[cfg(feature = "mutations")]
+            page: None,
         }
     }
 
@@ -76,6 +87,17 @@ impl Timing {
             self.skew
         };
         self.ttl + skew
+    }
+
+    /// How many entries of the log go into an answer.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn page(&self) -> usize {
+        self.page.unwrap_or(PAGE)
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    pub(crate) const fn page(&self) -> usize {
+        PAGE
     }
 
     #[cfg(feature = "mutations")]

@@ -17,6 +17,8 @@
 mod fleet;
 #[path = "model/node.rs"]
 mod node;
+#[path = "model/pages.rs"]
+mod pages;
 #[path = "model/setup.rs"]
 mod setup;
 #[path = "model/walk.rs"]
@@ -165,6 +167,19 @@ fn everything_at_once() {
 }
 
 #[test]
+fn the_log_in_pages() {
+    assert!(!pages::comes_back_full(&Setup::pages()));
+    let found = walk("pages", &Setup::pages(), setting("MODEL_SECONDS", 5));
+    assert_eq!(found, None);
+}
+
+#[test]
+fn parts_are_halved_away() {
+    let found = walk("halved away", &Setup::halved_away(), setting("MODEL_SECONDS", 5));
+    assert_eq!(found, None);
+}
+
+#[test]
 fn grant_before_ack() {
     notices(Mutation::GrantBeforeAck, Setup::everything());
 }
@@ -215,6 +230,17 @@ fn halve_before_ack() {
 #[test]
 fn activate_before_ack() {
     notices(Mutation::ActivateBeforeAck, Setup::everything());
+}
+
+#[test]
+fn leave_before_ack() {
+    let broken = Setup::pages().broken(Mutation::LeaveBeforeAck);
+    assert!(pages::comes_back_full(&broken));
+}
+
+#[test]
+fn halved_away_full() {
+    notices(Mutation::HalvedAwayFull, Setup::halved_away());
 }
 
 #[test]

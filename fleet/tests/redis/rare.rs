@@ -1,5 +1,5 @@
 //! What random histories seldom come to: more than a page of the log, of shares that have to shrink, of deactivations and
-//! of holders, and a key that leaves the books while implicit parts of it are out.
+//! of holders, and a key whose implicit parts are out.
 
 use tollgate_fleet::Books;
 use tollgate_shares::{
@@ -184,7 +184,7 @@ async fn one_key_has_many_holders() {
 }
 
 #[tokio::test]
-async fn a_key_leaves_the_books_while_parts_of_it_are_out() {
+async fn a_key_stays_in_the_books_while_parts_of_it_are_out() {
     let server = Server::start();
     let mut rare = Rare::begin(&server, "parts", 2).await;
     // Both get slots. The second never hears that the key was activated.
@@ -202,7 +202,11 @@ async fn a_key_leaves_the_books_while_parts_of_it_are_out() {
         rare.twin.receive(&deaf, rare.wall).await;
         rare.members[1].0 += 1;
     }
-    assert_eq!(rare.twin.sizes()[..2], [0, 1]);
+    assert_eq!(rare.twin.sizes()[..2], [1, 1]);
+    rare.twin.compare_sizes().await;
+    // Until its lease is over.
+    rare.pass(3 * TIMING.ttl).await;
+    assert_eq!(rare.twin.sizes()[..2], [0, 0]);
     rare.twin.compare_sizes().await;
 }
 

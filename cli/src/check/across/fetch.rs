@@ -1,5 +1,7 @@
 //! A directory that is fetched: somebody has to fetch it, from a cluster that is there, for the filters that read it.
 
+use std::rc::Rc;
+
 use tollgate_core::key::shown;
 
 use super::names::meant;
@@ -8,6 +10,7 @@ use crate::files::finding::Report;
 use crate::files::kind::Kind;
 use crate::files::settings::ValidPlugin;
 use crate::files::survey::{Form, named};
+use crate::files::tree::{Entry, Node};
 
 /// Checks fetchers, and the filters that wait for one.
 pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
@@ -18,6 +21,7 @@ pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
         .collect();
     for fetcher in &fetchers {
         cluster(files, fetcher, "no directory would be fetched", report);
+        alone(files, fetcher, "all of them fetch the directory", report);
     }
     let any = files
         .survey
@@ -58,6 +62,25 @@ pub(super) fn cluster(files: &EnvoyFiles<'_>, fetcher: &ValidPlugin, outcome: &s
             meant(&cluster.name, known)
         );
         report.error(cluster.place, text);
+    }
+}
+
+/// Of what runs beside the workers there is one for all of them, and none for each thread.
+pub(super) fn alone(files: &EnvoyFiles<'_>, plugin: &ValidPlugin, outcome: &str, report: &mut Report) {
+    let runs = |service: &&Rc<Node>| {
+        let config = service.get("config");
+        config.is_some_and(|config| Rc::ptr_eq(config, &plugin.plugin.node))
+    };
+    let Some(service) = files.survey.services.iter().find(runs) else {
+        return;
+    };
+    let said = service.entry("singleton");
+    if said.is_none_or(|said| said.value.text() != Some("true")) {
+        let place = said
+            .or(service.entry("config"))
+            .map_or(service.place, Entry::shown);
+        let text = format!("`singleton: true` is missing, so each thread has one, and {outcome}");
+        report.error(place, text);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Limits of the fleet: this Envoy has to be a member of it, in the memory of the filters that have them.
 
-use super::fetch::{cluster, memory};
+use super::fetch::{alone, cluster, memory};
 use crate::files::envoy_files::EnvoyFiles;
 use crate::files::finding::{Place, Report};
 use crate::files::kind::Kind;
@@ -13,6 +13,7 @@ pub(super) fn check(files: &EnvoyFiles<'_>, report: &mut Report) {
     let members: Vec<&ValidPlugin> = files.good.iter().filter(of_kind).collect();
     for member in &members {
         cluster(files, member, "no limit of the fleet could be used", report);
+        alone(files, member, "all but one stop", report);
     }
     let plugins = &files.survey.plugins;
     let any = plugins.iter().any(|plugin| plugin.kind == Some(Kind::Fleet));

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_shares::{Key, Limit, Member, Time};
 
-use crate::limits::{ShareRecord, Short, Tally, share_key};
+use crate::limits::{Note, Notes, Org, ShareRecord, Tally, share_key};
 use crate::state::{Store, StoreError};
 
 /// So many keys are looked after at most; others have the part that each Envoy has.
 const MAX: usize = 4_096;
+/// The same of one organization, so that none takes the others' room.
+const MAX_OF_ONE: usize = MAX / 8;
 /// A window is one part in so many of what is remembered.
 const SMOOTH: u64 = 32;
 /// So many requests more or less than expected are no noise.
@@ -27,12 +29,15 @@ const IDLE: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Demands {
     tracks: BTreeMap<Key, Track>,
+    /// How many each organization has of them.
+    of: BTreeMap<Org, usize>,
 }
 
 /// One key.
 #[derive(Debug)]
 struct Track {
     limit: Limit,
+    org: Org,
     seen: Tally,
     /// In each period; of a limit on what is in use, at once.
     smooth: u64,
@@ -56,8 +61,8 @@ impl Demands {
         member: &mut Member,
         (passed, now): (Time, Time),
     ) -> Result<(), StoreError> {
-        for key in Short::take(store)? {
-            self.track(store, key)?;
+        for note in Notes::Short.take(store)? {
+            self.track(store, note)?;
         }
         let known: BTreeSet<_> = member.keys().collect();
         let mut over = Vec::new();
@@ -77,19 +82,37 @@ impl Demands {
         Ok(())
     }
 
-    /// Looks after a key from now on.
-    pub(super) fn track(&mut self, store: &mut impl Store, key: Key) -> Result<(), StoreError> {
+    /// Looks after a key from now on, if there is room. Else its next refusal is another chance.
+    fn track(&mut self, store: &mut impl Store, note: Note) -> Result<(), StoreError> {
+        if self.tracks.contains_key(&note.key) {
+            return Ok(());
+        }
+        let of_one = self.of.get(&note.org).copied().unwrap_or(0);
+        match look(store, note.key)? {
+            // Its tally began with the note.
+            Some(record) if self.tracks.len() < MAX && of_one < MAX_OF_ONE => {
+                self.add(note.key, Track::new(&record, Tally::default()));
+                Ok(())
+            }
+            Some(_) => tell(store, note.key, |record| record.tell(0)),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks after a key from now on, of which the coordinator has to know.
+    pub(super) fn keep(&mut self, store: &mut impl Store, key: Key) -> Result<(), StoreError> {
         if self.tracks.contains_key(&key) {
             return Ok(());
         }
-        match look(store, key)? {
-            Some(record) if self.tracks.len() < MAX => {
-                self.tracks.insert(key, Track::new(&record));
-            }
-            Some(_) => tell(store, key, |record| record.tell(0))?,
-            None => {}
+        if let Some(record) = look(store, key)? {
+            self.add(key, Track::new(&record, record.tally));
         }
         Ok(())
+    }
+
+    fn add(&mut self, key: Key, track: Track) {
+        *self.of.entry(track.org).or_default() += 1;
+        self.tracks.insert(key, track);
     }
 
     /// What is in use, and bursts for large requests, as the next message has them.
@@ -127,17 +150,25 @@ impl Demands {
                 record.restore();
             }
         })?;
+        let org = track.org;
         self.tracks.remove(&key);
+        if let Some(of_one) = self.of.get_mut(&org) {
+            *of_one = of_one.saturating_sub(1);
+            if *of_one == 0 {
+                self.of.remove(&org);
+            }
+        }
         Ok(())
     }
 }
 
 impl Track {
-    /// Of a share whose tally began when it was found too small.
-    fn new(record: &ShareRecord) -> Self {
+    /// Of a share that was asked for what came since the tally was so much.
+    const fn new(record: &ShareRecord, seen: Tally) -> Self {
         Self {
             limit: record.limit(),
-            seen: Tally::default(),
+            org: record.org(),
+            seen,
             smooth: 0,
             over_returned: 0,
             request: 1,
@@ -174,7 +205,7 @@ impl Track {
         // One refusal is noise, where the part has not filled yet.
         let noise = u64::from(!is_known && self.need == 0);
         let is_short = came.refused > noise && !member.suffices(key, self.limit, demand, now);
-        if is_known || is_short || self.need > 0 {
+        if is_known || is_short || self.need > 0 || record.is_in_debt_for_good() {
             self.smooth = demand;
             // What stands for a while is said again with each message, and is no news.
             let need = if is_larger { self.need } else { 0 };
@@ -243,4 +274,52 @@ fn tell(store: &mut impl Store, key: Key, change: impl Fn(&mut ShareRecord)) -> 
 fn scale(of: u64, to: u64, from: u64) -> u64 {
     let scaled = u128::from(of) * u128::from(to) / u128::from(from.max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_shares::{Incarnation, Timing};
+
+    use super::*;
+    use crate::limits::Lease;
+    use crate::state::Memory;
+
+    /// Leaves a note of a share that refused a request of this organization.
+    fn short(store: &mut Memory, key: usize, org: &str) -> Note {
+        let note = Note {
+            key: Key((key as u128).to_be_bytes()),
+            org: Org::named(org),
+        };
+        let place = share_key(note.key);
+        let refused = store.modify(&place, &mut None, ShareRecord::new, |record| {
+            assert!(record.fit(Limit::in_use(8), &Lease::default(), 1));
+            record.came(note.org);
+            record.refuse(1);
+            Some(())
+        });
+        refused.unwrap();
+        note
+    }
+
+    #[test]
+    fn no_organization_takes_the_places_of_others() {
+        let mut store = Memory::default();
+        let mut demands = Demands::default();
+        for key in 0..2 * MAX_OF_ONE {
+            let note = short(&mut store, key, "acme");
+            demands.track(&mut store, note).unwrap();
+        }
+        assert_eq!(demands.len(), MAX_OF_ONE);
+        let note = short(&mut store, MAX, "globex");
+        demands.track(&mut store, note).unwrap();
+        assert_eq!(demands.len(), MAX_OF_ONE + 1);
+
+        // What is over makes room.
+        let member = Member::new(Timing::FLEET, Incarnation(1));
+        let first = Key(0_u128.to_be_bytes());
+        demands.forget(&mut store, first, &member, 0).unwrap();
+        let note = short(&mut store, MAX + 1, "acme");
+        demands.track(&mut store, note).unwrap();
+        assert_eq!(demands.len(), MAX_OF_ONE + 1);
+    }
 }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use tollgate_shares::{Answer, Change, Incarnation, Key, Member, Terms, Timing, micros};
 
 use super::demand::Demands;
+use super::parts::{OverUsed, Parts};
 use super::steady::Steady;
 use crate::limits::{Lease, ShareRecord, share_key};
 use crate::state::{Clock, Store, StoreError};
@@ -29,6 +30,12 @@ pub(super) const TIMEOUT_MILLIS: u32 = 480;
 /// How long a lease is; nanoseconds.
 const TTL: u64 = Timing::FLEET.ttl * 1_000;
 
+/// So many lives has a member at most: it would take thousands of years.
+const LIVES: u64 = 1 << 32;
+const UNREADABLE: &str = "the shared data cannot be read or written";
+const RIVAL: &str = "another member has this Envoy's lease, so this one stops until that has run out. Where that stays so there \
+                     are several: `singleton: true` is missing in `bootstrap_extensions`";
+
 /// What a member has done for it by a host `H`, beside what workers share and the time.
 pub trait Outside<H> {
     /// A message that was sent.
@@ -39,6 +46,9 @@ pub trait Outside<H> {
 
     /// Counts a message.
     fn count(&mut self, exchanged: Exchanged);
+
+    /// Counts that it has found another member of its Envoy, and stopped.
+    fn stop(&mut self);
 
     /// How things stand: milliseconds until the lease ends, and how many limits are looked after.
     fn stand(&mut self, lease_millis: u64, limits: u64);
@@ -60,9 +70,14 @@ pub enum Exchanged {
 
 /// This Envoy as a member of the fleet.
 pub struct Membership<C> {
+    /// Its first life; the next ones are counted on from there.
+    first: u64,
+    /// Another member has this Envoy's lease, so it does nothing.
+    is_stopped: bool,
     member: Member,
     clock: Steady,
     demands: Demands,
+    parts: Parts,
     /// As it is in the store, or will be.
     lease: Lease,
     /// The same by the steady clock: when what renewed it was sent.
@@ -84,6 +99,8 @@ enum Effect {
     Drop(Key),
     Restore(Key),
     Lease,
+    /// The lease has other parts.
+    Parts,
     Change(Change),
 }
 
@@ -91,9 +108,12 @@ impl<C: Copy + PartialEq> Membership<C> {
     /// One that has nothing, and joins at its first tick. `drawn` is a number that no other start draws.
     pub fn new(drawn: u64) -> Self {
         Self {
+            first: drawn,
+            is_stopped: false,
             member: Member::new(Timing::FLEET, Incarnation(drawn)),
             clock: Steady::default(),
             demands: Demands::default(),
+            parts: Parts::default(),
             lease: Lease::default(),
             renewed: 0,
             effects: VecDeque::new(),
@@ -109,13 +129,18 @@ impl<C: Copy + PartialEq> Membership<C> {
     pub fn tick<H: Store + Clock>(&mut self, host: &mut H, outside: &mut impl Outside<H, Call = C>) {
         let Some(wall) = host.now() else { return };
         let now = self.now(wall);
+        match self.has_rival(host, wall) {
+            Ok(true) => return self.stop(host, outside),
+            Ok(false) => self.is_stopped = false,
+            Err(_) => return self.complain(UNREADABLE, outside),
+        }
         let done = self
             .put_into_force(host, wall)
             .and_then(|()| self.look(host, now));
         match done {
             Ok(()) if self.is_due(now) => self.send(host, now, outside),
             Ok(()) => {}
-            Err(_) => self.complain("the shared data cannot be read or written", outside),
+            Err(_) => self.complain(UNREADABLE, outside),
         }
         let end = self.renewed.saturating_add(TTL);
         let left = if self.lease.life == 0 {
@@ -186,6 +211,7 @@ impl<C: Copy + PartialEq> Membership<C> {
             return false;
         };
         self.renewed = self.sent;
+        let number = self.lease.number;
         self.renew(answer.incarnation, terms, now);
         // Nobody may use a part that is given up once the lease is renewed. What shrinks is counted until the next message
         // says that it has.
@@ -194,6 +220,9 @@ impl<C: Copy + PartialEq> Membership<C> {
         self.effects
             .extend(received.restored.into_iter().map(Effect::Restore));
         self.effects.push_back(Effect::Lease);
+        if self.lease.number != number {
+            self.effects.push_back(Effect::Parts);
+        }
         for change in received.changes {
             if change.after.rate.abs_diff(change.before.share.rate) > change.limit.rate / 8 {
                 self.hot = now.saturating_add(HOT);
@@ -241,7 +270,8 @@ impl<C: Copy + PartialEq> Membership<C> {
             match effect {
                 Effect::Drop(key) => self.drop_part(host, key)?,
                 Effect::Restore(key) => change(host, key, ShareRecord::restore)?,
-                Effect::Lease => self.write_lease(host)?,
+                Effect::Lease => self.write_lease(host, wall)?,
+                Effect::Parts => self.renew_parts(host, wall)?,
                 Effect::Change(change) => self.change(host, &change, wall)?,
             }
             self.effects.pop_front();
@@ -249,15 +279,46 @@ impl<C: Copy + PartialEq> Membership<C> {
         Ok(())
     }
 
-    /// Writes the lease. It has a higher number than any that another start of this wrote.
-    fn write_lease(&mut self, host: &mut impl Store) -> Result<(), StoreError> {
-        if let Some(before) = Lease::read(host)?
-            && before.life != self.lease.life
-            && before.number >= self.lease.number
-        {
-            self.lease.number = before.number + 1;
+    /// Whether the lease that is in force is another member's. By two that take turns each share would begin again and again.
+    fn has_rival(&self, host: &mut impl Store, wall: u64) -> Result<bool, StoreError> {
+        let lease = Lease::read(host)?.filter(|lease| lease.is_valid(wall));
+        Ok(lease.is_some_and(|lease| !is_own(self.first, lease.life)))
+    }
+
+    /// Leaves the fleet, and waits until the other is no more.
+    fn stop<H: Store + Clock>(&mut self, host: &mut H, outside: &mut impl Outside<H, Call = C>) {
+        if self.is_stopped {
+            return;
         }
-        self.lease.write(host)
+        self.is_stopped = true;
+        let was_member = self.lease.life != 0;
+        let last = self.member.leave();
+        if let Ok(last) = serde_json::to_vec(&last)
+            && was_member
+        {
+            // Where it is lost its lease ends by itself.
+            let _ = outside.send(host, &last, TIMEOUT_MILLIS);
+        }
+        let Incarnation(next) = self.member.incarnation();
+        *self = Self {
+            first: self.first,
+            is_stopped: true,
+            clock: core::mem::take(&mut self.clock),
+            complaint: core::mem::take(&mut self.complaint),
+            ..Self::new(next)
+        };
+        outside.stop();
+        self.complain(RIVAL, outside);
+    }
+
+    /// Writes the lease, and the rest of the answer counts if no other member was quicker.
+    fn write_lease(&mut self, host: &mut impl Store, wall: u64) -> Result<(), StoreError> {
+        let first = self.first;
+        match self.lease.put(host, wall, |life| is_own(first, life))? {
+            true => Ok(()),
+            // The next tick finds it.
+            false => Err(StoreError::Contended),
+        }
     }
 
     fn drop_part(&mut self, host: &mut impl Store, key: Key) -> Result<(), StoreError> {
@@ -265,15 +326,33 @@ impl<C: Copy + PartialEq> Membership<C> {
         let place = share_key(key);
         let dropped = host.modify(&place, &mut None, ShareRecord::new, |record| {
             record.drop_part(life);
-            Some((record.limit(), record.in_use()))
+            Some((record.limit(), record.in_use(), record.is_in_debt_for_good()))
         })?;
-        // What is in use of it counts until it is released.
-        if let Some((limit, in_use @ 1..)) = dropped {
-            self.member.want(key, limit, in_use, 0);
-            self.member.in_use(key, in_use);
-            self.demands.track(host, key)?;
+        match dropped {
+            Some((limit, in_use @ 1.., _)) => self.keep(host, &OverUsed { key, limit, in_use }),
+            // It asks for a share to pay by, with the next window.
+            Some((.., true)) => self.demands.keep(host, key),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the coordinator of more in use than smaller parts have, before it hears that they are smaller.
+    fn renew_parts(&mut self, host: &mut impl Store, wall: u64) -> Result<(), StoreError> {
+        for over_used in self.parts.renew(host, &self.lease, wall)? {
+            self.keep(host, &over_used)?;
         }
         Ok(())
+    }
+
+    /// What is in use counts until it is released.
+    fn keep(
+        &mut self,
+        host: &mut impl Store,
+        OverUsed { key, limit, in_use }: &OverUsed,
+    ) -> Result<(), StoreError> {
+        self.member.want(*key, *limit, *in_use, 0);
+        self.member.in_use(*key, *in_use);
+        self.demands.keep(host, *key)
     }
 
     fn change(&mut self, host: &mut impl Store, change: &Change, wall: u64) -> Result<(), StoreError> {
@@ -291,6 +370,7 @@ impl<C: Copy + PartialEq> Membership<C> {
 
     /// Counts what is asked for, once a window.
     fn look(&mut self, host: &mut impl Store, now: u64) -> Result<(), StoreError> {
+        self.parts.take(host)?;
         let passed = now.saturating_sub(self.counted);
         if passed >= WINDOW {
             self.counted = now;
@@ -332,6 +412,11 @@ impl<C: Copy + PartialEq> Membership<C> {
             outside.complain(&format!("fleet: {what}"));
         }
     }
+}
+
+/// Whether this is one of the lives of the member whose first it is.
+const fn is_own(first: u64, life: u64) -> bool {
+    life.wrapping_sub(first) < LIVES
 }
 
 fn read(body: &[u8]) -> Result<Answer, String> {

@@ -229,6 +229,94 @@ fn broken_rules_are_noticed() {
     }
 }
 
+/// Those who stay have a steady demand, and would not ask.
+#[test]
+fn what_a_dead_envoy_had_is_used_by_the_others() {
+    let mut fleet = Fleet::new(REQUESTS, 2, 4);
+    fleet.run(100 * SECOND, ask(0..2, 100.0, Request::ONE));
+    fleet.crash(1);
+    // Its lease, and a turn of the coordinator's looking after keys.
+    fleet.run(25 * SECOND, ask(0..1, 100.0, Request::ONE));
+    fleet.count_anew();
+    fleet.run(10 * SECOND, ask(0..1, 100.0, Request::ONE));
+    let used = part(fleet.count_anew().passed, 1_000);
+    assert!(used >= 0.9, "{used}");
+    fleet.is_never_over();
+}
+
+#[test]
+fn what_is_in_use_is_counted_as_parts_become_smaller() {
+    let eight = CONCURRENT.replace("100", "8");
+    let mut fleet = Fleet::new(&eight, 2, 2);
+    fleet.run(20 * SECOND, |_, _| ());
+    let long = Request {
+        takes: 60 * SECOND,
+        ..Request::ONE
+    };
+    let mut once = Some(());
+    fleet.run(SECOND, |_, requests| {
+        if once.take().is_some() {
+            requests.extend([0, 1].into_iter().flat_map(|at| [(at, long); 4]));
+        }
+    });
+    assert_eq!(fleet.open(), 8);
+    // Three more Envoys, for which slots are halved.
+    fleet.join(3);
+    fleet.run(35 * SECOND, |_, _| ());
+    let mut most = 0;
+    for _ in 0..50 {
+        fleet.run(100 * MILLI, ask(2..5, 20.0, long));
+        most = most.max(fleet.open());
+    }
+    assert_eq!(most, 8);
+    // They get what becomes free.
+    fleet.run(20 * SECOND, |_, _| ());
+    fleet.count_anew();
+    fleet.run(10 * SECOND, ask(2..5, 20.0, long));
+    assert!(fleet.count_anew().passed >= 6);
+    assert!(fleet.open() <= 8, "{}", fleet.open());
+}
+
+#[test]
+fn several_members_of_one_envoy_do_not_take_turns() {
+    let mut fleet = Fleet::new(REQUESTS, 2, 4);
+    for _ in 0..3 {
+        fleet.add_member(0);
+    }
+    fleet.run(100 * SECOND, ask(0..2, 100.0, Request::ONE));
+    fleet.is_never_over();
+    let stops = fleet.stops(0);
+    assert!((3..=6).contains(&stops), "{stops}");
+    fleet.count_anew();
+    fleet.run(20 * SECOND, ask(0..2, 100.0, Request::ONE));
+    let used = part(fleet.count_anew().passed, 2_000);
+    assert!(used >= 0.9, "{used}");
+    assert_eq!(fleet.stops(0), stops);
+    fleet.is_never_over();
+}
+
+/// Whoever owes is not asked any more, and has no part that would pay.
+#[test]
+fn a_debt_is_paid_where_a_part_is_given_up() {
+    let mut fleet = Fleet::new(TOKENS, 2, 4);
+    fleet.run(100 * SECOND, |_, _| ());
+    let much = Request {
+        reserved: 1_000,
+        used: 500_000,
+        takes: SECOND,
+    };
+    let mut once = Some(());
+    fleet.run(2 * SECOND, |_, requests| {
+        requests.extend(once.take().map(|()| (0, much)));
+    });
+    fleet.count_anew();
+    fleet.run(120 * SECOND, ask(1..2, 200.0, TENTH));
+    let used = part(fleet.count_anew().used, 1_200_000);
+    println!("beside a debt: {used:.4} of the limit");
+    assert!((0.5..=0.75).contains(&used), "{used}");
+    fleet.is_never_over();
+}
+
 /// More used than was reserved is waited for, wherever the share goes meanwhile.
 #[test]
 fn a_debt_is_paid() {

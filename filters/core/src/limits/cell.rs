@@ -107,6 +107,19 @@ impl Cell {
         above
     }
 
+    /// What is left is used elsewhere: it counts as charged now, and no charge before it can have it back.
+    pub(super) fn empty(&mut self) {
+        let left = self.quota.capacity().saturating_sub(self.level);
+        self.level = (self.level + left).min(MAX_LEVEL);
+        self.charged = self.charged.wrapping_add(up(left, self.quota.period()));
+    }
+
+    /// So many more are left.
+    pub(super) fn add(&mut self, count: u64) {
+        self.level = self.level.saturating_sub(self.quota.units(count));
+        self.forget();
+    }
+
     /// What is used beyond the burst, in units.
     pub(super) fn debt(&self) -> u128 {
         self.level.saturating_sub(self.quota.capacity())

@@ -83,7 +83,7 @@ pub struct Capacity {
 }
 
 /// An organization, by a hash of its name that is the same in every worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Org(u64);
 
 impl Org {
@@ -93,6 +93,16 @@ impl Org {
         let mut hasher = SipHasher13::new();
         hasher.write(name.as_bytes());
         Self(hasher.finish())
+    }
+
+    /// As it was written.
+    pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
+    /// To be written.
+    pub(crate) const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What this Envoy has of the fleet's limits at all, and until when: one value, which its member writes and workers read.
 
 use super::record::SET_BACK;
-use crate::state::{Keyspace, Store, StoreError, Value, read, write};
+use crate::state::{Keyspace, Store, StoreError, Value, read, update, write};
 
 /// A lease. Layout, little-endian: 8 bytes for each number, and 4 for `parts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,9 +26,23 @@ impl Lease {
         read(store, "")
     }
 
-    /// Puts it in force.
-    pub(crate) fn write(self, store: &mut impl Store) -> Result<(), StoreError> {
-        write(store, "", self)
+    /// Puts it in force, with a higher number than any of another life. Where one that is not `own` is valid at `now`,
+    /// nothing is changed: `false`.
+    pub(crate) fn put(
+        &mut self,
+        store: &mut impl Store,
+        now: u64,
+        own: impl Fn(u64) -> bool,
+    ) -> Result<bool, StoreError> {
+        update(store, "", |stored: Option<Self>| {
+            if let Some(before) = stored.filter(|before| before.life != self.life) {
+                if before.is_valid(now) && !own(before.life) {
+                    return (false, None);
+                }
+                self.number = self.number.max(before.number.saturating_add(1));
+            }
+            (true, Some(*self))
+        })
     }
 
     /// All of every limit, for a tool that plays the only Envoy that there is.
@@ -41,7 +55,7 @@ impl Lease {
             parts: 1,
             since: 0,
         };
-        all.write(store)
+        write(store, "", all)
     }
 
     /// Whether it is valid: not if the clock was set back behind its beginning, as nobody knows by how much then.
@@ -106,12 +120,25 @@ mod tests {
     fn it_is_what_was_written_and_no_junk() {
         let mut store = Memory::default();
         assert_eq!(Lease::read(&mut store), Ok(None));
-        lease().write(&mut store).unwrap();
+        assert_eq!(lease().put(&mut store, 0, |_| true), Ok(true));
         assert_eq!(Lease::read(&mut store), Ok(Some(lease())));
         let bytes = lease().encode();
         for cut in 0..bytes.len() {
             assert_eq!(Lease::decode(&bytes[..cut]), None);
         }
+    }
+
+    #[test]
+    fn one_of_another_member_is_left_alone_while_it_is_valid() {
+        let mut store = Memory::default();
+        let mut first = lease();
+        first.put(&mut store, 0, |_| false).unwrap();
+        let mut other = Lease { life: 7, ..lease() };
+        assert_eq!(other.put(&mut store, 105 * SECOND, |_| false), Ok(false));
+        assert_eq!(Lease::read(&mut store), Ok(Some(first)));
+        assert_eq!(first.put(&mut store, 105 * SECOND, |_| false), Ok(true));
+        assert_eq!(other.put(&mut store, 110 * SECOND, |_| false), Ok(true));
+        assert_eq!(Lease::read(&mut store), Ok(Some(Lease { number: 4, ..other })));
     }
 
     #[test]

@@ -8,7 +8,8 @@
 use super::amounts::{Amounts, Count};
 use super::cell::Mark;
 use super::record::LimitRecord;
-use super::share::ShareRecord;
+use super::share::{ShareRecord, key_of, leave};
+use super::short::Note;
 use crate::gcra::Quota;
 use crate::state::{Keyspace, Store, StoreError};
 
@@ -271,9 +272,17 @@ impl Correction {
             self.changes
                 .iter()
                 .for_each(|change| change.apply_to_share(share));
-            Some(())
+            let owes = share.is_untold_debt();
+            if owes {
+                share.count_anew();
+            }
+            Some(owes.then_some((share.org(), share.life())))
         });
-        corrected.map(drop)
+        if let (Some(Some((org, life))), Some(key)) = (corrected?, key_of(&self.key)) {
+            // It is corrected already. The member looks again where a request is refused.
+            let _ = leave(store, Note { key, org }, life);
+        }
+        Ok(())
     }
 }
 

@@ -10,13 +10,15 @@ use tollgate_shares::{Key, Limit, Share};
 
 use super::ask::Wait;
 use super::cell::{Cell, Mark};
+use super::fair::Org;
 use super::lease::Lease;
 use super::record::{SET_BACK, list, run, take, worker};
 use super::returned::Returned;
+use super::short::{Note, Notes};
 use super::slots::Slots;
 use crate::bound::Bound;
 use crate::gcra::{Quota, Verdict};
-use crate::state::{Keyspace, Value};
+use crate::state::{Keyspace, Store, StoreError, Value};
 use crate::workers::{WorkerId, Workers};
 
 /// After so many nanoseconds a client may ask again where more of the limit has been asked for by then.
@@ -35,6 +37,8 @@ pub(crate) struct ShareRecord {
     life: u64,
     /// Whether it was granted, and is not the part that each Envoy has.
     is_granted: bool,
+    /// Whether another limit has taken its place for the same row and subject.
+    is_left: bool,
     share: Share,
     /// Of a limit that counts by time.
     cell: Option<Cell>,
@@ -44,6 +48,10 @@ pub(crate) struct ShareRecord {
     pub(crate) tally: Tally,
     /// The life of the member that was told that it is short.
     told: u64,
+    /// The lease by which the member was told that a part of it is in use.
+    noted: u64,
+    /// Whose request used it last, or was refused.
+    org: Org,
 }
 
 /// What a share was asked for, since it was found too small. Each wraps.
@@ -99,9 +107,26 @@ pub(super) fn limit_of(bound: Bound) -> Limit {
     }
 }
 
+/// The key of the share that is there in the store.
+pub(super) fn key_of(place: &[u8]) -> Option<Key> {
+    let key = place.strip_prefix(Keyspace::SHARES.prefix())?;
+    key.try_into().ok().map(Key)
+}
+
 /// Where the share of a key is in the store.
 pub(crate) fn store_key(Key(key): Key) -> Vec<u8> {
     Keyspace::SHARES.key(key)
+}
+
+/// Leaves it for the member of this life that a share is short.
+pub(super) fn leave(store: &mut impl Store, note: Note, life: u64) -> Result<(), StoreError> {
+    if Notes::Short.add(store, note)? {
+        store.modify(&store_key(note.key), &mut None, ShareRecord::new, |record| {
+            record.tell(life);
+            Some(())
+        })?;
+    }
+    Ok(())
 }
 
 impl ShareRecord {
@@ -113,11 +138,14 @@ impl ShareRecord {
             lease: 0,
             life: 0,
             is_granted: false,
+            is_left: false,
             share: Share::default(),
             cell: None,
             slots: Slots::default(),
             tally: Tally::default(),
             told: 0,
+            noted: 0,
+            org: Org::default(),
         }
     }
 
@@ -138,13 +166,14 @@ impl ShareRecord {
         if self.lease > lease.number {
             return false;
         }
-        if self.is_new() {
+        let is_new = self.is_new();
+        if is_new {
             (self.limit, self.time) = (limit, now);
             self.cell = self.quota().map(|quota| Cell::new(quota, now));
         }
         let stands = match self.is_granted {
             true => self.life == lease.life,
-            false => self.lease == lease.number,
+            false => self.lease == lease.number && !is_new,
         };
         if !stands {
             self.begin(lease, now);
@@ -152,6 +181,16 @@ impl ShareRecord {
         self.lease = lease.number;
         self.advance(now);
         true
+    }
+
+    /// Nobody uses it by an older lease from now on, even if nobody has looked at it yet.
+    pub(crate) fn renew(&mut self, lease: &Lease, now: u64) {
+        if self.is_new() {
+            self.lease = self.lease.max(lease.number);
+        } else {
+            // One that was looked at by a later lease stands.
+            let _ = self.fit(self.limit, lease, now);
+        }
     }
 
     /// Begins with the part that each Envoy has: it was empty once, and nobody has used it since. A debt is still one.
@@ -225,6 +264,38 @@ impl ShareRecord {
         }
     }
 
+    /// Whether a share of another limit of the same row and subject may be in force: then it begins with what that has.
+    pub(super) const fn is_apart(&self) -> bool {
+        self.is_left || self.is_new()
+    }
+
+    /// Another limit takes its place: so many tokens of it are left for that, and none here. `None` where nobody knows of it.
+    pub(super) fn leave(&mut self, lease: &Lease, now: u64) -> Option<u64> {
+        if self.is_new() {
+            return self.is_granted.then_some(0);
+        }
+        if !self.fit(self.limit, lease, now) {
+            return Some(0);
+        }
+        self.is_left = true;
+        let cell = self.cell.as_mut()?;
+        let left = cell.remaining();
+        cell.empty();
+        Some(left)
+    }
+
+    /// Is in force for its row and subject from now on: with so many tokens of another that was, or as it is where there was
+    /// none. It has been [brought](Self::fit) to the lease; `was_new` is whether nobody had looked at it before that.
+    pub(super) fn follow(&mut self, tokens: Option<u64>, was_new: bool) {
+        if let Some(cell) = &mut self.cell {
+            if self.is_left || (was_new && tokens.is_some()) {
+                cell.empty();
+            }
+            cell.add(tokens.unwrap_or(0));
+        }
+        self.is_left = false;
+    }
+
     /// The member has looked how much it was asked for.
     pub(crate) fn forget_need(&mut self) {
         self.tally.need = 0;
@@ -240,6 +311,27 @@ impl ShareRecord {
         self.told = life;
     }
 
+    /// Whether the member has to be told by this lease before a part of it is used: it has to know of what is in use as
+    /// parts become smaller.
+    pub(super) const fn is_unnoted(&self, lease: u64) -> bool {
+        self.cell.is_none() && !self.is_granted && self.noted != lease
+    }
+
+    /// It was told by this lease.
+    pub(crate) fn note(&mut self, lease: u64) {
+        self.noted = lease;
+    }
+
+    /// Whether more is in use than it has.
+    pub(crate) fn is_over_used(&self) -> bool {
+        self.in_use() > self.share.burst
+    }
+
+    /// Whose request used it last, or was refused.
+    pub(crate) const fn org(&self) -> Org {
+        self.org
+    }
+
     /// How much is in use.
     pub(crate) fn in_use(&self) -> u64 {
         self.slots.in_use()
@@ -250,6 +342,26 @@ impl ShareRecord {
         let debt = self.cell.as_ref().map_or(0, Cell::debt);
         let token = u128::from(self.limit.period) * u128::from(MICRO);
         u64::try_from(debt / token.max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it owes, and nothing fills it: then a share has to be asked for, or the fleet passes what is owed once more.
+    pub(crate) fn is_in_debt_for_good(&self) -> bool {
+        self.share.rate == 0 && self.debt() > 0
+    }
+
+    /// The same, where the member was not told.
+    pub(super) fn is_untold_debt(&self) -> bool {
+        self.is_untold(self.life) && self.is_in_debt_for_good()
+    }
+
+    /// The life of the member by which it was looked at last.
+    pub(super) const fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// It counts what it is asked for from here on.
+    pub(super) fn count_anew(&mut self) {
+        self.tally = Tally::default();
     }
 
     /// The wait, if it has no room for so much.
@@ -278,8 +390,13 @@ impl ShareRecord {
         amount > self.share.burst
     }
 
+    /// A request of this organization has come.
+    pub(crate) const fn came(&mut self, org: Org) {
+        self.org = org;
+    }
+
     /// It refuses a request of so much.
-    pub(super) fn refuse(&mut self, amount: u64) {
+    pub(crate) fn refuse(&mut self, amount: u64) {
         self.ask(amount);
         self.tally.refused = self.tally.refused.wrapping_add(1);
         if self.is_too_small(amount) {
@@ -360,8 +477,8 @@ impl ShareRecord {
 }
 
 /// Layout, little-endian, of 8 bytes each unless said: the time; the limit's rate, period and burst; the lease and its
-/// life; the share's rate and burst; the five of the tally; the life that was told; whether it is granted, and whether
-/// there is a cell (one byte each). The cell: level (16), charged, born, how many runs (2) and each one's three numbers.
+/// life; the share's rate and burst; the five of the tally; the life that was told; the lease by which it was noted; the
+/// organization; whether it is granted, whether it is left, and whether there is a cell (one byte each). The cell: level (16), charged, born, how many runs (2) and each one's three numbers.
 /// Then how many workers (2), and each one's number and count (4 and 4).
 impl Value for ShareRecord {
     const KEYSPACE: Keyspace = Keyspace::SHARES;
@@ -391,10 +508,12 @@ impl Value for ShareRecord {
             tally.refused,
             tally.need,
             self.told,
+            self.noted,
         ];
-        let mut bytes = Vec::with_capacity(192);
+        let mut bytes = Vec::with_capacity(208);
         bytes.extend(numbers.into_iter().flat_map(u64::to_le_bytes));
-        bytes.extend([u8::from(self.is_granted), u8::from(self.cell.is_some())]);
+        bytes.extend(self.org.to_bytes());
+        bytes.extend([self.is_granted, self.is_left, self.cell.is_some()].map(u8::from));
         if let Some(cell) = &self.cell {
             let Returned(runs) = &cell.returned;
             bytes.extend_from_slice(&cell.level.to_le_bytes());
@@ -437,12 +556,15 @@ fn decode(rest: &mut &[u8]) -> Option<ShareRecord> {
             need: number()?,
         },
         told: number()?,
+        noted: number()?,
+        org: Org::from_bytes(take(rest)?),
         is_granted: false,
+        is_left: false,
         cell: None,
         slots: Slots::default(),
     };
-    let [is_granted, has_cell] = take(rest)?;
-    record.is_granted = is_granted != 0;
+    let [is_granted, is_left, has_cell] = take(rest)?;
+    (record.is_granted, record.is_left) = (is_granted != 0, is_left != 0);
     // A share is no more than its limit, so that the arithmetic of both fits.
     let is_part = record.share.fits(record.limit.whole());
     let quota = record.quota();

@@ -45,9 +45,11 @@ keyspaces! {
     /// What this Envoy has of the fleet's limits, and until when: one value.
     LEASE "lease-1-",
     /// Its share of one of them for one subject.
-    SHARES "share-1-",
-    /// Of which it should ask for more: one value.
-    SHORT "short-1-",
+    SHARES "share-2-",
+    /// Which share is in force for a row and a subject.
+    NUMBERS "numbers-1-",
+    /// Of which its member should know: one value of what it should ask for more of, and one of what is in use.
+    SHORT "short-2-",
     /// Requests in flight of a model with a capacity, by model.
     CAPACITY "fair-1-",
     /// What is learned of an organization's requests to a model, by slot.

@@ -7,10 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Key, Version};
+use crate::message::{Key, PAGE, Version};
 
-/// So many entries go into an answer: 17 KiB.
-const PAGE: usize = 1024;
 /// So many deactivations are kept.
 const DEACTIVATIONS: usize = 16 * PAGE;
 
@@ -52,24 +50,24 @@ impl Log {
     }
 
     /// A page of what comes after a version, and up to which version that is all.
-    pub(super) fn after(&self, version: Version) -> (Version, Vec<(Key, bool)>) {
+    pub(super) fn after(&self, version: Version, page: usize) -> (Version, Vec<(Key, bool)>) {
         let mut rest = self.entries.range(version.saturating_add(1)..);
         let mut last = version;
-        let mut page = Vec::new();
-        for (version, entry) in rest.by_ref().take(PAGE) {
+        let mut entries = Vec::new();
+        for (version, entry) in rest.by_ref().take(page) {
             last = *version;
-            page.push(*entry);
+            entries.push(*entry);
         }
         let all = rest.next().is_none();
-        (if all { self.head.max(version) } else { last }, page)
+        (if all { self.head.max(version) } else { last }, entries)
     }
 
     /// Whether a page brings a member that has this version up to date, with room for what the same message activates.
-    pub(super) fn is_close(&self, version: Version) -> bool {
+    pub(super) fn is_close(&self, version: Version, page: usize) -> bool {
         self.entries
             .range(version.saturating_add(1)..)
-            .take(PAGE / 2)
+            .take(page.div_ceil(2))
             .count()
-            < PAGE / 2
+            < page.div_ceil(2)
     }
 }

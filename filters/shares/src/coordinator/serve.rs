@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::subject::{Holder, Pool, Subject};
 use super::{CHECKS, Coordinator, MAX_SUBJECTS};
 use crate::apportion::{Demand, apportion};
-use crate::limit::{Share, Time};
+use crate::limit::{Limit, Share, Time};
 use crate::message::{Grant, Incarnation, Key, Want};
 use crate::timing::Mutation;
 
@@ -33,7 +33,7 @@ impl Coordinator {
             need: want.need,
         };
         subject.holders.insert(who, holder);
-        let grant = self.decide(&mut subject, who, key, now);
+        let grant = self.decide(&mut subject, Some(who), key, now);
         self.subjects.insert(key, subject);
         grant
     }
@@ -42,7 +42,7 @@ impl Coordinator {
     pub(super) fn tell(&mut self, who: Incarnation, key: Key, now: Time) -> Option<Grant> {
         let grant = self.subjects.remove(&key).and_then(|mut subject| {
             subject.pool.fill(subject.limit, now);
-            let grant = self.decide(&mut subject, who, key, now);
+            let grant = self.decide(&mut subject, Some(who), key, now);
             self.subjects.insert(key, subject);
             grant
         });
@@ -63,13 +63,19 @@ impl Coordinator {
             limit,
             activated,
             holders: BTreeMap::new(),
-            pool: Pool::new(
-                limit,
-                has_parts,
-                self.clock.ready_at().saturating_add(self.timing.skew),
-                now,
-            ),
+            pool: Pool::new(limit, has_parts, self.unused_since(limit), now),
         }
+    }
+
+    /// Since when nobody may have used a limit that has no implicit parts and is not in the books: it may have had some
+    /// before slots were halved.
+    fn unused_since(&self, limit: Limit) -> Time {
+        let since = match self.timing.breaks(Mutation::HalvedAwayFull) {
+            true => 0,
+            false => self.slots.without_part_since(limit),
+        };
+        let skew = self.timing.skew;
+        self.clock.ready_at().max(since).saturating_add(skew)
     }
 
     /// Drops the dead, and counts to each holder the implicit part that it may still use. How many others may use one.
@@ -101,8 +107,15 @@ impl Coordinator {
         subject.limit.whole().less(held)
     }
 
-    /// Moves the share of `who` towards what it should be: down at once, and up by what is free.
-    fn decide(&mut self, subject: &mut Subject, who: Incarnation, key: Key, now: Time) -> Option<Grant> {
+    /// Moves the share of `who` towards what it should be: down at once, and up by what is free. Notes whose shares should
+    /// move beside that; without a `who` nothing but that.
+    fn decide(
+        &mut self,
+        subject: &mut Subject,
+        who: Option<Incarnation>,
+        key: Key,
+        now: Time,
+    ) -> Option<Grant> {
         let implicit = self.count_implicit(subject);
         let free = self.free(subject, implicit);
         let demands = subject.holders.values().map(|holder| Demand {
@@ -116,7 +129,7 @@ impl Coordinator {
             .holders
             .iter_mut()
             .zip(&targets)
-            .filter(|((one, _), _)| **one == who)
+            .filter(|((one, _), _)| Some(**one) == who)
         {
             let share = holder.held.toward(*target, free);
             let growth = subject.limit.units(share.burst.saturating_sub(holder.held.burst));
@@ -137,7 +150,7 @@ impl Coordinator {
             .holders
             .iter_mut()
             .zip(&targets)
-            .filter(|((one, _), _)| **one != who)
+            .filter(|((one, _), _)| Some(**one) != who)
         {
             let shrinks = !holder.held.is_near(*target);
             let grows = !target.is_near(holder.held) && !holder.held.toward(*target, free).fits(holder.held);
@@ -154,8 +167,9 @@ impl Coordinator {
         grant
     }
 
-    /// Looks after the subjects whose turn it is. One that nobody holds and that has filled up leaves the books: its
-    /// implicit parts come back, and are full.
+    /// Looks after the subjects whose turn it is. What became free since somebody asked is for those who stay: with a steady
+    /// demand they would not ask. One that nobody holds and that has filled up leaves the books, once each slot has read that
+    /// it was activated: its implicit parts come back, and are full.
     pub(super) fn look_after(&mut self, now: Time) {
         for _ in 0..CHECKS {
             let Some((_, key)) = self.checks.first().filter(|(due, _)| *due <= now).copied() else {
@@ -169,14 +183,17 @@ impl Coordinator {
             subject.pool.fill(limit, now);
             let implicit = self.count_implicit(&mut subject);
             let free = self.free(&subject, implicit);
-            subject.pool.change(limit, free, now, self.timing.skew);
-            if subject.holders.is_empty() && subject.pool.is_full(limit) {
+            if !subject.pool.has(free) {
+                self.decide(&mut subject, None, key, now);
+            }
+            let is_read = implicit == 0 || self.timing.breaks(Mutation::LeaveBeforeAck);
+            if subject.holders.is_empty() && subject.pool.is_full(limit) && is_read {
                 if let Some(version) = subject.activated {
                     self.log.deactivate(key, version);
                 }
                 continue;
             }
-            let soon = match subject.holders.is_empty() {
+            let soon = match subject.holders.is_empty() && is_read {
                 true => limit.fills_in().saturating_add(self.timing.skew),
                 false => self.timing.held_for(),
             };

@@ -7,13 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::roll::{Held, Record};
-use crate::limit::Time;
+use crate::limit::{Limit, Time};
 use crate::message::{Incarnation, Version};
 use crate::timing::{Mutation, Timing};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Slots {
     parts: u32,
+    /// How many there were when books began.
+    first: u32,
+    /// When there were last more of them.
+    doubled: Time,
     /// While they are being halved: how many there will be.
     next: Option<u32>,
     /// How many are free since when.
@@ -29,6 +33,8 @@ impl Slots {
     pub(super) fn new(parts: u32, free_since: Time) -> Self {
         Self {
             parts,
+            first: parts,
+            doubled: 0,
             next: None,
             free: BTreeMap::from([(free_since, parts)]),
             held: BTreeSet::new(),
@@ -39,6 +45,14 @@ impl Slots {
     /// The largest part that anybody uses is one in so many.
     pub(super) const fn parts(&self) -> u32 {
         self.parts
+    }
+
+    /// Since when nobody can have a part of a limit that is too small for parts now.
+    pub(super) fn without_part_since(&self, limit: Limit) -> Time {
+        match limit.part(self.first).is_nothing() {
+            true => 0,
+            false => self.doubled,
+        }
     }
 
     /// Members are told to use one in so many.
@@ -129,5 +143,6 @@ impl Slots {
         self.parts = next;
         self.next = None;
         self.halved = 0;
+        self.doubled = now;
     }
 }

@@ -81,6 +81,11 @@ impl Pool {
         self.units = self.units.min(limit.units(self.share.burst));
     }
 
+    /// Whether this is what was free as the key was last touched.
+    pub(super) fn has(&self, share: Share) -> bool {
+        self.share == share
+    }
+
     /// Another share is free.
     pub(super) fn change(&mut self, limit: Limit, share: Share, now: Time, skew: Time) {
         if self.share != share {

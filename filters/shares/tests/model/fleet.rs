@@ -18,11 +18,11 @@ pub(crate) struct State {
     epoch: u64,
     /// By what its clock is ahead.
     ahead: Time,
-    messages: BTreeSet<Message>,
-    answers: BTreeSet<Answer>,
+    pub(crate) messages: BTreeSet<Message>,
+    pub(crate) answers: BTreeSet<Answer>,
     /// One bucket of the whole limit, for each key: it passes what the fleet passes.
     whole: Vec<Bucket>,
-    over: bool,
+    pub(crate) over: bool,
     requests: u8,
     turns: u8,
     crashes: u8,

@@ -33,10 +33,14 @@ impl Node {
         }
     }
 
+    pub(crate) const fn incarnation(&self) -> Incarnation {
+        Incarnation(1000 * self.at as u64 + 100 * self.starts)
+    }
+
     /// Another process in its place.
     pub(crate) fn restart(&mut self, timing: Timing) {
         self.starts += 1;
-        self.member = Member::new(timing, Incarnation(1000 * self.at as u64 + 100 * self.starts));
+        self.member = Member::new(timing, self.incarnation());
         self.buckets.clear();
         self.demands.clear();
     }
@@ -71,7 +75,7 @@ impl Node {
             let above = bucket.change(change.limit, change.before, change.after, change.units, now);
             self.member.returned(change.key, above);
         }
-        for key in received.dropped {
+        for key in received.dropped.into_iter().chain(received.restored) {
             self.buckets.remove(&key);
         }
     }

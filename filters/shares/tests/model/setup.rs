@@ -114,6 +114,48 @@ impl Setup {
         }
     }
 
+    /// Keys that are activated and leave the books soon, and a log of which each answer has one entry.
+    pub(crate) fn pages() -> Self {
+        let soon = Limit {
+            rate: 2,
+            period: 2,
+            burst: 4,
+        };
+        let mut setup = Self {
+            members: 2,
+            limits: vec![soon; 2],
+            wanting: 0,
+            turns: 12,
+            crashes: 0,
+            leaves: 0,
+            losses: 0,
+            jumps: 0,
+            lag: 0,
+            horizon: 40,
+            sends: 60,
+            requests: 40,
+            ..Self::everything()
+        };
+        setup.timing = Timing::new(6, 1, 1);
+        setup.timing.page = Some(1);
+        setup
+    }
+
+    /// Slots are halved until there is no part of the limit any more.
+    pub(crate) fn halved_away() -> Self {
+        Self {
+            limits: vec![TWO],
+            wanting: 0,
+            turns: 4,
+            crashes: 0,
+            leaves: 0,
+            losses: 0,
+            jumps: 0,
+            lag: 0,
+            ..Self::everything()
+        }
+    }
+
     pub(crate) fn broken(mut self, mutation: Mutation) -> Self {
         self.timing.broken = Some(mutation);
         self

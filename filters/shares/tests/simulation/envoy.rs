@@ -126,7 +126,7 @@ impl Envoy {
             let above = bucket.change(change.limit, change.before, change.after, change.units, now);
             self.member.returned(change.key, above);
         }
-        for key in received.dropped {
+        for key in received.dropped.into_iter().chain(received.restored) {
             self.buckets.remove(&key);
         }
     }

@@ -1,4 +1,4 @@
-//! One Envoy: its store, its workers, and its member.
+//! One Envoy: its store, its workers, and its member, or several by mistake.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ pub(super) struct Envoy {
     host: Host,
     table: Rc<Table>,
     workers: Vec<Workers>,
-    membership: Membership<u64>,
+    members: Vec<Membership<u64>>,
     post: Post,
     /// Its clock is ahead by so much.
     offset: u64,
@@ -32,6 +32,7 @@ struct Host {
 struct Post {
     sent: Vec<(u64, Vec<u8>)>,
     calls: u64,
+    stops: u64,
 }
 
 impl Envoy {
@@ -40,7 +41,7 @@ impl Envoy {
             host: Host::default(),
             table: Rc::clone(table),
             workers: [1, 2, 3].map(Workers::who_sees_all).into(),
-            membership: Membership::new(number << 32),
+            members: vec![Membership::new(number << 32)],
             post: Post::default(),
             offset,
             turn: 0,
@@ -87,16 +88,29 @@ impl Envoy {
     /// Messages of its member that it sends now.
     pub(super) fn tick(&mut self, time: u64) -> Vec<(u64, Vec<u8>)> {
         self.host.now = self.offset + time;
-        self.membership.tick(&mut self.host, &mut self.post);
+        for member in &mut self.members {
+            member.tick(&mut self.host, &mut self.post);
+        }
         core::mem::take(&mut self.post.sent)
     }
 
     pub(super) fn answered(&mut self, call: u64, answer: Option<Vec<u8>>, time: u64) {
         self.host.now = self.offset + time;
         let status = if answer.is_some() { "200" } else { "204" };
-        let body = || Ok(answer.unwrap_or_default());
-        self.membership
-            .answered(call, Some(status), body, &mut self.host, &mut self.post);
+        for member in &mut self.members {
+            let body = || Ok(answer.clone().unwrap_or_default());
+            member.answered(call, Some(status), body, &mut self.host, &mut self.post);
+        }
+    }
+
+    /// One more member, as each thread has one where the configuration does not say that there is one for all.
+    pub(super) fn add_member(&mut self, number: u64) {
+        self.members.push(Membership::new(number << 32));
+    }
+
+    /// How often members stopped for others.
+    pub(super) const fn stops(&self) -> u64 {
+        self.post.stops
     }
 }
 
@@ -138,9 +152,13 @@ impl Outside<Host> for Post {
 
     fn count(&mut self, _exchanged: Exchanged) {}
 
+    fn stop(&mut self) {
+        self.stops += 1;
+    }
+
     fn stand(&mut self, _lease_millis: u64, _limits: u64) {}
 
     fn complain(&mut self, complaint: &str) {
-        panic!("{complaint}");
+        assert!(complaint.contains("singleton"), "{complaint}");
     }
 }

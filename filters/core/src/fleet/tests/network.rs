@@ -126,6 +126,27 @@ impl Fleet {
         });
     }
 
+    /// More Envoys.
+    pub(super) fn join(&mut self, count: usize) {
+        for _ in 0..count {
+            self.starts += 1;
+            let offset = 1_700_000_000 * SECOND + self.starts * 7_919_000_017;
+            self.envoys.push(Envoy::new(&self.table, self.starts, offset));
+            self.cut.push(0);
+        }
+    }
+
+    /// An Envoy has one more member.
+    pub(super) fn add_member(&mut self, at: usize) {
+        self.starts += 1;
+        self.envoys[at].add_member(self.starts);
+    }
+
+    /// How often members of an Envoy stopped for others.
+    pub(super) fn stops(&self, at: usize) -> u64 {
+        self.envoys[at].stops()
+    }
+
     pub(super) fn lose_the_books(&mut self) {
         self.epochs += 1;
         self.coordinator = Coordinator::new(Timing::FLEET, Epoch(self.epochs), self.parts, micros(self.time));

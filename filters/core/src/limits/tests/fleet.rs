@@ -45,10 +45,47 @@ fn a_part_passes_and_the_rest_is_asked_for() {
     assert_eq!(policy.unwrap().1, r#""rpm";q=60;w=60"#);
     // Others have theirs.
     assert!(table.go(&mut store, &globex(), START, tokens(0, 0)).is_ok());
-    assert_eq!(Short::take(&mut store).unwrap().len(), 1);
+    assert_eq!(Notes::Short.take(&mut store).unwrap().len(), 1);
     // It was told once, and counts on.
     assert!(table.go(&mut store, &acme(), START, tokens(0, 0)).is_err());
-    assert_eq!(Short::take(&mut store).unwrap(), []);
+    assert_eq!(Notes::Short.take(&mut store).unwrap(), []);
+}
+
+fn passed(table: &Table, store: &mut crate::state::Memory, subject: &Subject<'_>) -> usize {
+    let mut requests = 0..1_000;
+    let passes = |_: &usize| table.go(store, subject, START, tokens(0, 0)).is_ok();
+    requests.by_ref().take_while(passes).count()
+}
+
+#[test]
+fn changed_numbers_begin_with_what_was_left_by_the_old_ones() {
+    let [old, new] = [60, 120].map(|rate| {
+        let rows = r#"[{"name": "rpm", "per": ["org"], "where": "fleet", "rate": "N/minute"}]"#;
+        super::table(&rows.replace('N', &rate.to_string()))
+    });
+    let mut store = store(1);
+    for _ in 0..50 {
+        assert!(old.go(&mut store, &acme(), START, tokens(0, 0)).is_ok());
+    }
+    assert_eq!(passed(&new, &mut store, &acme()), 20);
+    assert_eq!(passed(&old, &mut store, &acme()), 0);
+    assert_eq!(passed(&new, &mut store, &acme()), 0);
+    // Of others nothing was used.
+    assert_eq!(passed(&new, &mut store, &globex()), 120);
+}
+
+/// What was charged by the old numbers is not given back by the new ones, nor twice.
+#[test]
+fn numbers_that_come_back_give_back_once() {
+    let [old, new] = ["60", "30"].map(|rate| {
+        let rows = r#"[{"name": "rpm", "per": ["org"], "where": "fleet", "rate": "N/minute"}]"#;
+        super::table(&rows.replace('N', rate))
+    });
+    let mut store = store(1);
+    let first = old.go(&mut store, &acme(), START, tokens(0, 0)).unwrap();
+    assert_eq!(passed(&new, &mut store, &acme()), 29);
+    first.reservation.cancel(&mut store, START).unwrap();
+    assert!(passed(&old, &mut store, &acme()) <= 2);
 }
 
 #[test]
@@ -98,12 +135,12 @@ fn more_than_the_whole_limit_never_passes_and_is_not_asked_for() {
         refused.answer(&table, &acme()).code,
         "request_too_large_for_limit"
     );
-    assert_eq!(Short::take(&mut store).unwrap(), []);
+    assert_eq!(Notes::Short.take(&mut store).unwrap(), []);
     let refused = table
         .go(&mut store, &acme(), START, tokens(1_000, 0))
         .unwrap_err();
     assert_eq!(refused.answer(&table, &acme()).code, "rate_limit_exceeded");
-    assert_eq!(Short::take(&mut store).unwrap().len(), 1);
+    assert_eq!(Notes::Short.take(&mut store).unwrap().len(), 1);
 }
 
 #[test]
@@ -135,7 +172,7 @@ fn in_shadow_it_is_asked_for_too() {
     let mut store = store(0);
     let admitted = table.go(&mut store, &acme(), START, tokens(0, 0)).unwrap();
     assert_eq!(admitted.would_refuse, [0]);
-    assert_eq!(Short::take(&mut store).unwrap().len(), 1);
+    assert_eq!(Notes::Short.take(&mut store).unwrap().len(), 1);
 }
 
 #[test]
