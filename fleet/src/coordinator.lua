@@ -647,6 +647,26 @@ local function unused_since(rate, burst)
   return state.ready + SKEW
 end
 
+-- What free slots have of a limit goes into its pool: as many parts as there are, each of which fills since nobody uses it,
+-- and SKEW later at that.
+local function put_unused(subject, part_rate, part_burst)
+  local freed = call('HGETALL', FREED)
+  for at = 1, #freed, 2 do
+    local known, parts = decode(freed[at + 1])
+    local count = known * (state.parts / parts)
+    local filled = less(now, tonumber(freed[at]) + SKEW)
+    local tokens, rest = multiply_divide(filled, part_rate, subject.period)
+    if tokens >= part_burst then
+      tokens, rest = part_burst, 0
+    end
+    local more
+    more, rest = multiply_divide(rest, count, subject.period)
+    put(subject, tokens * count + more, rest)
+    subject.pool_rate = subject.pool_rate + part_rate * count
+    subject.pool_burst = subject.pool_burst + part_burst * count
+  end
+end
+
 -- A key that is not in the books: its implicit parts are to be given up, where it has any.
 local function begin(key, rate, period, burst)
   local subject = {
@@ -669,7 +689,8 @@ local function begin(key, rate, period, burst)
   local part_rate, part_burst = part_of(rate, burst)
   if part_rate > 0 or part_burst > 0 then
     subject.activated = enter(key, '1')
-    subject.pool_rate, subject.pool_burst = 0, 0
+    subject.pool_rate, subject.pool_burst, subject.from = 0, 0, now
+    put_unused(subject, part_rate, part_burst)
   end
   call('ZADD', CHECKED, now + HELD_FOR, key)
   fill_pool(subject)

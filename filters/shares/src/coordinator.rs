@@ -338,6 +338,29 @@ mod tests {
         assert!(told_at.is_some_and(|at| at <= latest), "{told_at:?}, {latest}");
     }
 
+    /// Of four slots one is taken. The rest of the limit has been full for long.
+    #[test]
+    fn what_free_slots_have_comes_with_the_first_share() {
+        let mut books = begun();
+        let limit = Limit {
+            rate: 400,
+            period: 40,
+            burst: 400,
+        };
+        let ask = Want {
+            limit,
+            demand: 400,
+            need: 300,
+            ..want(0, 0)
+        };
+        for wall in 7..=12 {
+            books.receive(&message(0, wall, []), wall * TIMING.max_step);
+        }
+        let answer = books.receive(&message(0, 20, [ask]), 240);
+        let grant = answer.unwrap().terms.unwrap().grants[0];
+        assert_eq!((grant.share.burst, grant.units), (400, 300 * 40));
+    }
+
     /// All have used their parts of a limit, which has none once slots are halved.
     #[test]
     fn a_limit_that_had_parts_before_slots_were_halved_begins_empty() {

@@ -56,6 +56,8 @@ pub enum Mutation {
     AnyOrder,
     /// A subject leaves the books before its implicit parts were given up.
     LeaveBeforeAck,
+    /// What free slots have of a key that is activated is full, however short they have been free.
+    FreePartsFull,
     /// A limit that lost its implicit parts when slots were halved begins full.
     HalvedAwayFull,
 }

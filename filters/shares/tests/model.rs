@@ -239,6 +239,21 @@ fn leave_before_ack() {
 }
 
 #[test]
+fn free_parts_full() {
+    let setup = Setup {
+        leaves: 1,
+        wanting: 0,
+        turns: 1,
+        sends: 4,
+        requests: 2,
+        horizon: 4,
+        ..Setup::implicit()
+    };
+    assert_eq!(walk("a part is free", &setup, setting("MODEL_SECONDS", 5)), None);
+    notices(Mutation::FreePartsFull, setup);
+}
+
+#[test]
 fn halved_away_full() {
     notices(Mutation::HalvedAwayFull, Setup::halved_away());
 }

@@ -172,7 +172,7 @@ fn another_rule_has_another_number() {
             }
         }
     });
-    let expected = (2, 10_261_564_255_690_618_136);
+    let expected = (2, 11_160_374_938_028_767_893);
     assert_eq!(
         (RULE, fleet.answers),
         expected,

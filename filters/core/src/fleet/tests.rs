@@ -313,7 +313,8 @@ fn a_debt_is_paid_where_a_part_is_given_up() {
     fleet.run(120 * SECOND, ask(1..2, 200.0, TENTH));
     let used = part(fleet.count_anew().used, 1_200_000);
     println!("beside a debt: {used:.4} of the limit");
-    assert!((0.5..=0.75).contains(&used), "{used}");
+    // It would be more than all, with what was left of the burst.
+    assert!((0.5..=0.9).contains(&used), "{used}");
     fleet.is_never_over();
 }
 

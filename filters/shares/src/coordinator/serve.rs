@@ -63,7 +63,10 @@ impl Coordinator {
             limit,
             activated,
             holders: BTreeMap::new(),
-            pool: Pool::new(limit, has_parts, self.unused_since(limit), now),
+            pool: match has_parts {
+                true => Pool::of_free_slots(self.slots.unused(limit, now, &self.timing), now),
+                false => Pool::since(limit, self.unused_since(limit), now),
+            },
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::roll::{Held, Record};
-use crate::limit::{Limit, Time};
+use crate::limit::{Limit, Share, Time};
 use crate::message::{Incarnation, Version};
 use crate::timing::{Mutation, Timing};
 
@@ -53,6 +53,23 @@ impl Slots {
             true => 0,
             false => self.doubled,
         }
+    }
+
+    /// What free slots have of a limit: as many parts as there are, each of which fills since nobody uses it, and `skew` later
+    /// at that.
+    pub(super) fn unused(&self, limit: Limit, now: Time, timing: &Timing) -> (Share, u128) {
+        let part = limit.part(self.parts);
+        let (mut share, mut units) = (Share::default(), 0);
+        for (since, count) in &self.free {
+            let filled = match timing.breaks(Mutation::FreePartsFull) {
+                true => Time::MAX,
+                false => now.saturating_sub(since.saturating_add(timing.skew)),
+            };
+            let filled = u128::from(filled) * u128::from(part.rate);
+            share = share.plus(part.times(u64::from(*count)));
+            units += filled.min(limit.units(part.burst)) * u128::from(*count);
+        }
+        (share, units)
     }
 
     /// Members are told to use one in so many.

@@ -52,20 +52,24 @@ impl Holder {
 }
 
 impl Pool {
-    /// Of a key that is not in the books: either implicit parts are all there is of it, or nobody has used it `since`.
-    pub(super) fn new(limit: Limit, activated: bool, since: Time, now: Time) -> Self {
-        let share = if activated {
-            Share::default()
-        } else {
-            limit.whole()
-        };
+    /// Of a key that is not in the books and has no implicit parts: nobody has used it `since`.
+    pub(super) fn since(limit: Limit, since: Time, now: Time) -> Self {
         let mut pool = Self {
-            share,
+            share: limit.whole(),
             units: 0,
             from: since,
         };
         pool.fill(limit, now);
         pool
+    }
+
+    /// Of a key that is activated: what slots have of it that nobody has.
+    pub(super) const fn of_free_slots((share, units): (Share, u128), now: Time) -> Self {
+        Self {
+            share,
+            units,
+            from: now,
+        }
     }
 
     /// Brings it to `now`.
