@@ -34,6 +34,8 @@ pub enum Permission {
     ManageKeys,
     /// Make, change, raise and remove budgets.
     ManageBudgets,
+    /// Strike holders of slices out of budgets.
+    StrikeHolders,
     /// Make, change and remove organizations; import keys.
     ManageOrgs,
     /// Read the whole trail, verify and sign it.
@@ -57,6 +59,7 @@ impl Role {
                     | Permission::Freeze
                     | Permission::ManageKeys
                     | Permission::ManageBudgets
+                    | Permission::StrikeHolders
                     | Permission::ManageOrgs
                     | Permission::Audit
                     | Permission::SeeGateways
@@ -85,6 +88,7 @@ impl Permission {
             self,
             Self::FetchDirectory
                 | Self::ShareLimits
+                | Self::StrikeHolders
                 | Self::ManageOrgs
                 | Self::Audit
                 | Self::SeeGateways
@@ -101,6 +105,7 @@ impl Permission {
             Self::Freeze => "freeze, cap or restrict",
             Self::ManageKeys => "change projects and keys",
             Self::ManageBudgets => "change budgets",
+            Self::StrikeHolders => "strike holders out of budgets",
             Self::ManageOrgs => "change organizations or import keys",
             Self::Audit => "read the whole trail",
             Self::SeeGateways => "see the gateways",

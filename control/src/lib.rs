@@ -26,6 +26,7 @@ mod file;
 pub mod fleet;
 mod log;
 mod network;
+mod places;
 mod problem;
 pub mod replay;
 pub mod restore;

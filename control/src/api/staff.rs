@@ -46,6 +46,10 @@ impl<'s> Staff<'s> {
                 *by = PLATFORM.to_owned();
             }
         }
+        // Gateways' tokens are the platform's.
+        if let Some(whose) = document.pointer_mut("/struck/whose") {
+            *whose = PLATFORM.into();
+        }
         Ok(())
     }
 
