@@ -449,7 +449,10 @@ async fn the_platform_waits_behind_no_flood_of_gateways() {
         let body = json!({"id": id, "scope": {"org": "acme"}, "unit": "tokens", "window": "hour", "amount": 1_000_000});
         plane.post("/v1/budgets", body).await.expect(201);
     }
-    let (stolen, honest) = (plane.token("gateway", None).await, plane.token("gateway", None).await);
+    let (stolen, honest) = (
+        plane.token("gateway", None).await,
+        plane.token("gateway", None).await,
+    );
     let (is_over, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
     let flood = join_all((0..40_u64).map(|at| {
         let (plane, stolen, is_over, taken) = (&plane, &stolen, &is_over, &taken);
@@ -483,14 +486,23 @@ async fn the_platform_waits_behind_no_flood_of_gateways() {
     let platform = async {
         let (mut before, mut longest) = (Vec::new(), Duration::ZERO);
         for _ in 0..10 {
-            let key = plane.post("/v1/keys", json!({"org": "acme"})).await.expect(201).text("id");
+            let key = plane
+                .post("/v1/keys", json!({"org": "acme"}))
+                .await
+                .expect(201)
+                .text("id");
             let (first, begun) = (taken.load(Ordering::Relaxed), std::time::Instant::now());
-            plane.post(&format!("/v1/keys/{key}/revoke"), json!({})).await.expect(200);
+            plane
+                .post(&format!("/v1/keys/{key}/revoke"), json!({}))
+                .await
+                .expect(200);
             longest = longest.max(begun.elapsed());
             before.push(taken.load(Ordering::Relaxed) - first);
             let item = json!([{"budget": "a", "want": 1}]);
             let body = json!({"holder": "holder-0000000001", "items": item});
-            let heard = plane.as_token(&honest, Method::POST, "/v1/budgets/exchange", Some(body)).await;
+            let heard = plane
+                .as_token(&honest, Method::POST, "/v1/budgets/exchange", Some(body))
+                .await;
             heard.expect(200);
         }
         is_over.store(true, Ordering::Relaxed);
@@ -502,5 +514,8 @@ async fn the_platform_waits_behind_no_flood_of_gateways() {
     // revocation comes to the line. Without its turn it would come behind all 40.
     assert!(before.iter().sum::<usize>() < 10 * 40, "{before:?}");
     let statuses: Vec<u16> = statuses.into_iter().flatten().collect();
-    assert!(statuses.iter().filter(|status| **status == 200).count() > 10, "{statuses:?}");
+    assert!(
+        statuses.iter().filter(|status| **status == 200).count() > 10,
+        "{statuses:?}"
+    );
 }
