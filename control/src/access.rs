@@ -36,6 +36,8 @@ pub enum Permission {
     ManageKeys,
     /// Make, change, raise and remove budgets.
     ManageBudgets,
+    /// Strike holders of slices out of budgets.
+    StrikeHolders,
     /// Make, change and remove organizations; import keys.
     ManageOrgs,
     /// Read the whole trail, verify and sign it.
@@ -59,6 +61,7 @@ impl Role {
                     | Permission::Freeze
                     | Permission::ManageKeys
                     | Permission::ManageBudgets
+                    | Permission::StrikeHolders
                     | Permission::ManageOrgs
                     | Permission::Audit
                     | Permission::SeeGateways
@@ -87,6 +90,7 @@ impl Permission {
             self,
             Self::FetchDirectory
                 | Self::ShareLimits
+                | Self::StrikeHolders
                 | Self::ManageOrgs
                 | Self::Audit
                 | Self::SeeGateways
@@ -103,6 +107,7 @@ impl Permission {
             Self::Freeze => "freeze, cap or restrict",
             Self::ManageKeys => "change projects and keys",
             Self::ManageBudgets => "change budgets",
+            Self::StrikeHolders => "strike holders out of budgets",
             Self::ManageOrgs => "change organizations or import keys",
             Self::Audit => "read the whole trail",
             Self::SeeGateways => "see the gateways",

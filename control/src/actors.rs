@@ -70,6 +70,7 @@ fn permission(action: &str) -> Option<Permission> {
         "budget.create" | "budget.change" | "budget.remove" | "budget.raise" | "budget.raise_end" => {
             Permission::ManageBudgets
         }
+        "budget.strike" => Permission::StrikeHolders,
         "token.create" | "token.revoke" => Permission::ManageTokens,
         _ => return None,
     })

@@ -42,6 +42,7 @@ use crate::access::{Caller, Permission};
 use crate::authenticator::Authenticator;
 use crate::entry::Change;
 use crate::fleet::Fleet;
+use crate::places::Places;
 use crate::problem::{FieldError, Problem};
 use crate::store::{Listed, Store, Stored, Write};
 use gateways::Gateways;
@@ -64,6 +65,8 @@ pub struct App {
     signing: Option<SigningKey>,
     /// Limits that gateways keep together.
     fleet: Fleet,
+    /// Gateways that spend budgets.
+    spenders: Places,
 }
 
 impl App {
@@ -81,6 +84,7 @@ impl App {
             gateways: Gateways::default(),
             signing,
             fleet,
+            spenders: Places::new(exchange::RATE),
         })
     }
 }
@@ -190,6 +194,7 @@ fn openapi_router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(budgets::spending))
         .routes(routes!(budgets::raise))
         .routes(routes!(budgets::end_raise))
+        .routes(routes!(budgets::strike))
         .routes(routes!(exchange::exchange))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

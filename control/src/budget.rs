@@ -167,6 +167,21 @@ pub(crate) struct Reached {
     pub(crate) percent: u8,
 }
 
+/// What an operator struck out of a budget last: what holders had said, and is counted no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Struck {
+    /// Whose: `holder:` or `token:`, and which.
+    pub(crate) whose: String,
+    /// When.
+    pub(crate) at: String,
+    /// How many slices that was, in all windows.
+    pub(crate) slices: u64,
+    /// What they had said to be spent.
+    pub(crate) spent: u64,
+    /// What they had and had not said to be spent.
+    pub(crate) escrowed: u64,
+}
+
 /// A budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Budget {
@@ -187,6 +202,9 @@ pub(crate) struct Budget {
     /// The highest threshold that was reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reached: Option<Reached>,
+    /// What was struck out last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) struck: Option<Struck>,
     /// Whether a token that is confined to organizations made it, so that one may change it.
     #[serde(default)]
     pub(crate) by_confined: bool,
@@ -245,6 +263,11 @@ impl Budget {
         let window =
             window.ok_or_else(|| Problem::unavailable("the clock is beyond the years that there are"))?;
         Ok(Some(window))
+    }
+
+    /// When it was made; milliseconds.
+    pub(crate) fn made_at(&self) -> i64 {
+        time::parse("created_at", &self.metadata.created_at).unwrap_or(0)
     }
 
     /// From when to when one that is for once is.

@@ -3,7 +3,7 @@
 
 mod claim;
 mod journal;
-mod places;
+mod named;
 
 use core::fmt;
 use core::time::Duration;
@@ -13,15 +13,18 @@ use tollgate_shares::{Answer, Message, Timing};
 
 use crate::access::Caller;
 use crate::log::say;
+use crate::places::Places;
 use crate::problem::Problem;
 use crate::store::Store;
 use claim::Claim;
 use journal::Journal;
-use places::Places;
+use named::Named;
 
 /// Slots when books begin. In a small fleet each gateway has a large part of every limit without asking; with more gateways
 /// there are more slots.
 const PARTS: u32 = 4;
+/// Messages and wants of one token in a second. A thousand gateways send four messages each while shares move.
+const RATE: u32 = 20_000;
 /// Longest wait for the database. A gateway has given up before, and asks again.
 const DATABASE_WITHIN: Duration = Duration::from_secs(2);
 /// The same for Redis, with all that comes before it is asked.
@@ -68,6 +71,7 @@ pub struct Fleet {
     claim: Claim,
     books: Books,
     places: Places,
+    named: Named,
     /// Why the last message got no answer.
     trouble: Mutex<Option<String>>,
 }
@@ -108,21 +112,31 @@ impl Fleet {
         Self {
             claim,
             books,
-            places: Places::default(),
+            places: Places::new(RATE),
+            named: Named::default(),
             trouble: Mutex::default(),
         }
     }
 
     /// Takes a message and answers it. `None` for a message that a later one has overtaken, and for a member's last. After
     /// an error nobody knows whether it was heard, and the member asks again.
-    pub(crate) async fn receive(&self, caller: &Caller, message: Message) -> Result<Option<Answer>, Problem> {
+    pub(crate) async fn receive(
+        &self,
+        caller: &Caller,
+        mut message: Message,
+    ) -> Result<Option<Answer>, Problem> {
         let invalid = |why: tollgate_shares::Invalid| Problem::invalid(&why.path, &why.found, why.expected);
         message.check().map_err(invalid)?;
-        let _place = self.places.take(caller.token_id().unwrap_or_default())?;
+        let token = caller.token_id().unwrap_or_default();
+        let mut place = self.places.take(token, message.wants.len())?;
+        self.named.note(token, &mut message)?;
         let within = match &self.books {
             Books::Database(_) => DATABASE_WITHIN,
             Books::Redis(_) => REDIS_WITHIN,
         };
+        // What waits for others of its own token says nothing of the books.
+        let begun = tokio::time::timeout(within, place.wait(message.wants.len())).await;
+        begun.map_err(|_| Problem::too_many_messages())?;
         let answer = tokio::time::timeout(within, self.ask(message)).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("there was no answer within {within:?}")));
         self.note(answer.as_ref().err());

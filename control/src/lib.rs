@@ -27,6 +27,7 @@ pub mod fleet;
 mod log;
 mod network;
 mod objects;
+mod places;
 mod problem;
 mod queue;
 mod reads;

@@ -204,7 +204,8 @@ impl Problem {
         Self::too_many(
             "too-many-messages",
             "Too many messages",
-            "too many messages of this token wait already, and this one was not heard; give each gateway a token of its own",
+            "too many messages of this token wait, or came in this second, and this one was not heard; give each gateway a token \
+             of its own",
         )
     }
 
@@ -214,6 +215,15 @@ impl Problem {
             retry_after: Some(1),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, title, detail)
         }
+    }
+
+    /// A token has as many members in the books of the fleet as it may.
+    pub(crate) fn too_many_members() -> Self {
+        Self::too_many(
+            "too-many-members",
+            "Too many gateways",
+            "as many gateways of this token keep limits together as one token may have: give each a token of its own",
+        )
     }
 
     /// The token's role does not allow it.

@@ -10,7 +10,7 @@ use crate::store::{Engine, Store};
 macro_rules! tables {
     () => {
         "('head'), ('objects'), ('audit'), ('idempotency'), ('spent'), ('budget_windows'), ('budget_slices'), ('notices'), \
-         ('fleet'), ('fleet_log'), ('fleet_snapshot')"
+         ('fleet'), ('fleet_log'), ('fleet_snapshot'), ('fleet_parts')"
     };
 }
 

@@ -38,6 +38,8 @@ pub struct Store {
     writers: AnyPool,
     /// Exchanges over the books of the fleet, one after another.
     exchanges: AnyPool,
+    /// Exchanges of slices of budgets: however many there are, a write has a connection.
+    spenders: AnyPool,
     turns: Turns,
     reads: Reads,
     /// How much customers' own tokens may write.
@@ -203,6 +205,8 @@ pub(crate) const IN_FORCE: &str = "in_force = 1 AND kind <> 'key'";
 /// Written so that no index fits but the one by change: that of an organization's keys would have all of them read.
 const KEYS_SINCE: &str =
     "SELECT document FROM objects WHERE kind = 'key' AND seq > $1 AND org || '' = $2 AND in_force + 0 = 1";
+/// So many exchanges of slices of budgets are under way at once, where the database takes more than one.
+const SPENDERS: usize = 4;
 /// Lists are answered in parts of so many bytes at most: a document may be large.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -301,6 +305,8 @@ impl Store {
         let (pool, writers) = (open(16, if create { 16 } else { 1 }).await?, open(4, 1).await?);
         let exchanges = options(1, 0, exchange_bounds(engine)).connect_lazy(&address);
         let exchanges = exchanges.map_err(StoreError::Open)?;
+        let spenders = options(SPENDERS as u32, 0, "").connect_lazy(&address);
+        let spenders = spenders.map_err(StoreError::Open)?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(StoreError::Random)?;
@@ -332,6 +338,7 @@ impl Store {
             pool,
             writers,
             exchanges,
+            spenders,
             turns: Turns::default(),
             reads: Reads::default(),
             write_quota: WriteQuota::default(),
@@ -742,6 +749,27 @@ impl Store {
         })
     }
 
+    /// Begins an exchange of slices of budgets, beside the trail. It stands in one line with all writes where the database takes
+    /// one at a time; elsewhere a token leaves a connection to the others.
+    pub(crate) async fn begin_spending(&self, caller: &Caller) -> Result<Exchange<'_>, Problem> {
+        self.ensure_writable()?;
+        let turn = match self.engine {
+            Engine::Sqlite => self.turns.take_to_spend(caller).await?,
+            Engine::Postgres => self.turns.take_beside(caller).await?,
+        };
+        Ok(Exchange {
+            store: self,
+            transaction: self.spenders.begin().await?,
+            _turn: Some(turn),
+        })
+    }
+
+    /// Whether a token is there and may still be used.
+    pub(crate) async fn is_token_valid(&self, id: &str) -> Result<bool, Problem> {
+        let token = self.find::<Token>(id).await?;
+        Ok(ensure_valid(token.as_ref().map(|token| &token.document)).is_ok())
+    }
+
     /// Fails with 401 where the token that a caller came with is no longer valid.
     pub(crate) async fn ensure_token_valid(&self, caller: &Caller) -> Result<(), Problem> {
         let Some(id) = caller.token_id() else {
@@ -871,7 +899,7 @@ pub(crate) fn read<D: Document>(document: &str) -> Result<D, Problem> {
     })
 }
 
-/// An exchange over the books of the fleet that is under way. Dropped, it has changed nothing.
+/// An exchange with gateways that is under way. Dropped, it has changed nothing.
 pub(crate) struct Exchange<'s> {
     store: &'s Store,
     pub(crate) transaction: Transaction<'static, Any>,

@@ -8,7 +8,7 @@
 
 mod support;
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use axum::http::Method;
@@ -554,4 +554,85 @@ async fn customers_that_read_take_few_of_the_connections() {
         assert_eq!(answer.header("retry-after"), "1");
         answer.says("too many reads of this token wait");
     }
+}
+
+/// A stolen token of a gateway sends all it can at both endpoints: what the platform writes comes after a few of these at most,
+/// and what honest gateways say by another token is heard.
+#[tokio::test]
+async fn the_platform_waits_behind_no_flood_of_gateways() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    for id in ["a", "b", "c"] {
+        let body = json!({"id": id, "scope": {"org": "acme"}, "unit": "tokens", "window": "hour", "amount": 1_000_000});
+        plane.post("/v1/budgets", body).await.expect(201);
+    }
+    let (stolen, honest) = (
+        plane.token("gateway", None).await,
+        plane.token("gateway", None).await,
+    );
+    let (is_over, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let flood = join_all((0..40_u64).map(|at| {
+        let (plane, stolen, is_over, taken) = (&plane, &stolen, &is_over, &taken);
+        async move {
+            let (mut statuses, mut round) = (Vec::new(), 0_u64);
+            while !is_over.load(Ordering::Relaxed) {
+                round += 1;
+                let items = ["a", "b", "c"].map(|id| json!({"budget": id, "spent": round, "want": 1}));
+                let spends = json!({"holder": format!("liar-{at:0>16}"), "items": items});
+                let want = |key: u64| json!({
+                    "key": format!("{:032x}", (at << 40) | (round << 10) | key), "limit": [1, 86_400_000_000_u64, 1],
+                    "have": [0, 0], "returned": "0", "demand": 1, "need": 0,
+                });
+                let shares = json!({
+                    "incarnation": format!("{at:016x}"), "seq": round, "answered": 0, "epoch": null, "version": 0, "parts": 0,
+                    "leaves": false, "wants": (0..100).map(want).collect::<Vec<_>>(),
+                });
+                for (path, body) in [("/v1/budgets/exchange", spends), ("/v1/fleet", shares)] {
+                    let answer = plane.as_token(stolen, Method::POST, path, Some(body)).await;
+                    statuses.push(answer.status.as_u16());
+                    if answer.status == 200 {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
+            statuses
+        }
+    }));
+    let platform = async {
+        let (mut before, mut longest) = (Vec::new(), Duration::ZERO);
+        for _ in 0..10 {
+            let key = plane
+                .post("/v1/keys", json!({"org": "acme"}))
+                .await
+                .expect(201)
+                .text("id");
+            let (first, begun) = (taken.load(Ordering::Relaxed), std::time::Instant::now());
+            plane
+                .post(&format!("/v1/keys/{key}/revoke"), json!({}))
+                .await
+                .expect(200);
+            longest = longest.max(begun.elapsed());
+            before.push(taken.load(Ordering::Relaxed) - first);
+            let item = json!([{"budget": "a", "want": 1}]);
+            let body = json!({"holder": "holder-0000000001", "items": item});
+            let heard = plane
+                .as_token(&honest, Method::POST, "/v1/budgets/exchange", Some(body))
+                .await;
+            heard.expect(200);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (before, longest)
+    };
+    let (statuses, (before, longest)) = tokio::join!(flood, platform);
+    println!("exchanges before each revocation: {before:?}; the longest took {longest:?}");
+    // One of each is under way and one in the line, of limits as many as share a transaction; some are done while the
+    // revocation comes to the line. Without its turn it would come behind all 40.
+    assert!(before.iter().sum::<usize>() < 10 * 40, "{before:?}");
+    let statuses: Vec<u16> = statuses.into_iter().flatten().collect();
+    assert!(
+        statuses.iter().filter(|status| **status == 200).count() > 10,
+        "{statuses:?}"
+    );
 }

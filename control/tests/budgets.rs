@@ -672,3 +672,273 @@ async fn a_key_that_has_ended_is_not_rotated() {
         .expect(409)
         .says("has expired");
 }
+
+fn sums(shown: &Value) -> [u64; 3] {
+    ["spent", "escrowed", "left"].map(|name| shown[name].as_u64().unwrap())
+}
+
+/// A gateway's token that somebody stole says what it likes, by as many holders as it likes.
+#[tokio::test]
+async fn a_stolen_token_is_believed_the_amount_once_and_struck_out() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        budget(&plane, json!({"thresholds": [50]})).await.expect(201);
+        let honest = plane.token("gateway", None).await;
+        let made = plane
+            .post("/v1/tokens", json!({"role": "gateway"}))
+            .await
+            .expect(201);
+        let (stolen, id) = (made.text("secret"), made.text("id"));
+        exchange(&plane, &honest, ONE, json!({"budget": "b", "want": 40})).await;
+        exchange(
+            &plane,
+            &honest,
+            ONE,
+            json!({"budget": "b", "granted": 40, "spent": 30}),
+        )
+        .await;
+        let lie = json!({"budget": "b", "granted": 1_u64 << 53, "spent": 1_u64 << 53});
+        for holder in ["liar-00000000001", "liar-00000000002"] {
+            for _ in 0..2 {
+                let said = exchange(&plane, &stolen, holder, lie.clone()).await;
+                assert_eq!(said["spent"], 1030, "{said}");
+            }
+        }
+        // It is no other's word: not by the name of one that speaks by another token.
+        let said = exchange(
+            &plane,
+            &stolen,
+            ONE,
+            json!({"budget": "b", "spent": 40, "done": true}),
+        )
+        .await;
+        assert!(
+            said["problem"].as_str().unwrap().contains("another token's"),
+            "{said}"
+        );
+        let shown = spending(&plane, "b").await;
+        assert_eq!(sums(&shown), [1030, 10, 0], "{shown}");
+        let of_id = |slice: &&Value| slice["token"] == json!(id);
+        assert_eq!(
+            shown["slices"].as_array().unwrap().iter().filter(of_id).count(),
+            2,
+            "{shown}"
+        );
+
+        plane
+            .post(&format!("/v1/tokens/{id}/revoke"), json!({}))
+            .await
+            .expect(200);
+        let path = "/v1/budgets/b/strike";
+        let dry = plane
+            .post(&format!("{path}?dry_run=true"), json!({"token": id}))
+            .await;
+        assert_eq!(
+            dry.expect(200).body["changes"][0]["after"]["struck"]["spent"],
+            1000
+        );
+        assert_eq!(sums(&spending(&plane, "b").await), [1030, 10, 0]);
+        let struck = plane.post(path, json!({"token": id})).await.expect(200).body;
+        assert_eq!(
+            (
+                &struck["struck"]["slices"],
+                &struck["struck"]["spent"],
+                &struck["struck"]["escrowed"]
+            ),
+            (&json!(2), &json!(1000), &json!(0)),
+            "{struck}"
+        );
+        let shown = spending(&plane, "b").await;
+        assert_eq!(sums(&shown), [30, 10, 960], "{shown}");
+        let states = shown["slices"].as_array().unwrap().iter();
+        assert_eq!(
+            states.filter(|slice| slice["state"] == "struck").count(),
+            2,
+            "{shown}"
+        );
+        // There is nothing more of it, and what is honest goes on.
+        plane.post(path, json!({"token": id})).await.expect(404);
+        let said = exchange(
+            &plane,
+            &honest,
+            ONE,
+            json!({"budget": "b", "granted": 40, "spent": 40, "need": 500}),
+        )
+        .await;
+        assert_eq!(
+            (&said["granted"], &said["spent"]),
+            (&json!(540), &json!(40)),
+            "{said}"
+        );
+
+        // One holder by its name: nothing of it counts, and nothing more is taken of it or granted.
+        let struck = plane.post(path, json!({"holder": ONE})).await.expect(200).body;
+        assert_eq!(struck["struck"]["escrowed"], 500, "{struck}");
+        assert_eq!(sums(&spending(&plane, "b").await), [0, 0, 1000]);
+        let said = exchange(
+            &plane,
+            &honest,
+            ONE,
+            json!({"budget": "b", "spent": 99, "need": 5}),
+        )
+        .await;
+        assert!(said["problem"].as_str().unwrap().contains("struck out"), "{said}");
+        assert_eq!(sums(&spending(&plane, "b").await), [0, 0, 1000]);
+        for wrong in [
+            json!({}),
+            json!({"holder": TWO, "token": id}),
+            json!({"budget": "b"}),
+        ] {
+            plane.post(path, wrong).await.expect(422);
+        }
+        let customer = plane.token("operator", Some(&["acme"])).await;
+        plane
+            .as_token(&customer, Method::POST, path, Some(json!({"holder": TWO})))
+            .await
+            .expect(403);
+        let seen = plane
+            .as_token(&customer, Method::GET, "/v1/budgets/b", None)
+            .await
+            .expect(200);
+        assert_eq!(seen.body["struck"]["whose"], "platform", "{}", seen.body);
+        assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+/// A gateway whose token was replaced speaks for the holders that it had by the one before.
+#[tokio::test]
+async fn a_holder_goes_over_to_another_token_once_its_own_is_revoked() {
+    let plane = Plane::sqlite().await;
+    plane.org("acme").await;
+    budget(&plane, json!({})).await.expect(201);
+    let made = plane
+        .post("/v1/tokens", json!({"role": "gateway"}))
+        .await
+        .expect(201);
+    let (old, new) = (made.text("secret"), plane.token("gateway", None).await);
+    exchange(&plane, &old, ONE, json!({"budget": "b", "need": 40})).await;
+    let last = json!({"budget": "b", "spent": 25, "done": true});
+    let refused = exchange(&plane, &new, ONE, last.clone()).await;
+    assert!(
+        refused["problem"]
+            .as_str()
+            .unwrap()
+            .contains("until that is revoked"),
+        "{refused}"
+    );
+    assert_eq!(sums(&spending(&plane, "b").await), [0, 40, 960]);
+    plane
+        .post(&format!("/v1/tokens/{}/revoke", made.text("id")), json!({}))
+        .await
+        .expect(200);
+    exchange(&plane, &new, ONE, last).await;
+    assert_eq!(sums(&spending(&plane, "b").await), [25, 0, 975]);
+}
+
+/// From before the budget was made there is no window; of the last one, and of this, somebody is told.
+#[tokio::test]
+async fn windows_begin_with_the_budget_and_old_ones_tell_nobody() {
+    const HOUR: i64 = 3_600_000;
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let change = json!({"window": "hour", "amount": 10, "thresholds": [50]});
+        budget(&plane, change).await.expect(201);
+        let gateway = plane.token("gateway", None).await;
+        let ask = async |holder: &str, item: Value| exchange(&plane, &gateway, holder, item).await;
+        let now = ask(ONE, json!({"budget": "b"})).await["window"].as_i64().unwrap();
+        let spent = |hours: i64| json!({"budget": "b", "window": now - hours * HOUR, "spent": 10});
+        let refused = ask(ONE, spent(1)).await;
+        assert!(
+            refused["problem"]
+                .as_str()
+                .unwrap()
+                .contains("before the budget was made"),
+            "{refused}"
+        );
+        // As if it had been made long ago.
+        let pool = sqlx::AnyPool::connect(&plane.address).await.unwrap();
+        let row = sqlx::query("SELECT document FROM objects WHERE kind = 'budget'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        let mut document: Value = serde_json::from_str(&sqlx::Row::get::<String, _>(&row, 0)).unwrap();
+        document["created_at"] = json!("2020-01-01T00:00:00Z");
+        sqlx::query("UPDATE objects SET document = $1 WHERE kind = 'budget'")
+            .bind(document.to_string())
+            .execute(&pool)
+            .await
+            .unwrap();
+        let reached = async || -> i64 {
+            let row = sqlx::query("SELECT COUNT(*) FROM budget_windows WHERE reached > 0")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            sqlx::Row::get(&row, 0)
+        };
+        for hours in 2..20 {
+            assert_eq!(ask(TWO, spent(hours)).await["spent"], 10);
+        }
+        let told_of_old = reached().await;
+        for hours in [1, 0] {
+            assert_eq!(ask(TWO, spent(hours)).await["spent"], 10);
+        }
+        let told = [told_of_old, reached().await];
+        // Unless an hour began meanwhile.
+        if ask(ONE, json!({"budget": "b"})).await["window"] == now {
+            assert_eq!(told, [0, 2]);
+        }
+        // Who was never heard in a window that is long over has spent nothing in it.
+        let late = ask(TWO, spent(30)).await;
+        assert!(
+            late["problem"].as_str().unwrap().contains("never heard in it"),
+            "{late}"
+        );
+        let row = sqlx::query("SELECT COUNT(*) FROM budget_windows")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        let kept: i64 = sqlx::Row::get(&row, 0);
+        assert!((20..=21).contains(&kept), "{kept}");
+    })
+    .await;
+}
+
+/// A token has so many holders in a window.
+#[tokio::test]
+async fn a_token_has_so_many_holders_at_most() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        budget(&plane, json!({})).await.expect(201);
+        let (gateway, other) = (plane.token("gateway", None).await, plane.token("gateway", None).await);
+        exchange(&plane, &gateway, ONE, json!({"budget": "b"})).await;
+        let pool = sqlx::AnyPool::connect(&plane.address).await.unwrap();
+        let many = |from: i64, until: i64, state: i64| {
+            format!(
+                "WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {until}) \
+                 INSERT INTO budget_slices (budget, starts_at, holder, granted, returned, spent, state, heard_at, token) \
+                 SELECT budget, starts_at, 'made-' || i, 0, 0, 0, {state}, heard_at, token FROM n, budget_slices \
+                 WHERE holder = 'holder-0000000001'"
+            )
+        };
+        let run = async |statement: String| {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
+        };
+        run(many(2, 999, 0)).await;
+        assert_eq!(exchange(&plane, &gateway, TWO, json!({"budget": "b"})).await.get("problem"), None);
+        let full = exchange(&plane, &gateway, "holder-0000000003", json!({"budget": "b"})).await;
+        assert!(full["problem"].as_str().unwrap().contains("as many holders"), "{full}");
+        // Those that are over count otherwise; who is known, and who speaks by another token, goes on.
+        run("UPDATE budget_slices SET state = 2 WHERE holder LIKE 'made-%'".to_owned()).await;
+        let fits = exchange(&plane, &gateway, "holder-0000000003", json!({"budget": "b"})).await;
+        assert_eq!(fits.get("problem"), None, "{fits}");
+        run(many(1_000, 9_999, 2)).await;
+        let full = exchange(&plane, &gateway, "holder-0000000004", json!({"budget": "b"})).await;
+        assert!(full["problem"].as_str().unwrap().contains("as many holders"), "{full}");
+        for (token, holder) in [(&gateway, TWO), (&other, "holder-0000000004")] {
+            let fits = exchange(&plane, token, holder, json!({"budget": "b"})).await;
+            assert_eq!(fits.get("problem"), None, "{fits}");
+        }
+    })
+    .await;
+}

@@ -63,6 +63,7 @@ const ACTIONS: &[(&str, &str)] = &[
     (SHARED_BUDGETS, "change org budget"),
     (SHARED_BUDGETS, "raise org budget"),
     (SHARED_BUDGETS, "remove org budget"),
+    ("strike holders of slices out of budgets", "strike out of budget"),
     ("create and remove organizations", "POST /v1/orgs"),
     ("create and remove organizations", "remove org"),
     ("change organizations", "PATCH /v1/orgs/acme"),
@@ -339,6 +340,12 @@ async fn budget_request(plane: &Plane, token: &str, request: &str, name: &str) -
     let one = format!("{all}/{name}");
     match request {
         "spending" => (Method::GET, format!("{one}/spending"), Value::Null),
+        "strike out of budget" => {
+            let body = json!({"holder": "holder-0000000001", "items": [{"budget": name, "want": 1}]});
+            plane.post("/v1/budgets/exchange", body).await.expect(200);
+            let whose = json!({"holder": "holder-0000000001"});
+            (Method::POST, format!("{one}/strike"), whose)
+        }
         other if other.starts_with("change") => (Method::PATCH, one, json!({"amount": 6})),
         other if other.starts_with("remove") => (Method::DELETE, one, Value::Null),
         _ => (

@@ -18,10 +18,11 @@ use super::{
     to_page,
 };
 use crate::access::{Caller, Permission};
-use crate::budget::{Budget, BudgetSpec, BudgetTerms, MOST, Raise, Scope};
+use crate::budget::{Budget, BudgetSpec, BudgetTerms, MOST, Raise, Reached, Scope, Struck};
 use crate::check;
 use crate::documents::{Key, Kind, Metadata, Org, Project};
 use crate::problem::{Problem, Problems};
+use crate::spending::{self, Whose};
 use crate::store::{ListQuery, Stored, Write};
 use crate::time;
 
@@ -85,6 +86,18 @@ pub(super) struct NewRaise {
     reason: String,
 }
 
+/// Whose slices are struck out: exactly one of both.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewStrike {
+    /// A holder, as `slices` of the spending has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder: Option<String>,
+    /// All holders of a token, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
 /// What was spent in a window.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Spending {
@@ -112,11 +125,15 @@ pub(super) struct Spending {
 pub(super) struct SliceShown {
     /// One life of an Envoy.
     holder: String,
+    /// The id of the token by which it speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     /// What it spent.
     spent: u64,
     /// What it has and has not said to be spent.
     escrowed: u64,
-    /// `open`; `written_off`, where it was not heard for too long; `done`, where what it spent is final.
+    /// `open`; `written_off`, where it was not heard for too long; `done`, where what it spent is final; `struck`, where an
+    /// operator took it out, and nothing of it counts.
     state: &'static str,
     /// When it was last heard.
     heard_at: String,
@@ -212,14 +229,19 @@ pub(super) async fn spending(
     };
     let shown = |slice: crate::spending::HeldSlice| SliceShown {
         spent: slice.account.spent,
-        escrowed: slice.account.escrowed(),
+        escrowed: match slice.is_struck {
+            true => 0,
+            false => slice.account.escrowed(),
+        },
         state: match slice.account.state {
+            _ if slice.is_struck => "struck",
             tollgate_budgets::State::Open => "open",
             tollgate_budgets::State::WrittenOff => "written_off",
             tollgate_budgets::State::Done => "done",
         },
         heard_at: time::to_rfc3339(slice.heard_at),
         holder: slice.holder,
+        token: slice.token.filter(|token| !token.is_empty()),
     };
     Ok(axum::Json(Spending {
         window: Some(time::to_rfc3339(window.from)),
@@ -272,6 +294,7 @@ pub(super) async fn create(
         spec,
         raise: None,
         reached: None,
+        struck: None,
         by_confined: caller.is_confined(),
         metadata: Metadata::new(time::to_rfc3339(write.time()), caller.name()),
     };
@@ -390,6 +413,64 @@ pub(super) async fn end_raise(
         raise: None,
         ..before.document.clone()
     };
+    put(write, &before, &budget, &options).await
+}
+
+/// Strikes out what holders said, in every window: what they have and what they spent counts no longer, they are given
+/// nothing, and nothing more is taken of them. For a gateway's token that was stolen: revoke it first.
+#[utoipa::path(post, path = "/v1/budgets/{budget}/strike", tag = "budgets", params(WriteOptions, ("budget" = String, Path)),
+    request_body = NewStrike, responses(
+    (status = 200, body = Changed<Budget>), Problems,
+))]
+pub(super) async fn strike(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    options: WriteOptions,
+    if_match: IfMatch,
+    JsonBody(new): JsonBody<NewStrike>,
+) -> Result<Response, Problem> {
+    caller.authorize(Permission::StrikeHolders)?;
+    let (whose, named) = match (&new.holder, &new.token) {
+        (Some(holder), None) => (Whose::Holder(holder), format!("holder:{holder}")),
+        (None, Some(token)) => (Whose::Token(token), format!("token:{token}")),
+        _ => {
+            return Err(Problem::field(
+                "holder",
+                "name a `holder` or a `token`, and not both",
+            ));
+        }
+    };
+    let reason = options.reason.as_deref();
+    let (mut write, before) = begin(&app, &caller, "budget.strike", reason, &id).await?;
+    ensure_current(&before, &if_match)?;
+    let sums = spending::strike(write.transaction(), &before.document, whose).await?;
+    if sums.slices == 0 {
+        let (noun, name) = match whose {
+            Whose::Holder(holder) => ("slice of the holder", holder),
+            Whose::Token(token) => ("slice of the token", token),
+        };
+        return Err(Problem::not_found(noun, name));
+    }
+    let mut budget = before.document.clone();
+    budget.reached = budget.reached.and_then(|reached| {
+        let window = time::parse("window", &reached.window).ok()?;
+        match sums.reached.get(&window) {
+            None => Some(reached),
+            Some(0) => None,
+            Some(percent) => Some(Reached {
+                percent: reached.percent.min(*percent),
+                ..reached
+            }),
+        }
+    });
+    budget.struck = Some(Struck {
+        whose: named,
+        at: time::to_rfc3339(write.time()),
+        slices: sums.slices,
+        spent: sums.spent,
+        escrowed: sums.escrowed,
+    });
     put(write, &before, &budget, &options).await
 }
 

@@ -15,13 +15,16 @@ use super::request::JsonBody;
 use crate::access::{Caller, Permission};
 use crate::budget::Budget;
 use crate::calendar::Span;
+use crate::check;
 use crate::problem::{Problem, Problems};
 use crate::secret;
-use crate::spending::{KEPT, Reported};
+use crate::spending::{KEPT, Refused, Reported};
 use crate::time;
 
 /// Budgets, or windows of them, in one message.
 const MOST_ITEMS: usize = 200;
+/// Messages and items of one token in a second: a thousand Envoys that share one, and report four windows each.
+pub(super) const RATE: u32 = 5_000;
 /// A window that begins later than this is none that anybody should know; milliseconds.
 const FUTURE: i64 = 3_600_000;
 
@@ -111,10 +114,13 @@ pub(super) async fn exchange(
         let expected = "16 to 64 characters of `A-Z a-z 0-9 _ -`";
         return Err(Problem::invalid("holder", &body.holder, expected));
     }
+    check::no_secret("holder", &body.holder)?;
     if body.items.len() > MOST_ITEMS {
         let problem = format!("found {}, expected at most {MOST_ITEMS}", body.items.len());
         return Err(Problem::field("items", problem));
     }
+    let token = caller.token_id().unwrap_or_default();
+    let _place = app.spenders.take(token, body.items.len())?;
     let now = time::now();
     let mut budgets: BTreeMap<&str, Option<(Budget, bool)>> = BTreeMap::new();
     for item in &body.items {
@@ -153,7 +159,7 @@ pub(super) async fn exchange(
         answers.push(answer);
     }
     let (places, reports): (Vec<usize>, Vec<Reported>) = reports.into_values().unzip();
-    let given = app.store.exchange(&body.holder, &reports, now).await?;
+    let given = app.store.exchange(&caller, &body.holder, &reports, now).await?;
     for (at, given) in places.into_iter().zip(given) {
         if let Some(answer) = answers.get_mut(at) {
             fill(answer, given);
@@ -181,10 +187,17 @@ fn reported(item: &ItemReport, budget: Option<&(Budget, bool)>, now: i64) -> Res
     if window.until < now.saturating_sub(KEPT) {
         return Err("the window ended too long ago");
     }
+    if window.until <= budget.made_at() {
+        return Err("the window ended before the budget was made");
+    }
+    // A report may be late by a window. Of one for once there is no other.
+    let current = budget.window_at(now).ok().flatten();
+    let is_told = current.is_none_or(|current| window.until >= current.from);
     Ok(Reported {
         budget: budget.clone(),
         is_removed: *is_removed,
         window,
+        is_told,
         report: Report {
             granted: item.granted,
             returned: item.returned,
@@ -209,14 +222,14 @@ fn unanswered(item: &ItemReport, budget: String) -> ItemAnswer {
     }
 }
 
-fn fill(answer: &mut ItemAnswer, given: Option<Answer>) {
+fn fill(answer: &mut ItemAnswer, given: Result<Answer, Refused>) {
     match given {
-        Some(given) => {
+        Ok(given) => {
             answer.granted = given.granted;
             answer.keep = given.keep;
             answer.amount = given.amount;
             answer.spent = given.spent;
         }
-        None => answer.problem = Some("its numbers cannot be: expected at most 2^53 each".to_owned()),
+        Err(Refused(why)) => answer.problem = Some(why.to_owned()),
     }
 }

@@ -64,6 +64,10 @@ impl<'s> Staff<'s> {
                 reason.clear();
             }
         }
+        // Gateways' tokens are the platform's.
+        if let Some(whose) = document.pointer_mut("/struck/whose") {
+            *whose = PLATFORM.into();
+        }
         Ok(())
     }
 

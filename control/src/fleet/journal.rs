@@ -26,6 +26,12 @@ use crate::time;
 
 /// So many messages share a transaction.
 const MOST: usize = 256;
+/// And so many wants, each some 200 bytes: what else the database has to write waits for no more.
+const MOST_WANTS: usize = 4_096;
+/// A piece of a snapshot that is written by itself.
+const PIECE: usize = 1 << 20;
+/// So many entries of the log, and pieces of snapshots, that are old are forgotten at a time.
+const FORGOTTEN: i64 = 4;
 /// So many wait; of more is said at once that they were not heard.
 const LINE: usize = 1_024;
 /// Longest transaction. Nobody waits for it any more.
@@ -82,12 +88,23 @@ impl Journal {
     }
 }
 
+/// As many of these as share a transaction: at least one.
+fn some_of(asked: &[Asked]) -> usize {
+    let mut wants = 0;
+    let fits = |asked: &&Asked| {
+        wants += asked.message.wants.len();
+        wants <= MOST_WANTS
+    };
+    asked.iter().take_while(fits).count().max(1).min(asked.len())
+}
+
 /// Takes messages, for as long as somebody may send some.
 async fn keep(mut keeper: Keeper, mut line: mpsc::Receiver<Asked>) {
     let mut asked = Vec::with_capacity(MOST);
-    while line.recv_many(&mut asked, MOST).await > 0 {
+    while !asked.is_empty() || line.recv_many(&mut asked, MOST).await > 0 {
+        let some = some_of(&asked);
         // Who has given up asks again: what it says now is old.
-        let waiting = asked.drain(..).filter(|asked| !asked.reply.is_closed());
+        let waiting = asked.drain(..some).filter(|asked| !asked.reply.is_closed());
         let (messages, replies): (Vec<_>, Vec<_>) = waiting.map(|asked| (asked.message, asked.reply)).unzip();
         if messages.is_empty() {
             continue;
@@ -102,6 +119,8 @@ async fn keep(mut keeper: Keeper, mut line: mpsc::Receiver<Asked>) {
             // Whoever has gone by now asks again.
             let _ = reply.send(answer);
         }
+        // What fails here is tried again behind later messages, which fail as well where the database does.
+        let _ = tokio::time::timeout(LONGEST, keeper.tidy()).await;
     }
 }
 
@@ -112,8 +131,22 @@ struct Keeper {
     books: Option<(i64, Coordinator)>,
     /// Length of the last snapshot that is known.
     snapshot: usize,
+    /// Of the log behind it, in bytes.
+    log: usize,
+    /// A snapshot that is being written: of the books after that entry, and what is left of its pieces.
+    cutting: Option<Cutting>,
+    /// There are entries of the log, or pieces, from before the last snapshot.
+    has_old: bool,
     /// The machine's clock, microseconds since 1970: that of SQLite.
     clock: fn() -> i64,
+}
+
+/// A snapshot that is being written.
+struct Cutting {
+    seq: i64,
+    text: String,
+    /// So many pieces of it are written.
+    written: usize,
 }
 
 /// The row `fleet`, while this server holds it.
@@ -135,6 +168,9 @@ impl Keeper {
             store,
             books: None,
             snapshot: 0,
+            log: 0,
+            cutting: None,
+            has_old: false,
             clock: time::micros,
         }
     }
@@ -157,9 +193,6 @@ impl Keeper {
             Some(books) => (head.seq, books),
             None => self.begin_anew(transaction, &head, text.len()).await?,
         };
-        if head.seq == seq && head.bytes > LOG.max(2 * self.snapshot) {
-            self.cut(transaction, seq - 1, &books, text.len()).await?;
-        }
         let wall = i64::try_from(head.wall).unwrap_or(i64::MAX);
         sqlx::query("INSERT INTO fleet_log (seq, wall, messages) VALUES ($1, $2, $3)")
             .bind(seq)
@@ -171,7 +204,110 @@ impl Keeper {
         let answers = messages.iter().map(|message| books.receive(message, head.wall));
         let answers = answers.collect();
         self.books = Some((seq, books));
+        self.log = head.bytes;
         Ok(answers)
+    }
+
+    /// A part of what is done now and then, for which no message waits: a piece of a snapshot, where the log is long, and some
+    /// of what is old.
+    async fn tidy(&mut self) -> Result<(), Problem> {
+        if self.cutting.is_none()
+            && self.log > LOG.max(2 * self.snapshot)
+            && let Some((seq, books)) = &self.books
+        {
+            self.cutting = Some(Cutting {
+                seq: *seq,
+                text: text_of(books)?,
+                written: 0,
+            });
+        }
+        if let Some(cutting) = self.cutting.take() {
+            self.cut_on(cutting).await?;
+        }
+        if self.has_old {
+            self.forget_old().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes one more piece of a snapshot; with the last one it is what is read from then on.
+    async fn cut_on(&mut self, cutting: Cutting) -> Result<(), Problem> {
+        let Cutting { seq, text, written } = cutting;
+        let piece = |at: usize| {
+            let bytes = text.as_bytes().chunks(PIECE).nth(at).unwrap_or_default();
+            String::from_utf8(bytes.to_vec()).map_err(|error| Problem::unavailable(error.to_string()))
+        };
+        let last = text.len().div_ceil(PIECE).saturating_sub(1);
+        let store = Arc::clone(&self.store);
+        let mut exchange = store.begin_exchange().await?;
+        let transaction = &mut exchange.transaction;
+        if written < last {
+            // Another server may be at the same one.
+            sqlx::query(
+                "INSERT INTO fleet_parts (seq, part, books) VALUES ($1, $2, $3) \
+                 ON CONFLICT (seq, part) DO UPDATE SET books = excluded.books",
+            )
+            .bind(seq)
+            .bind(i64::try_from(written).unwrap_or(i64::MAX))
+            .bind(piece(written)?)
+            .execute(&mut **transaction)
+            .await?;
+            exchange.commit().await?;
+            self.cutting = Some(Cutting {
+                seq,
+                text,
+                written: written + 1,
+            });
+            return Ok(());
+        }
+        // Nobody else changes the books until this is done. Where another server was quicker, its snapshot stays.
+        sqlx::query("UPDATE fleet SET seq = seq WHERE one = 1")
+            .execute(&mut **transaction)
+            .await?;
+        let put = sqlx::query(
+            "UPDATE fleet_snapshot SET seq = $1, books = $2 WHERE one = 1 AND seq < $1 \
+             AND EXISTS (SELECT 1 FROM fleet_log WHERE fleet_log.seq = $1)",
+        )
+        .bind(seq)
+        .bind(piece(last)?)
+        .execute(&mut **transaction)
+        .await?;
+        if put.rows_affected() > 0 {
+            sqlx::query(
+                "UPDATE fleet SET bytes = (SELECT CAST(COALESCE(SUM(OCTET_LENGTH(messages)), 0) AS BIGINT) FROM fleet_log \
+                 WHERE fleet_log.seq > $1) WHERE one = 1",
+            )
+            .bind(seq)
+            .execute(&mut **transaction)
+            .await?;
+        }
+        exchange.commit().await?;
+        self.snapshot = text.len();
+        self.log = 0;
+        self.has_old = true;
+        Ok(())
+    }
+
+    /// Forgets some of what the last snapshot has made old.
+    async fn forget_old(&mut self) -> Result<(), Problem> {
+        let store = Arc::clone(&self.store);
+        let mut exchange = store.begin_exchange().await?;
+        let mut forgotten = 0;
+        for statement in [
+            "DELETE FROM fleet_log WHERE seq IN (SELECT seq FROM fleet_log \
+             WHERE seq <= (SELECT seq FROM fleet_snapshot) ORDER BY seq LIMIT $1)",
+            "DELETE FROM fleet_parts WHERE (seq, part) IN (SELECT seq, part FROM fleet_parts \
+             WHERE seq < (SELECT seq FROM fleet_snapshot) ORDER BY seq, part LIMIT $1)",
+        ] {
+            let done = sqlx::query(statement)
+                .bind(FORGOTTEN)
+                .execute(&mut *exchange.transaction)
+                .await?;
+            forgotten += done.rows_affected();
+        }
+        exchange.commit().await?;
+        self.has_old = forgotten > 0;
+        Ok(())
     }
 
     /// Takes the row `fleet`, and then looks at the one clock of all servers: a server that waited for the row has the time at
@@ -242,7 +378,15 @@ impl Keeper {
             .await?;
         let Some(row) = found else { return Ok(None) };
         let seq = row.try_get("seq")?;
-        let text: String = row.try_get("books")?;
+        let mut text = String::new();
+        let mut parts = sqlx::query("SELECT books FROM fleet_parts WHERE seq = $1 ORDER BY part")
+            .bind(seq)
+            .fetch(&mut **transaction);
+        while let Some(part) = parts.try_next().await? {
+            text.push_str(&part.try_get::<String, _>("books")?);
+        }
+        drop(parts);
+        text.push_str(&row.try_get::<String, _>("books")?);
         self.snapshot = text.len();
         // What can't be read is lost.
         Ok(serde_json::from_str(&text).ok().map(|books| (seq, books)))
@@ -267,40 +411,29 @@ impl Keeper {
             .bind(head.place_now.clone())
             .execute(&mut **transaction)
             .await?;
-        self.cut(transaction, head.seq, &books, bytes).await?;
-        Ok((head.seq + 1, books))
-    }
-
-    /// Writes the books down as they are after an entry, and forgets the log up to there. The entry to be written has so many
-    /// bytes.
-    async fn cut(
-        &mut self,
-        transaction: &mut Transaction<'static, Any>,
-        seq: i64,
-        books: &Coordinator,
-        bytes: usize,
-    ) -> Result<(), Problem> {
-        let unwritten = |error: serde_json::Error| Problem::unavailable(error.to_string());
-        let text = serde_json::to_string(books).map_err(unwritten)?;
+        let text = text_of(&books)?;
         self.snapshot = text.len();
+        self.cutting = None;
+        self.has_old = true;
         sqlx::query(
             "INSERT INTO fleet_snapshot (one, seq, books) VALUES (1, $1, $2) \
              ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, books = excluded.books",
         )
-        .bind(seq)
+        .bind(head.seq)
         .bind(text)
         .execute(&mut **transaction)
         .await?;
-        sqlx::query("DELETE FROM fleet_log WHERE seq <= $1")
-            .bind(seq)
-            .execute(&mut **transaction)
-            .await?;
         sqlx::query("UPDATE fleet SET bytes = $1 WHERE one = 1")
             .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
             .execute(&mut **transaction)
             .await?;
-        Ok(())
+        Ok((head.seq + 1, books))
     }
+}
+
+/// Books as they are written down: ASCII.
+fn text_of(books: &Coordinator) -> Result<String, Problem> {
+    serde_json::to_string(books).map_err(|error| Problem::unavailable(error.to_string()))
 }
 
 /// Brings books from after the entry `seq` to after the entry `to`; `None` where one between is missing or can't be read.
@@ -398,6 +531,7 @@ mod tests {
         async fn exchange(&mut self, keeper: &mut Keeper, member: usize) -> Result<Answer, Problem> {
             let message = self.members[member].message(now());
             let answer = keeper.receive(&[message]).await?.remove(0).unwrap();
+            keeper.tidy().await?;
             self.members[member].receive(&answer, now());
             Ok(answer)
         }
@@ -444,6 +578,7 @@ mod tests {
                 *keeper = bench.keeper();
             }
             let answers = keeper.receive(&messages).await.unwrap();
+            keeper.tidy().await.unwrap();
             let first = answers[0].as_ref().unwrap().epoch;
             let alone = alone.get_or_insert_with(|| Coordinator::new(Timing::FLEET, first, PARTS, now()));
             let expected: Vec<_> = messages
@@ -460,6 +595,93 @@ mod tests {
         let cut = bench.number("SELECT seq FROM fleet_snapshot").await;
         let left = bench.number("SELECT COUNT(*) FROM fleet_log").await;
         assert!(cut > 50 && left < 250, "cut at {cut}, {left} entries left");
+    }
+
+    /// Whoever else writes waits for one piece, and not for all of the books.
+    #[tokio::test]
+    async fn large_books_are_written_down_in_pieces() {
+        let mut bench = Bench::new().await;
+        let mut keeper = bench.ready().await;
+        let limit = Limit {
+            rate: 1,
+            period: 86_400_000_000,
+            burst: 1,
+        };
+        let mut next = 0;
+        let mut say = async |bench: &mut Bench, keeper: &mut Keeper, keys: u64| {
+            for key_at in next..next + keys {
+                bench.members[0].want(key(key_at), limit, 1, 0);
+            }
+            next += keys;
+            pass(100_000);
+            bench.exchange(keeper, 0).await.unwrap();
+        };
+        for _ in 0..40 {
+            say(&mut bench, &mut keeper, 400).await;
+        }
+        // All that was begun is brought to its end.
+        let begun = bench.number("SELECT seq FROM fleet").await;
+        while bench.number("SELECT seq FROM fleet_snapshot").await < begun {
+            say(&mut bench, &mut keeper, 100).await;
+        }
+        let parts = "SELECT COUNT(*) FROM fleet_parts WHERE seq = (SELECT seq FROM fleet_snapshot)";
+        assert!(bench.number(parts).await >= 2);
+        let longest = "SELECT MAX(LENGTH(books)) FROM (SELECT books FROM fleet_parts UNION ALL SELECT books FROM fleet_snapshot)";
+        assert_eq!(bench.number(longest).await, PIECE as i64);
+        // Another server reads them, and goes on where this one was.
+        let epoch = bench.exchange(&mut keeper, 0).await.unwrap().epoch;
+        let mut reader = bench.keeper();
+        assert_eq!(bench.exchange(&mut reader, 0).await.unwrap().epoch, epoch);
+        let known = keeper.receive(&[]).await.map(|_| keeper.books.clone()).unwrap();
+        reader.receive(&[]).await.unwrap();
+        assert_eq!(known.unwrap().1, reader.books.unwrap().1);
+        // What is old goes, a little at a time.
+        while keeper.has_old {
+            bench.exchange(&mut keeper, 1).await.unwrap();
+        }
+        let old = "SELECT COUNT(*) FROM fleet_log WHERE seq <= (SELECT seq FROM fleet_snapshot)";
+        assert_eq!(bench.number(old).await, 0);
+        let old = "SELECT COUNT(*) FROM fleet_parts WHERE seq < (SELECT seq FROM fleet_snapshot)";
+        assert_eq!(bench.number(old).await, 0);
+    }
+
+    /// A part of a snapshot that another server has overtaken is worth nothing.
+    #[tokio::test]
+    async fn a_snapshot_that_comes_late_stays_behind_a_newer_one() {
+        let mut bench = Bench::new().await;
+        let mut keeper = bench.ready().await;
+        let (seq, books) = keeper.books.clone().unwrap();
+        let late = Cutting {
+            seq,
+            text: text_of(&books).unwrap(),
+            written: 0,
+        };
+        bench.change("UPDATE fleet SET rule = 0").await;
+        let after = bench.exchange(&mut bench.keeper(), 1).await.unwrap();
+        let newer = bench.number("SELECT seq FROM fleet_snapshot").await;
+        keeper.cut_on(late).await.unwrap();
+        assert_eq!(bench.number("SELECT seq FROM fleet_snapshot").await, newer);
+        let next = bench.exchange(&mut bench.keeper(), 1).await.unwrap();
+        assert_eq!(next.epoch, after.epoch);
+    }
+
+    /// A long line of long messages is taken apart.
+    #[test]
+    fn a_transaction_has_so_many_wants() {
+        let asked = |wants: usize| {
+            let mut member = Member::new(Timing::FLEET, Incarnation(1));
+            for at in 0..wants {
+                member.want(key(at as u64), Limit::in_use(1), 1, 0);
+            }
+            let message = member.message(0);
+            assert_eq!(message.wants.len(), wants);
+            let (reply, _) = oneshot::channel();
+            Asked { message, reply }
+        };
+        let line: Vec<_> = (0..20).map(|_| asked(512)).collect();
+        assert_eq!(some_of(&line), MOST_WANTS / 512);
+        assert_eq!(some_of(&line[..3]), 3);
+        assert_eq!(some_of(&[]), 0);
     }
 
     /// What may have been granted is not granted again, in whatever way the books came to be older than that.

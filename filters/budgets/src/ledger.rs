@@ -12,6 +12,8 @@ pub struct Account {
     pub returned: u64,
     /// All that it spent so far.
     pub spent: u64,
+    /// By how much it is believed beyond what the ledger granted it: all told, and never less.
+    pub claimed: u64,
     /// What became of the holder.
     pub state: State,
 }
@@ -31,12 +33,21 @@ pub enum State {
 impl Account {
     /// What of the amount nobody else can have.
     pub fn held(&self) -> u64 {
-        let slice = match self.state {
-            State::Open => self.granted.saturating_sub(self.returned),
-            State::WrittenOff | State::Done => 0,
-        };
+        match self.state {
+            State::Open => self.reach(),
+            State::WrittenOff | State::Done => self.spent,
+        }
+    }
+
+    /// The most that it may have spent, as far as is known.
+    fn reach(&self) -> u64 {
         // Who used more than it had reserved has spent more than its slice.
-        slice.max(self.spent)
+        self.granted.saturating_sub(self.returned).max(self.spent)
+    }
+
+    /// Whether a report says more than is known of it. Only then it matters how far it is believed.
+    pub fn is_passed_by(&self, report: &Report) -> bool {
+        report.granted > self.granted || report.spent > self.reach()
     }
 
     /// What it may still spend.
@@ -77,6 +88,9 @@ pub struct Terms {
     pub holders: u64,
     /// Whether anything is granted: not in a window that is over, or has not begun.
     pub grants: bool,
+    /// By how much more the holder is believed beyond what it was granted: requests may use more than they reserved, and the
+    /// ledger may have come back with older data.
+    pub believes: u64,
     /// How the rule is broken, for tests.
     pub rules: Rules,
 }
@@ -139,7 +153,8 @@ impl Book {
         })
     }
 
-    /// The account as its holder says that it is. `granted` is in the report for a ledger that came back with older data.
+    /// The account as its holder says that it is, as far as it is believed. `granted` is in the report for a ledger that came
+    /// back with older data.
     fn heard(&self, known: &Account, report: &Report) -> Account {
         let rules = self.terms.rules;
         let larger = |known: u64, said: u64| match rules.breaks(Mutation::LatestReport) {
@@ -147,18 +162,26 @@ impl Book {
             false => known.max(said),
         };
         let granted = known.granted.max(report.granted);
+        // Nobody gives back what it was not given.
+        let returned = larger(known.returned, report.returned.min(granted));
+        let most = known.reach().saturating_add(self.terms.believes);
         let state = match known.state {
             State::Done => State::Done,
             _ if report.done => State::Done,
             State::WrittenOff if rules.breaks(Mutation::StaysWrittenOff) => State::WrittenOff,
             State::Open | State::WrittenOff => State::Open,
         };
-        Account {
-            granted,
-            // Nobody gives back what it was not given.
-            returned: larger(known.returned, report.returned.min(granted)),
-            spent: larger(known.spent, report.spent),
+        let heard = Account {
+            granted: granted.min(returned.saturating_add(most)),
+            returned,
+            spent: larger(known.spent, report.spent).min(most),
+            claimed: known.claimed,
             state,
+        };
+        let claim = heard.reach().saturating_sub(known.reach());
+        Account {
+            claimed: known.claimed.saturating_add(claim),
+            ..heard
         }
     }
 
@@ -187,6 +210,7 @@ mod tests {
                 amount,
                 holders,
                 grants: true,
+                believes: amount,
                 rules: Rules::default(),
             },
             totals: Totals::default(),
@@ -236,6 +260,7 @@ mod tests {
     #[test]
     fn what_is_spent_beyond_the_amount_is_counted() {
         let (mut book, mut account) = (book(10, 1), Account::default());
+        book.terms.believes = 25;
         let report = Report {
             spent: 25,
             need: 1,
@@ -290,6 +315,45 @@ mod tests {
         };
         book.exchange(&mut account, &report).unwrap();
         assert_eq!(book.totals, Totals { held: 60, spent: 10 });
+    }
+
+    /// Whatever it says, and however often.
+    #[test]
+    fn a_holder_is_believed_so_far_and_no_further() {
+        let (mut book, mut account) = (book(100, 1), Account::default());
+        book.exchange(&mut account, &wants(30, 0)).unwrap();
+        book.terms.grants = false;
+        for (granted, returned, spent) in [
+            (30, 0, crate::MOST),
+            (crate::MOST, 0, 0),
+            (crate::MOST, crate::MOST - 1_000, 1_000),
+        ] {
+            let (mut book, mut account) = (book, account);
+            let report = Report {
+                granted,
+                returned,
+                spent,
+                ..Report::default()
+            };
+            for _ in 0..3 {
+                book.exchange(&mut account, &report).unwrap();
+                assert_eq!((book.totals.held, account.claimed), (130, 100), "{report:?}");
+                assert_eq!(book.totals.spent, spent.min(130), "{report:?}");
+                book.terms.believes = 100 - account.claimed;
+            }
+        }
+        // What it had and gave back before is no claim.
+        let report = Report {
+            granted: 5_000,
+            returned: 4_970,
+            spent: 10,
+            ..Report::default()
+        };
+        book.exchange(&mut account, &report).unwrap();
+        assert_eq!(
+            (book.totals, account.claimed),
+            (Totals { held: 30, spent: 10 }, 0)
+        );
     }
 
     #[test]

@@ -69,6 +69,7 @@ fn run(fleet: &Fleet) -> Outcome {
             amount: fleet.amount,
             holders: fleet.rates.len() as u64,
             grants: true,
+            believes: fleet.amount,
             rules: Rules::default(),
         },
         totals: Totals::default(),

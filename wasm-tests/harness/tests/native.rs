@@ -137,7 +137,10 @@ async fn a_panic_ends_its_request_and_nothing_else() {
 #[tokio::test]
 async fn a_request_waits_for_a_call_and_goes_on_or_is_answered() {
     let judge = Documents::start(&json!("fine")).await.unwrap();
-    let stack = Stack::with("waiter", |options| options.unchecked_cluster("judge", judge.addr())).await;
+    let stack = Stack::with("waiter", |options| {
+        options.unchecked_cluster("judge", judge.addr())
+    })
+    .await;
     let models = async || stack.gateway.get("/v1/models").key(&stack.key).send().await;
     models().await.expect(200);
     // Its body came meanwhile, and is shown to it whole: it writes before it, which is no JSON to whoever reads it next.

@@ -140,6 +140,7 @@ impl Fleet {
                 amount: setup.amount,
                 holders: setup.holders.into(),
                 grants: true,
+                believes: setup.amount,
                 rules: setup.rules,
             },
             totals: self.totals,
