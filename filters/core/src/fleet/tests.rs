@@ -232,13 +232,19 @@ fn broken_rules_are_noticed() {
 /// Those who stay have a steady demand, and would not ask.
 #[test]
 fn what_a_dead_envoy_had_is_used_by_the_others() {
+    // In each step as many.
+    let steady = |envoys: core::ops::Range<usize>| {
+        move |_: &mut Random, requests: &mut Vec<_>| {
+            requests.extend(envoys.clone().flat_map(|at| [(at, Request::ONE); 2]));
+        }
+    };
     let mut fleet = Fleet::new(REQUESTS, 2, 4);
-    fleet.run(100 * SECOND, ask(0..2, 100.0, Request::ONE));
+    fleet.run(100 * SECOND, steady(0..2));
     fleet.crash(1);
     // Its lease, and a turn of the coordinator's looking after keys.
-    fleet.run(25 * SECOND, ask(0..1, 100.0, Request::ONE));
+    fleet.run(25 * SECOND, steady(0..1));
     fleet.count_anew();
-    fleet.run(10 * SECOND, ask(0..1, 100.0, Request::ONE));
+    fleet.run(10 * SECOND, steady(0..1));
     let used = part(fleet.count_anew().passed, 1_000);
     assert!(used >= 0.9, "{used}");
     fleet.is_never_over();
