@@ -74,6 +74,17 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with_all = ["by", "span"])]
         end: bool,
     },
+    /// Strike out what an Envoy said, or all that spoke by a token: it counts no longer. Revoke a stolen token first.
+    Strike {
+        /// The budget's name.
+        budget: String,
+        /// The Envoy's name, as `show` has it.
+        #[arg(required_unless_present = "token", allow_hyphen_values = true)]
+        holder: Option<String>,
+        /// All Envoys that spoke by this token, by its id.
+        #[arg(long, conflicts_with = "holder")]
+        token: Option<String>,
+    },
     /// Remove a budget.
     Remove {
         /// Its name.
@@ -223,6 +234,33 @@ impl Command {
                     })?;
                 }
             },
+            Self::Strike {
+                budget,
+                holder,
+                token,
+            } => {
+                let mut body = Map::new();
+                insert_some(&mut body, "holder", holder);
+                insert_some(&mut body, "token", token);
+                let path = format!("{}/strike", path(&budget)?);
+                let body = Some(Value::Object(body));
+                let answer = client.write(Method::POST, &path, body).await?;
+                show::changed(client, &answer, |struck| {
+                    let is_cost = is_cost(struck);
+                    let of = |name: &str| {
+                        let value = struck.pointer(&format!("/struck/{name}"));
+                        value.map_or_else(String::new, |value| show::text(&shown(value, is_cost)))
+                    };
+                    let slices = struck
+                        .pointer("/struck/slices")
+                        .map_or_else(String::new, show::text);
+                    format!(
+                        "Struck {slices} slices out of budget {budget}: {} spent and {} held count no longer.",
+                        of("spent"),
+                        of("escrowed"),
+                    )
+                })?;
+            }
             Self::Remove { budget } => {
                 let answer = client.write(Method::DELETE, &path(&budget)?, None).await?;
                 show::changed(client, &answer, |_| format!("Removed budget {budget}."))?;
@@ -272,6 +310,21 @@ async fn show_one(client: &Client, name: &str, at: Option<&str>) -> Result<()> {
             lines.insert(name.to_owned(), shown(value, is_cost));
         }
     }
+    if let Some(struck) = budget.get("struck") {
+        let amount = |name: &str| {
+            struck
+                .get(name)
+                .map_or_else(String::new, |value| show::text(&shown(value, is_cost)))
+        };
+        let told = format!(
+            "{} at {}: {} spent, {} held",
+            show::member(struck, "whose"),
+            show::member(struck, "at"),
+            amount("spent"),
+            amount("escrowed")
+        );
+        lines.insert("struck".to_owned(), json!(told));
+    }
     show::object(client, &Value::Object(lines))?;
     let slices = spending.get("slices").and_then(Value::as_array);
     let mut slices = slices.cloned().unwrap_or_default();
@@ -289,7 +342,7 @@ async fn show_one(client: &Client, name: &str, at: Option<&str>) -> Result<()> {
     show::list(
         client,
         &slices,
-        &["holder", "state", "spent", "escrowed", "heard_at"],
+        &["holder", "token", "state", "spent", "escrowed", "heard_at"],
     )
 }
 
