@@ -41,6 +41,10 @@ impl<'s> Staff<'s> {
             return Ok(());
         }
         self.hide_in(document).await?;
+        // Gateways' tokens are the platform's.
+        if let Some(whose) = document.pointer_mut("/struck/whose") {
+            *whose = PLATFORM.into();
+        }
         // Of a budget.
         match document.get_mut("raise") {
             Some(raise) => self.hide_in(raise).await,
@@ -63,10 +67,6 @@ impl<'s> Staff<'s> {
             {
                 reason.clear();
             }
-        }
-        // Gateways' tokens are the platform's.
-        if let Some(whose) = document.pointer_mut("/struck/whose") {
-            *whose = PLATFORM.into();
         }
         Ok(())
     }
