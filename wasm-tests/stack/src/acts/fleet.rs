@@ -101,7 +101,8 @@ impl Stage {
     async fn one_place(&mut self, bill: &mut Bill) -> Result<()> {
         let full = self.ask_in_full(&[0], MUCH).await?;
         let details = [
-            "unasked, each of the two has a quarter; envoy-1 asked for the rest".to_owned(),
+            "without asking, each of the two has a quarter. New books give nothing more for twelve seconds; then envoy-1 gets it"
+                .to_owned(),
             self.when(full, &[0]),
         ];
         bill.show("All requests come to envoy-1", ALL, &self.verdict(full), &details);
