@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use crate::client::plain_http;
+
 /// Asks one Envoy.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
@@ -25,10 +27,7 @@ impl Admin {
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, String)> {
         // A connection of its own each time: tests on one gateway may run on different runtimes, and a pooled
         // connection ends with the runtime that made it.
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(10))
-            .build()?;
+        let client = plain_http().timeout(Duration::from_secs(10)).build()?;
         let response = client.get(format!("http://{}{path}", self.addr)).send().await?;
         Ok((response.status().as_u16(), response.text().await?))
     }

@@ -11,6 +11,12 @@ use tollgate_core::key::ApiKey;
 /// A request that takes longer than this fails its test instead of hanging it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A client of servers on this machine, without TLS. It doesn't read the system's certificates, which would take it longer than
+/// most requests.
+pub fn plain_http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().tls_certs_only([])
+}
+
 /// Something to put behind `Bearer`.
 pub trait Credential {
     /// It in clear.
@@ -50,7 +56,7 @@ impl Client {
     /// # Panics
     /// The system can't give it what it needs.
     pub fn new(addr: SocketAddr) -> Self {
-        let builder = || reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+        let builder = || plain_http().timeout(PATIENCE);
         Self {
             addr,
             http1: builder().http1_only().build().expect("an HTTP/1.1 client"),

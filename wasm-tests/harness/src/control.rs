@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::client::plain_http;
 use crate::process::Process;
 
 /// A control plane. Dropped, it ends, and also where this process is killed.
@@ -81,7 +82,7 @@ impl ControlPlane {
             process,
             addr,
             token: token.trim().to_owned(),
-            http: reqwest::Client::new(),
+            http: plain_http().build()?,
         })
     }
 

@@ -35,7 +35,7 @@ pub mod usage_log;
 
 pub use cast::{Cast, Role};
 pub use catalogue::Catalogue;
-pub use client::{Client, Reply};
+pub use client::{Client, Reply, plain_http};
 pub use directory::Directory;
 pub use envoy::{Gateway, Reload};
 pub use form::is_native;
