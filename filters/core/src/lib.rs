@@ -6,6 +6,7 @@ pub mod address;
 pub mod auth;
 pub mod body;
 pub mod bound;
+pub mod budget;
 pub mod catalogue;
 pub mod config;
 pub mod directory;

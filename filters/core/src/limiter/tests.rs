@@ -108,6 +108,7 @@ fn acme() -> Identity {
         labels: Vec::new(),
         overrides: Overrides::NONE,
         withheld: Withheld::NOTHING,
+        budgets: Vec::new(),
     }
 }
 
