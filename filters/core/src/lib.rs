@@ -43,6 +43,7 @@ pub mod route;
 pub mod schema;
 pub mod settlement;
 pub mod silence;
+pub mod spending;
 pub mod spent;
 pub mod state;
 pub mod targets;
