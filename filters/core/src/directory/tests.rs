@@ -367,7 +367,7 @@ fn what_is_wrong_is_said_with_its_path() {
              `images`, `audio`, `models`"
                 .into(),
             "keys[4].sha256: expected the SHA-256 of the key as 64 hexadecimal digits".into(),
-            "keys[5].expires: unknown field `expires`, expected one of `id`, `sha256`, `org`, `project`, `name`, \
+            "keys[5].expires: unknown field `expires`, expected one of `id`, `sha256`, `org`, `project`, `rotation_root`, `name`, \
              `status`, `scopes`, `models`, `not_before`, `expires_at`, `networks`, `limits`, `cap`"
                 .into(),
             "keys[6].models[0]: found `llama 70b`, expected a model name or pattern: 1 to 128 characters of \

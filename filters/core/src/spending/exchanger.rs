@@ -412,6 +412,8 @@ impl Track {
             return Slice::last(window.slice.spent());
         }
         match (window.from <= at, at < window.until) {
+            // What no request fits in would only go to and fro.
+            (true, true) if purse.is_scarce() => window.slice.report(0, purse.need()),
             (true, true) => window.slice.report(self.ahead(purse), purse.need()),
             (false, _) => window.slice.report(self.ahead(purse), 0),
             (true, false) => window.slice.report(0, 0),

@@ -24,6 +24,8 @@ pub(super) struct Purse {
     largest: u64,
     /// How much a request takes, of late.
     usual: u64,
+    /// What it may keep is less than that: it asks for what requests wait for alone.
+    is_scarce: bool,
     /// So much was granted for a request that waits, and is kept for it until then; nanoseconds since 1970.
     kept: (u64, u64),
     /// A request came for so much, and there was less; zero for none since the last answer.
@@ -103,8 +105,11 @@ impl Purse {
         let window = window.ok_or(Lack::Unknown(None))?;
         if window.slice.reserve(amount).is_ok() {
             self.largest = self.largest.max(amount);
-            // An eighth of it, rounded up, so that it gets there.
-            self.usual = (self.usual - self.usual / 8).saturating_add(amount.div_ceil(8));
+            self.usual = match self.usual {
+                0 => amount,
+                // An eighth of it, rounded up, so that it gets there.
+                usual => (usual - usual / 8).saturating_add(amount.div_ceil(8)),
+            };
             return Ok(window.from);
         }
         let standing = window.standing();
@@ -169,6 +174,10 @@ impl Purse {
         self.need
     }
 
+    pub(super) const fn is_scarce(&self) -> bool {
+        self.is_scarce
+    }
+
     pub(super) const fn is_doubted(&self) -> bool {
         self.is_doubted
     }
@@ -202,6 +211,9 @@ impl Purse {
                 others: 0,
             };
             self.windows.insert(at, new);
+        }
+        if is_current && report.need == 0 {
+            self.is_scarce = answer.keep < self.usual;
         }
         if let Some(window) = self.windows.get_mut(at) {
             window.until = until;

@@ -293,6 +293,8 @@ fn one_that_is_spent_says_when_it_resets_and_asks_no_more() {
     control.amount += 10;
     assert!(envoy.ask(&budgets, 10).is_err());
     envoy.pass(&mut control, 2);
+    assert_eq!(verdict(envoy.ask(&budgets, 10)), Verdict::Short);
+    envoy.pass(&mut control, 1);
     assert!(envoy.ask(&budgets, 10).is_ok());
 }
 
