@@ -1,7 +1,7 @@
 //! The directory as gateways fetch it: the whole document, or what changed in it since the version they have.
 //!
-//! A version is the name of the database and the last entry of the trail that changed an organization, project, key or
-//! restriction, with the entry's hash: after a restore its number may be given to another entry.
+//! A version is the name of the database and the last entry of the trail that changed an organization, project, key,
+//! restriction or budget, with the entry's hash: after a restore its number may be given to another entry.
 //! A key that is revoked is in no document.
 
 use core::time::Duration;
@@ -10,7 +10,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
@@ -92,6 +92,22 @@ pub(crate) struct Changes {
     /// What is out of use, whole, where that changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic: Option<Value>,
+    /// Every budget, where one changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budgets: Option<Value>,
+}
+
+/// A budget in the document: whom it covers, and what it counts. How much there is of it, gateways hear from the exchange.
+#[derive(Deserialize, Serialize)]
+struct BudgetMember {
+    #[serde(skip_serializing)]
+    id: String,
+    scope: Value,
+    unit: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begins_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends_at: Option<String>,
 }
 
 /// An organization in the document.
@@ -241,7 +257,7 @@ impl Store {
         let (mut orgs, mut read_rows, mut bytes) = (BTreeSet::new(), 0, 0);
         let mut rows = sqlx::query(
             "SELECT kind, org, gone, CASE WHEN kind = 'key' THEN document ELSE '' END AS document FROM objects \
-             WHERE kind IN ('org', 'project', 'key', 'restriction') AND seq > $1 LIMIT $2",
+             WHERE kind IN ('org', 'project', 'key', 'restriction', 'budget') AND seq > $1 LIMIT $2",
         )
         .bind(known.seq)
         .bind(MAX_CHANGES + 1)
@@ -259,6 +275,10 @@ impl Store {
                     changes.traffic = Some(Value::Null);
                     continue;
                 }
+                "budget" => {
+                    changes.budgets = Some(Value::Null);
+                    continue;
+                }
                 _ => {
                     orgs.insert(row.try_get::<String, _>("org")?);
                     continue;
@@ -274,6 +294,10 @@ impl Store {
         drop(rows);
         if let Some(changed) = &mut changes.traffic {
             *changed = traffic(&mut snapshot).await?.unwrap_or_else(|| json!({}));
+        }
+        if let Some(changed) = &mut changes.budgets {
+            *changed = budgets(&mut snapshot).await?.unwrap_or_else(|| json!({}));
+            bytes += changed.to_string().len();
         }
         for org in orgs {
             let member = load_org(&mut snapshot, &org).await?;
@@ -337,7 +361,7 @@ impl Store {
     }
 }
 
-/// A look-up in an index for each kind: PostgreSQL reads all rows for the four at once.
+/// A look-up in an index for each kind: PostgreSQL reads all rows for the five at once.
 const VERSION: &str = concat!(
     "SELECT last.seq AS seq, COALESCE(entry.hash, '') AS hash, ",
     end!(),
@@ -345,7 +369,8 @@ const VERSION: &str = concat!(
       (SELECT MAX(seq) AS seq FROM objects WHERE kind = 'org' \
        UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'project' \
        UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'key' \
-       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'restriction') AS each) AS last \
+       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'restriction' \
+       UNION ALL SELECT MAX(seq) FROM objects WHERE kind = 'budget') AS each) AS last \
      LEFT JOIN audit AS entry ON entry.seq = last.seq CROSS JOIN ",
     head_beside!("$1")
 );
@@ -363,6 +388,23 @@ async fn traffic(snapshot: &mut Transaction<'static, Any>) -> Result<Option<Valu
         .collect::<Result<_, Problem>>()?;
     let traffic = Traffic::of(all.iter().map(|one| &one.terms.target));
     Ok((!traffic.is_nothing()).then(|| json!(traffic)))
+}
+
+/// The budgets; `None` where there are none.
+async fn budgets(snapshot: &mut Transaction<'static, Any>) -> Result<Option<Value>, Problem> {
+    let rows = sqlx::query("SELECT document FROM objects WHERE kind = 'budget' AND gone = 0 ORDER BY id")
+        .fetch_all(&mut **snapshot)
+        .await?;
+    let all: Map<String, Value> = rows
+        .iter()
+        .map(|row| {
+            let document: String = row.try_get("document")?;
+            let budget: BudgetMember = serde_json::from_str(&document)
+                .map_err(|error| Problem::unavailable(format!("a stored budget cannot be read ({error})")))?;
+            Ok((budget.id.clone(), json!(budget)))
+        })
+        .collect::<Result<_, Problem>>()?;
+    Ok((!all.is_empty()).then(|| Value::Object(all)))
 }
 
 async fn load_org(snapshot: &mut Transaction<'static, Any>, id: &str) -> Result<Option<Value>, Problem> {
@@ -426,6 +468,9 @@ async fn write(snapshot: &mut Transaction<'static, Any>, into: &mut impl Write) 
     text.push(']');
     if let Some(traffic) = traffic(snapshot).await? {
         text.push_str(&format!(",\"traffic\":{traffic}"));
+    }
+    if let Some(budgets) = budgets(snapshot).await? {
+        text.push_str(&format!(",\"budgets\":{budgets}"));
     }
     text.push('}');
     flush(into, &mut text)

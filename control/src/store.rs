@@ -1021,6 +1021,15 @@ impl<'s> Write<'s> {
         Ok(row.try_get("n")?)
     }
 
+    /// How many objects of a kind there are.
+    pub(crate) async fn count_all(&mut self, kind: Kind) -> Result<i64, Problem> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM objects WHERE kind = $1 AND gone = 0")
+            .bind(kind.name())
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        Ok(row.try_get("n")?)
+    }
+
     /// How many freezes, caps or keys of an organization are in force; `most` at most, so that counting costs no more.
     pub(crate) async fn count_in_force(&mut self, kind: Kind, org: &str, most: i64) -> Result<i64, Problem> {
         let row = sqlx::query(

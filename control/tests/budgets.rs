@@ -11,6 +11,7 @@ mod support;
 use axum::http::Method;
 use serde_json::{Value, json};
 use support::{Answer, Plane, on_each};
+use tollgate_core::directory::Loader;
 
 const ONE: &str = "holder-0000000001";
 const TWO: &str = "holder-0000000002";
@@ -93,6 +94,39 @@ async fn a_budget_is_made_changed_and_removed() {
         plane.get(path).await.expect(404);
         budget(&plane, json!({})).await.expect(409);
         assert_eq!(plane.faults().await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn gateways_are_told_whom_budgets_cover() {
+    on_each(async |plane: Plane| {
+        plane.org("acme").await;
+        let before = plane.get("/v1/directory").await.expect(200);
+        assert_eq!(before.body.get("budgets"), None);
+        budget(&plane, json!({})).await.expect(201);
+        let once = json!({"id": "once", "scope": {"label": {"name": "a", "value": "b"}}, "unit": "requests",
+            "window": "once", "amount": 1, "begins_at": "2026-12-01T00:00:00Z", "ends_at": "2090-12-31T00:00:00Z"});
+        plane.post("/v1/budgets", once).await.expect(201);
+        let document = plane.get("/v1/directory").await.expect(200);
+        let told = json!({
+            "b": {"scope": {"org": "acme"}, "unit": "tokens"},
+            "once": {"scope": {"label": {"name": "a", "value": "b"}}, "unit": "requests",
+                "begins_at": "2026-12-01T00:00:00Z", "ends_at": "2090-12-31T00:00:00Z"},
+        });
+        assert_eq!(document.body["budgets"], told);
+        let text = document.body.to_string().into_bytes();
+        assert_eq!(Loader::load(text).unwrap().budgets().len(), 2);
+        let after = |answer: &Answer| format!("/v1/directory?after={}", answer.version());
+        let changes = plane.get(&after(&before)).await.expect(200);
+        assert_eq!((&changes.body["budgets"], &changes.body["orgs"]), (&told, &json!({})));
+        for id in ["b", "once"] {
+            let path = format!("/v1/budgets/{id}");
+            plane.delete(&path).await.expect(200);
+        }
+        assert_eq!(plane.get("/v1/directory").await.body.get("budgets"), None);
+        let changes = plane.get(&after(&document)).await.expect(200);
+        assert_eq!(changes.body["budgets"], json!({}));
     })
     .await;
 }

@@ -8,6 +8,8 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use tollgate_core::budget::Budgets;
+use tollgate_core::directory::Loader;
 use tollgate_core::key::ApiKey;
 
 use super::gateway::{Gateway, json, place};
@@ -110,6 +112,12 @@ impl Directory {
     pub(super) fn value(&self, path: &[&str]) -> Option<&Value> {
         path.iter()
             .try_fold(&self.document, |value, name| value.get(name))
+    }
+
+    /// Its budgets; none where it can't be read, which is told elsewhere.
+    pub(super) fn budgets(&self) -> Budgets {
+        let document = Loader::load(self.document.to_string().into_bytes());
+        document.map_or_else(|_| Budgets::default(), |document| document.budgets().clone())
     }
 
     /// The path of a member of a key's row.

@@ -82,6 +82,7 @@ impl<'a> Explainer<'a> {
                 .iter()
                 .enumerate()
                 .for_each(|(at, cover)| self.row(at, cover)),
+            Note::Budget { name, unit, amount } => self.budget(name, *unit, *amount),
             Note::Capacity { model, row, room } => self.capacity(model, *row, *room),
             Note::Refused { room, reason, limit } => self.refused(*room, reason, *limit),
             // What they say is in the lines of others, or depends on a draw.

@@ -2,10 +2,12 @@
 
 use core::net::IpAddr;
 
+use tollgate_core::budget::Budgets;
 use tollgate_core::exchange::Exchange;
 use tollgate_core::flags::Flags;
 use tollgate_core::journal::Journal;
 use tollgate_core::limits::Lease;
+use tollgate_core::spending::lend;
 use tollgate_core::state::{Clock, Memory, Store, StoreError};
 use tollgate_core::trace::{Note, Trace};
 
@@ -19,10 +21,13 @@ pub(super) struct Host {
 
 impl Host {
     /// At this time, for a client of this address.
-    pub(super) fn new(now: u64, client: Option<IpAddr>) -> Self {
+    pub(super) fn new(now: u64, client: Option<IpAddr>, budgets: &Budgets) -> Self {
         let mut memory = Memory::default();
-        // As if there were no other Envoy. A store in memory takes it.
+        // As if there were no other Envoy, and nothing was spent. A store in memory takes it.
         let _ = Lease::all(&mut memory);
+        for budget in budgets.terms() {
+            let _ = lend(&mut memory, budget);
+        }
         Self {
             memory,
             now,

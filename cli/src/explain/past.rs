@@ -204,6 +204,9 @@ impl Display for PastRequest {
         if record.get("limit").is_some() {
             line("limit", format!("`{}` refused it", said("limit")))?;
         }
+        if record.get("budget").is_some() {
+            line("budget", format!("`{}` refused it", said("budget")))?;
+        }
         if record.get("would_limit").is_some() {
             line(
                 "shadow",

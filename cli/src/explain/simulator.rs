@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
 use tollgate_core::auth;
+use tollgate_core::budget::Budgets;
 use tollgate_core::limits::Subject;
 use tollgate_core::pipeline::{Decision, Pipeline};
 use tollgate_core::reply::Reply;
@@ -22,6 +23,7 @@ pub(super) struct Simulator<'s> {
     gateway: &'s Gateway,
     directory: &'s Directory,
     auth: Arc<auth::Config>,
+    budgets: Budgets,
 }
 
 /// What the gateway decided about a request.
@@ -46,17 +48,18 @@ impl<'s> Simulator<'s> {
             gateway,
             directory,
             auth: Arc::new(auth),
+            budgets: directory.budgets(),
         })
     }
 
     /// Decides, with nothing in use but what the request says.
     pub(super) fn run(&self, request: &Request) -> Result<Simulation> {
         let (now, raw) = (request.now()?, request.raw(&self.directory.secret(&request.key))?);
-        let simulation = self.decide(Host::new(now, request.address), &raw)?;
+        let simulation = self.decide(Host::new(now, request.address, &self.budgets), &raw)?;
         if request.used.is_empty() {
             return Ok(simulation);
         }
-        let mut host = Host::new(now, request.address);
+        let mut host = Host::new(now, request.address, &self.budgets);
         self.assume(&mut host, request, &simulation.notes)?;
         self.decide(host, &raw)
     }

@@ -79,6 +79,14 @@ rate_limit: {limits: []}
     let id = key.trim().split('-').nth(2).unwrap();
     let explain = format!("tollgate explain gateway.yaml --key {id} --model llama-70b");
     assert!(shell(&explain).contains("`llama-70b` at llama"));
+    shell("tollgate budget create acme-monthly --org acme --tokens 9000 --per month");
+    let said = shell(&explain);
+    assert!(
+        said.contains("budget `acme-monthly`: takes ")
+            && said.contains(" tokens of what is left; see tollgate budget show acme-monthly")
+            && said.contains("`llama-70b` at llama"),
+        "{said}"
+    );
     shell("tollgate drain llama --reason 'a new disk'");
     let said = shell(&explain);
     assert!(

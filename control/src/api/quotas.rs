@@ -1,6 +1,8 @@
 //! How much an organization may have. What its own administrators make is bounded, as nobody of the platform looks at it:
 //! each gateway holds it, and each of their changes goes to all gateways.
 
+use tollgate_core::directory::MAX_BUDGETS;
+
 use crate::access::Caller;
 use crate::directory::key_row;
 use crate::documents::{Key, Kind};
@@ -21,8 +23,12 @@ const CONFINED_KEY_BYTES: usize = 4 << 10;
 const CONFINED_IN_FORCE: i64 = 1_000;
 /// Budgets in an organization, where a confined token makes one.
 const CONFINED_BUDGETS: i64 = 100;
+/// Budgets at all: gateways take no directory that has more.
+const BUDGETS: i64 = MAX_BUDGETS as i64;
+/// The same where a confined token makes one, so that the platform has room for its own.
+const BUDGETS_BY_CONFINED: i64 = BUDGETS / 10 * 9;
 
-/// Fails where a confined caller has made a budget too many.
+/// Fails where there is a budget too many, or a confined caller has made it.
 pub(super) async fn ensure_room_for_budgets(
     write: &mut Write<'_>,
     caller: &Caller,
@@ -32,6 +38,15 @@ pub(super) async fn ensure_room_for_budgets(
         return Err(Problem::conflict(format!(
             "`{org}` has {CONFINED_BUDGETS} budgets already, and a token that is confined to organizations may not make more; \
              remove some first"
+        )));
+    }
+    let most = match caller.is_confined() {
+        true => BUDGETS_BY_CONFINED,
+        false => BUDGETS,
+    };
+    if write.count_all(Kind::Budget).await? > most {
+        return Err(Problem::conflict(format!(
+            "there are {most} budgets already, as many as can be; remove some first"
         )));
     }
     Ok(())

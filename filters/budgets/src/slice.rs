@@ -1,15 +1,18 @@
 //! The holder's side: what an Envoy may spend without asking.
 
+use serde::{Deserialize, Serialize};
+
 use crate::message::{Answer, Report};
 use crate::rules::{Mutation, Rules};
 
 /// One holder's slice of one window of a budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Slice {
     granted: u64,
     returned: u64,
     spent: u64,
     reserved: u64,
+    #[serde(skip)]
     rules: Rules,
 }
 
@@ -44,7 +47,7 @@ impl Slice {
     }
 
     /// What requests under way have reserved.
-    pub fn reserved(&self) -> u64 {
+    pub const fn reserved(&self) -> u64 {
         self.reserved
     }
 

@@ -7,6 +7,7 @@
 //! alone ([`delta`], [`patch`]).
 
 pub mod bucket;
+mod budgets;
 mod cache;
 mod census;
 mod cursor;
@@ -23,6 +24,7 @@ mod source;
 pub mod table;
 mod traffic;
 
+pub use budgets::MAX_BUDGETS;
 #[cfg(feature = "schema")]
 pub use document::Document;
 pub use loader::{Loader, Progress};

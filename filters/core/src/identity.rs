@@ -1,6 +1,7 @@
 //! Who is calling, as it is known once it was authenticated: the filter state `tollgate.identity`.
 
 use crate::bound::Overrides;
+use crate::budget::Terms;
 use crate::endpoint::Scopes;
 use crate::traffic::Withheld;
 
@@ -28,6 +29,8 @@ pub struct Identity {
     pub overrides: Overrides,
     /// What operators took out of use, as far as it concerns this caller.
     pub withheld: Withheld,
+    /// The budgets that cover its requests.
+    pub budgets: Vec<Terms>,
 }
 
 impl Identity {
@@ -87,6 +90,7 @@ impl Identity {
             labels: vec![],
             overrides: Overrides::NONE,
             withheld: Withheld::NOTHING,
+            budgets: vec![],
         }
     }
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::limits::estimates::Estimates;
 use crate::limits::{Backlog, Holds};
 use crate::settlement::Pending;
+use crate::spending;
 use crate::state::{Clock, Store, StoreError};
 use crate::workers::Workers;
 
@@ -30,6 +31,8 @@ pub struct Limiter {
     estimates: Estimates,
     /// Settlements that the store did not take.
     backlog: Backlog,
+    /// The same of what was spent of budgets.
+    spending: spending::Backlog,
 }
 
 impl Limiter {
@@ -40,6 +43,7 @@ impl Limiter {
             workers,
             estimates: Estimates::default(),
             backlog: Backlog::default(),
+            spending: spending::Backlog::default(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Limiter {
     pub fn tick(&mut self, host: &mut (impl Store + Clock), holds: &mut Holds) -> Result<(), StoreError> {
         let heard = self.workers.tick(host);
         let now = host.now();
+        self.spending.retry(host);
         self.estimates.tick(host, now.unwrap_or(0) / 1_000_000_000);
         if let Some(now) = now {
             self.pending(holds).tick(host, now);

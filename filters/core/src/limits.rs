@@ -47,6 +47,7 @@ pub use backlog::Backlog;
 pub use cover::{By, Cover};
 pub use document::RawLimit;
 pub(crate) use fair::Org;
+pub(crate) use headers::{duration, moment};
 pub use holds::Holds;
 pub use lease::Lease;
 pub use record::still_counts;

@@ -146,7 +146,7 @@ impl Pipeline {
                 request.withdraw(host);
                 let limit = match rejection.refusal() {
                     Refusal::Limit(row) => Some(row),
-                    Refusal::Capacity | Refusal::Unavailable => None,
+                    Refusal::Capacity | Refusal::Unavailable | Refusal::Budget => None,
                 };
                 refused(host, Room::Limits, rejection.code(), limit);
                 Err(rejection.reply(reader.request_id.clone()))

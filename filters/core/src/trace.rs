@@ -5,6 +5,7 @@ use core::fmt::{Display, Formatter, Result};
 use core::time::Duration;
 
 use crate::bound::Overrides;
+use crate::budget::Unit;
 use crate::catalogue::{Granted, Level, Pool, Route};
 use crate::limits::{Amounts, Cover};
 
@@ -78,6 +79,15 @@ pub enum Note {
         remaining: u64,
         /// What it does.
         outcome: LimitOutcome,
+    },
+    /// A budget covers the request.
+    Budget {
+        /// Its name.
+        name: String,
+        /// What it counts.
+        unit: Unit,
+        /// How much of it the request may spend.
+        amount: u64,
     },
     /// Whether a model with a capacity has room.
     Capacity {
@@ -234,6 +244,7 @@ impl Display for Note {
                 };
                 write!(f, "limit {name}: {outcome}, {used} used, {remaining} left")
             }
+            Self::Budget { name, unit, amount } => write!(f, "budget {name}: {amount} {}", unit.name()),
             Self::Capacity {
                 model, room: true, ..
             } => write!(f, "capacity of {model}: a slot is taken"),

@@ -54,6 +54,7 @@ struct Asked {
     orgs: Vec<(String, Tree)>,
     keys: Vec<Tree>,
     traffic: Option<Tree>,
+    budgets: Option<Tree>,
     /// In lower case.
     removed: BTreeSet<String>,
 }
@@ -61,7 +62,15 @@ struct Asked {
 impl Asked {
     /// `None` where it is to be refused.
     fn of(tree: &Tree) -> Option<Self> {
-        const MEMBERS: [&str; 6] = ["version", "after", "orgs", "keys", "removed_keys", "traffic"];
+        const MEMBERS: [&str; 7] = [
+            "version",
+            "after",
+            "orgs",
+            "keys",
+            "removed_keys",
+            "traffic",
+            "budgets",
+        ];
         let Tree::Object(members) = tree else { return None };
         let known = members.iter().all(|(name, _)| MEMBERS.contains(&name.as_str()));
         let given = |name: &str| {
@@ -81,10 +90,11 @@ impl Asked {
             Some(orgs @ Tree::Object(members)) if !orgs.repeats_itself() => members.clone(),
             Some(_) => return None,
         };
-        let traffic = match given("traffic") {
-            traffic @ (None | Some(Tree::Object(_))) => traffic.cloned(),
-            Some(_) => return None,
+        let map = |name: &str| match given(name) {
+            map @ (None | Some(Tree::Object(_))) => Some(map.cloned()),
+            Some(_) => None,
         };
+        let (traffic, budgets) = (map("traffic")?, map("budgets")?);
         let keys = list(given("keys"))?;
         let removed = list(given("removed_keys"))?;
         let hashes: Option<BTreeSet<String>> = removed.iter().map(hash).collect();
@@ -93,6 +103,7 @@ impl Asked {
             orgs: orgs.into_iter().filter(|(_, org)| *org != Tree::Null).collect(),
             keys: keys.to_vec(),
             traffic,
+            budgets,
             removed: hashes.filter(|hashes| hashes.len() == removed.len())?,
         };
         // Whose the keys are is not known here: any tenant will do.
@@ -115,11 +126,11 @@ impl Asked {
             ("orgs".to_owned(), Tree::Object(orgs.to_vec())),
             ("keys".to_owned(), Tree::List(keys.to_vec())),
         ];
-        members.extend(
-            self.traffic
-                .clone()
-                .map(|traffic| ("traffic".to_owned(), traffic)),
-        );
+        let rest = [("traffic", &self.traffic), ("budgets", &self.budgets)];
+        let rest = rest
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        members.extend(rest);
         Loader::load(Tree::Object(members).json().into_bytes()).ok()
     }
 }

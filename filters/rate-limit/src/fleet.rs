@@ -1,14 +1,18 @@
 //! This Envoy's member of the fleet: one, on its main thread. Core decides ([`tollgate_core::fleet`]); here it gets the
-//! proxy's calls, metrics and log.
+//! proxy's calls, metrics and log. Beside it this Envoy's slices of budgets, by the same cluster and token.
 
 use std::sync::Arc;
 
 use tollgate_core::config::ConfigError;
 use tollgate_core::fleet::{Config, Exchanged, Membership, Outside, TICK_MILLIS, draw};
 use tollgate_core::plugin_config::to_json;
+use tollgate_core::spending::Exchanger;
 use tollgate_host::{
     CallContext, Counter, Family, Gauge, HttpCall, Level, RootContext, Singleton, Status, log,
 };
+
+use crate::budgets;
+use crate::send::send;
 
 static FAMILIES: &[Family] = &[MESSAGES, STOPS, LEASE, SHARES];
 const MESSAGES: Family = Family::counters("tollgate_fleet_messages", &["result"]);
@@ -20,6 +24,8 @@ const SHARES: Family = Family::gauge("tollgate_fleet_shares");
 pub struct Fleet {
     membership: Membership<HttpCall>,
     proxy: Proxy,
+    exchanger: Exchanger<HttpCall>,
+    budgets: budgets::Proxy,
 }
 
 /// What the proxy does for the member.
@@ -54,7 +60,7 @@ impl Metrics {
 impl Singleton for Fleet {
     const NAME: &'static str = "fleet";
     const WHAT: &'static str = "the member of the fleet";
-    const METRICS: &'static [&'static [Family]] = &[FAMILIES];
+    const METRICS: &'static [&'static [Family]] = &[FAMILIES, budgets::FAMILIES];
     type Config = Config;
 
     fn check(configuration: Vec<u8>) -> Result<Config, Vec<ConfigError>> {
@@ -63,9 +69,11 @@ impl Singleton for Fleet {
 
     fn start(config: Arc<Config>, host: &mut RootContext) -> Result<Self, ConfigError> {
         host.tick_every(TICK_MILLIS).map_err(ConfigError::unusable)?;
-        let drawn = draw(host, &host.origin());
+        let drawn = || draw(host, &host.origin());
         Ok(Self {
-            membership: Membership::new(drawn),
+            membership: Membership::new(drawn()),
+            exchanger: Exchanger::new([drawn(), drawn()]),
+            budgets: budgets::Proxy::start(Arc::clone(&config)).map_err(ConfigError::unusable)?,
             proxy: Proxy {
                 metrics: Metrics::define().map_err(ConfigError::unusable)?,
                 config,
@@ -75,18 +83,22 @@ impl Singleton for Fleet {
 
     fn tick(&mut self, host: &mut RootContext) {
         self.membership.tick(host, &mut self.proxy);
+        self.exchanger.tick(host, &mut self.budgets);
     }
 
     fn answered(&mut self, host: &mut CallContext, call: HttpCall) {
         let headers = host.headers.read().ok();
         let status = headers.as_ref().and_then(|headers| headers.text(b":status"));
         let CallContext { root, body, .. } = host;
-        let body = || {
+        let read = || {
             body.read()
                 .map_err(|status| format!("sent what can't be read ({status:?})"))
         };
+        // Each knows its own.
         self.membership
-            .answered(call, status, body, root, &mut self.proxy);
+            .answered(call, status, read, root, &mut self.proxy);
+        self.exchanger
+            .answered(call, status, read, root, &mut self.budgets);
     }
 }
 
@@ -99,14 +111,8 @@ impl Outside<RootContext> for Proxy {
         message: &[u8],
         timeout_millis: u32,
     ) -> Result<HttpCall, String> {
-        let headers = self.config.headers();
-        let headers: Vec<(&str, &str)> = headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        let cluster = &self.config.cluster;
-        host.send(cluster, &headers, message, timeout_millis)
-            .map_err(|status| format!("cluster `{cluster}` cannot be called ({status:?})"))
+        let to = (self.config.cluster.as_str(), self.config.headers());
+        send(host, to, message, timeout_millis)
     }
 
     fn count(&mut self, exchanged: Exchanged) {

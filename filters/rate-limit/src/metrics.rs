@@ -14,6 +14,7 @@ pub static FAMILIES: &[Family] = &[
     WOULD_LIMIT,
     FULL,
     UNAVAILABLE,
+    BUDGETS,
     DISTRUSTED,
     FIRST_BYTE,
     GATEWAY,
@@ -27,6 +28,7 @@ const LIMITED: Family = Family::counters(Refusal::Limit(0).metric(), &["limit"])
 const WOULD_LIMIT: Family = Family::counters("tollgate_limit_shadow_refusals", &["limit"]);
 const FULL: Family = Family::counters(Refusal::Capacity.metric(), &[]);
 const UNAVAILABLE: Family = Family::counters(Refusal::Unavailable.metric(), &[]);
+const BUDGETS: Family = Family::counters(Refusal::Budget.metric(), &[]);
 const DISTRUSTED: Family = Family::counters("tollgate_usage_distrusted", &[]);
 const FIRST_BYTE: Family = Family::histogram("tollgate_first_byte_ms");
 const GATEWAY: Family = Family::histogram("tollgate_gateway_us");
@@ -48,6 +50,7 @@ pub(crate) struct Metrics {
     limits: Vec<Limit>,
     capacity: Counter,
     store: Counter,
+    budgets: Counter,
     distrusted: Counter,
     first_byte: BatchedHistogram,
     gateway: BatchedHistogram,
@@ -86,6 +89,7 @@ impl Metrics {
                 .collect::<Result<_>>()?,
             capacity: Counter::define(&FULL, &[])?,
             store: Counter::define(&UNAVAILABLE, &[])?,
+            budgets: Counter::define(&BUDGETS, &[])?,
             distrusted: Counter::define(&DISTRUSTED, &[])?,
             first_byte: BatchedHistogram::define(&FIRST_BYTE)?,
             gateway: BatchedHistogram::define(&GATEWAY)?,
@@ -105,6 +109,7 @@ impl Metrics {
             }
             Refusal::Capacity => self.capacity.increment(),
             Refusal::Unavailable => self.store.increment(),
+            Refusal::Budget => self.budgets.increment(),
         }
     }
 

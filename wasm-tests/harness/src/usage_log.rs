@@ -77,6 +77,8 @@ pub struct UsageRecord {
     pub first_byte_ms: Option<u64>,
     /// The limit that refused.
     pub limit: Option<String>,
+    /// The budget that refused.
+    pub budget: Option<String>,
     /// Limits in shadow mode that would have.
     #[serde(default)]
     pub would_limit: Vec<String>,

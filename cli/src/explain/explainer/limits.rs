@@ -1,5 +1,6 @@
 //! Whether it may, now.
 
+use tollgate_core::budget::Unit;
 use tollgate_core::limits::{Amounts, Bound, By, Cover, Mode, Place, Row};
 use tollgate_core::trace::{LimitOutcome, Note};
 
@@ -15,6 +16,15 @@ impl Explainer<'_> {
         let Amounts { input, output, .. } = amounts;
         let rule = format!("{input} tokens of input, {output} of output{cost}; {by}");
         self.add(LIMITS, "reserves", &rule, at);
+    }
+
+    /// How much is left of it the control plane knows, and no file.
+    pub(super) fn budget(&mut self, name: &str, unit: Unit, amount: u64) {
+        let unit = unit.name();
+        let rule = format!(
+            "budget `{name}`: takes {amount} {unit} of what is left; see tollgate budget show {name}"
+        );
+        self.add(LIMITS, "covers", &rule, None);
     }
 
     pub(super) fn capacity(&mut self, model: &str, row: usize, room: bool) {

@@ -47,6 +47,7 @@ fn who(org: &str) -> Identity {
         labels: vec![],
         overrides: Overrides::NONE,
         withheld: Withheld::NOTHING,
+        budgets: Vec::new(),
     }
 }
 

@@ -31,12 +31,12 @@ pub fn of(hash: &KeyHash) -> u16 {
 /// The shared-store key of a bucket.
 pub fn store_key(bucket: u16) -> [u8; 10] {
     let [a, b, c, d] = hex(bucket);
-    [b'k', b'e', b'y', b'-', b'2', b'-', a, b, c, d]
+    [b'k', b'e', b'y', b'-', b'3', b'-', a, b, c, d]
 }
 
 /// The shared-store key of a tenant's profile.
 pub fn profile_store_key(id: ProfileId) -> [u8; 22] {
-    let mut key = *b"tnt-2-0000000000000000";
+    let mut key = *b"tnt-3-0000000000000000";
     let [a, b, c, d, e, f, g, h] = id.0.to_be_bytes();
     for (digits, pair) in key.iter_mut().skip(6).zip(
         [[a, b], [c, d], [e, f], [g, h]]

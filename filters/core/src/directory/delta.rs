@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::budgets::{self, RawBudgets};
 use super::cursor::{Cursor, malformed_row, read};
 use super::document::{RawKey, RawOrg, Tenants, Version, parse_hash};
 use super::loader::Progress;
 use super::record::ProfileId;
 use super::table::Entry;
 use super::traffic::RawTraffic;
+use crate::budget::Budgets;
 use crate::config::{ConfigError, Map, Object};
 use crate::key::KeyHash;
 use crate::traffic::Traffic;
@@ -43,6 +45,8 @@ pub struct Delta {
     pub(super) owners: BTreeMap<Owner, usize>,
     /// What is out of use, in the place of what was; `None` where that did not change.
     pub(super) traffic: Option<Traffic>,
+    /// Every budget, in the place of those that were; `None` where none changed.
+    pub(super) budgets: Option<Budgets>,
 }
 
 /// An organization, and perhaps a project, by name.
@@ -128,10 +132,17 @@ impl State {
             self.end();
             return Ok(());
         };
-        const MEMBERS: [&str; 6] = ["version", "after", "orgs", "keys", "removed_keys", "traffic"];
+        const MEMBERS: [&str; 7] = [
+            "version",
+            "after",
+            "orgs",
+            "keys",
+            "removed_keys",
+            "traffic",
+            "budgets",
+        ];
         let Some(known) = MEMBERS.into_iter().find(|known| **known == name) else {
-            let problem =
-                "unknown field, expected `version`, `after`, `orgs`, `keys`, `removed_keys` or `traffic`";
+            let problem = "unknown field, expected `version`, `after`, `orgs`, `keys`, `removed_keys`, `traffic` or `budgets`";
             return Err(ConfigError::new(name, problem));
         };
         if !self.given.insert(known) {
@@ -150,6 +161,10 @@ impl State {
             "traffic" => {
                 let Object(traffic): Object<RawTraffic> = self.cursor.value(body, known)?;
                 self.delta.traffic = Some(traffic.check(&mut self.errors));
+            }
+            "budgets" => {
+                let budgets: RawBudgets = self.cursor.value(body, known)?;
+                self.delta.budgets = Some(budgets::check(budgets, &mut self.errors));
             }
             list => {
                 self.cursor.expect(body, b'[', list)?;

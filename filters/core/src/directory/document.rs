@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
+#[cfg(feature = "schema")]
+use super::budgets::RawBudgets;
 use super::census::Census;
 use super::names::{check_globs, check_name};
 use super::record::{KeyRecord, KeyStatus, Profile, ProfileId};
@@ -72,6 +74,9 @@ pub(super) struct RawKey<'a> {
     org: Cow<'a, str>,
     #[serde(borrow)]
     project: Option<Cow<'a, str>>,
+    /// The first of the keys that it was rotated from, one after the other: its budgets are this one's too.
+    #[serde(borrow)]
+    rotation_root: Option<Cow<'a, str>>,
     /// For people; the gateway makes no use of it.
     #[serde(borrow, rename = "name")]
     _name: Option<Cow<'a, str>>,
@@ -140,6 +145,7 @@ pub struct Document<'a> {
     orgs: Map<Object<RawOrg>>,
     keys: Vec<RawKey<'a>>,
     traffic: Option<Object<RawTraffic>>,
+    budgets: Option<RawBudgets>,
 }
 
 /// The organizations of a document, checked.
@@ -227,6 +233,7 @@ impl RawOrg {
 
     fn profile<'a>(&'a self, name: &'a str, project: Option<(&'a str, &'a RawProject)>) -> Profile<'a> {
         let mut labels: BTreeMap<&str, &str> = text(&self.labels).collect();
+        let org_labels = labels.clone();
         if let Some((_, project)) = project {
             labels.extend(text(&project.labels));
         }
@@ -241,6 +248,7 @@ impl RawOrg {
                 .and_then(|(_, project)| project.models.as_ref())
                 .map(|models| models.iter().map(String::as_str).collect()),
             labels: labels.into_iter().collect(),
+            org_labels: org_labels.into_iter().collect(),
             // Wrong ones were refused.
             org_bounds: self.bounds().ok().flatten(),
         }
@@ -307,6 +315,7 @@ impl RawKey<'_> {
         };
         let record = KeyRecord {
             id: &self.id,
+            rotation_root: self.rotation_root.as_deref(),
             profile,
             status: self.status,
             scopes: self.scopes.as_deref().map_or(Scopes::UNRESTRICTED, Scopes::of),

@@ -5,6 +5,7 @@
 
 use serde::de::IgnoredAny;
 
+use super::budgets::{self, RawBudgets};
 use super::cursor::{Cursor, malformed_row, read};
 use super::document::{RawKey, RawOrg, Tenants, Version};
 use super::record::{KeyRecord, ProfileId};
@@ -99,6 +100,7 @@ struct State {
     cursor: Cursor,
     version: bool,
     traffic: bool,
+    budgets: bool,
     tenants: Option<Tenants>,
     /// Where `keys` begins, and whether its rows are only stepped over for now.
     keys_at: Option<usize>,
@@ -144,11 +146,18 @@ impl State {
                 self.compiled.traffic = traffic.check(&mut self.errors);
                 self.traffic = true;
             }
-            "version" | "orgs" | "keys" | "traffic" => return Err(ConfigError::new(name, "is given twice")),
+            "budgets" if !self.budgets => {
+                let budgets: RawBudgets = self.cursor.value(body, "budgets")?;
+                self.compiled.budgets = budgets::check(budgets, &mut self.errors);
+                self.budgets = true;
+            }
+            "version" | "orgs" | "keys" | "traffic" | "budgets" => {
+                return Err(ConfigError::new(name, "is given twice"));
+            }
             _ => {
                 return Err(ConfigError::new(
                     name,
-                    "unknown field, expected `version`, `orgs`, `keys` or `traffic`",
+                    "unknown field, expected `version`, `orgs`, `keys`, `traffic` or `budgets`",
                 ));
             }
         }

@@ -7,9 +7,10 @@ use super::cache::Cache;
 use super::publication::{ONE, Published};
 use super::record::{Credential, ProfileId, Tenant};
 use super::{OnStale, Source, bucket};
+use crate::budget::Budgets;
 use crate::key::KeyTag;
 use crate::request::Secret;
-use crate::state::{self, Clock, Store};
+use crate::state::{self, Clock, Store, StoreError};
 use crate::traffic::Traffic;
 
 /// Keys that a worker keeps at hand: 16 MB when all are filled. What is not at hand costs a look into shared data.
@@ -33,10 +34,27 @@ pub struct Lookup {
     /// Of the tags.
     seed: u64,
     tenants: Cache<ProfileId, Tenant>,
-    /// What is out of use in the shared directory.
-    traffic: Traffic,
+    /// What the shared directory has for all.
+    common: Common,
     /// What is known of the shared directory since the last [`Lookup::refresh`].
     state: State,
+}
+
+/// What a directory has for all tenants.
+#[derive(Debug, Default)]
+struct Common {
+    /// What is out of use.
+    traffic: Traffic,
+    budgets: Budgets,
+}
+
+impl Common {
+    fn read(host: &mut impl Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            traffic: state::read(host, ONE)?.unwrap_or_default(),
+            budgets: state::read(host, ONE)?.unwrap_or_default(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +78,7 @@ impl Lookup {
             keys,
             seed: host.now().unwrap_or_default(),
             tenants,
-            traffic: Traffic::default(),
+            common: Common::default(),
             state: State::Good(0),
         };
         lookup.refresh(host);
@@ -93,9 +111,9 @@ impl Lookup {
             self.keys.clear();
             self.tenants.clear();
             self.state = match state {
-                State::Good(_) => match state::read(host, ONE) {
-                    Ok(traffic) => {
-                        self.traffic = traffic.unwrap_or_default();
+                State::Good(_) => match Common::read(host) {
+                    Ok(common) => {
+                        self.common = common;
                         state
                     }
                     Err(_) => State::Unavailable,
@@ -117,10 +135,14 @@ impl Lookup {
             keys,
             seed,
             tenants,
-            traffic,
+            common,
             ..
         } = self;
         let source = &**source;
+        let budgets = match source {
+            Source::Inline(directory) => directory.budgets(),
+            Source::Http { .. } => &common.budgets,
+        };
         keys.get(key.tag(*seed), || {
             let hash = key.hash().ok_or_else(|| Failure::Malformed(key.masked()))?;
             let bucket;
@@ -137,7 +159,7 @@ impl Lookup {
             match record {
                 // A record without its tenant's belongs to a tenant that is just being withdrawn.
                 Some(record) => {
-                    Credential::from_record(record, |id| tenant(tenants, (source, traffic), id, host))
+                    Credential::from_record(record, budgets, |id| tenant(tenants, (source, common), id, host))
                 }
                 None => Ok(None),
             }
@@ -154,7 +176,7 @@ impl Lookup {
     ) -> Result<Option<Credential>, Failure> {
         self.available(host)?;
         let id_of_tenant = ProfileId::of(org, project);
-        let from = (&*self.source, &self.traffic);
+        let from = (&*self.source, &self.common);
         let tenant = tenant(&mut self.tenants, from, id_of_tenant, host)?;
         Ok(tenant.and_then(|tenant| Credential::of_token(id, tenant)))
     }
@@ -173,19 +195,23 @@ impl Lookup {
 
 fn tenant(
     tenants: &mut Cache<ProfileId, Tenant>,
-    (source, traffic): (&Source, &Traffic),
+    (source, common): (&Source, &Common),
     id: ProfileId,
     host: &mut impl Store,
 ) -> Result<Option<Rc<Tenant>>, Failure> {
     tenants.get(id, || match source {
         Source::Inline(directory) => {
             let profile = directory.profile(id);
-            Ok(profile.and_then(|profile| Tenant::from_record(profile, directory.traffic())))
+            Ok(profile
+                .and_then(|profile| Tenant::from_record(profile, directory.traffic(), directory.budgets())))
         }
         // An empty record is a tenant's that is gone.
-        Source::Http { .. } => match host.get(&bucket::profile_store_key(id)) {
-            Ok(record) => Ok(record.and_then(|(record, _)| Tenant::from_record(&record, traffic))),
-            Err(_) => Err(Failure::Unavailable),
-        },
+        Source::Http { .. } => {
+            match host.get(&bucket::profile_store_key(id)) {
+                Ok(record) => Ok(record
+                    .and_then(|(record, _)| Tenant::from_record(&record, &common.traffic, &common.budgets))),
+                Err(_) => Err(Failure::Unavailable),
+            }
+        }
     })
 }

@@ -1,5 +1,5 @@
 //! Makes changes to the directory that workers share, in the order in which a whole one is published: profiles, keys,
-//! withdrawals, what is out of use, the note.
+//! withdrawals, what is out of use, budgets, the note.
 //!
 //! All that can be wrong is looked at before anything is written. Each value stands for itself, as in
 //! [`super::publication`]; where it ends half-way, only a whole document brings everything to one state again.
@@ -47,7 +47,7 @@ enum Step {
     Profiles(usize),
     Keys(usize),
     Withdrawals(usize),
-    Traffic,
+    Rest,
     Done,
 }
 
@@ -98,7 +98,7 @@ impl Patch {
             Step::Profiles(at) => self.write_profiles(at, store)?,
             Step::Keys(at) => self.write_keys(at, store)?,
             Step::Withdrawals(at) => self.withdraw(at, store)?,
-            Step::Traffic => self.write_traffic(store)?,
+            Step::Rest => self.write_rest(store)?,
             Step::Done => Step::Done,
         };
         let checked = !matches!(
@@ -247,12 +247,15 @@ impl Patch {
             listed.retain(|id| self.withdrawn.binary_search(id).is_err());
             listed.write(store)?;
         }
-        Ok(Step::Traffic)
+        Ok(Step::Rest)
     }
 
-    fn write_traffic(&mut self, store: &mut impl Store) -> Result<Step, StoreError> {
+    fn write_rest(&mut self, store: &mut impl Store) -> Result<Step, StoreError> {
         if let Some(traffic) = self.delta.traffic.take() {
             state::write(store, ONE, traffic)?;
+        }
+        if let Some(budgets) = self.delta.budgets.take() {
+            state::write(store, ONE, budgets)?;
         }
         Ok(Step::Done)
     }

@@ -1,7 +1,7 @@
 //! Puts a directory into the store that workers share, for them to find.
 //!
-//! Tenants' profiles first, then the buckets of keys, then tenants that are gone and what is out of use; last the note that
-//! says so.
+//! Tenants' profiles first, then the buckets of keys, then tenants that are gone, what is out of use and budgets; last the note
+//! that says so.
 //! What is the same already is left alone. Each value stands for itself, so workers read on while this writes. It
 //! may end anywhere: whoever publishes next brings everything to one state, and has workers look anew in any case.
 
@@ -114,7 +114,7 @@ enum Step {
     Profiles,
     Keys(u8),
     Withdrawals,
-    Traffic,
+    Rest,
     Done,
 }
 
@@ -140,10 +140,11 @@ impl Publication {
             }
             Step::Withdrawals => {
                 self.withdrawals(store)?;
-                Step::Traffic
+                Step::Rest
             }
-            Step::Traffic => {
+            Step::Rest => {
                 state::write(store, ONE, self.directory.traffic().clone())?;
+                state::write(store, ONE, self.directory.budgets().clone())?;
                 Step::Done
             }
             Step::Done => Step::Done,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::bound::{Bounds, Overrides};
+use crate::budget::{Budgets, Terms};
 use crate::endpoint::Scopes;
 use crate::identity::{Caller, Grants, Identity};
 use crate::traffic::{Traffic, Withheld};
@@ -52,6 +53,8 @@ pub enum KeyStatus {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyRecord<'a> {
     pub(crate) id: &'a str,
+    /// The first of the keys that it was rotated from.
+    pub(crate) rotation_root: Option<&'a str>,
     pub(crate) profile: ProfileId,
     pub(crate) status: KeyStatus,
     pub(crate) scopes: Scopes,
@@ -81,6 +84,8 @@ pub(crate) struct Profile<'a> {
     pub(crate) org_models: Vec<&'a str>,
     pub(crate) project_models: Option<Vec<&'a str>>,
     pub(crate) labels: Vec<(&'a str, &'a str)>,
+    /// Those of the organization alone, which its own administrators can't change.
+    pub(crate) org_labels: Vec<(&'a str, &'a str)>,
     pub(crate) org_bounds: Option<Bounds>,
 }
 
@@ -97,22 +102,23 @@ pub struct Tenant {
     pub project_suspended: bool,
     /// Class of service.
     pub tier: String,
-    /// Its profile, and behind it what is withheld from it.
+    /// Its profile, and behind it what is withheld from it and its budgets.
     record: Vec<u8>,
 }
 
 impl Tenant {
-    /// Reads a profile's record, with what is out of use. `None` where it can't be read: the caller refuses.
-    pub fn from_record(record: &[u8], traffic: &Traffic) -> Option<Self> {
+    /// Reads a profile's record, with what is out of use and budgets. `None` where it can't be read: the caller refuses.
+    pub fn from_record(record: &[u8], traffic: &Traffic, budgets: &Budgets) -> Option<Self> {
         let profile: Profile<'_> = postcard::from_bytes(record).ok()?;
         let withheld = traffic.withheld(profile.tier);
+        let budgets = budgets.of_tenant(profile.org, profile.project, &profile.org_labels);
         Some(Self {
             org: profile.org.to_owned(),
             org_suspended: profile.org_suspended,
             project: profile.project.map(str::to_owned),
             project_suspended: profile.project_suspended,
             tier: profile.tier.to_owned(),
-            record: postcard::to_extend(&withheld, record.to_owned()).ok()?,
+            record: postcard::to_extend(&(withheld, budgets), record.to_owned()).ok()?,
         })
     }
 }
@@ -134,8 +140,8 @@ pub struct Credential {
     pub expires_at: Option<i64>,
     /// Where it may be used from; empty is anywhere.
     pub networks: Vec<IpNet>,
-    /// What later filters read as [`crate::identity::Identity`]: both records as they are, so that nothing is
-    /// encoded on the way of a request.
+    /// What later filters read as [`crate::identity::Identity`]: both records as they are and the key's own budgets, so
+    /// that nothing is encoded on the way of a request.
     pub state: Vec<u8>,
     identity: OnceCell<Option<Rc<Identity>>>,
 }
@@ -151,16 +157,22 @@ impl Credential {
         }
     }
 
-    /// Joins a key's record with the tenant that `find` gives for it. `None` where either can't be read: the
-    /// caller refuses.
+    /// Joins a key's record with the tenant that `find` gives for it, and with the budgets of the key. `None` where
+    /// either can't be read: the caller refuses.
     pub fn from_record<E>(
         record: &[u8],
+        budgets: &Budgets,
         find: impl FnOnce(ProfileId) -> Result<Option<Rc<Tenant>>, E>,
     ) -> Result<Option<Self>, E> {
         let Ok(key) = postcard::from_bytes::<KeyRecord<'_>>(record) else {
             return Ok(None);
         };
         let Some(tenant) = find(key.profile)? else {
+            return Ok(None);
+        };
+        let state = [record, &tenant.record].concat();
+        let own = budgets.of_key(key.id, key.rotation_root);
+        let Ok(state) = postcard::to_extend(&own, state) else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -170,7 +182,7 @@ impl Credential {
             not_before: key.not_before,
             expires_at: key.expires_at,
             networks: key.networks,
-            state: [record, &tenant.record].concat(),
+            state,
             identity: OnceCell::new(),
             tenant,
         }))
@@ -180,6 +192,7 @@ impl Credential {
     pub fn of_token(id: &str, tenant: Rc<Tenant>) -> Option<Self> {
         let key = KeyRecord {
             id,
+            rotation_root: None,
             profile: ProfileId::of(&tenant.org, tenant.project.as_deref()),
             status: KeyStatus::Active,
             scopes: Scopes::UNRESTRICTED,
@@ -190,8 +203,10 @@ impl Credential {
             bounds: None,
         };
         let record = postcard::to_allocvec(&key).ok()?;
-        Self::from_record(&record, |_| Ok::<_, Infallible>(Some(tenant)))
-            .unwrap_or_else(|never| match never {})
+        Self::from_record(&record, &Budgets::default(), |_| {
+            Ok::<_, Infallible>(Some(tenant))
+        })
+        .unwrap_or_else(|never| match never {})
     }
 
     /// What [`Self::state`] says, read once: for filters in the same module. `None` where it can't be read.
@@ -216,12 +231,15 @@ impl Credential {
 }
 
 impl Identity {
-    /// Reads the filter state: the key's record, its tenant's, and what is withheld. `None` for anything else: a filter that can't
-    /// read it refuses.
+    /// Reads the filter state: the key's record, its tenant's, what is withheld, and the budgets of both. `None` for anything
+    /// else: a filter that can't read it refuses.
     pub fn decode(state: &[u8]) -> Option<Self> {
         let (key, rest) = postcard::take_from_bytes::<KeyRecord<'_>>(state).ok()?;
         let (tenant, rest) = postcard::take_from_bytes::<Profile<'_>>(rest).ok()?;
         let (withheld, rest) = postcard::take_from_bytes::<Withheld>(rest).ok()?;
+        let (mut budgets, rest) = postcard::take_from_bytes::<Vec<Terms>>(rest).ok()?;
+        let (of_key, rest) = postcard::take_from_bytes::<Vec<Terms>>(rest).ok()?;
+        budgets.extend(of_key);
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         rest.is_empty().then(|| Self {
             key_id: key.id.to_owned(),
@@ -244,6 +262,7 @@ impl Identity {
                 key: key.bounds,
             },
             withheld,
+            budgets,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use super::census::Census;
 use super::record::ProfileId;
+use crate::budget::Budgets;
 use crate::config::ConfigError;
 use crate::key::KeyHash;
 use crate::traffic::Traffic;
@@ -47,6 +48,7 @@ pub struct Compiled {
     pub(super) profiles: Vec<(ProfileId, Vec<u8>)>,
     pub(super) census: Census,
     pub(super) traffic: Traffic,
+    pub(super) budgets: Budgets,
 }
 
 impl Compiled {
@@ -74,6 +76,11 @@ impl Compiled {
     /// What is out of use.
     pub const fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// The budgets.
+    pub const fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// The record of a key.

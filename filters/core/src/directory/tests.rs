@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::auth::{Refusal, authorize};
 use crate::bound::{Bound, CAP, Overrides};
+use crate::budget::Budgets;
 use crate::endpoint::{Scope, Scopes};
 use crate::gcra::Quota;
 use crate::identity::Identity;
@@ -62,10 +63,11 @@ fn errors(document: &Value) -> Vec<String> {
 fn find(directory: &Compiled, key: &ApiKey) -> Option<Credential> {
     let tenant = |id| {
         let profile = directory.profile(id);
-        let tenant = profile.and_then(|profile| Tenant::from_record(profile, directory.traffic()));
+        let tenant = profile
+            .and_then(|profile| Tenant::from_record(profile, directory.traffic(), directory.budgets()));
         Ok::<_, ()>(tenant.map(Rc::new))
     };
-    Credential::from_record(directory.record(&hash(key))?, tenant).unwrap()
+    Credential::from_record(directory.record(&hash(key))?, directory.budgets(), tenant).unwrap()
 }
 
 fn identity(credential: &Credential) -> Identity {
@@ -142,6 +144,57 @@ fn bounds_travel_with_the_identity() {
     let own = overrides(&special).key.unwrap();
     assert_eq!(own.of("key-rpm"), Some(rate("5000/minute", 9_000)));
     assert_eq!(own.of(CAP), Some(rate("3/second", 3)));
+}
+
+/// A budget covers whom its scope names.
+#[test]
+fn budgets_travel_with_the_identity() {
+    let (one, other) = (key(1), key(2));
+    let rows = [row(&one, json!({})), row(&other, json!({"project": "search"}))];
+    let mut document = document(&rows);
+    let whole = [
+        ("of-org", json!({"org": "acme"})),
+        ("of-key", json!({"key": one.id()})),
+        ("of-pool", json!({"pool": ["acme", "globex"]})),
+        (
+            "acme:of-label",
+            json!({"label": {"name": "cost_center", "value": "1"}}),
+        ),
+        ("of-others", json!({"org": "globex"})),
+    ];
+    for (id, scope) in &whole {
+        document["budgets"][id] = json!({"scope": scope, "unit": "tokens"});
+    }
+    let budgets = |document: &Value, key: &ApiKey| {
+        let found = identity(&find(&load(document).unwrap(), key).unwrap()).budgets;
+        found.into_iter().map(|budget| budget.id).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        budgets(&document, &one),
+        ["of-org", "of-pool", "acme:of-label", "of-key"]
+    );
+    // Labels are the organization's, whatever its projects have; and a key's budget follows its rotation.
+    assert_eq!(budgets(&document, &other), ["of-org", "of-pool", "acme:of-label"]);
+    document["keys"][1]["rotation_root"] = json!(one.id());
+    assert_eq!(
+        budgets(&document, &other),
+        ["of-org", "of-pool", "acme:of-label", "of-key"]
+    );
+    document["budgets"] = json!({});
+    assert_eq!(budgets(&document, &one), [""; 0]);
+
+    document["budgets"] = json!({
+        "a b": {"scope": {"org": "acme"}, "unit": "requests"},
+        "c": {"scope": {"project": "acme"}, "unit": "requests", "ends_at": "tomorrow"},
+    });
+    assert_eq!(
+        errors(&document),
+        [
+            "budgets.a b: found `a b`, expected 1 to 64 characters of `A-Z a-z 0-9 . _ -`, perhaps behind `ORG:`",
+            "budgets.c.ends_at: found `tomorrow`, expected a time by RFC 3339",
+            "budgets.c.scope.project: found `acme`, expected `org/project`",
+        ]
+    );
 }
 
 /// What is out of use concerns all callers, or those of a tier.
@@ -314,7 +367,7 @@ fn what_is_wrong_is_said_with_its_path() {
              `images`, `audio`, `models`"
                 .into(),
             "keys[4].sha256: expected the SHA-256 of the key as 64 hexadecimal digits".into(),
-            "keys[5].expires: unknown field `expires`, expected one of `id`, `sha256`, `org`, `project`, `name`, \
+            "keys[5].expires: unknown field `expires`, expected one of `id`, `sha256`, `org`, `project`, `rotation_root`, `name`, \
              `status`, `scopes`, `models`, `not_before`, `expires_at`, `networks`, `limits`, `cap`"
                 .into(),
             "keys[6].models[0]: found `llama 70b`, expected a model name or pattern: 1 to 128 characters of \
@@ -436,9 +489,9 @@ proptest! {
             .and_then(|record| {
                 let tenant = |id| {
                     let profile: Option<&Vec<u8>> = profiles.get(&id);
-                    Ok::<_, ()>(profile.and_then(|profile| Tenant::from_record(profile, &Traffic::default())).map(Rc::new))
+                    Ok::<_, ()>(profile.and_then(|profile| Tenant::from_record(profile, &Traffic::default(), &Budgets::default())).map(Rc::new))
                 };
-                Credential::from_record(record, tenant).unwrap()
+                Credential::from_record(record, &Budgets::default(), tenant).unwrap()
             });
         prop_assert_eq!(found.is_some(), numbers.contains(&asked));
         prop_assert_eq!(found, find(&directory, &key(asked)));
@@ -494,7 +547,7 @@ proptest! {
     fn no_bucket_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in any::<u64>()) {
         let hash = hash(&key(n));
         let _ = bucket::find(&bytes, &hash);
-        let _ = Credential::from_record(&bytes, |_| Ok::<_, ()>(Tenant::from_record(&bytes, &Traffic::default()).map(Rc::new)));
+        let _ = Credential::from_record(&bytes, &Budgets::default(), |_| Ok::<_, ()>(Tenant::from_record(&bytes, &Traffic::default(), &Budgets::default()).map(Rc::new)));
         let _ = Identity::decode(&bytes);
     }
 }

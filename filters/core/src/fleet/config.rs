@@ -12,6 +12,8 @@ pub struct Config {
     authority: String,
     /// Path of messages.
     path: String,
+    /// Path of messages about budgets.
+    budgets_path: String,
     /// What the control plane knows this Envoy by.
     token: Option<Token>,
 }
@@ -24,12 +26,18 @@ struct RawFleet {
     authority: Option<String>,
     #[serde(default = "path")]
     path: String,
+    #[serde(default = "budgets_path")]
+    budgets_path: String,
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     token: Option<RawToken>,
 }
 
 fn path() -> String {
     "/v1/fleet".to_owned()
+}
+
+fn budgets_path() -> String {
+    "/v1/budgets/exchange".to_owned()
 }
 
 #[cfg(feature = "schema")]
@@ -40,9 +48,11 @@ impl Config {
     pub fn parse(json: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let raw: RawFleet = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        if !raw.path.starts_with('/') {
-            let expected = "a path that begins with `/`";
-            errors.push(ConfigError::expected("path", &raw.path, expected));
+        for (member, path) in [("path", &raw.path), ("budgets_path", &raw.budgets_path)] {
+            if !path.starts_with('/') {
+                let expected = "a path that begins with `/`";
+                errors.push(ConfigError::expected(member, path, expected));
+            }
         }
         if raw.cluster.is_empty() {
             let expected = "the name of an Envoy cluster";
@@ -55,6 +65,7 @@ impl Config {
                 authority: raw.authority.unwrap_or_else(|| raw.cluster.clone()),
                 cluster: raw.cluster,
                 path: raw.path,
+                budgets_path: raw.budgets_path,
                 token,
             }),
             false => Err(errors),
@@ -63,9 +74,18 @@ impl Config {
 
     /// The headers of a message, by names and values.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
+        self.headers_to(&self.path)
+    }
+
+    /// The same of a message about budgets.
+    pub fn budget_headers(&self) -> Vec<(&'static str, String)> {
+        self.headers_to(&self.budgets_path)
+    }
+
+    fn headers_to(&self, path: &str) -> Vec<(&'static str, String)> {
         let mut headers = vec![
             (":method", "POST".to_owned()),
-            (":path", self.path.clone()),
+            (":path", path.to_owned()),
             (":authority", self.authority.clone()),
             ("content-type", "application/json".to_owned()),
             ("accept", "application/json".to_owned()),
@@ -93,6 +113,10 @@ mod tests {
             found.map(|(_, value)| value.as_str())
         };
         assert_eq!(header(":path"), Some("/v1/fleet"));
+        let of_budgets = parse(r#"{"cluster": "control"}"#)
+            .map(|config| config.budget_headers())
+            .unwrap();
+        assert!(of_budgets.contains(&(":path", "/v1/budgets/exchange".to_owned())));
         assert_eq!(header(":authority"), Some("control"));
         assert_eq!(header("authorization"), None);
         let known =

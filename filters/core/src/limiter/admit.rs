@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::Limiter;
 use crate::body::Edit;
+use crate::budget::Terms as Budget;
 use crate::endpoint::Endpoint;
 use crate::error::ApiError;
 use crate::exchange::Host;
@@ -18,6 +19,7 @@ use crate::limits::{
 use crate::reply::{Reader, Reply};
 use crate::route::Routed;
 use crate::settlement::{self, Answer, Terms};
+use crate::spending::{self, Claim, Expense};
 use crate::trace::{LimitOutcome, Note, Trace};
 use crate::usage::UsageEvent;
 use crate::usage::record::{Outcome, Record};
@@ -45,6 +47,7 @@ pub struct InFlight {
     pub(super) model: String,
     pub(super) terms: Terms,
     pub(super) reservation: Reservation,
+    pub(super) spending: spending::Reservation,
     pub(super) slot: Option<CapacitySlot>,
     /// Rows in shadow mode that would have refused it.
     pub(super) would_refuse: Vec<usize>,
@@ -87,6 +90,7 @@ impl InFlight {
             used: settlement::so_far(&self.terms, answer, &self.estimator),
             first_byte_ms: answer.map(Answer::first_byte_ms),
             limit: None,
+            budget: None,
             would_limit: &[],
         };
         Known {
@@ -123,6 +127,11 @@ impl Rejection {
         &self.grounds.would_refuse
     }
 
+    /// The budget that refused it.
+    pub(super) fn budget(&self) -> Option<&str> {
+        self.grounds.budget.as_deref()
+    }
+
     /// What its client is told.
     pub fn reply(&self, request_id: Option<String>) -> Reply {
         let reader = Reader {
@@ -144,6 +153,14 @@ struct Grounds {
     error: ApiError,
     headers: Vec<Header>,
     would_refuse: Vec<usize>,
+    budget: Option<String>,
+}
+
+/// What a request that passes holds.
+struct Held {
+    limits: Admitted,
+    spending: spending::Reservation,
+    slot: Option<CapacitySlot>,
 }
 
 impl Limiter {
@@ -178,18 +195,21 @@ impl Limiter {
             cap: terms.demand.max_output,
         });
         let model = routed.model.clone().into_owned();
-        match self.reserve(host, &subject, (terms.reserved, certain), now) {
-            Ok((admitted, slot)) => Ok(Box::new(InFlight {
+        match self.reserve(host, &subject, &who.budgets, (terms.reserved, certain), now) {
+            Ok(held) => Ok(Box::new(InFlight {
                 headers: match self.config.limit_headers {
-                    true => admitted.headers(&self.config.limits, routed.endpoint.dialect(), now),
+                    true => held
+                        .limits
+                        .headers(&self.config.limits, routed.endpoint.dialect(), now),
                     false => Vec::new(),
                 },
                 who,
                 model,
                 terms,
-                reservation: admitted.reservation,
-                slot,
-                would_refuse: admitted.would_refuse,
+                reservation: held.limits.reservation,
+                spending: held.spending,
+                slot: held.slot,
+                would_refuse: held.limits.would_refuse,
                 began: now,
                 edit: routed.ask_usage.as_ref().map(owned),
                 usage_event: match routed.ask_usage {
@@ -214,9 +234,10 @@ impl Limiter {
         &mut self,
         host: &mut impl Host,
         subject: &Subject<'_>,
+        budgets: &[Budget],
         (amounts, certain): (Amounts, Amounts),
         now: u64,
-    ) -> Result<(Admitted, Option<CapacitySlot>), Box<Grounds>> {
+    ) -> Result<Held, Box<Grounds>> {
         let ask = Ask {
             subject,
             now,
@@ -238,8 +259,13 @@ impl Limiter {
         for row in &admitted.unchecked {
             self.note_unchecked(host, *row);
         }
+        let (admitted, spending) = self.spend(host, admitted, subject, (budgets, amounts), now)?;
         let Some(capacity) = self.config.capacities.of(subject.model) else {
-            return Ok((admitted, None));
+            return Ok(Held {
+                limits: admitted,
+                spending,
+                slot: None,
+            });
         };
         let whose = (subject.model, subject.org, subject.tier);
         let taken = capacity.take(host, &self.workers, whose, now);
@@ -249,17 +275,66 @@ impl Limiter {
             room: matches!(taken, Ok(Some(_))),
         });
         let (refusal, error) = match taken {
-            Ok(Some(slot)) => return Ok((admitted, Some(slot))),
+            Ok(Some(slot)) => {
+                return Ok(Held {
+                    limits: admitted,
+                    spending,
+                    slot: Some(slot),
+                });
+            }
             Ok(None) => (Refusal::Capacity, slow_down(subject.model)),
             Err(_) => (Refusal::Unavailable, unavailable()),
         };
         let headers = admitted.headers(&self.config.limits, subject.endpoint.dialect(), now);
         self.backlog.keep(admitted.reservation.cancel(host, now));
+        self.spending
+            .keep(spending.settle(&Expense::default()).carry_out(host));
         Err(Box::new(Grounds {
             refusal,
             error,
             headers,
             would_refuse: admitted.would_refuse,
+            budget: None,
+        }))
+    }
+
+    /// Reserves from every budget that covers the request, or gives its limits back what it holds of them.
+    fn spend(
+        &mut self,
+        host: &mut impl Host,
+        admitted: Admitted,
+        subject: &Subject<'_>,
+        (budgets, amounts): (&[Budget], Amounts),
+        now: u64,
+    ) -> Result<(Admitted, spending::Reservation), Box<Grounds>> {
+        let claim = Claim {
+            budgets,
+            most: Expense::reserved(&amounts),
+            now,
+            on_error: self.config.budgets_on_error,
+        };
+        for budget in claim.covering() {
+            host.note(|| Note::Budget {
+                name: budget.id.clone(),
+                unit: budget.unit,
+                amount: claim.most.of(budget.unit),
+            });
+        }
+        let refused = match spending::reserve(host, &claim) {
+            Ok(spending) => return Ok((admitted, spending)),
+            Err(refused) => *refused,
+        };
+        let spending::Refused { denied, unreturned } = refused;
+        self.spending.keep(unreturned.map_or(Ok(()), Err));
+        let mut headers = admitted.headers(&self.config.limits, subject.endpoint.dialect(), now);
+        denied.tell(&mut headers, now);
+        self.backlog.keep(admitted.reservation.cancel(host, now));
+        Err(Box::new(Grounds {
+            refusal: Refusal::Budget,
+            error: denied.answer(now),
+            headers,
+            would_refuse: admitted.would_refuse,
+            budget: Some(denied.budget.id),
         }))
     }
 
@@ -290,6 +365,7 @@ impl Limiter {
             error,
             headers,
             would_refuse,
+            budget: None,
         })
     }
 

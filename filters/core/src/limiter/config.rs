@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, Object, Span, from_json};
 use crate::limits::fair::{Capacities, RawCapacity};
-use crate::limits::{Dimension, RawLimit, Table};
+use crate::limits::{Dimension, OnError, RawLimit, Table};
 
 /// A configuration that was checked.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Config {
     pub limit_headers: bool,
     /// Whether a limit tells clients' addresses apart.
     pub by_address: bool,
+    /// What becomes of a request where nobody knows how a budget stands.
+    pub budgets_on_error: OnError,
 }
 
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -33,6 +35,12 @@ struct RawConfig {
     abandoned_hold: Span,
     #[serde(default = "limit_headers")]
     limit_headers: bool,
+    #[serde(default = "budgets_on_error")]
+    budgets_on_error: OnError,
+}
+
+const fn budgets_on_error() -> OnError {
+    OnError::Deny
 }
 
 const fn limit_headers() -> bool {
@@ -54,6 +62,7 @@ impl Config {
             capacity,
             abandoned_hold,
             limit_headers,
+            budgets_on_error,
         }) = from_json(json).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
         let mut wrong = |section: &str, found: Vec<ConfigError>| {
@@ -75,6 +84,7 @@ impl Config {
                 capacities,
                 abandoned_hold,
                 limit_headers,
+                budgets_on_error,
             }),
             _ => Err(errors),
         }

@@ -7,6 +7,7 @@ use crate::exchange::Host;
 use crate::identity::Identity;
 use crate::limits::{Holds, Refusal};
 use crate::settlement::{self, Answer, Settlement};
+use crate::spending::Expense;
 use crate::spent::Spent;
 use crate::usage::record::{Outcome, Record, Request, Used};
 
@@ -43,6 +44,7 @@ impl Limiter {
             model,
             terms,
             reservation,
+            spending,
             slot,
             would_refuse,
             began,
@@ -57,6 +59,8 @@ impl Limiter {
         }
         let now = host.now().unwrap_or(began);
         settlement.carry_out(&who.org, reservation, host, &mut self.pending(holds), now);
+        let spent = Expense::recorded(&settlement.used);
+        self.spending.keep(spending.settle(&spent).carry_out(host));
         if let Some(slot) = slot {
             // Lost only with the store, and with it all slots.
             let _ = slot.release(host, &self.workers, now);
@@ -71,6 +75,7 @@ impl Limiter {
             used,
             first_byte_ms,
             limit: None,
+            budget: None,
             would_limit: &self.names(&would_refuse),
         };
         let record = record.members();
@@ -89,7 +94,7 @@ impl Limiter {
     pub fn finish_rejected(&self, request: Rejection) -> Finished {
         let limit = match request.refusal() {
             Refusal::Limit(row) => self.config.limits.row(row),
-            Refusal::Capacity | Refusal::Unavailable => None,
+            Refusal::Capacity | Refusal::Unavailable | Refusal::Budget => None,
         };
         let record = Record {
             caller: request.who.caller(),
@@ -103,6 +108,7 @@ impl Limiter {
             used: Used::NOTHING,
             first_byte_ms: None,
             limit: limit.map(|row| row.name.as_str()),
+            budget: request.budget(),
             would_limit: &self.names(request.would_refuse()),
         };
         let (outcome, used, record) = (record.outcome, record.used, record.members());

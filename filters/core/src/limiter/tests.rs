@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::body::Input;
 use crate::bound::Overrides;
+use crate::budget::{Terms, Unit};
 use crate::endpoint::{Endpoint, Scopes};
 use crate::identity::{Grants, Identity};
 use crate::limits::Refusal;
 use crate::route::Routed;
 use crate::settlement::{Answer, Head};
+use crate::spending::{Exchanger, Outside};
 use crate::spent::Spent;
 use crate::state::fake::{Told, Worker};
 use crate::traffic::Withheld;
@@ -45,6 +47,11 @@ impl Stage {
 
     /// A chat that may write so many tokens.
     fn chat(&mut self, max_output: u64) -> Result<Box<InFlight>, Box<Rejection>> {
+        self.chat_of(max_output, &[])
+    }
+
+    /// The same by a caller with budgets.
+    fn chat_of(&mut self, max_output: u64, budgets: &[Terms]) -> Result<Box<InFlight>, Box<Rejection>> {
         let routed = Routed {
             endpoint: Endpoint::Chat,
             model: "llama-70b".into(),
@@ -65,7 +72,10 @@ impl Stage {
             plain: false,
         };
         let request = Request {
-            who: Rc::new(acme()),
+            who: Rc::new(Identity {
+                budgets: budgets.to_vec(),
+                ..acme()
+            }),
             routed: &routed,
             address: None,
             now: self.host.now().unwrap_or(0),
@@ -108,6 +118,7 @@ fn acme() -> Identity {
         labels: Vec::new(),
         overrides: Overrides::NONE,
         withheld: Withheld::NOTHING,
+        budgets: Vec::new(),
     }
 }
 
@@ -312,4 +323,112 @@ fn what_is_known_of_a_request_grows_with_its_answer() {
         ),
         (&json!(12), &json!(5), &json!("reported"))
     );
+}
+
+/// Has this Envoy have so much of a budget for a minute, as if the control plane had answered.
+fn grant(stage: &mut Stage, budget: &str, amount: u64) {
+    let mut exchanger = Exchanger::new([1, 2]);
+    let mut post = Post(None);
+    assert!(stage.chat_of(10, &[terms(budget, Unit::Tokens)]).is_err());
+    exchanger.tick(&mut stage.host, &mut post);
+    let message: Value = serde_json::from_slice(&post.0.take().unwrap()).unwrap();
+    let now = stage.host.now().unwrap() / 1_000_000;
+    let items = message["items"].as_array().unwrap().iter().map(|item| {
+        json!({"budget": item["budget"], "window": now, "ends_at": now + 60_000, "granted": amount, "keep": amount,
+            "amount": amount, "spent": 0})
+    });
+    let answer = json!({"items": items.collect::<Vec<_>>()})
+        .to_string()
+        .into_bytes();
+    exchanger.answered((), Some("200"), || Ok(answer), &mut stage.host, &mut post);
+}
+
+/// Takes what an exchanger sends.
+struct Post(Option<Vec<u8>>);
+
+impl Outside<Worker> for Post {
+    type Call = ();
+
+    fn send(&mut self, _: &mut Worker, message: &[u8], _: u32) -> Result<(), String> {
+        self.0 = Some(message.to_vec());
+        Ok(())
+    }
+
+    fn count(&mut self, _: bool) {}
+
+    fn stand(&mut self, _: u64) {}
+
+    fn complain(&mut self, complaint: &str) {
+        panic!("{complaint}");
+    }
+}
+
+fn terms(id: &str, unit: Unit) -> Terms {
+    Terms {
+        id: id.into(),
+        unit,
+        is_shared: false,
+        begins_at: None,
+        ends_at: None,
+    }
+}
+
+#[test]
+fn a_budget_that_is_spent_refuses_and_its_record_says_which() {
+    let mut stage = Stage::of(&json!({"limits": [output("1000/day")]}));
+    let budgets = [terms("monthly", Unit::Tokens)];
+    grant(&mut stage, "monthly", 150);
+    let request = stage.chat_of(60, &budgets).unwrap();
+    stage.answer(request, 34);
+    // 12 + 34 are spent, as the record of the first says.
+    let rejection = stage.chat_of(90, &budgets).unwrap_err();
+    assert_eq!(rejection.refusal(), Refusal::Budget);
+    let reply = rejection.reply(None);
+    assert_eq!(
+        (reply.status, reply.details.as_str()),
+        (429, "tollgate_insufficient_quota")
+    );
+    let should_retry = reply.headers.iter().find(|(name, _)| *name == "x-should-retry");
+    assert_eq!(should_retry.map(|(_, value)| &**value), Some("false"));
+    let body = String::from_utf8(reply.body.clone()).unwrap();
+    assert!(body.contains("Limit 150 tokens, Used 46, Requested "), "{body}");
+    let record = record(&stage.limiter.finish_rejected(*rejection));
+    assert_eq!(
+        (&record["outcome"], &record["budget"], record.get("limit")),
+        (&json!("limited"), &json!("monthly"), None)
+    );
+    // It took nothing of the limit.
+    let next = stage.chat_of(20, &budgets).unwrap();
+    assert_eq!(remaining(&next), "946");
+    stage.finish(next);
+}
+
+#[test]
+fn a_model_at_its_capacity_gives_budgets_back() {
+    let capacity = json!([{"model": "*", "concurrent": 1}]);
+    let mut stage = Stage::of(&json!({"limits": [], "capacity": capacity}));
+    let budgets = [terms("monthly", Unit::Tokens)];
+    grant(&mut stage, "monthly", 150);
+    let first = stage.chat_of(10, &budgets).unwrap();
+    for _ in 0..20 {
+        assert_eq!(
+            stage.chat_of(10, &budgets).unwrap_err().refusal(),
+            Refusal::Capacity
+        );
+    }
+    stage.answer(first, 10);
+    stage.host.pass(10 * SECOND);
+    let next = stage.chat_of(10, &budgets).unwrap();
+    stage.finish(next);
+}
+
+#[test]
+fn a_budget_of_which_nobody_knows_is_closed_unless_it_is_declared_open() {
+    let budgets = [terms("monthly", Unit::CostMicros)];
+    let mut closed = Stage::of(&json!({"limits": []}));
+    let rejection = closed.chat_of(10, &budgets).unwrap_err();
+    assert_eq!(rejection.reply(None).details, "tollgate_rate_limit_unavailable");
+    let mut open = Stage::of(&json!({"limits": [], "budgets_on_error": "allow"}));
+    let request = open.chat_of(10, &budgets).unwrap();
+    open.finish(request);
 }

@@ -32,7 +32,7 @@ pub struct RawLimit {
     max: Option<Number>,
     r#where: Option<String>,
     mode: Option<RawMode>,
-    on_error: Option<RawOnError>,
+    on_error: Option<OnError>,
     #[serde(default)]
     overrides: Vec<Object<RawOverride>>,
 }
@@ -70,14 +70,6 @@ struct RawOverride {
 enum RawMode {
     Enforce,
     Shadow,
-}
-
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RawOnError {
-    Allow,
-    Deny,
 }
 
 /// One name, or a list of them.
@@ -206,10 +198,7 @@ impl Check<'_> {
                 Some(RawMode::Shadow) => Mode::Shadow,
                 Some(RawMode::Enforce) | None => Mode::Enforce,
             },
-            on_error: match raw.on_error {
-                Some(RawOnError::Allow) => OnError::Allow,
-                Some(RawOnError::Deny) | None => OnError::Deny,
-            },
+            on_error: raw.on_error.unwrap_or(OnError::Deny),
             place,
             when,
             overrides,

@@ -218,7 +218,7 @@ fn list<'t>(shown: &[Shown<'t>], item: impl Fn(&Shown<'t>, &mut String)) -> Stri
 }
 
 /// A moment (nanoseconds since 1970) by RFC 3339, to whole seconds, rounded up.
-fn moment(nanos: u64) -> String {
+pub(crate) fn moment(nanos: u64) -> String {
     // 2⁶⁴ nanoseconds end in 2554, which is within the range.
     jiff::Timestamp::from_second((nanos.div_ceil(1_000_000_000)) as i64)
         .unwrap_or(jiff::Timestamp::MAX)
@@ -226,7 +226,7 @@ fn moment(nanos: u64) -> String {
 }
 
 /// A span of nanoseconds as Go writes it, such as `12ms`, `1.574s` or `6m0s`, to milliseconds, rounded up.
-pub(super) fn duration(nanos: u64) -> String {
+pub(crate) fn duration(nanos: u64) -> String {
     let millis = nanos.div_ceil(1_000_000);
     let (mut seconds, millis) = (millis / 1_000, millis % 1_000);
     let mut text = String::with_capacity(16);

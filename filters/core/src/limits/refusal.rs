@@ -13,6 +13,8 @@ pub enum Refusal {
     Capacity,
     /// It can't be checked, as the store failed.
     Unavailable,
+    /// A budget has nothing for it.
+    Budget,
 }
 
 impl Refusal {
@@ -22,6 +24,7 @@ impl Refusal {
             Self::Limit(_) => "tollgate_limit_refusals",
             Self::Capacity => "tollgate_capacity_refusals",
             Self::Unavailable => "tollgate_limit_store_refusals",
+            Self::Budget => "tollgate_budget_refusals",
         }
     }
 }
@@ -71,7 +74,7 @@ codes! {
 
 impl Code {
     /// The error with this code.
-    pub(super) fn error(
+    pub(crate) fn error(
         self,
         kind: &'static str,
         message: impl Into<Cow<'static, str>>,
@@ -109,7 +112,12 @@ mod tests {
             assert!(contract.contains(&row), "{row}");
         }
         let record = document("usage-record.md");
-        for refusal in [Refusal::Limit(0), Refusal::Capacity, Refusal::Unavailable] {
+        for refusal in [
+            Refusal::Limit(0),
+            Refusal::Capacity,
+            Refusal::Unavailable,
+            Refusal::Budget,
+        ] {
             let row = format!("| `{}` | counter |", refusal.metric());
             assert!(record.contains(&row), "{row}");
         }

@@ -1,5 +1,6 @@
 //! The rows of the table, compiled, and which of them cover a request.
 
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::amounts::Count;
@@ -60,7 +61,9 @@ pub enum Mode {
 }
 
 /// What a row does when the store fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// The request passes without being counted.
     Allow,

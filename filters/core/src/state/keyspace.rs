@@ -21,15 +21,17 @@ macro_rules! keyspaces {
 
 keyspaces! {
     /// Which directory is in force: one value.
-    DIRECTORY "dir-2-",
+    DIRECTORY "dir-3-",
     /// Which tenants the directory in force has: one value.
-    TENANTS "tenants-2-",
+    TENANTS "tenants-3-",
     /// A tenant's profile, by its id.
-    PROFILE "tnt-2-",
+    PROFILE "tnt-3-",
     /// A bucket of keys, by its number.
-    KEYS "key-2-",
+    KEYS "key-3-",
     /// What is out of use: one value.
     TRAFFIC "traffic-1-",
+    /// Budgets as the directory has them: one value.
+    BUDGETS "budgets-1-",
     /// Failed authentications, by a slot of addresses.
     FAILED_AUTH "fail-1-",
     /// Refused requests, by a slot of keys or addresses.
@@ -50,6 +52,17 @@ keyspaces! {
     NUMBERS "numbers-1-",
     /// Of which its member should know: one value of what it should ask for more of, and one of what is in use.
     SHORT "short-2-",
+    /// What this Envoy may spend of a budget and has spent of it, by the budget's id. Its number is also that of [`HOLDER`]:
+    /// who does not find what it was granted has to be another holder.
+    ///
+    /// [`HOLDER`]: Self::HOLDER
+    SPENDING "spending-1-",
+    /// By which name this Envoy holds it: one value.
+    HOLDER "holder-1-",
+    /// Budgets of which something is spent here: one value.
+    SPENT_HERE "spent-here-1-",
+    /// Of which budgets this Envoy should ask soon: one value.
+    ASK_SOON "ask-soon-1-",
     /// Requests in flight of a model with a capacity, by model.
     CAPACITY "fair-1-",
     /// What is learned of an organization's requests to a model, by slot.

@@ -144,6 +144,8 @@ pub struct Record<'a> {
     pub first_byte_ms: Option<u64>,
     /// The limit that refused it.
     pub limit: Option<&'a str>,
+    /// The budget that refused it.
+    pub budget: Option<&'a str>,
     /// Limits in shadow mode that would have refused it.
     pub would_limit: &'a [String],
 }
@@ -171,6 +173,7 @@ impl<'a> Record<'a> {
             used: Used::NOTHING,
             first_byte_ms: None,
             limit: None,
+            budget: None,
             would_limit: &[],
         }
     }
@@ -225,6 +228,9 @@ impl<'a> Record<'a> {
         }
         if let Some(limit) = self.limit {
             members.text("limit", limit);
+        }
+        if let Some(budget) = self.budget {
+            members.text("budget", budget);
         }
         if !self.would_limit.is_empty() {
             // Strings always serialise.
@@ -295,6 +301,7 @@ mod tests {
             },
             first_byte_ms: None,
             limit: None,
+            budget: None,
             would_limit: &[],
         }
     }

@@ -44,7 +44,7 @@ fn first_identity(parts: &Parts<'_>) -> Result<Vec<u8>> {
     let tenant = directory
         .profiles()
         .iter()
-        .filter_map(|(_, record)| Tenant::from_record(record, directory.traffic()))
+        .filter_map(|(_, record)| Tenant::from_record(record, directory.traffic(), directory.budgets()))
         .find(|tenant| tenant.project.is_some());
     tenant
         .and_then(|tenant| Credential::of_token("bench", Rc::new(tenant)))

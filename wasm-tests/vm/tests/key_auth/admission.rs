@@ -40,6 +40,7 @@ fn the_identity_goes_on_in_headers_and_in_filter_state() {
         ],
         overrides: Overrides::NONE,
         withheld: Withheld::NOTHING,
+        budgets: Vec::new(),
     };
     assert_eq!(identity, expected);
     assert_eq!(decisions(&gateway.world), [("allow.api_key".to_owned(), 1)]);

@@ -31,9 +31,16 @@ fn documents() -> impl Strategy<Value = Value> {
         Just(json!({"drained": ["a"]})),
         Just(json!({"shed": [{"tier": "default", "model": "m"}]})),
     ];
-    ([org.clone(), org.clone(), org], rows, traffic).prop_map(|(orgs, rows, traffic)| {
+    let budgets = prop_oneof![
+        Just(json!({})),
+        Just(json!({"b": {"scope": {"org": "o1"}, "unit": "tokens"}})),
+        Just(json!({"b": {"scope": {"project": "o1/p1"}, "unit": "tokens"}})),
+    ];
+    let parts = ([org.clone(), org.clone(), org], rows, traffic, budgets);
+    parts.prop_map(|(orgs, rows, traffic, budgets)| {
         let mut document = document(&orgs, &rows);
         document["traffic"] = traffic;
+        document["budgets"] = budgets;
         document
     })
 }
@@ -116,8 +123,10 @@ fn difference(before: &Value, after: &Value) -> Value {
     let removed: Vec<&String> = old.keys().filter(|hash| !new.contains_key(*hash)).collect();
     let mut changes =
         json!({"version": 1, "after": "v", "orgs": changed, "keys": keys, "removed_keys": removed});
-    if before["traffic"] != after["traffic"] {
-        changes["traffic"] = after["traffic"].clone();
+    for member in ["traffic", "budgets"] {
+        if before[member] != after[member] {
+            changes[member] = after[member].clone();
+        }
     }
     changes
 }
@@ -202,13 +211,14 @@ fn found(worker: &mut Worker) -> Vec<Option<String>> {
             .unwrap()?;
         let tenant = &found.tenant;
         Some(format!(
-            "{} {:?} {:?} {} {} {:?}",
+            "{} {:?} {:?} {} {} {:?} {:?}",
             tenant.org,
             tenant.project,
             found.status,
             tenant.org_suspended,
             tenant.project_suspended,
-            found.identity().unwrap().withheld
+            found.identity().unwrap().withheld,
+            found.identity().unwrap().budgets
         ))
     };
     (0..KEYS).map(&mut find).collect()
