@@ -159,6 +159,8 @@ pub(crate) fn key_row(key: &Key) -> Value {
         org: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         project: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rotation_root: Option<&'a str>,
         #[serde(skip_serializing_if = "is_active")]
         status: Status,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +184,7 @@ pub(crate) fn key_row(key: &Key) -> Value {
         sha256: &key.sha256,
         org: &key.org,
         project: key.project.as_deref(),
+        rotation_root: key.rotation_root.as_deref(),
         status: status(spec.status, key.metadata.frozen_by.is_some()),
         scopes: spec.scopes.as_deref(),
         models: spec.models.as_deref(),

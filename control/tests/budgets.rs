@@ -8,6 +8,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use axum::http::Method;
 use serde_json::{Value, json};
 use support::{Answer, Plane, on_each};
@@ -684,6 +686,13 @@ async fn a_budget_of_a_key_follows_its_rotations() {
         let again = plane.post(&format!("{path}/rotate"), json!({})).await.expect(201);
         assert_ne!(again.text("id"), other);
         assert_eq!(again.text("rotation_root"), root);
+        // Gateways are told.
+        let directory = plane.get("/v1/directory").await.expect(200).body;
+        let rows = directory["keys"].as_array().unwrap().iter();
+        let lines: BTreeMap<_, _> = rows
+            .map(|row| (row["id"].as_str().unwrap(), &row["rotation_root"]))
+            .collect();
+        assert_eq!(lines[&*again.text("id")], &json!(root));
         assert_eq!(plane.faults().await, [""; 0]);
     })
     .await;

@@ -70,6 +70,8 @@ pub(super) struct Row {
     org: String,
     /// Its project.
     project: Option<String>,
+    /// The first of the keys that it was rotated from, one after the other.
+    rotation_root: Option<String>,
     #[serde(flatten)]
     spec: KeySpec,
 }
@@ -150,12 +152,24 @@ pub(super) async fn import(
     commit_or_preview(write, org, &options, StatusCode::CREATED, &done, 0).await
 }
 
-fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
-    let mut take = |name: &str| match row.as_object_mut().and_then(|members| members.remove(name)) {
+/// Takes a text out of a row.
+fn take(row: &mut Value, name: &str) -> Result<String, Problem> {
+    match row.as_object_mut().and_then(|members| members.remove(name)) {
         Some(Value::String(text)) => Ok(text),
         _ => Err(Problem::field(name, "expected a string")),
+    }
+}
+
+fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
+    let (id, sha256) = (
+        take(&mut row, "id")?,
+        take(&mut row, "sha256")?.to_ascii_lowercase(),
+    );
+    // As in a directory that was exported.
+    let rotation_root = match row.get("rotation_root") {
+        Some(_) => Some(take(&mut row, "rotation_root")?),
+        None => None,
     };
-    let (id, sha256) = (take("id")?, take("sha256")?.to_ascii_lowercase());
     let is_revoked = row.get("status").is_some_and(|status| status == "revoked");
     if is_revoked && let Some(members) = row.as_object_mut() {
         members.remove("status");
@@ -171,7 +185,7 @@ fn key(mut row: Value, created_at: &str, by: &str) -> Result<Key, Problem> {
         spec,
         revoked_at: is_revoked.then(|| created_at.to_owned()),
         rotated_from: None,
-        rotation_root: None,
+        rotation_root,
         rotation: None,
     })
 }

@@ -283,6 +283,9 @@ impl RawKey<'_> {
                 "looks like the key itself; it is public, so choose another name",
             ));
         }
+        if let Some(root) = &self.rotation_root {
+            check_name(root, "rotation_root", &mut errors);
+        }
         check_globs(self.models.as_deref().unwrap_or_default(), "models", &mut errors);
         let hash = kept(self.hash(), &mut errors);
         let profile = kept(find(&self.org, self.project.as_deref()), &mut errors);

@@ -75,6 +75,7 @@ impl Control {
             terms: LedgerTerms {
                 amount: self.amount,
                 holders: others.count() as u64 + 1,
+                believes: self.amount,
                 grants: window - 60_000 <= millis(now) && millis(now) < window + WINDOW,
                 rules: Rules::default(),
             },
