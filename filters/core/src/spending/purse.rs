@@ -212,15 +212,14 @@ impl Purse {
             };
             self.windows.insert(at, new);
         }
-        if is_current && report.need == 0 {
-            self.is_scarce = answer.keep < self.usual;
-        }
         if let Some(window) = self.windows.get_mut(at) {
             window.until = until;
             let unspent = answer.granted.saturating_sub(report.returned);
             let is_met = report.need > 0 && unspent.saturating_sub(window.slice.spent()) >= report.need;
             if is_met {
                 self.kept = (report.need, now.saturating_add(KEPT));
+            } else if is_current {
+                self.is_scarce = answer.keep < self.usual;
             }
             let keep = match self.kept {
                 (kept, until) if now < until => answer.keep.max(kept),
