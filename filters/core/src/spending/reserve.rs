@@ -206,7 +206,8 @@ impl Claim<'_> {
         })?;
         // What is spent is looked at with the rest, and not soon.
         let is_news = reserved == Some(None) && !matches!(lack, Lack::Spent(_));
-        if (is_news || !is_known) && AskSoon::add(store, &budget.id)? && !is_known {
+        let is_heard = (is_news || !is_known) && AskSoon::add(store, &budget.id)?;
+        if is_heard && !is_known {
             store.modify(&key, &mut None, Purse::default, |purse| {
                 purse.know();
                 Some(())

@@ -60,9 +60,9 @@ keyspaces! {
     /// By which name this Envoy holds it: one value.
     HOLDER "holder-1-",
     /// Budgets of which something is spent here: one value.
-    SPENT_HERE "spent-here-1-",
+    SPENT_HERE "spenthere-1-",
     /// Of which budgets this Envoy should ask soon: one value.
-    ASK_SOON "ask-soon-1-",
+    ASK_SOON "asksoon-1-",
     /// Requests in flight of a model with a capacity, by model.
     CAPACITY "fair-1-",
     /// What is learned of an organization's requests to a model, by slot.
