@@ -1369,7 +1369,7 @@ async fn a_key_is_found_by_its_hash() {
                     .map(|key| key["id"].as_str().unwrap().to_owned())
                     .collect::<Vec<_>>()
             };
-            assert_eq!(ids(&plane.owner, &query).await, [id.clone()]);
+            assert_eq!(ids(&plane.owner, &query).await, core::slice::from_ref(&id));
             assert_eq!(ids(&customer, &query).await, if seen { vec![id] } else { vec![] });
             let other = format!("{query}&org=acme");
             assert_eq!(ids(&customer, &other).await.is_empty(), key.text("org") != "acme");
