@@ -82,9 +82,8 @@ impl Fleet {
         let begun = Instant::now();
         let (mut passed, mut spent) = (0, [false; 2]);
         while spent != [true; 2] {
-            if begun.elapsed() > DEADLINE {
-                panic!("{passed} passed: {}", self.spending(budget).await);
-            }
+            let in_time = begun.elapsed() < DEADLINE;
+            assert!(in_time, "{passed} passed: {}", self.spending(budget).await);
             for (at, spent) in spent.iter_mut().enumerate() {
                 let (one, two, three) = tokio::join!(self.ask(at, key), self.ask(at, key), self.ask(at, key));
                 for reply in [one, two, three] {
