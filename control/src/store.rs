@@ -176,8 +176,8 @@ const SILENT: Duration = Duration::from_secs(5);
 const COPY_LOG: &str = "PRAGMA wal_checkpoint";
 /// One object by its kind and id.
 const FIND: &str = "SELECT revision, document FROM objects WHERE kind = $1 AND id = $2 AND gone = 0";
-/// What [`Store::look`] reads, of `head` beside [`HELD`]: where the trail ends, and what it has in the place of the entry that
-/// was seen last.
+/// What [`Store::look`] reads of [`head_beside`]: where the trail ends, and what it has in the place of the entry that was seen
+/// last.
 macro_rules! end {
     () => {
         "head.seq AS end_seq, head.hash AS end_hash, COALESCE(held.hash, head.name) AS held"
