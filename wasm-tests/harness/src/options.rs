@@ -176,6 +176,16 @@ impl Options {
         self
     }
 
+    /// The directory from this control plane, which knows the gateway by this token and answers once something changes.
+    #[must_use]
+    pub fn watch(self, control: SocketAddr, token: &str) -> Self {
+        let file = "directory-http.yaml";
+        self.documents(control)
+            .edit(file, "path: /directory.json", "path: /v1/directory")
+            .edit(file, "# watch: 25s", "watch: 25s")
+            .edit(file, "# token: tg-token-…", &format!("token: {token}"))
+    }
+
     /// A member of the fleet of this control plane, which knows it by this token: `fleet.yaml`. Where the directory comes
     /// from a server too, it is the same one.
     #[must_use]

@@ -47,18 +47,11 @@ impl Fleet {
             control.post("/v1/budgets", budget).await.unwrap();
         }
         let token = control.gateway_token().await.unwrap();
-        let watch = format!("timeout: 30s\n          watch: 25s\n          token: {token}");
         let options = || {
             Options::new()
-                .edit(
-                    "directory-http.yaml",
-                    "path: /directory.json",
-                    "path: /v1/directory",
-                )
-                .edit("directory-http.yaml", "timeout: 30s", &watch)
                 .key_auth(json!({"directory": {"http": {"max_stale": "10m", "on_stale": "deny"}}}))
                 .llama(models.addr())
-                .documents(control.addr())
+                .watch(control.addr(), &token)
                 .fleet(control.addr(), &token)
         };
         let gateways = [options().start().await, options().start().await];

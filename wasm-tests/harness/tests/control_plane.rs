@@ -33,20 +33,13 @@ const CHANGE: u64 = 2_048;
 
 async fn following(control: &ControlPlane, models: &ModelServer) -> Options {
     let token = control.gateway_token().await.unwrap();
-    let watch = format!("timeout: 30s\n          watch: 25s\n          token: {token}");
     Options::new()
-        .edit(
-            "directory-http.yaml",
-            "path: /directory.json",
-            "path: /v1/directory",
-        )
-        .edit("directory-http.yaml", "timeout: 30s", &watch)
         .key_auth(json!({
             "directory": {"http": {"max_stale": "10m", "on_stale": "deny"}},
             "failed_auth": {"rate": "600000/minute", "burst": 600000},
         }))
         .llama(models.addr())
-        .documents(control.addr())
+        .watch(control.addr(), &token)
 }
 
 /// Keys that nobody uses.

@@ -99,12 +99,7 @@ impl Control {
     /// There is no token for it.
     pub(crate) async fn followed_by(&self, options: Options) -> Result<Options> {
         let token = self.plane.gateway_token().await?;
-        let file = "directory-http.yaml";
-        Ok(options
-            .edit(file, "path: /directory.json", "path: /v1/directory")
-            .edit(file, "# watch: 25s", "watch: 25s")
-            .edit(file, "# token: tg-token-…", &format!("token: {token}"))
-            .documents(self.plane.addr()))
+        Ok(options.watch(self.plane.addr(), &token))
     }
 
     /// A gateway whose directory comes from here, and which keeps its limits with others that ask here.
